@@ -1,0 +1,145 @@
+"""Jobs, attempts and their states: the records that the store returns and the API sends.
+
+    QUEUED ──admit──▶ STARTING ──claim──▶ RUNNING ──finish──▶ SUCCEEDED
+      ▲                  │                   │  └───────────▶ FAILED
+      └──── retry budget, after a backoff ───┘
+    any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED goes to CANCELLED at once)
+    FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
+
+An attempt is fenced by its epoch (1, 2, ...): what an older epoch says is refused with `FencedError`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobState(StrEnum):
+    QUEUED = "QUEUED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL
+
+
+FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class AttemptState(StrEnum):
+    STARTING = "STARTING"  # admitted; a Ray job is or will be submitted for it
+    RUNNING = "RUNNING"  # claimed by a runner that holds the lease
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"  # the runner said so
+    LOST = "LOST"  # the lease ended, or Ray lost it before a runner claimed it
+    CANCELLED = "CANCELLED"
+
+    @property
+    def open(self) -> bool:
+        return self in (AttemptState.STARTING, AttemptState.RUNNING)
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Resources(Record):
+    """A gang: `workers` equal bundles that start together or not at all, plus the driver's own share."""
+
+    workers: int = Field(default=1, ge=1, le=4096)
+    cpus_per_worker: float = Field(default=1.0, gt=0, description="CPU cores")
+    gpus_per_worker: float = Field(default=0.0, ge=0, description="GPUs")
+    memory_per_worker: int = Field(default=0, ge=0, description="bytes; 0 leaves it to the cluster")
+
+    def total(self) -> dict[str, float]:
+        """What the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
+        asked = {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker, "memory": float(self.memory_per_worker)}
+        return {name: self.workers * amount for name, amount in asked.items() if amount > 0}
+
+    def bundle(self) -> dict[str, float]:
+        """One worker's share."""
+        return {name: amount / self.workers for name, amount in self.total().items()}
+
+
+class Capacity(Record):
+    """What the cluster has. `nodes` lists each node's total resources, because a bundle must fit on one node."""
+
+    nodes: tuple[dict[str, float], ...] = ()
+
+    def total(self) -> dict[str, float]:
+        names = {name for node in self.nodes for name in node}
+        return {name: sum(node.get(name, 0.0) for node in self.nodes) for name in sorted(names)}
+
+
+class Checkpoint(Record):
+    """A committed checkpoint. Only rows of this kind are ever resumed from."""
+
+    epoch: int
+    step: int
+    uri: str  # s3://bucket/prefix/ that holds manifest.json
+    manifest_sha256: str
+    bytes: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+    best: bool = False
+    committed_at: float = 0.0  # seconds since 1970, UTC
+
+
+class Attempt(Record):
+    job_id: str
+    epoch: int
+    state: AttemptState
+    runner_id: str | None = None  # set once, by the runner that claimed it
+    submitted_at: float | None = None  # handed to Ray
+    started_at: float | None = None  # claimed
+    ended_at: float | None = None
+    lease_until: float | None = None
+    error: str | None = None
+    log_uri: str | None = None
+    created_at: float = 0.0
+
+    @property
+    def submission_id(self) -> str:
+        """Ray's name for this attempt: submitting it twice is harmless."""
+        return f"{self.job_id}-{self.epoch}"
+
+
+class Job(Record):
+    id: str
+    name: str
+    kind: str
+    state: JobState
+    priority: int
+    owner: str
+    spec: dict[str, Any]  # the resolved JobSpec, as data
+    resources: Resources
+    epoch: int = 0  # of the newest attempt; 0 before the first
+    failures: int = 0  # attempts that count against the retry budget
+    max_attempts: int = 3
+    not_before: float = 0.0  # backoff: not admitted earlier (seconds since 1970)
+    position: int | None = None  # in the queue, 1 is next; None when not queued
+    reason: str | None = None  # why it waits, or why it failed
+    progress: dict[str, Any] = Field(default_factory=dict)
+    result: dict[str, Any] = Field(default_factory=dict)
+    run_id: str | None = None  # MLflow's run
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class Event(Record):
+    """One line of the append-only log."""
+
+    id: int
+    job_id: str
+    epoch: int | None
+    at: float
+    kind: str  # submitted, admitted, submitted_to_ray, claimed, checkpoint, finished, lost, cancel_requested, ...
+    detail: dict[str, Any] = Field(default_factory=dict)

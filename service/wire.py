@@ -1,0 +1,144 @@
+"""The API's messages: what client, runner and dispatcher send each other. One definition for both ends.
+
+User calls (bearer token of a user):
+    POST /v1/jobs                          SubmitRequest -> Job          (same key and spec: the same job again)
+    POST /v1/jobs/dry-run                  SubmitRequest -> {"spec": resolved}
+    GET  /v1/jobs?state=&limit=&before=    -> list[Job]
+    GET  /v1/jobs/{id}                     -> JobDetail
+    GET  /v1/jobs/{id}/events?after=       -> list[Event]
+    GET  /v1/jobs/{id}/logs?epoch=&offset= -> LogChunk
+    POST /v1/jobs/{id}/cancel              -> Job
+    POST /v1/jobs/{id}/retry               -> Job
+    GET  /v1/models                        -> list[ModelVersion]
+    GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
+    GET  /v1/cluster                       -> ClusterStatus
+    GET  /v1/health                        -> Health                      (no token)
+Attempt calls (bearer token of that attempt, made when it was admitted):
+    POST /v1/jobs/{id}/attempts/{epoch}/claim        ClaimRequest -> AttemptContext
+    POST /v1/jobs/{id}/attempts/{epoch}/heartbeat    HeartbeatRequest -> HeartbeatReply   (renews the lease)
+    POST /v1/jobs/{id}/attempts/{epoch}/progress     ProgressReport -> HeartbeatReply     (does not renew the lease)
+    POST /v1/jobs/{id}/attempts/{epoch}/checkpoints  Checkpoint -> CheckpointReply
+    GET  /v1/jobs/{id}/attempts/{epoch}/checkpoints  -> list[Checkpoint]  newest first
+    POST /v1/jobs/{id}/attempts/{epoch}/finish       FinishRequest -> Job
+An error is {"code": ..., "message": ...} with the status of `service.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from service.queue.jobs import Attempt, Checkpoint, Job, Record
+
+
+class SubmitRequest(Record):
+    spec: dict[str, Any]  # a JobSpec, resolved or with a recipe and overrides left to resolve
+    key: str | None = Field(default=None, max_length=200, description="idempotency key")
+
+
+class JobDetail(Record):
+    job: Job
+    attempts: tuple[Attempt, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+
+class LogChunk(Record):
+    text: str
+    offset: int  # where the next read goes on, bytes
+    epoch: int
+    complete: bool  # nothing will be added
+
+
+class ClaimRequest(Record):
+    runner_id: str  # new for every runner process
+    version: str  # vaesvc's version on the cluster
+    host: str = ""
+
+
+class StorageSettings(Record):
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key: str | None = None
+    secret_key: str | None = None
+
+    def __repr__(self) -> str:  # secrets never reach a log
+        return f"StorageSettings(bucket={self.bucket!r}, prefix={self.prefix!r}, endpoint_url={self.endpoint_url!r})"
+
+    __str__ = __repr__
+
+
+class AttemptContext(Record):
+    """All that an attempt needs to run, handed out once to the runner that claims it."""
+
+    job: Job
+    epoch: int
+    lease_seconds: float
+    storage: StorageSettings
+    mlflow_uri: str | None
+    checkpoints: tuple[Checkpoint, ...] = ()  # newest first
+
+
+class HeartbeatRequest(Record):
+    runner_id: str
+
+
+class HeartbeatReply(Record):
+    lease_seconds: float
+    cancel: bool  # checkpoint if you can, then stop
+
+
+class ProgressReport(Record):
+    progress: dict[str, Any]
+    run_id: str | None = None  # MLflow's run, once it is known
+
+
+class CheckpointReply(Record):
+    kept: tuple[Checkpoint, ...]  # newest first
+    delete: tuple[str, ...] = ()  # addresses that retention gave up: the caller deletes them
+
+
+class FinishRequest(Record):
+    runner_id: str
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    error: str | None = None
+    retryable: bool = True
+    result: dict[str, Any] = Field(default_factory=dict)
+    log_uri: str | None = None
+
+
+class ModelVersion(Record):
+    name: str
+    version: str
+    aliases: tuple[str, ...] = ()
+    source: str
+    job_id: str | None = None
+    metric: str | None = None
+    value: float | None = None
+    created_at: float = 0.0
+
+
+class ModelFiles(Record):
+    name: str
+    version: str
+    files: dict[str, str]  # relative path -> presigned address
+    sha256: dict[str, str]
+
+
+class ClusterStatus(Record):
+    nodes: tuple[dict[str, float], ...] = ()
+    total: dict[str, float] = Field(default_factory=dict)
+    used_by_jobs: dict[str, float] = Field(default_factory=dict)
+    queued: int = 0
+    running: int = 0
+    ray_address: str | None = None
+    ray_ok: bool = False
+    seen_at: float | None = None
+
+
+class Health(Record):
+    ok: bool
+    version: str
+    detail: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,97 @@
+"""What flows between the parts: one record per thing, all frozen, all keyword-only.
+
+A model's forward pass returns a `Trace`. Every objective, metric and controller is a function of a trace, so a
+new system is a new function, never a new loop. All log-probabilities are in **nats per datum, summed over the
+dimensions of that datum**; a leading axis is always the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseSpec:
+    """Noise that a model needs for one batch: drawn by the loop from (seed, step), never inside the model.
+
+    `shape` is the shape *per datum*; the loop adds the batch axis in front.
+    """
+
+    shape: tuple[int, ...]
+    kind: Literal["normal", "uniform"] = "normal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latent:
+    """One stochastic layer of a trace.
+
+    sample:  z ~ q(z|x), shape [batch, *latent]
+    mean:    mean of q, same shape as `sample`
+    log_std: log standard deviation of q, same shape as `sample`
+    log_q:   log q(z|x) at the sample, [batch], nats per datum
+    log_p:   log p(z) at the sample, [batch], nats per datum
+    rate:    the KL term of the ELBO, [batch], nats per datum: analytic where a closed form exists, else log_q - log_p
+    """
+
+    name: str
+    sample: Tensor
+    mean: Tensor
+    log_std: Tensor
+    log_q: Tensor
+    log_p: Tensor
+    rate: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One pass through a model.
+
+    target:     x as the likelihood sees it, [batch, *data]
+    latents:    every stochastic layer, outermost (nearest to x) first
+    decoded:    the decoder's raw output, what the likelihood is parameterized by
+    mean:       E[x|z], [batch, *data]: what a picture of a reconstruction shows
+    distortion: -log p(x|z), [batch], nats per datum; a density or a mass as the likelihood's `measure` says
+    """
+
+    target: Tensor
+    latents: tuple[Latent, ...]
+    decoded: Tensor
+    mean: Tensor
+    distortion: Tensor
+
+    @property
+    def rate(self) -> Tensor:
+        """Sum of the latents' rates, [batch], nats per datum."""
+        total = self.latents[0].rate
+        for latent in self.latents[1:]:
+            total = total + latent.rate
+        return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What an objective returns.
+
+    total: the scalar to minimise: the mean over the **global** batch, the same value on every worker (see
+           `collectives`); its gradients are averaged over workers by DDP.
+    terms: detached-or-not scalars to report, global means, e.g. {"elbo", "rate", "distortion"} in nats per datum.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run is, for people to look at."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
