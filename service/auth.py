@@ -1,0 +1,92 @@
+"""Who may call: tokens of users and tokens of attempts.
+
+User tokens are random; SQL keeps only their SHA-256 (`Store.add_token`). 256 random bits need no salt and no slow hash.
+
+Attempt tokens are kept nowhere: HMAC-SHA256 over (job, epoch) with the service's secret. A dispatcher that was killed
+makes the same token again, the API checks it without a look-up, and it opens the calls of that one attempt only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from service.errors import AuthError, StorageError
+
+SECRET_BYTES = 32
+_USER_PREFIX = "vaesvc_"  # recognisable to people and to secret scanners
+_ATTEMPT_PREFIX = "vaesvc-attempt_"
+_ATTEMPT_DOMAIN = b"vaesvc attempt token v1"
+
+
+def new_token() -> str:
+    """A user token: 256 random bits, safe in a header and in a shell."""
+    return _USER_PREFIX + secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> str:
+    """What is kept of a user token: its SHA-256, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def attempt_token(secret: bytes, job_id: str, epoch: int) -> str:
+    """The token of attempt `epoch` of a job: the same at every call with the same secret."""
+    message = b"\0".join((_ATTEMPT_DOMAIN, job_id.encode(), str(epoch).encode()))
+    return _ATTEMPT_PREFIX + hmac.new(secret, message, hashlib.sha256).hexdigest()
+
+
+def verify_attempt_token(secret: bytes, token: str, job_id: str, epoch: int) -> bool:
+    """Whether `token` is that of this attempt; takes the same time whatever the answer."""
+    return hmac.compare_digest(token.encode(), attempt_token(secret, job_id, epoch).encode())
+
+
+def is_attempt_token(token: str) -> bool:
+    """Whether it has an attempt token's form: for a better message, never for a decision to let somebody in."""
+    return token.startswith(_ATTEMPT_PREFIX)
+
+
+def read_secret(path: Path) -> bytes:
+    """The service's secret, `SECRET_BYTES` random bytes; made (mode 0600) by whoever asks first.
+
+    API and dispatcher may start at the same moment: the file appears complete or not at all, and the first one wins.
+    Raises AuthError if it has a wrong size or others may read it, StorageError if it cannot be read or made.
+    """
+    try:
+        if not path.exists():
+            _create_secret(path)
+        mode = path.stat().st_mode & 0o777
+        secret = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"the service's secret {path} cannot be read or made: {error.strerror}. "
+            "Give the service's user this file, or set VAESVC_SECRET_FILE to another path."
+        ) from error
+    if mode & 0o077:
+        raise AuthError(
+            f"the service's secret {path} can be read by others (mode {mode:04o}). Mend it with: chmod 600 {path}"
+        )
+    if len(secret) != SECRET_BYTES:
+        raise AuthError(
+            f"the service's secret {path} has {len(secret)} bytes, not {SECRET_BYTES}. "
+            "Delete it and restart API and dispatcher: attempts that run now will be started again."
+        )
+    return secret
+
+
+def _create_secret(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # somebody was first: theirs is the secret
+            os.link(name, path)
+    finally:
+        os.unlink(name)
