@@ -1,36 +1,272 @@
-"""Where everything is. Order: environment (`VAESVC_...`), then a TOML file, then the running embedded stack, then defaults."""
+"""Where everything is. Order: environment (`VAESVC_...`), TOML file, running embedded stack, defaults.
+
+The file is the one named by `VAESVC_CONFIG` (empty: none), else the first there is of `~/.config/vaesvc/config.toml`
+and `./vaesvc.toml`. Its keys are the fields below, S3's in a table `[s3]`. The embedded stack (`vaesvc up`) leaves its
+addresses in `<home>/stack.json`.
+
+Addresses and their secrets come in groups (S3, Ray, API). Once an address is given by hand, the embedded stack's
+secrets of that group are not used with it: they belong to another server.
+"""
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from service.errors import AuthError, UsageError
+from service.wire import StorageSettings
+
+STACK_FILE = "stack.json"
+DEFAULT = "default"
+STACK = "embedded stack"
+_GROUPS = (  # (fields that say "another server", fields of the stack that are then left out)
+    ({"s3.bucket", "s3.endpoint_url", "s3.access_key", "s3.secret_key"}, "s3."),
+    ({"ray_address"}, "ray_"),
+    ({"api_url"}, "token_file"),
+    ({"token"}, "token_file"),
+)
 
 
-class S3Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="VAESVC_S3_", extra="forbid")
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback)
+
+
+class S3Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bucket: str = "vaesvc"
     prefix: str = ""
-    endpoint_url: str | None = None  # else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL
-    region: str = "us-east-1"
-    access_key: str | None = None  # else boto3's own chain
+    endpoint_url: str | None = None  # else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL; none: AWS itself
+    region: str = "us-east-1"  # else AWS_REGION, AWS_DEFAULT_REGION
+    access_key: str | None = None  # else AWS_ACCESS_KEY_ID; none: boto3's own chain, on every machine for itself
     secret_key: SecretStr | None = None
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="VAESVC_", extra="forbid")
+class Settings(BaseModel):
+    """`Settings(home=...)` is defaults only; `load()` reads the environment, the file and the embedded stack."""
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".vaesvc")  # state of the embedded stack
-    database_url: str | None = None  # sqlite:////path or postgresql+psycopg://...
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    home: AbsolutePath = Field(default_factory=lambda: Path.home() / ".vaesvc")  # state of the embedded stack
+    database_url: str = ""  # sqlite:////path or postgresql+psycopg://...; left out: SQLite in `home`
     api_url: str | None = None
-    token: SecretStr | None = None
-    token_file: Path | None = None
+    token: SecretStr | None = None  # a user's token; or the file it is in
+    token_file: AbsolutePath | None = None
+    secret_file: AbsolutePath = Path()  # 32 random bytes, shared by API and dispatcher; left out: <home>/secret
+    cluster_api_url: str | None = None  # the API as the Ray cluster sees it; left out: api_url
     ray_address: str | None = None  # http://HOST:8265, the Jobs API
-    ray_token_file: Path | None = None
+    ray_token_file: AbsolutePath | None = None
     mlflow_uri: str | None = None
     s3: S3Settings = Field(default_factory=S3Settings)
-    lease_seconds: float = 20.0
-    poll_seconds: float = 1.0  # the dispatcher's tick
-    cancel_grace_seconds: float = 8.0  # a cancelled attempt may checkpoint this long before it is ended
+    data_dir: AbsolutePath | None = None  # data sets that are already on disk
+    cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
+    lease_seconds: float = Field(default=20.0, ge=1)
+    poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
+    cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that follow from `home`."""
+        home = _absolute(Path(given.get("home") or Path.home() / ".vaesvc"))
+        return {"database_url": f"sqlite:///{home}/vaesvc.db", "secret_file": home / "secret", **given}
+
+    def origin(self, field: str) -> str:
+        """Where the value of `field` ("mlflow_uri", "s3.bucket") is from: a variable, a file, the stack, "default"."""
+        return self._origins.get(field, DEFAULT)
+
+    def explicit(self, field: str) -> bool:
+        """Given to vaesvc by the user (environment or file), not by the stack, a default or the AWS tools' variables."""
+        origin = self.origin(field)
+        return origin not in (DEFAULT, STACK) and not origin.startswith("AWS_")
+
+    def storage(self) -> StorageSettings:
+        """The bucket, with its secrets, for `service.artifacts`."""
+        secret = self.s3.secret_key
+        return StorageSettings(
+            bucket=self.s3.bucket,
+            prefix=self.s3.prefix,
+            endpoint_url=self.s3.endpoint_url,
+            region=self.s3.region,
+            access_key=self.s3.access_key,
+            secret_key=secret.get_secret_value() if secret else None,
+        )
+
+    def user_token(self) -> str | None:
+        """The bearer token for the API; none where none is set. Raises AuthError for a file that cannot be read."""
+        if self.token:
+            return self.token.get_secret_value()
+        return _read_secret(self.token_file, self.origin("token_file")) if self.token_file else None
+
+    def ray_token(self) -> str | None:
+        """Ray's shared token; none where none is set. Raises AuthError for a file that cannot be read."""
+        return _read_secret(self.ray_token_file, self.origin("ray_token_file")) if self.ray_token_file else None
+
+    def secret(self) -> bytes:
+        """The key that signs attempts' tokens. Raises AuthError where there is none."""
+        try:
+            secret = self.secret_file.read_bytes()
+        except OSError as error:
+            raise AuthError(
+                f"cannot read the service's secret {self.secret_file}: {error.strerror}; `vaesvc up` makes it, "
+                f"or make it by hand, the same one for API and dispatcher: "
+                f"(umask 077; head -c 32 /dev/urandom > {self.secret_file})"
+            ) from error
+        if len(secret) < 32:
+            raise AuthError(f"the service's secret {self.secret_file} has {len(secret)} bytes; it needs 32 random ones")
+        return secret
+
+
+def _read_secret(path: Path, origin: str) -> str:
+    try:
+        value = path.read_text().strip()
+    except OSError as error:
+        raise AuthError(f"cannot read the token in {path} (named by {origin}): {error.strerror}") from error
+    if not value:
+        raise AuthError(f"the token file {path} (named by {origin}) is empty")
+    return value
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment, the TOML file, the running embedded stack and the defaults, in this order.
+
+    Raises UsageError naming the variable or the file's key, the value and what is allowed.
+    """
+    env = os.environ if environ is None else environ
+    layers = [_from_environment(env), _from_file(env)]
+    home = next((layer["home"][0] for layer in layers if "home" in layer), Path.home() / ".vaesvc")
+    layers += [_from_stack(_absolute(Path(home)), set().union(*layers)), _from_aws(env)]
+    merged: dict[str, tuple[Any, str]] = {}
+    for layer in reversed(layers):
+        merged.update(layer)
+    return _build(merged)
+
+
+def _build(merged: Mapping[str, tuple[Any, str]]) -> Settings:
+    nested: dict[str, Any] = {}
+    for name, (value, _) in merged.items():
+        table = nested.setdefault("s3", {}) if name.startswith("s3.") else nested
+        table[name.removeprefix("s3.")] = value
+    try:
+        settings = Settings.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        value, origin = merged.get(name, ("", DEFAULT))
+        shown = "" if "secret" in name or "token" in name else f" = {value!r}"
+        raise UsageError(f"setting {name}{shown} (from {origin}): {first['msg']}") from None
+    settings._origins.update({name: origin for name, (_, origin) in merged.items()})
+    return settings
+
+
+def field_names() -> list[str]:
+    """Every setting, S3's as "s3.<name>"."""
+    return [name for name in Settings.model_fields if name != "s3"] + [f"s3.{name}" for name in S3Settings.model_fields]
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting: s3.bucket -> VAESVC_S3_BUCKET."""
+    return "VAESVC_" + field.replace(".", "_").upper()
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    return {name: (env[variable(name)], variable(name)) for name in field_names() if env.get(variable(name))}
+
+
+def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The TOML file that `load` reads, if there is one."""
+    env = os.environ if environ is None else environ
+    if "VAESVC_CONFIG" in env:
+        return _absolute(Path(env["VAESVC_CONFIG"])) if env["VAESVC_CONFIG"] else None
+    config_home = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    candidates = (config_home / "vaesvc" / "config.toml", Path("vaesvc.toml").absolute())
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _from_file(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    path = config_file(env)
+    if path is None:
+        return {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    found = dict(_flat(tables, path))
+    for name, value in found.items():
+        if _is_path(name) and isinstance(value, str):  # relative to the file, not to wherever the command runs
+            found[name] = str(path.parent / Path(value).expanduser())
+    return {name: (value, str(path)) for name, value in found.items()}
+
+
+def _flat(tables: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    allowed = field_names()
+    for key, value in tables.items():
+        entries = {f"s3.{k}": v for k, v in value.items()} if key == "s3" and isinstance(value, dict) else {key: value}
+        for name, inner in entries.items():
+            if name not in allowed:
+                near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.0)
+                raise UsageError(
+                    f"{path}: unknown setting {name!r}; nearest is {near[0]!r}. Settings: {', '.join(allowed)}"
+                )
+            yield name, inner
+
+
+def _is_path(name: str) -> bool:
+    return name == "home" or name.endswith(("_file", "_dir"))
+
+
+def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
+    """What the running embedded stack wrote down, less the groups that the user points elsewhere."""
+    try:
+        state = json.loads((home / STACK_FILE).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the state of the embedded stack {home / STACK_FILE}: {error}") from error
+    if not state.get("running"):
+        return {}
+    found = {name: (value, STACK) for name, value in state.get("settings", {}).items() if name in field_names()}
+    for elsewhere, dropped in _GROUPS:
+        if given & elsewhere:
+            found = {name: value for name, value in found.items() if not name.startswith(dropped)}
+    return found
+
+
+def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """The AWS tools' own variables, below everything of ours. Keys only as a pair, and not with a session token:
+    such keys are short-lived and stay with boto3's own chain."""
+    names: dict[str, tuple[str, ...]] = {
+        "s3.endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        "s3.region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    }
+    if env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY") and not env.get("AWS_SESSION_TOKEN"):
+        names |= {"s3.access_key": ("AWS_ACCESS_KEY_ID",), "s3.secret_key": ("AWS_SECRET_ACCESS_KEY",)}
+    chosen = {name: next((v for v in variables if env.get(v)), None) for name, variables in names.items()}
+    return {name: (env[used], used) for name, used in chosen.items() if used}
