@@ -70,9 +70,9 @@ def read_secret(path: Path) -> bytes:
         raise AuthError(
             f"the service's secret {path} can be read by others (mode {mode:04o}). Mend it with: chmod 600 {path}"
         )
-    if len(secret) != SECRET_BYTES:
+    if len(secret) < SECRET_BYTES:
         raise AuthError(
-            f"the service's secret {path} has {len(secret)} bytes, not {SECRET_BYTES}. "
+            f"the service's secret {path} has {len(secret)} bytes; it needs {SECRET_BYTES}. "
             "Delete it and restart API and dispatcher: attempts that run now will be started again."
         )
     return secret

@@ -2,7 +2,7 @@
 
 User calls (bearer token of a user):
     POST /v1/jobs                          SubmitRequest -> Job          (same key and spec: the same job again)
-    POST /v1/jobs/dry-run                  SubmitRequest -> {"spec": resolved}
+    POST /v1/jobs/dry-run                  SubmitRequest -> ResolvedSpec
     GET  /v1/jobs?state=&limit=&before=    -> list[Job]
     GET  /v1/jobs/{id}                     -> JobDetail
     GET  /v1/jobs/{id}/events?after=       -> list[Event]
@@ -12,6 +12,7 @@ User calls (bearer token of a user):
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
     GET  /v1/cluster                       -> ClusterStatus
+    GET  /v1/whoami                        -> Identity
     GET  /v1/health                        -> Health                      (no token)
 Attempt calls (bearer token of that attempt, made when it was admitted):
     POST /v1/jobs/{id}/attempts/{epoch}/claim        ClaimRequest -> AttemptContext
@@ -20,7 +21,7 @@ Attempt calls (bearer token of that attempt, made when it was admitted):
     POST /v1/jobs/{id}/attempts/{epoch}/checkpoints  Checkpoint -> CheckpointReply
     GET  /v1/jobs/{id}/attempts/{epoch}/checkpoints  -> list[Checkpoint]  newest first
     POST /v1/jobs/{id}/attempts/{epoch}/finish       FinishRequest -> Job
-An error is {"code": ..., "message": ...} with the status of `service.errors`.
+An error is an `ErrorReply` with the status of `service.errors`. Both ends send their version as `VERSION_HEADER`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,22 @@ from pydantic import Field
 
 from service.queue.jobs import Attempt, Checkpoint, Job, Record
 
+VERSION_HEADER = "x-vaesvc-version"
+MAX_REQUEST_BYTES = 1 << 20  # a resolved spec is a few kilobytes
+
+
+class ErrorReply(Record):
+    code: str  # the class of `service.errors` that the client raises again
+    message: str
+
 
 class SubmitRequest(Record):
     spec: dict[str, Any]  # a JobSpec, resolved or with a recipe and overrides left to resolve
-    key: str | None = Field(default=None, max_length=200, description="idempotency key")
+    key: str | None = Field(default=None, min_length=1, max_length=200, description="idempotency key")
+
+
+class ResolvedSpec(Record):
+    spec: dict[str, Any]
 
 
 class JobDetail(Record):
@@ -136,6 +149,10 @@ class ClusterStatus(Record):
     ray_address: str | None = None
     ray_ok: bool = False
     seen_at: float | None = None
+
+
+class Identity(Record):
+    owner: str  # the token's name
 
 
 class Health(Record):
