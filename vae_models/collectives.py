@@ -1,0 +1,131 @@
+"""Sums across workers, with their gradients. The only user of `torch.distributed` in this package.
+
+Convention: **every worker computes the same global loss L** from sums over all workers. The backward of a sum over
+workers is again a sum over workers, so worker r's gradient is W x dL/d(parameters through worker r's data), W the
+number of workers; DistributedDataParallel averages these, which leaves exactly dL/d(parameters). That holds for losses
+that couple the data of a batch too (batch statistics, log of a batch mean), where averaging the workers' own losses is
+wrong. With one worker every function here is the identity or a plain mean and touches no process group.
+
+Every worker must call these in the same order, and none of them inside evaluation, where workers see different numbers
+of batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class PeerError(RuntimeError):
+    """The first worker failed at something that it does for all; its own error says what."""
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if is_distributed() else 1
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """y = sum over workers of x, [*shape]; backward: the sum over workers of dL/dy. Differentiable twice too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_reduce_sum(grads[0])
+
+
+class _AllGather(torch.autograd.Function):
+    """y[r] = worker r's x, [workers, *shape]; backward: own row of the sum over workers of dL/dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = x.new_empty((world_size(), *x.shape))
+        dist.all_gather(list(rows.unbind(0)), x.detach().contiguous())
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_reduce_sum(grads[0])[rank()]
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Sum over workers, same shape, the same bits on every worker; x itself when there is one worker."""
+    if world_size() == 1:
+        return x
+    result: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def all_gather(x: Tensor) -> Tensor:
+    """[workers, *shape]: every worker's x, which must have one shape on all of them. Differentiable."""
+    if world_size() == 1:
+        return x.unsqueeze(0)
+    result: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def global_mean(per_datum: Tensor) -> Tensor:
+    """Mean over the global batch: sum over workers and data / number of data. [local, *rest] -> [*rest].
+
+    Differentiable; local batches may differ in size, and one may be empty. Stack several quantities along a trailing
+    axis to reduce them in one message.
+    """
+    if world_size() == 1:
+        return per_datum.mean(0)
+    total = per_datum.sum(0)
+    count = total.new_tensor([per_datum.shape[0]])  # exact in float32 up to 2^24 data
+    reduced = all_reduce_sum(torch.cat([total.reshape(-1), count]))
+    return (reduced[:-1] / reduced[-1].detach()).reshape(total.shape)
+
+
+def broadcast_integers(values: Sequence[int], device: torch.device) -> list[int]:
+    """The first worker's integers on every worker; `device` is where the backend wants its messages (nccl: its GPU)."""
+    if world_size() == 1:
+        return list(values)
+    message = torch.tensor(list(values), dtype=torch.int64, device=device)
+    dist.broadcast(message, src=0)
+    return [int(value) for value in message.tolist()]
+
+
+def on_first_rank(action: Callable[[], None], device: torch.device) -> None:
+    """Runs `action` on rank 0 while the others wait; when it raises there, the others raise `PeerError`.
+
+    Without this a worker whose disk is full would leave its peers waiting in their next sum until the timeout.
+    """
+    failure: BaseException | None = None
+    if rank() == 0:
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    (failed,) = broadcast_integers([int(failure is not None)], device)
+    if failure is not None:
+        raise failure
+    if failed:
+        raise PeerError("worker 0 failed while it acted for all workers: its own error says at what")
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """`module` with its gradients averaged over workers (DistributedDataParallel); the module itself with one worker.
+
+    Buffers are not broadcast: batch statistics are the global batch's, hence the same on all workers by construction.
+    """
+    if world_size() == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)

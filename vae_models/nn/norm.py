@@ -1,0 +1,80 @@
+"""Batch normalization whose statistics are those of the global batch, however many workers share it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vae_models.collectives import all_gather, world_size
+
+
+def _merged_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, biased variance and number of values per channel over all workers' x, [channels], [channels], [].
+
+    The workers' means and sums of squared deviations are merged as in Chan, Golub and LeVeque (1979): no difference of
+    large sums, so float32 keeps its digits. Local batches may differ in size. One message; differentiable.
+    """
+    dims = [0, *range(2, x.ndim)]
+    values = x.numel() // x.shape[1]
+    variance, mean = torch.var_mean(x, dims, correction=0)
+    count = mean.new_tensor([values])
+    rows = all_gather(torch.cat([mean, variance, count]))  # [workers, 2 channels + 1]
+    means, variances = rows[:, :-1].chunk(2, dim=1)
+    counts = rows[:, -1:].detach()
+    total = counts.sum()
+    weights = counts / total
+    global_mean = (weights * means).sum(0)
+    global_variance = (weights * (variances + (means - global_mean).square())).sum(0)
+    return global_mean, global_variance, total
+
+
+class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias, per channel (Ioffe and Szegedy 2015, algorithm 1).
+
+    In training, mean and variance are the global batch's and the gradient flows through them on all workers; running
+    statistics follow torch's rule (variance unbiased) and are the same on all workers. In evaluation, and with one
+    worker, this *is* torch's layer: same kernels, same keys in `state_dict`. x: [batch, channels, *rest].
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            return super().forward(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        mean, variance, count = _merged_moments(x)
+        self._track(mean.detach(), variance.detach(), count)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        y = (x - mean.view(shape)) * scale.view(shape)
+        if self.bias is not None:
+            y = y + self.bias.view(shape)
+        return y.to(input.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), rate)
+
+
+class BatchNorm1d(_GlobalBatchNorm):
+    """Over [batch, channels] or [batch, channels, length]. Arguments as `torch.nn.BatchNorm1d`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 3):
+            raise ValueError(
+                f"BatchNorm1d takes [batch, channels] or [batch, channels, length], got {list(input.shape)}"
+            )
+
+
+class BatchNorm2d(_GlobalBatchNorm):
+    """Over [batch, channels, height, width]. Arguments as `torch.nn.BatchNorm2d`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim != 4:
+            raise ValueError(f"BatchNorm2d takes [batch, channels, height, width], got {list(input.shape)}")
