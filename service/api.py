@@ -1,0 +1,390 @@
+"""The HTTP API: the queue's only door for users and runners. The calls are listed in `service.wire`.
+
+Handlers that only touch SQL run in FastAPI's thread pool. Those that wait on S3 or MLflow share a small pool of
+their own: a storage outage must never keep a runner's heartbeat waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service import __version__, auth, middleware, wire
+from service.directories import MANIFEST, read_manifest
+from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
+from service.queue.jobs import Checkpoint, Event, Job, JobState
+from service.queue.store import Store
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+
+log = logging.getLogger("vaesvc.api")
+T = TypeVar("T")
+
+SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
+SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
+STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
+PRESIGN_SECONDS = 3600
+LOG_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the handlers share; on `app.state.services`."""
+
+    settings: Settings
+    store: Store
+    secret: bytes
+    slow: asyncio.Semaphore
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        from service.artifacts import Artifacts  # boto3: only when a call needs it
+
+        return Artifacts(self.settings.storage(), patience_seconds=STORAGE_SECONDS)
+
+    def mlflow_uri(self) -> str:
+        if self.settings.mlflow_uri is None:
+            raise NotFoundError(
+                "this service has no MLflow server, so it has no models: set VAESVC_MLFLOW_URI (or mlflow_uri in the "
+                "settings file) for the API and the dispatcher"
+            )
+        return self.settings.mlflow_uri
+
+    async def wait_for(self, call: Callable[[], T]) -> T:
+        """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
+        try:
+            async with asyncio.timeout(SLOW_SECONDS), self.slow:
+                return await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
+        except TimeoutError:
+            raise UnavailableError(
+                f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
+            ) from None
+
+
+# --- who calls ------------------------------------------------------------------------------------------------------
+
+_user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
+_attempt_bearer = HTTPBearer(
+    auto_error=False, scheme_name="attempt token", description="a runner gets it when it starts"
+)
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Epoch = Annotated[int, Path(ge=1)]
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+App = Annotated[Services, Depends(_services)]
+
+
+def _owner(services: App, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]) -> str:
+    """The name of the token that the caller holds: the owner of what it submits."""
+    if given is None:
+        raise AuthError(
+            "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
+            "VAESVC_TOKEN_FILE. An administrator makes one with `vaesvc token add NAME`."
+        )
+    if auth.is_attempt_token(given.credentials):
+        raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
+    owner = services.store.token_owner(given.credentials)
+    if owner is None:
+        raise AuthError(
+            "the token is not known here: wrong, revoked, or made for another service. "
+            "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
+        )
+    return owner
+
+
+def _attempt(
+    services: App,
+    job_id: JobId,
+    epoch: Epoch,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_attempt_bearer)],
+) -> None:
+    if given is None or not auth.verify_attempt_token(services.secret, given.credentials, job_id, epoch):
+        raise AuthError(
+            f"this call needs the token of attempt {epoch} of job {job_id}. If the service's secret file was replaced, "
+            "attempts that run now cannot go on."
+        )
+
+
+Owner = Annotated[str, Depends(_owner)]
+
+_errors: dict[int | str, dict[str, Any]] = {
+    "default": {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
+}
+users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(_owner)], responses=_errors)
+attempts = APIRouter(
+    prefix="/v1/jobs/{job_id}/attempts/{epoch}", tags=["attempts"], dependencies=[Depends(_attempt)], responses=_errors
+)
+public = APIRouter(prefix="/v1", tags=["health"])
+
+
+# --- users: jobs ----------------------------------------------------------------------------------------------------
+
+
+@users.post("/jobs", summary="Submit a job")
+def submit(request: wire.SubmitRequest, services: App, owner: Owner) -> Job:
+    """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
+    is sent; the same key with another spec is a conflict."""
+    from service import spec
+
+    return services.store.submit(spec.resolve(request.spec), owner=owner, key=request.key)
+
+
+@users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
+def dry_run(request: wire.SubmitRequest) -> wire.ResolvedSpec:
+    """The spec with every default filled in."""
+    from service import spec
+
+    return wire.ResolvedSpec(spec=spec.resolve(request.spec).model_dump(mode="json"))
+
+
+@users.get("/jobs", summary="List jobs")
+def jobs(
+    services: App,
+    state: Annotated[list[JobState] | None, Query(description="only these states; repeatable")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[str | None, Query(max_length=100, description="the last job's id of the page before")] = None,
+) -> Sequence[Job]:
+    """Newest first, with the position in the queue and the reason for waiting. Jobs of all owners."""
+    return services.store.jobs(states=state, limit=limit, before=before)
+
+
+@users.get("/jobs/{job_id}", summary="One job, its attempts and checkpoints")
+def job(job_id: JobId, services: App) -> wire.JobDetail:
+    return services.store.detail(job_id)
+
+
+@users.get("/jobs/{job_id}/events", summary="What happened to a job")
+def events(
+    job_id: JobId,
+    services: App,
+    after: Annotated[int, Query(ge=0, description="the last event's id that is known already")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> Sequence[Event]:
+    """Oldest first."""
+    return services.store.events(job_id, after=after, limit=limit)
+
+
+@users.post("/jobs/{job_id}/cancel", summary="Cancel a job")
+def cancel(job_id: JobId, services: App, owner: Owner) -> Job:
+    """Asks again harmlessly. A running attempt checkpoints and stops; whoever asked is in the events."""
+    return services.store.cancel(job_id, by=owner)
+
+
+@users.post("/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again")
+def retry(job_id: JobId, services: App, owner: Owner) -> Job:
+    """The next attempt goes on from the last committed checkpoint."""
+    return services.store.retry(job_id, by=owner)
+
+
+@users.get("/jobs/{job_id}/logs", summary="A piece of an attempt's log")
+async def logs(
+    job_id: JobId,
+    services: App,
+    epoch: Annotated[int | None, Query(ge=1, description="which attempt; default the newest")] = None,
+    offset: Annotated[int, Query(ge=0, description="bytes to skip: the last chunk's `offset`")] = 0,
+) -> wire.LogChunk:
+    """At most 1 MiB at a time. It comes from S3, seconds behind the attempt, and stays when the cluster is gone."""
+    detail = await anyio.to_thread.run_sync(services.store.detail, job_id)
+    return await services.wait_for(lambda: _log_chunk(services, detail, epoch, offset))
+
+
+def _log_chunk(services: Services, detail: wire.JobDetail, epoch: int | None, offset: int) -> wire.LogChunk:
+    if epoch is None:
+        epoch = detail.job.epoch
+        if epoch == 0:  # nothing ran yet
+            return wire.LogChunk(text="", offset=0, epoch=0, complete=detail.job.state.final)
+    attempt = next((one for one in detail.attempts if one.epoch == epoch), None)
+    if attempt is None:
+        raise NotFoundError(f"job {detail.job.id} has no attempt {epoch}: it has {detail.job.epoch}")
+    artifacts = services.artifacts
+    uri = attempt.log_uri or artifacts.uri("logs", detail.job.id, f"{epoch}.log")
+    try:
+        data = artifacts.get_bytes(uri, start=offset)
+    except NotFoundError:
+        data = b""  # not written yet, or lost with its attempt
+    more = len(data) > LOG_CHUNK_BYTES
+    ended = not attempt.state.open and not more
+    text, used = decode_prefix(data[:LOG_CHUNK_BYTES], final=ended)
+    return wire.LogChunk(text=text, offset=offset + used, epoch=epoch, complete=ended)
+
+
+def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
+    """UTF-8 text and the bytes it took: unless `final`, a character cut off at the end waits for the next read."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, final)
+    return text, len(data) - len(decoder.getstate()[0])
+
+
+# --- users: models, cluster -----------------------------------------------------------------------------------------
+
+
+@users.get("/models", summary="Registered model versions")
+async def models(services: App) -> Sequence[wire.ModelVersion]:
+    """Newest first. A model's `best` is the version with the best value of its metric."""
+    return await services.wait_for(lambda: _versions(services))
+
+
+def _versions(services: Services) -> list[wire.ModelVersion]:
+    from service import registry  # mlflow: only when a call needs it
+
+    return sorted(registry.versions(services.mlflow_uri()), key=lambda one: one.created_at, reverse=True)
+
+
+@users.get("/models/{name}/files", summary="A model version's files")
+async def model_files(
+    name: Annotated[str, Path(max_length=100)],
+    services: App,
+    version: Annotated[str | None, Query(max_length=20)] = None,
+    alias: Annotated[str | None, Query(max_length=100, description="default: best")] = None,
+) -> wire.ModelFiles:
+    """Addresses that can be read without a key for an hour, with the SHA-256 of each file."""
+    if version is not None and alias is not None:
+        raise UsageError(f"give a version or an alias, not both (version {version!r}, alias {alias!r})")
+    return await services.wait_for(lambda: _model_files(services, name, version, alias or "best"))
+
+
+def _model_files(services: Services, name: str, version: str | None, alias: str) -> wire.ModelFiles:
+    found = _pick(_versions(services), name, version, alias)
+    artifacts, source = services.artifacts, found.source.rstrip("/")
+    manifest = artifacts.get_bytes(f"{source}/{MANIFEST}")
+    sums = {path: sha256 for path, (sha256, _) in read_manifest(manifest, f"{source}/{MANIFEST}").items()}
+    sums[MANIFEST] = hashlib.sha256(manifest).hexdigest()
+    files = {path: artifacts.presign(f"{source}/{path}", PRESIGN_SECONDS) for path in sums}
+    return wire.ModelFiles(name=found.name, version=found.version, files=files, sha256=sums)
+
+
+def _pick(versions: Sequence[wire.ModelVersion], name: str, version: str | None, alias: str) -> wire.ModelVersion:
+    named = [one for one in versions if one.name == name]
+    if not named:
+        known = ", ".join(sorted({one.name for one in versions})) or "none yet"
+        raise NotFoundError(f"no registered model {name!r}; there are: {known}")
+    for one in named:
+        if one.version == version or (version is None and alias in one.aliases):
+            return one
+    wanted = f"version {version}" if version is not None else f"alias {alias!r}"
+    there = ", ".join(" ".join((one.version, *(f"@{also}" for also in one.aliases))) for one in named)
+    raise NotFoundError(f"model {name!r} has no {wanted}; it has versions {there}")
+
+
+@users.get("/cluster", summary="The cluster as the dispatcher saw it last")
+def cluster(services: App) -> wire.ClusterStatus:
+    return services.store.cluster()
+
+
+@users.get("/whoami", summary="The name of the token")
+def whoami(owner: Owner) -> wire.Identity:
+    return wire.Identity(owner=owner)
+
+
+# --- attempts -------------------------------------------------------------------------------------------------------
+
+
+@attempts.post("/claim", summary="Become the attempt's runner")
+def claim(job_id: JobId, epoch: Epoch, request: wire.ClaimRequest, services: App) -> wire.AttemptContext:
+    """Starts the lease. The same runner may ask again; another one is refused for good."""
+    if request.version != __version__:
+        reason = (
+            f"the cluster has vaesvc {request.version}, the service {__version__}: install the same version on "
+            f"{request.host or 'every node'}"
+        )
+        services.store.attempt_lost(job_id, epoch, reason, retryable=False)
+        raise ConflictError(reason)
+    job, checkpoints = services.store.claim(job_id, epoch, request.runner_id)
+    return wire.AttemptContext(
+        job=job,
+        epoch=epoch,
+        lease_seconds=services.settings.lease_seconds,
+        storage=services.settings.storage(),
+        mlflow_uri=services.settings.mlflow_uri,
+        checkpoints=tuple(checkpoints),
+    )
+
+
+@attempts.post("/heartbeat", summary="Renew the lease")
+def heartbeat(job_id: JobId, epoch: Epoch, request: wire.HeartbeatRequest, services: App) -> wire.HeartbeatReply:
+    return services.store.heartbeat(job_id, epoch, request.runner_id)
+
+
+@attempts.post("/progress", summary="Say how far it is")
+def progress(job_id: JobId, epoch: Epoch, request: wire.ProgressReport, services: App) -> wire.HeartbeatReply:
+    """Does not renew the lease: a hung runner's workers must not keep it alive."""
+    return services.store.progress(job_id, epoch, request)
+
+
+@attempts.post("/checkpoints", summary="Commit a checkpoint whose files are in storage")
+def commit_checkpoint(job_id: JobId, epoch: Epoch, request: Checkpoint, services: App) -> wire.CheckpointReply:
+    """From here on it is resumed from. Idempotent by its address."""
+    return services.store.commit_checkpoint(job_id, epoch, request)
+
+
+@attempts.get("/checkpoints", summary="The job's checkpoints, newest first")
+def checkpoints(job_id: JobId, epoch: Epoch, services: App) -> Sequence[Checkpoint]:
+    return services.store.checkpoints(job_id)
+
+
+@attempts.post("/finish", summary="End the attempt")
+def finish(job_id: JobId, epoch: Epoch, request: wire.FinishRequest, services: App) -> Job:
+    return services.store.finish(job_id, epoch, request)
+
+
+# --- health ---------------------------------------------------------------------------------------------------------
+
+
+@public.get("/health", summary="Does the API reach its database?", responses={503: {"model": wire.Health}})
+def health(services: App, response: Response) -> wire.Health:
+    """Needs no token and tells nothing that one would protect."""
+    try:
+        services.store.ping()
+    except VaesvcError as error:
+        log.warning("health: %s", error)
+        response.status_code = 503
+        return wire.Health(ok=False, version=__version__, detail={"database": "does not answer"})
+    return wire.Health(ok=True, version=__version__, detail={"database": "ok"})
+
+
+# --- the application ------------------------------------------------------------------------------------------------
+
+
+def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
+    """The application over these settings. `store` if the caller has one already; else it is opened and closed here."""
+    secret = auth.read_secret(settings.secret_file)
+    opened = store or Store(settings.database_url, lease_seconds=settings.lease_seconds)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if store is None:
+            opened.close()
+
+    app = FastAPI(
+        title="vaesvc",
+        version=__version__,
+        summary="A distributed training service with a job queue for variational autoencoders",
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.services = Services(settings=settings, store=opened, secret=secret, slow=asyncio.Semaphore(SLOW_THREADS))
+    middleware.install(app)
+    for router in (public, users, attempts):
+        app.include_router(router)
+    return app

@@ -1,0 +1,303 @@
+"""The Python client: typed calls on the API, bounded in time, repeated only where that is harmless.
+
+    with Client("http://127.0.0.1:8080", token) as client:
+        job = client.submit(spec)
+
+A call is repeated after a connection error, a timeout or a 502/503/504, with backoff, until `retry_seconds` are over.
+Repeating is harmless because reads change nothing and every write is idempotent: a submit always carries a key, and the
+attempts' calls carry their epoch. The one exception is `retry`, which is repeated only while nothing was sent.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pydantic
+import tenacity
+from pydantic import TypeAdapter
+
+from service import __version__, wire
+from service.errors import UnavailableError, UsageError, VaesvcError, from_code
+from service.queue.jobs import Checkpoint, Event, Job, JobState
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+SLOW_READ_SECONDS = 75.0  # calls for which the API waits on S3 or MLflow: a little longer than it does itself
+RETRY_SECONDS = 6.0
+_AGAIN = frozenset({502, 503, 504})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_jobs = TypeAdapter(list[Job])
+_events = TypeAdapter(list[Event])
+_versions = TypeAdapter(list[wire.ModelVersion])
+_checkpoints = TypeAdapter(list[Checkpoint])
+
+
+class _AgainError(Exception):
+    """It may go well next time. `sent`: the server may have seen the request. `final`: what to raise in the end."""
+
+    def __init__(self, *, sent: bool, final: VaesvcError) -> None:
+        super().__init__(str(final))
+        self.sent = sent
+        self.final = final
+
+
+class _Http:
+    """One connection pool to one API, its token, and the rules for repeating."""
+
+    def __init__(self, url: str, token: str | None, retry_seconds: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"the API's address {url!r} is none: it looks like http://HOST:PORT (VAESVC_API_URL)")
+        self.url = url.rstrip("/")
+        self.retry_seconds = retry_seconds
+        self.server_version: str | None = None  # from the last answer
+        headers = {wire.VERSION_HEADER: __version__, "user-agent": f"vaesvc/{__version__}"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        self.pool = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=parts.hostname not in _LOOPBACK,  # a proxy cannot reach this machine's loopback
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        adapter: Callable[[bytes], T],
+        *,
+        body: pydantic.BaseModel | None = None,
+        params: Mapping[str, Any] | None = None,
+        read_seconds: float = READ_SECONDS,
+        repeatable: bool = True,
+    ) -> T:
+        """One call and its answer. Raises the error of `service.errors` that the API named, or UnavailableError."""
+        content = body.model_dump_json().encode() if body is not None else None
+
+        def once() -> T:
+            answer = self._send(method, path, content, params, read_seconds)
+            return self._parse(answer, adapter)
+
+        try:
+            return tenacity.Retrying(
+                retry=tenacity.retry_if_exception(
+                    lambda error: isinstance(error, _AgainError) and (repeatable or not error.sent)
+                ),
+                wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.2),
+                stop=tenacity.stop_after_delay(self.retry_seconds),
+                reraise=True,
+            )(once)
+        except _AgainError as error:
+            raise error.final from None
+
+    def _send(
+        self, method: str, path: str, content: bytes | None, params: Mapping[str, Any] | None, read_seconds: float
+    ) -> httpx.Response:
+        headers = {"content-type": "application/json"} if content is not None else None
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        try:
+            answer = self.pool.request(
+                method,
+                path,
+                content=content,
+                params=given,
+                headers=headers,
+                timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS),
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _AgainError(sent=False, final=self._unreachable(str(error) or "no connection")) from error
+        except httpx.TransportError as error:
+            raise _AgainError(sent=True, final=self._unreachable(str(error) or type(error).__name__)) from error
+        self.server_version = answer.headers.get(wire.VERSION_HEADER)
+        if answer.status_code in _AGAIN:
+            code, message = _error(answer)
+            final = from_code(code, message) if code else self._unreachable(message)
+            raise _AgainError(sent=True, final=final)
+        return answer
+
+    def _parse(self, answer: httpx.Response, adapter: Callable[[bytes], T]) -> T:
+        if answer.is_success:
+            try:
+                return adapter(answer.content)
+            except pydantic.ValidationError as error:
+                raise VaesvcError(self._not_understood(answer)) from error
+        code, message = _error(answer)
+        if code is None:
+            raise VaesvcError(self._not_understood(answer))
+        raise from_code(code, message)
+
+    def _not_understood(self, answer: httpx.Response) -> str:
+        other = self.server_version
+        if other is None:
+            return (
+                f"{answer.url.copy_with(query=None)} (HTTP {answer.status_code}) is no vaesvc API: check VAESVC_API_URL"
+            )
+        return (
+            f"the answer of the API at {self.url} (vaesvc {other}) is not understood by this client (vaesvc "
+            f"{__version__}): install the same version"
+        )
+
+    def _unreachable(self, why: str) -> UnavailableError:
+        return UnavailableError(
+            f"the API at {self.url} does not answer ({why}). Start the local stack with `vaesvc up`, or set "
+            "VAESVC_API_URL to the service's address; `vaesvc doctor` tells more."
+        )
+
+
+def _error(answer: httpx.Response) -> tuple[str | None, str]:
+    """(code, message) of an error; code None when it is not the API that speaks."""
+    try:
+        error = wire.ErrorReply.model_validate_json(answer.content)
+    except pydantic.ValidationError:
+        return None, f"HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
+    return error.code, error.message
+
+
+def _one(record: type[T]) -> Callable[[bytes], T]:
+    return TypeAdapter(record).validate_json
+
+
+class Client:
+    """A user's calls. Every one may raise AuthError, UnavailableError, and what its own line says."""
+
+    def __init__(self, url: str, token: str | None = None, *, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._http = _Http(url, token, retry_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.pool.close()
+
+    @property
+    def url(self) -> str:
+        return self._http.url
+
+    @property
+    def server_version(self) -> str | None:
+        """vaesvc's version at the other end, from its last answer."""
+        return self._http.server_version
+
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Inside, an API that is away (a restart, say) is waited for this long."""
+        before, self._http.retry_seconds = self._http.retry_seconds, seconds
+        try:
+            yield
+        finally:
+            self._http.retry_seconds = before
+
+    def submit(self, spec: pydantic.BaseModel | Mapping[str, Any], *, key: str | None = None) -> Job:
+        """Queue a job. The same key and spec again give the same job. UsageError, ImpossibleError, ConflictError."""
+        data = spec.model_dump(mode="json") if isinstance(spec, pydantic.BaseModel) else dict(spec)
+        request = wire.SubmitRequest(spec=data, key=key or f"auto-{uuid.uuid4()}")
+        return self._http.call("POST", "/v1/jobs", _one(Job), body=request)
+
+    def dry_run(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The spec as the service resolves it. UsageError."""
+        request = wire.SubmitRequest(spec=dict(spec))
+        return self._http.call("POST", "/v1/jobs/dry-run", _one(wire.ResolvedSpec), body=request).spec
+
+    def jobs(
+        self, *, states: Sequence[JobState] | None = None, limit: int = 100, before: str | None = None
+    ) -> list[Job]:
+        """Newest first; for the next page, `before` is the last job's id."""
+        params = {"state": [state.value for state in states] if states else None, "limit": limit, "before": before}
+        return self._http.call("GET", "/v1/jobs", _jobs.validate_json, params=params)
+
+    def job(self, job_id: str) -> wire.JobDetail:
+        """NotFoundError."""
+        return self._http.call("GET", f"/v1/jobs/{quote(job_id, safe='')}", _one(wire.JobDetail))
+
+    def events(self, job_id: str, *, after: int = 0) -> list[Event]:
+        """Oldest first, at most 1000. NotFoundError."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/events"
+        return self._http.call("GET", path, _events.validate_json, params={"after": after})
+
+    def logs(self, job_id: str, *, epoch: int | None = None, offset: int = 0) -> wire.LogChunk:
+        """At most 1 MiB from `offset` (bytes). NotFoundError, StorageError."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/logs"
+        params = {"epoch": epoch, "offset": offset}
+        return self._http.call("GET", path, _one(wire.LogChunk), params=params, read_seconds=SLOW_READ_SECONDS)
+
+    def cancel(self, job_id: str) -> Job:
+        """NotFoundError, ConflictError."""
+        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", _one(Job))
+
+    def retry(self, job_id: str) -> Job:
+        """NotFoundError, ConflictError (not failed or cancelled)."""
+        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry", _one(Job), repeatable=False)
+
+    def models(self) -> list[wire.ModelVersion]:
+        """Newest first."""
+        return self._http.call("GET", "/v1/models", _versions.validate_json, read_seconds=SLOW_READ_SECONDS)
+
+    def model_files(self, name: str, *, version: str | None = None, alias: str | None = None) -> wire.ModelFiles:
+        """Addresses to read the files from for an hour, with their SHA-256. NotFoundError, StorageError."""
+        path = f"/v1/models/{quote(name, safe='')}/files"
+        params = {"version": version, "alias": alias}
+        return self._http.call("GET", path, _one(wire.ModelFiles), params=params, read_seconds=SLOW_READ_SECONDS)
+
+    def cluster(self) -> wire.ClusterStatus:
+        return self._http.call("GET", "/v1/cluster", _one(wire.ClusterStatus))
+
+    def whoami(self) -> str:
+        """The token's name."""
+        return self._http.call("GET", "/v1/whoami", _one(wire.Identity)).owner
+
+    def health(self) -> wire.Health:
+        """Needs no token."""
+        return self._http.call("GET", "/v1/health", _one(wire.Health))
+
+
+class AttemptClient:
+    """A runner's calls for its one attempt. On FencedError stop at once: a newer attempt exists or the job is over."""
+
+    def __init__(self, url: str, token: str, *, job_id: str, epoch: int, retry_seconds: float = RETRY_SECONDS) -> None:
+        self._http = _Http(url, token, retry_seconds)
+        self._path = f"/v1/jobs/{quote(job_id, safe='')}/attempts/{epoch}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.pool.close()
+
+    def claim(self, request: wire.ClaimRequest) -> wire.AttemptContext:
+        """ConflictError when the cluster's version of vaesvc is not the service's."""
+        return self._http.call("POST", f"{self._path}/claim", _one(wire.AttemptContext), body=request)
+
+    def heartbeat(self, runner_id: str, *, timeout_seconds: float = READ_SECONDS) -> wire.HeartbeatReply:
+        """Renew the lease; keep `timeout_seconds` and `retry_seconds` well below what is left of it."""
+        request = wire.HeartbeatRequest(runner_id=runner_id)
+        path = f"{self._path}/heartbeat"
+        return self._http.call("POST", path, _one(wire.HeartbeatReply), body=request, read_seconds=timeout_seconds)
+
+    def progress(self, report: wire.ProgressReport) -> wire.HeartbeatReply:
+        return self._http.call("POST", f"{self._path}/progress", _one(wire.HeartbeatReply), body=report)
+
+    def commit_checkpoint(self, checkpoint: Checkpoint) -> wire.CheckpointReply:
+        """After all its files are in storage."""
+        return self._http.call("POST", f"{self._path}/checkpoints", _one(wire.CheckpointReply), body=checkpoint)
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Newest first."""
+        return self._http.call("GET", f"{self._path}/checkpoints", _checkpoints.validate_json)
+
+    def finish(self, request: wire.FinishRequest) -> Job:
+        return self._http.call("POST", f"{self._path}/finish", _one(Job), body=request)

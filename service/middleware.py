@@ -1,0 +1,121 @@
+"""Around every call of the API: a bound on its body, one shape for every error, the version on every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import __version__, wire
+from service.errors import VaesvcError
+
+log = logging.getLogger("vaesvc.api")
+
+BODY_SECONDS = 30.0  # a request's body must be here by then
+SLOW_LOG_SECONDS = 2.0  # calls that take longer are logged
+_VERSION_BYTES = wire.VERSION_HEADER.encode()
+
+
+def install(app: FastAPI) -> None:
+    """Put all of this around `app`."""
+    app.add_exception_handler(VaesvcError, _on_known)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unknown)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Stamp)
+
+
+class BodyLimit:
+    """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _read_body(receive)
+        except TimeoutError:
+            await _reply(408, "unavailable", f"the body was not here within {BODY_SECONDS:.0f} s")(scope, receive, send)
+            return
+        if body is None:
+            message = f"the request is larger than {wire.MAX_REQUEST_BYTES:,} bytes, the most that is taken"
+            await _reply(413, "usage", message)(scope, receive, send)
+            return
+        unread = True
+
+        async def replay() -> Message:
+            nonlocal unread
+            if unread:
+                unread = False
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await receive()
+
+        await self.app(scope, replay, send)
+
+
+class Stamp:
+    """Puts the service's version on every answer, and calls that took long into the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (_VERSION_BYTES, __version__.encode())]
+            await send(message)
+
+        started = time.monotonic()
+        await self.app(scope, receive, stamped)
+        if scope["type"] == "http" and (seconds := time.monotonic() - started) > SLOW_LOG_SECONDS:
+            log.warning("%s %s took %.1f s", scope["method"], scope["path"], seconds)
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """The whole body; None if it is larger than allowed."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > wire.MAX_REQUEST_BYTES:
+            return None
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return bytes(body)
+
+
+def _reply(status: int, code: str, message: str) -> JSONResponse:
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse(wire.ErrorReply(code=code, message=message).model_dump(), status_code=status, headers=headers)
+
+
+async def _on_known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VaesvcError)
+    return _reply(error.http_status, error.code, str(error))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+    return _reply(422, "usage", "; ".join(found))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _reply(404, "not_found", f"no such call: {request.method} {request.url.path}; /docs lists them")
+    return _reply(error.status_code, "usage", f"{request.method} {request.url.path}: {error.detail}")
+
+
+async def _on_unknown(request: Request, error: Exception) -> Response:  # the server logs the traceback
+    return _reply(500, "error", "the service failed on this request; its API log has the details")
