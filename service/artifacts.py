@@ -1,0 +1,369 @@
+"""Checkpoints, models and logs in an S3 bucket. The only user of boto3.
+
+A directory in the bucket is complete when its `manifest.json` is there: it is uploaded last, and it names every
+file's SHA-256 and size. What is downloaded is checked against it, so a damaged object is refused, never used.
+Calls are safe to repeat, from several threads too; those that meet a silent or overloaded server try again for
+`patience_seconds`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from service.directories import (
+    MANIFEST,
+    CorruptObjectError,
+    altered,
+    disk_error,
+    need_space,
+    read_manifest,
+    replace_directory,
+    write_all,
+)
+from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
+from service.storage_errors import NO_KEY, error_code, explain, overloaded, public
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from service.wire import StorageSettings
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 3.0  # seconds
+READ_TIMEOUT = 30.0  # seconds without a byte
+PART_BYTES = 8 * 2**20  # larger files go up in parts of this size
+CHUNK_BYTES = 2**20  # read from a download at a time
+DELETE_BATCH = 1000  # keys in one request, S3's own limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A directory in the bucket."""
+
+    uri: str
+    manifest_sha256: str
+    bytes: int  # of all files, manifest included
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    uri: str
+    bytes: int
+    modified_at: float  # seconds since 1970, UTC
+
+
+def parse(uri: str) -> tuple[str, str]:
+    """`s3://bucket/some/key` -> ("bucket", "some/key")."""
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise UsageError(f"{public(uri)!r} is not an S3 address: it must look like s3://BUCKET/KEY")
+    return parts.netloc, parts.path.lstrip("/")
+
+
+class Artifacts:
+    """One bucket (and a prefix in it) of one S3 server.
+
+    patience_seconds: how long a call tries again while the server does not answer or says that it is overloaded;
+    0 for one try.
+    """
+
+    def __init__(self, settings: StorageSettings, *, patience_seconds: float = 90.0) -> None:
+        self.settings = settings
+        self.patience_seconds = patience_seconds
+        self._lock = threading.Lock()
+        self._made: S3Client | None = None
+
+    # --- addresses --------------------------------------------------------------------------------------------------
+
+    def uri(self, *parts: str) -> str:
+        """s3://bucket/prefix/parts"""
+        path = "/".join(p.strip("/") for p in (self.settings.prefix, *parts) if p.strip("/"))
+        return f"s3://{self.settings.bucket}/{path}"
+
+    def presign(self, uri: str, seconds: int = 3600) -> str:
+        """An https or http address that reads the object without keys, for `seconds`."""
+        bucket, key = parse(uri)
+        params = {"Bucket": bucket, "Key": key}
+        return str(self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=int(seconds)))
+
+    # --- bucket -----------------------------------------------------------------------------------------------------
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket unless it is there."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self.check()
+            return
+        except NotFoundError:
+            raise
+        except StorageError as error:
+            if not isinstance(error.__cause__, ClientError) or error_code(error.__cause__) != "NoSuchBucket":
+                raise
+        where: dict[str, Any] = {}
+        if self.settings.endpoint_url is None and self.settings.region != "us-east-1":
+            where = {"CreateBucketConfiguration": {"LocationConstraint": self.settings.region}}
+
+        def create() -> None:
+            try:
+                self._client.create_bucket(Bucket=self.settings.bucket, **where)
+            except ClientError as error:
+                if error_code(error) != "BucketAlreadyOwnedByYou":
+                    raise
+
+        self._call("create the bucket", self.uri(), create)
+
+    def check(self) -> None:
+        """Is the bucket there, and do the keys open it? UnavailableError or StorageError with the cause if not."""
+        bucket = self.settings.bucket
+        self._call("look into", self.uri(), lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1))
+
+    # --- single objects ---------------------------------------------------------------------------------------------
+
+    def put_bytes(self, uri: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        bucket, key = parse(uri)
+        self._call(
+            "write",
+            uri,
+            lambda: self._client.put_object(Bucket=bucket, Key=key, Body=data, ContentType=content_type),
+        )
+
+    def get_bytes(self, uri: str, start: int = 0) -> bytes:
+        """The object from byte `start`; empty when it ends there or earlier. NotFoundError if there is none."""
+        from botocore.exceptions import ClientError
+
+        bucket, key = parse(uri)
+        span: dict[str, Any] = {"Range": f"bytes={start}-"} if start > 0 else {}
+
+        def read() -> bytes:
+            try:
+                return self._client.get_object(Bucket=bucket, Key=key, **span)["Body"].read()
+            except ClientError as error:
+                if error_code(error) in ("InvalidRange", "416"):
+                    return b""
+                raise
+
+        return self._call("read", uri, read)
+
+    def list(self, uri: str) -> list[StoredObject]:
+        """The objects under the directory `uri`, and the object of that name, sorted by address."""
+        bucket, key = parse(uri)
+        return self._call("list", uri, lambda: list(self._under(bucket, key)))
+
+    def delete_prefix(self, uri: str) -> int:
+        """Delete the directory `uri`, manifests first, so it is never half there. Returns how many objects."""
+        bucket, key = parse(uri)
+        if not key.strip("/"):
+            raise UsageError(f"{uri} is the whole bucket: name a directory in it")
+        return self._call("delete", uri, lambda: self._delete(bucket, key))
+
+    # --- directories ------------------------------------------------------------------------------------------------
+
+    def put_directory(self, directory: Path, uri: str) -> Stored:
+        """Upload every file under `directory`, manifest.json last; what was at `uri` counts as incomplete meanwhile."""
+        bucket, key = parse(uri.rstrip("/"))
+        manifest = directory / MANIFEST
+        if not manifest.is_file():
+            raise StorageError(f"{directory} has no {MANIFEST}, so it could not be told complete: write it first")
+        files = {p.relative_to(directory).as_posix(): p for p in sorted(directory.rglob("*")) if p.is_file()}
+        data = manifest.read_bytes()
+        if missing := set(read_manifest(data, str(manifest))) - set(files):
+            raise CorruptObjectError(f"{directory} lacks {sorted(missing)}, which its {MANIFEST} names")
+        target = f"s3://{bucket}/{key}/{MANIFEST}"
+        self._call("delete", target, lambda: self._client.delete_object(Bucket=bucket, Key=f"{key}/{MANIFEST}"))
+        for name, path in files.items():
+            if name != MANIFEST:
+                self._upload(path, bucket, f"{key}/{name}")
+        self.put_bytes(target, data, "application/json")
+        total = sum(path.stat().st_size for path in files.values())
+        return Stored(uri=f"s3://{bucket}/{key}/", manifest_sha256=hashlib.sha256(data).hexdigest(), bytes=total)
+
+    def get_directory(self, uri: str, into: Path, manifest_sha256: str | None = None) -> Path:
+        """A verified copy of the directory `uri` at `into`, which appears complete or not at all.
+
+        manifest_sha256: what the manifest itself must be, where that is known (a committed checkpoint's row).
+        Raises CorruptObjectError, naming the object and both sums, if a byte differs.
+        """
+        uri = uri.rstrip("/")
+        try:
+            data = self.get_bytes(f"{uri}/{MANIFEST}")
+        except NotFoundError as error:
+            raise CorruptObjectError(f"{uri} has no {MANIFEST}: it was never completed, or it was deleted") from error
+        found = hashlib.sha256(data).hexdigest()
+        if manifest_sha256 is not None and found != manifest_sha256:
+            raise altered(f"{uri}/{MANIFEST}", manifest_sha256, found)
+        files = read_manifest(data, f"{uri}/{MANIFEST}")
+        into.parent.mkdir(parents=True, exist_ok=True)
+        need_space(into.parent, sum(size for _, size in files.values()))
+        partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
+        try:
+            for name, (sha256, size) in files.items():
+                self._download(f"{uri}/{name}", partial / name, sha256, size)
+            (partial / MANIFEST).write_bytes(data)
+            replace_directory(partial, into)
+        except OSError as error:
+            raise disk_error(error, into) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return into
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> S3Client:
+        with self._lock:
+            if self._made is None:
+                self._made = _client(self.settings)
+            return self._made
+
+    def _under(self, bucket: str, key: str) -> Iterator[StoredObject]:
+        key = key.rstrip("/")
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+            for item in page.get("Contents", []):
+                name = item["Key"]
+                if not key or name == key or name.startswith(f"{key}/"):
+                    at = item["LastModified"].timestamp()
+                    yield StoredObject(uri=f"s3://{bucket}/{name}", bytes=item["Size"], modified_at=at)
+
+    def _delete(self, bucket: str, key: str) -> int:
+        keys = [parse(item.uri)[1] for item in self._under(bucket, key)]
+        manifests = [k for k in keys if k.endswith(f"/{MANIFEST}")]
+        rest = [k for k in keys if not k.endswith(f"/{MANIFEST}")]
+        for group in (manifests, rest):
+            for start in range(0, len(group), DELETE_BATCH):
+                self._delete_keys(bucket, group[start : start + DELETE_BATCH])
+        return len(keys)
+
+    def _delete_keys(self, bucket: str, keys: Sequence[str]) -> None:
+        reply = self._client.delete_objects(
+            Bucket=bucket, Delete={"Objects": [{"Key": k} for k in keys], "Quiet": True}
+        )
+        failed = [e for e in reply.get("Errors", []) if e.get("Code") not in NO_KEY]
+        if failed:
+            first = failed[0]
+            why = f"{first.get('Code')}: {first.get('Message', '')}"
+            raise StorageError(
+                f"{len(failed)} objects were not deleted, s3://{bucket}/{first.get('Key')} first ({why})"
+            )
+
+    def _upload(self, path: Path, bucket: str, key: str) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        config = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
+        self._call(
+            "write", f"s3://{bucket}/{key}", lambda: self._client.upload_file(str(path), bucket, key, Config=config)
+        )
+
+    def _download(self, uri: str, path: Path, sha256: str, size: int) -> None:
+        bucket, key = parse(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+        def fetch() -> tuple[str, int]:
+            digest = hashlib.sha256()
+            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
+            with contextlib.closing(body), path.open("wb", buffering=0) as file:
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    digest.update(chunk)
+                    write_all(file, chunk)
+                os.fsync(file.fileno())
+                return digest.hexdigest(), file.tell()
+
+        try:
+            found, count = self._call("read", uri, fetch)
+        except NotFoundError as error:
+            raise CorruptObjectError(f"{uri} is missing, though the {MANIFEST} beside it names it") from error
+        if (found, count) != (sha256, size):
+            raise altered(uri, f"{sha256} ({size} bytes)", f"{found} ({count} bytes)")
+
+    def _call(self, doing: str, uri: str, function: Callable[[], T]) -> T:
+        """Run one repeatable request, again while it fails for a passing reason, and say plainly why it failed."""
+        import tenacity
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_passing),
+            stop=tenacity.stop_after_delay(self.patience_seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=3.0),
+            reraise=True,
+        )
+        try:
+            return retrying(function)
+        except VaesvcError:
+            raise
+        except Exception as error:
+            cause = _root(error)
+            raise self._explain(cause, doing, uri) from cause
+
+    def _explain(self, error: Exception, doing: str, uri: str) -> VaesvcError:
+        from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+        endpoint = self.settings.endpoint_url
+        where = public(endpoint) if endpoint else f"AWS ({self.settings.region})"
+        bucket, key = parse(uri)
+        return explain(
+            error,
+            what=f"could not {doing} {uri} at {where}",
+            bucket=None if key else bucket,
+            keyless=isinstance(error, NoCredentialsError | PartialCredentialsError),
+            unreachable=_unreachable(error),
+        )
+
+
+def _client(settings: StorageSettings) -> S3Client:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        max_pool_connections=16,
+        retries={"mode": "standard", "total_max_attempts": 2},  # the long patience is ours: see `_call`
+        s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
+        # many S3-compatible servers know nothing of the newer checksum headers; the request's own signature covers
+        # what is sent, and manifests cover what is stored
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region,
+        aws_access_key_id=settings.access_key,
+        aws_secret_access_key=settings.secret_key,
+        config=config,
+    )
+
+
+def _root(error: Exception) -> Exception:
+    """boto3's transfer errors carry the server's answer as their context."""
+    from boto3.exceptions import S3TransferFailedError, S3UploadFailedError
+
+    if isinstance(error, S3UploadFailedError | S3TransferFailedError):
+        inner = error.__cause__ or error.__context__
+        return inner if isinstance(inner, Exception) else error
+    return error
+
+
+def _unreachable(error: Exception) -> bool:
+    from botocore import exceptions as e
+
+    return isinstance(error, e.HTTPClientError | e.IncompleteReadError | e.ConnectionError)
+
+
+def _passing(error: BaseException) -> bool:
+    """Will it be better in a moment?"""
+    if not isinstance(error, Exception):
+        return False
+    root = _root(error)
+    return _unreachable(root) or overloaded(root)
