@@ -88,7 +88,7 @@ class Resident:
         return {"x": NoiseSpec(shape=tuple(self._images.shape[1:]), kind="uniform")}
 
     def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """x [batch, channels, height, width] for `indices` [batch]; reads the entries of `noise` that `noise()` names."""
+        """x [batch, channels, height, width] for `indices` [batch]; of `noise` it reads what `noise()` names."""
         bytes_ = self._images.index_select(0, indices)
         if self._binarize == "threshold":
             return (bytes_ >= 128).to(self._dtype)
