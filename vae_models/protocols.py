@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from vae_models.records import Loss, NoiseSpec, Progress, Trace
+from vae_models.records import Latent, Loss, NoiseSpec, Progress, Trace
 
 Measure = Literal["density", "mass"]
 
@@ -18,18 +18,22 @@ class Backbone(Protocol):
     """A pair of networks. `encode` returns posterior parameters, `decode` returns likelihood parameters."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, *data] -> (mean, raw log standard deviation), each [batch, latent]."""
+        """[batch, *data] -> (mean, raw scale), each [batch, latent]; the posterior says what the raw scale means."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """[batch, latent] -> [batch, channels_out, height, width], channels_out = data channels x parameters per element."""
+        """[batch, latent] -> [batch, channels_out, height, width].
+
+        channels_out = the data's channels x the likelihood's parameters per element.
+        """
         ...
 
 
 class Likelihood(Protocol):
     """p(x|z) given the decoder's raw output."""
 
-    measure: Measure
+    @property
+    def measure(self) -> Measure: ...
 
     def parameters_per_element(self) -> int: ...
 
@@ -51,9 +55,19 @@ class Prior(Protocol):
         """[batch], nats per datum."""
         ...
 
+    def normal_kl(self, mean: Tensor, log_std: Tensor) -> Tensor | None:
+        """KL(N(mean, sigma^2) || p) of a diagonal normal, [batch], nats per datum; None if there is no closed form."""
+        ...
+
     def sample(self, noise: Tensor) -> Tensor:
         """z from standard normal `noise`, [batch, latent]."""
         ...
+
+
+class Posterior(Protocol):
+    """q(z|x) from the encoder's two outputs and noise."""
+
+    def latent(self, name: str, mean: Tensor, raw: Tensor, noise: Tensor, prior: Prior) -> Latent: ...
 
 
 class Model(Protocol):
@@ -64,6 +78,18 @@ class Model(Protocol):
         ...
 
     def __call__(self, x: Tensor, noise: Mapping[str, Tensor]) -> Trace: ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[x|z], [batch, *data]."""
+        ...
+
+    def prior_noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that `sample_mean` needs, by name, per datum."""
+        ...
+
+    def sample_mean(self, noise: Mapping[str, Tensor]) -> Tensor:
+        """E[x|z] of z ~ p(z), [batch, *data]."""
+        ...
 
 
 class Objective(Protocol):
@@ -83,7 +109,9 @@ class BetaController(Protocol):
 
 
 class RunContext(Protocol):
-    """All that the training loop knows of the world. Calls return at once: whatever waits on a network does so elsewhere.
+    """All that the training loop knows of the world.
+
+    Calls return at once: whatever waits on a network does so elsewhere.
 
     `log_*`, `progress` and `save_checkpoint` are called on rank 0 only.
     """

@@ -1,0 +1,44 @@
+"""p(x|z) of binary data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_models.normal import sum_per_datum
+from vae_models.protocols import Measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bernoulli:
+    """log p(x|z) = sum_i x_i l_i - log(1 + exp(l_i)), where l [batch, *data], the decoder's raw output, are the logits.
+
+    A mass over x in {0, 1}. With x anywhere in [0, 1] the same formula is the negative cross-entropy: smooth and useful
+    to train on grey values, but it does not integrate to one, so such values are not log-likelihoods. x is not checked.
+    """
+
+    measure: ClassVar[Measure] = "mass"
+
+    def parameters_per_element(self) -> int:
+        return 1
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum. Exact at any logit: the stable form never takes the log of a rounded probability."""
+        return -sum_per_datum(F.binary_cross_entropy_with_logits(decoded, x, reduction="none"))
+
+    def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """E[x|z] = P(x = 1|z)."""
+        return torch.sigmoid(decoded)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"]:
+        """x in {0, 1} from uniform `noise` in [0, 1): x = 1 where noise < P(x = 1|z)."""
+        return (noise < torch.sigmoid(decoded)).to(decoded.dtype)

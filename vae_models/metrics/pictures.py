@@ -1,0 +1,70 @@
+"""Grids of images as PNG bytes: what a person looks at first.
+
+Images are [n, channels, height, width] with values in [0, 1] (others are clipped; NaN is drawn black). One channel is
+grey, three are RGB; with any other number the channels are drawn in grey, side by side.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+TILE_PIXELS = 64  # small images are enlarged by a whole number to about this height
+PADDING_PIXELS = 2  # between tiles and around the grid
+PAPER = 255  # grey level between the tiles: white, so that black images keep their edge
+MOST_COLUMNS = 16
+
+
+def reconstructions(
+    originals: Float[Tensor, "n channels height width"], means: Float[Tensor, "n channels height width"]
+) -> bytes:
+    """Pairs of rows: originals over their reconstructions E[x|z]."""
+    if originals.shape != means.shape or originals.shape[0] == 0:
+        raise ValueError(
+            "originals and reconstructions must be the same number of images, at least one, of one shape:"
+            f" got {list(originals.shape)} and {list(means.shape)}"
+        )
+    columns = min(originals.shape[0], MOST_COLUMNS)
+    upper, lower = _tiles(originals), _tiles(means)
+    rows = [row for pair in zip(torch.split(upper, columns), torch.split(lower, columns), strict=True) for row in pair]
+    return _png(rows, columns)
+
+
+def samples(means: Float[Tensor, "n channels height width"], columns: int | None = None) -> bytes:
+    """A grid filled row by row, about square unless `columns` is given."""
+    if means.shape[0] == 0:
+        raise ValueError("a picture of samples needs at least one image")
+    columns = columns or min(math.ceil(math.sqrt(means.shape[0])), MOST_COLUMNS)
+    return _png(list(torch.split(_tiles(means), columns)), columns)
+
+
+def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n tile_height tile_width colours"]:
+    """Each image as it will stand on the paper, enlarged, in grey (1 colour) or RGB (3)."""
+    levels = images.detach().double().cpu().nan_to_num(nan=0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    channels, height, width = levels.shape[1:]
+    if channels not in (1, 3):
+        levels = levels.permute(0, 2, 1, 3).reshape(-1, 1, height, channels * width)
+    scale = max(1, round(TILE_PIXELS / height))
+    return levels.repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1)
+
+
+def _png(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> bytes:
+    """Rows of at most `columns` tiles on white paper. Lossless; the same images give the same bytes."""
+    _, height, width, colours = rows[0].shape
+    step_y, step_x = height + PADDING_PIXELS, width + PADDING_PIXELS
+    size = (len(rows) * step_y + PADDING_PIXELS, columns * step_x + PADDING_PIXELS, colours)
+    paper = torch.full(size, PAPER, dtype=torch.uint8)
+    for y, row in enumerate(rows):
+        for x, tile in enumerate(row):
+            top, left = PADDING_PIXELS + y * step_y, PADDING_PIXELS + x * step_x
+            paper[top : top + height, left : left + width] = tile
+    mode = "L" if colours == 1 else "RGB"
+    image = Image.frombytes(mode, (size[1], size[0]), paper.numpy().tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""Fully connected encoder and decoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "softplus": nn.Softplus, "gelu": nn.GELU}
+)
+
+
+def dense(widths: Sequence[int], activation: str) -> nn.Sequential:
+    """Linear + activation between each two of `widths`; one width alone is the identity."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers)
+
+
+class MLPBackbone(nn.Module):
+    """Encoder: x flattened -> `hidden` widths -> two linear heads. Decoder: z -> the widths reversed -> linear -> x.
+
+    `hidden` = () is a linear VAE. Initialized as torch does, from its current generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_shape: tuple[int, int, int],
+        latent: int,
+        hidden: Sequence[int],
+        activation: str,
+        parameters_per_element: int,
+    ) -> None:
+        """data_shape: (channels, height, width) of one datum. parameters_per_element: what the likelihood asks for."""
+        super().__init__()
+        channels, height, width = data_shape
+        inputs = math.prod(data_shape)
+        outer, inner = [inputs, *hidden][-1], [latent, *reversed(hidden)][-1]
+        self.encoder = nn.Sequential(nn.Flatten(), dense([inputs, *hidden], activation))
+        self.mean_head = nn.Linear(outer, latent)
+        self.raw_head = nn.Linear(outer, latent)
+        self.decoder = nn.Sequential(
+            dense([latent, *reversed(hidden)], activation),
+            nn.Linear(inner, inputs * parameters_per_element),
+            nn.Unflatten(1, (channels * parameters_per_element, height, width)),
+        )
+
+    def encode(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """(mean, raw scale) of q(z|x)."""
+        features = self.encoder(x)
+        return self.mean_head(features), self.raw_head(features)
+
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
+        """What the likelihood is parameterized by."""
+        decoded: Tensor = self.decoder(z)
+        return decoded

@@ -1,0 +1,63 @@
+"""Small configurations that are quick on a CPU: to start with, to test with, to compare with."""
+
+from __future__ import annotations
+
+from vae_models.config import (
+    AdamConfig,
+    CheckpointConfig,
+    CosineScheduleConfig,
+    DataConfig,
+    EvaluationConfig,
+    MLPConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from vae_models.recipes.recipe import Recipe
+
+
+def digits_beta_vae_mlp() -> TrainConfig:
+    """The quickstart: a beta-VAE on scikit-learn's 8 x 8 digits. Our own choice of numbers."""
+    return TrainConfig(
+        data=DataConfig(name="digits"),
+        model=ModelConfig(latent=16, backbone=MLPConfig(hidden=(256, 256))),
+        optimizer=AdamConfig(lr=2e-3, clip_norm=100.0),
+        schedule=CosineScheduleConfig(warmup_epochs=2, final=0.01),
+        batch_size=128,
+        epochs=150,
+        log_every_steps=20,
+        evaluation=EvaluationConfig(every_epochs=10),
+        checkpoint=CheckpointConfig(every_steps=500),
+    )
+
+
+def binarized_mnist_beta_vae_mlp() -> TrainConfig:
+    """A plain VAE on static binarized MNIST. Our own choice of numbers, for minutes on a CPU."""
+    return TrainConfig(
+        data=DataConfig(name="binarized-mnist"),
+        model=ModelConfig(latent=32, backbone=MLPConfig(hidden=(400, 400))),
+        optimizer=AdamConfig(lr=1e-3, clip_norm=200.0),
+        schedule=CosineScheduleConfig(warmup_epochs=0.5, final=0.01),
+        batch_size=128,
+        epochs=20,
+        evaluation=EvaluationConfig(every_epochs=1),
+    )
+
+
+RECIPES = (
+    Recipe(
+        name="digits/beta-vae-mlp",
+        paper="beta-VAE",
+        section="quickstart",
+        data="scikit-learn digits (8x8, carried by the package)",
+        summary="fully connected VAE, seconds on one core",
+        build=digits_beta_vae_mlp,
+    ),
+    Recipe(
+        name="binarized-mnist/beta-vae-mlp",
+        paper="beta-VAE",
+        section="own choice",
+        data="static binarized MNIST (28x28)",
+        summary="fully connected VAE, minutes on a CPU",
+        build=binarized_mnist_beta_vae_mlp,
+    ),
+)
