@@ -1,0 +1,41 @@
+"""Data: readers of published formats, rendered sets, and the batches made of them.
+
+`load(config)` returns the whole set as bytes. Importing this package is cheap; torch comes with the first `load`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vae_models.data.errors import DataCorrupt, DataError, DataMissing
+from vae_models.data.records import Dataset, Split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vae_models.config import DataConfig
+    from vae_models.data.fetch import ProgressCallback
+
+__all__ = ["DataCorrupt", "DataError", "DataMissing", "Dataset", "Split", "load"]
+
+
+def load(
+    config: DataConfig,
+    *,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Dataset:
+    """The data set that `config` names, as uint8 (`binarize` is applied to batches, not here).
+
+    Files are looked for under `data_dir` (default VAESVC_DATA_DIR) and `cache_dir` (default VAESVC_CACHE_DIR, else
+    ~/.cache/vaesvc), then downloaded, told to `progress` (default: standard error). Cheap to call again, from any
+    number of processes at once. Raises `DataMissing`, `DataCorrupt`, or `DataError` when the cache cannot be written.
+    """
+    from vae_models.data.loading import load_dataset
+    from vae_models.data.locate import Places
+    from vae_models.data.progress import StderrProgress
+
+    found = Places.from_environment()
+    places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
+    return load_dataset(config.name, places, progress=progress or StderrProgress())

@@ -1,0 +1,246 @@
+"""Which data sets there are: their sizes, their files, the files' checksums, and where they are published.
+
+Nothing here imports torch or numpy, so specs can be checked against it at once.
+
+Checksums are SHA-256, of the file as published and of its decompressed content: a file is accepted when either agrees,
+so it makes no difference who compressed it. MNIST, Fashion-MNIST: the bytes whose MD5 sums the authors (and
+torchvision) publish. Binarized MNIST: the sums that TensorFlow Datasets publishes for the `.amat` files.
+
+Omniglot has two known forms. `chardata.mat` is the file of the IWAE authors (24,345 + 8,070 images); no checksum of it
+is published, so it is checked by its layout and counts, and the sum of the copy in the cache is kept beside it and must
+agree from then on. `omniglot_28x28_chardata_layout.mat` is a conversion of the 105x105 originals into the same layout
+(24,345 + 8,115 images, drawings 16-20 of every character are the test set), resized in another way: likelihoods on the
+two are not comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One form in which a file goes round: its name, its checksum (None: none is published) and its addresses."""
+
+    name: str
+    sha256: str | None
+    bytes: int | None = None
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A file of a data set. `forms` are looked for in order; the first with addresses is what is downloaded.
+
+    content: checksums of the decompressed content that are accepted; empty when none is published
+    home:    where a person can read about the file
+    """
+
+    forms: tuple[Form, ...]
+    content: frozenset[str]
+    home: str
+
+    @property
+    def name(self) -> str:
+        return self.forms[0].name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """`sizes` are those of train, val and test (Omniglot: of the published `chardata.mat`)."""
+
+    name: str
+    shape: tuple[int, int, int]
+    sizes: tuple[int, int, int]
+    folder: str  # under VAESVC_DATA_DIR and under the cache directory
+    label_name: str | None = None
+    label_unit: str | None = None
+    files: Mapping[str, DataFile] = field(default_factory=dict)
+
+
+def _idx(urls: tuple[str, ...], home: str, stem: str, published: str, size: int, content: str) -> DataFile:
+    gz = Form(name=f"{stem}.gz", sha256=published, bytes=size, urls=tuple(f"{url}{stem}.gz" for url in urls))
+    plain = Form(name=stem, sha256=content)
+    dotted = Form(name=stem.replace("-idx", ".idx", 1), sha256=content)  # the name inside the authors' archives
+    return DataFile(forms=(gz, plain, dotted), content=frozenset({content}), home=home)
+
+
+_MNIST_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+_MNIST_HOME = "http://yann.lecun.com/exdb/mnist/"
+
+_MNIST = {
+    "train-images": _idx(
+        _MNIST_URLS,
+        _MNIST_HOME,
+        "train-images-idx3-ubyte",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        9912422,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "train-labels": _idx(
+        _MNIST_URLS,
+        _MNIST_HOME,
+        "train-labels-idx1-ubyte",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        28881,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    "test-images": _idx(
+        _MNIST_URLS,
+        _MNIST_HOME,
+        "t10k-images-idx3-ubyte",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        1648877,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "test-labels": _idx(
+        _MNIST_URLS,
+        _MNIST_HOME,
+        "t10k-labels-idx1-ubyte",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        4542,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+
+_FASHION_URLS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+)
+_FASHION_HOME = "https://github.com/zalandoresearch/fashion-mnist"
+
+_FASHION = {
+    "train-images": _idx(
+        _FASHION_URLS,
+        _FASHION_HOME,
+        "train-images-idx3-ubyte",
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        26421880,
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    "train-labels": _idx(
+        _FASHION_URLS,
+        _FASHION_HOME,
+        "train-labels-idx1-ubyte",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        29515,
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    "test-images": _idx(
+        _FASHION_URLS,
+        _FASHION_HOME,
+        "t10k-images-idx3-ubyte",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        4422102,
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    "test-labels": _idx(
+        _FASHION_URLS,
+        _FASHION_HOME,
+        "t10k-labels-idx1-ubyte",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        5148,
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
+
+_AMAT_URLS = (
+    "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
+    "https://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
+)
+
+
+def _amat(split: str, size: int, content: str, gz: str) -> DataFile:
+    name = f"binarized_mnist_{split}.amat"
+    plain = Form(name=name, sha256=content, bytes=size, urls=tuple(url + name for url in _AMAT_URLS))
+    return DataFile(forms=(plain, Form(name=f"{name}.gz", sha256=gz)), content=frozenset({content}), home=_AMAT_URLS[0])
+
+
+_BINARIZED = {
+    "train": _amat(
+        "train",
+        78400000,
+        "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+        "af247bd6075cf9adc4715459dcd5f13eaa99a2c92d8d81379a05da94770b6c0e",
+    ),
+    "val": _amat(
+        "valid",
+        15680000,
+        "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+        "533b71bc0198f4d73c54ae5fe6c96fc08dc3cf1b3fae24c5521dbc0452507e38",
+    ),
+    "test": _amat(
+        "test",
+        15680000,
+        "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+        "32a3c54d03504632bf9f131b4a148c7567aa6fc87da017049b044bdc14c2a0f2",
+    ),
+}
+
+OMNIGLOT_CONVERSION = "83a2b33668833b7d7e892cb072766774b6df300dfad7ba945d31ca4eca98657c"
+_CHARDATA = Form(
+    name="chardata.mat",
+    sha256=None,
+    urls=(
+        "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
+        "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat",
+    ),
+)
+_OMNIGLOT = {
+    "chardata": DataFile(
+        forms=(_CHARDATA, Form(name="omniglot_28x28_chardata_layout.mat", sha256=OMNIGLOT_CONVERSION)),
+        content=frozenset(),
+        home="https://github.com/yburda/iwae/tree/master/datasets/OMNIGLOT",
+    )
+}
+
+_ALL = (
+    Facts(name="digits", shape=(1, 8, 8), sizes=(1297, 250, 250), folder="digits", label_name="digit"),
+    Facts(
+        name="mnist",
+        shape=(1, 28, 28),
+        sizes=(50000, 10000, 10000),
+        folder="mnist",
+        label_name="digit",
+        files=MappingProxyType(_MNIST),
+    ),
+    Facts(
+        name="fashion-mnist",
+        shape=(1, 28, 28),
+        sizes=(50000, 10000, 10000),
+        folder="fashion_mnist",
+        label_name="class",
+        files=MappingProxyType(_FASHION),
+    ),
+    Facts(
+        name="binarized-mnist",
+        shape=(1, 28, 28),
+        sizes=(50000, 10000, 10000),
+        folder="binarized_mnist",
+        files=MappingProxyType(_BINARIZED),
+    ),
+    Facts(
+        name="omniglot",
+        shape=(1, 28, 28),
+        sizes=(23000, 1345, 8070),
+        folder="omniglot",
+        label_name="alphabet",
+        files=MappingProxyType(_OMNIGLOT),
+    ),
+    Facts(
+        name="pendulum",
+        shape=(1, 16, 16),
+        sizes=(5000, 1000, 1000),
+        folder="pendulum",
+        label_name="angle",
+        label_unit="rad",
+    ),
+)
+
+CATALOGUE: Mapping[str, Facts] = MappingProxyType({facts.name: facts for facts in _ALL})

@@ -1,0 +1,20 @@
+"""What can be wrong with data.
+
+DataError
+├── DataMissing    a file is nowhere to be found, and could not be downloaded
+└── DataCorrupt    a file is there, but its bytes are not the published ones
+"""
+
+from __future__ import annotations
+
+
+class DataError(Exception):
+    """Root: also raised as it is when the cache directory cannot be written."""
+
+
+class DataMissing(DataError):  # noqa: N818 - says what is the case
+    pass
+
+
+class DataCorrupt(DataError):  # noqa: N818 - says what is the case
+    pass

@@ -1,0 +1,67 @@
+"""Data that needs no download: the pendulum, rendered by rule, and the digits that scikit-learn carries."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_models.data.errors import DataMissing
+
+PENDULUM_SIZE = 16  # pixels a side
+_PIVOT = 7.5  # the middle of the picture: pixel centres are 0..15
+_LENGTH = 5.0  # pivot to the middle of the bob, pixels
+_BOB_RADIUS = 2.0  # pixels
+_ROD_HALF_WIDTH = 0.5  # pixels
+_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+
+
+def pendulum_angles(n: int) -> NDArray[np.float64]:
+    """Joint angles in radians, in [-pi, pi), [n]: 2 pi frac(i g) - pi with the golden ratio's g = 0.618...
+
+    The sequence visits the whole circle evenly in any stretch of it, repeats nothing, and needs no random numbers.
+    """
+    return np.asarray(2 * np.pi * np.mod(np.arange(n) * _GOLDEN, 1.0) - np.pi)
+
+
+def render_pendulum(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """[n] radians -> uint8 [n, 16, 16], bright on black. 0 hangs straight down, positive turns counter-clockwise.
+
+    A rod from the middle of the picture to a disc: intensity = clip(1/2 - d, 0, 1), d the signed distance in pixels
+    from the pixel's centre to the union of both (a ramp one pixel wide stands for anti-aliasing). The set of the
+    paper (Klushyn et al. 2019, B: 16x16 pictures whose joint angle is known) is not published; this one has its
+    size, its single degree of freedom and its topology, a circle.
+    """
+    axis = np.arange(PENDULUM_SIZE) - _PIVOT
+    y, x = np.meshgrid(axis, axis, indexing="ij")  # y points down, as rows do
+    along_x, along_y = np.sin(angles)[:, None, None], np.cos(angles)[:, None, None]
+    bob = np.hypot(x - _LENGTH * along_x, y - _LENGTH * along_y) - _BOB_RADIUS
+    on_rod = np.clip(x * along_x + y * along_y, 0.0, _LENGTH)
+    rod = np.hypot(x - on_rod * along_x, y - on_rod * along_y) - _ROD_HALF_WIDTH
+    intensity = np.clip(0.5 - np.minimum(bob, rod), 0.0, 1.0)
+    return np.asarray(np.rint(255 * intensity), dtype=np.uint8)
+
+
+def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """scikit-learn's digits (UCI "Optical Recognition of Handwritten Digits", test part): uint8 [1797, 8, 8], labels.
+
+    Levels 0..16 become round(k 255 / 16). The file is read where the package lies, because importing scikit-learn's
+    loaders takes two seconds.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise DataMissing(
+            "digits: scikit-learn, whose package carries them, is not installed: pip install scikit-learn"
+        )
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():
+        raise DataMissing(
+            f"digits: {path} is not there; install scikit-learn again: pip install --force-reinstall scikit-learn"
+        )
+    with gzip.open(path, "rt") as text:
+        table = np.loadtxt(text, delimiter=",")
+    images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+    return images, table[:, 64].astype(np.int64)
