@@ -21,8 +21,7 @@ SET_KEYS = "set VAESVC_S3_ACCESS_KEY and VAESVC_S3_SECRET_KEY"
 
 def error_code(error: BaseException) -> str:
     """S3's own word for what went wrong, such as NoSuchKey; empty when the server did not answer."""
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))
+    return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def overloaded(error: BaseException) -> bool:
@@ -65,11 +64,13 @@ def public(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
+def _response(error: BaseException) -> dict[str, Any]:
+    return getattr(error, "response", None) or {}  # a timeout has the attribute too, with None
+
+
 def _status(error: BaseException) -> int:
-    response: dict[str, Any] = getattr(error, "response", {})
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return int(_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _message(error: BaseException) -> str:
-    response: dict[str, Any] = getattr(error, "response", {})
-    return str(response.get("Error", {}).get("Message") or error)[:300]
+    return str(_response(error).get("Error", {}).get("Message") or error)[:300]

@@ -1,0 +1,37 @@
+"""Real servers, started once for all tests that use them and ended with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.artifacts import Artifacts
+from tests.servers import Mlflow, Swift
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    server = Swift(tmp_path_factory.mktemp("servers") / "swift")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def artifacts(swift: Swift) -> Artifacts:
+    artifacts = Artifacts(swift.settings)
+    artifacts.ensure_bucket()
+    return artifacts
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+    server = Mlflow(tmp_path_factory.mktemp("servers") / "mlflow", artifacts.settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
