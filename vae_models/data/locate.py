@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
-from vae_models.data.errors import DataCorrupt, DataMissing
+from vae_models.data.errors import DataCorrupt, DataError, DataMissing
 from vae_models.data.fetch import Policy, ProgressCallback, Unreachable, fetch
 
 T = TypeVar("T")
@@ -101,7 +101,10 @@ def _candidates(facts: Facts, file: DataFile, places: Places) -> Iterator[_Candi
 
 
 def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[bytes], T]) -> Obtained[T] | None:
-    raw = candidate.path.read_bytes()
+    try:
+        raw = candidate.path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {candidate.path}: {error.strerror or error}") from error
     sha256 = hashlib.sha256(raw).hexdigest()
     if candidate.shared and _owner(sha256) not in (None, facts.name):
         return None
@@ -117,8 +120,15 @@ def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[
             candidate.path.unlink()  # downloaded just now and refused: it must not stay in the way
         raise DataCorrupt(f"{candidate.path}: {error} (SHA-256 of the file: {sha256})") from error
     if record is not None and not record.exists():
-        record.write_text(f"{sha256}  {candidate.path.name}\n")
+        _write_whole(record, f"{sha256}  {candidate.path.name}\n")
     return Obtained(value=value, name=candidate.path.name, sha256=sha256)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Other processes see the whole text or no file."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    os.replace(part, path)
 
 
 def _verified(candidate: _Candidate, file: DataFile, raw: bytes, sha256: str) -> bytes:
@@ -172,6 +182,6 @@ def _missing(facts: Facts, file: DataFile, places: Places, looked: list[str], ca
         lines += [f"VAESVC_DATA_DIR={places.data_dir} is not a folder."]
     lines += [
         f"It can be had from {file.home}. Put it into a folder DIR (or DIR/{facts.folder}) and set "
-        f"VAESVC_DATA_DIR=DIR, or load it once with a network connection: it is then kept in {places.cache_dir / facts.folder}."
+        f"VAESVC_DATA_DIR=DIR, or load it once while online: it is then kept in {places.cache_dir / facts.folder}."
     ]
     return "\n".join(lines)
