@@ -92,6 +92,7 @@ class AttemptContext(Record):
     storage: StorageSettings
     mlflow_uri: str | None
     checkpoints: tuple[Checkpoint, ...] = ()  # newest first
+    cancel_grace_seconds: float = 8.0  # a cancelled attempt may checkpoint this long
 
 
 class HeartbeatRequest(Record):
