@@ -78,6 +78,13 @@ def read_secret(path: Path) -> bytes:
     return secret
 
 
+def write_private(path: Path, text: str) -> None:
+    """A new file that only its owner may read. Raises FileExistsError rather than touch one that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
 def _create_secret(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start

@@ -10,9 +10,11 @@ attempts' calls carry their epoch. The one exception is `retry`, which is repeat
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -32,7 +34,7 @@ READ_SECONDS = 30.0
 SLOW_READ_SECONDS = 75.0  # calls for which the API waits on S3 or MLflow: a little longer than it does itself
 RETRY_SECONDS = 6.0
 _AGAIN = frozenset({502, 503, 504})
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _jobs = TypeAdapter(list[Job])
 _events = TypeAdapter(list[Event])
@@ -59,6 +61,7 @@ class _Http:
         self.url = url.rstrip("/")
         self.retry_seconds = retry_seconds
         self.server_version: str | None = None  # from the last answer
+        self.clock_skew: float | None = None  # seconds that the server's clock is ahead, from the last answer
         headers = {wire.VERSION_HEADER: __version__, "user-agent": f"vaesvc/{__version__}"}
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -66,7 +69,7 @@ class _Http:
             base_url=self.url,
             headers=headers,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            trust_env=parts.hostname not in _LOOPBACK,  # a proxy cannot reach this machine's loopback
+            trust_env=parts.hostname not in LOOPBACK,  # a proxy cannot reach this machine's loopback
         )
 
     def call(
@@ -118,6 +121,7 @@ class _Http:
         except httpx.TransportError as error:
             raise _AgainError(sent=True, final=self._unreachable(str(error) or type(error).__name__)) from error
         self.server_version = answer.headers.get(wire.VERSION_HEADER)
+        self.clock_skew = _skew(answer.headers.get("date"))
         if answer.status_code in _AGAIN:
             code, message = _error(answer)
             final = from_code(code, message) if code else self._unreachable(message)
@@ -151,6 +155,13 @@ class _Http:
             f"the API at {self.url} does not answer ({why}). Start the local stack with `vaesvc up`, or set "
             "VAESVC_API_URL to the service's address; `vaesvc doctor` tells more."
         )
+
+
+def _skew(date: str | None) -> float | None:
+    try:
+        return None if date is None else parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
+    except ValueError:
+        return None
 
 
 def _error(answer: httpx.Response) -> tuple[str | None, str]:
@@ -189,6 +200,11 @@ class Client:
     def server_version(self) -> str | None:
         """vaesvc's version at the other end, from its last answer."""
         return self._http.server_version
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of this one, to about a second; none before the first answer."""
+        return self._http.clock_skew
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:

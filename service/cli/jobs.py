@@ -1,0 +1,175 @@
+"""jobs, show, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import connect, output, progress
+from service.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service import wire
+    from service.queue.jobs import Event, Job, JobState
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def list_jobs(
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="Only jobs in this state; may be given several times.", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 20,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="JOB", help="Those older than this one: the next page.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """List jobs, newest first, with their position in the queue and the reason for waiting."""
+    states = [_state(name) for name in state] if state else None
+    with connect.client() as client:
+        found = client.jobs(states=states, limit=limit, before=before)
+    if json:
+        output.as_json(found)
+        return
+    header = ("ID", "NAME", "OWNER", "STATE", "POSITION", "PRIORITY", "STEP", "ELBO [nats]", "AGE [h:mm:ss]", "REASON")
+    output.table(header, [_row(job) for job in found])
+    if len(found) == limit:
+        output.note(f"There may be more: vaesvc jobs --before {found[-1].id}")
+
+
+def _state(name: str) -> JobState:
+    from service.queue.jobs import JobState
+
+    try:
+        return JobState(name.upper())
+    except ValueError:
+        raise UsageError(f"--state {name}: no such state; there are {', '.join(JobState)}") from None
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    metrics = job.result.get("metrics") or job.progress.get("metrics") or {}
+    elbo = progress.metric(metrics, "elbo")
+    return (
+        job.id,
+        job.name,
+        job.owner,
+        job.state.value,
+        "-" if job.position is None else str(job.position),
+        str(job.priority),
+        output.whole(job.progress.get("step")),
+        output.number(elbo),
+        output.since(job.created_at),
+        job.reason or "",
+    )
+
+
+def show(
+    job_id: JobId,
+    events: Annotated[bool, typer.Option("--events", help="Also everything that happened to it.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show a job: its state, progress, attempts and checkpoints."""
+    with connect.client() as client:
+        detail = client.job(job_id)
+        happened = client.events(job_id) if events else []
+    if json:
+        plain = detail.model_dump(mode="json")
+        output.as_json({**plain, "events": happened} if events else plain)
+        return
+    _print_job(detail.job)
+    _print_attempts(detail)
+    if events:
+        _print_events(happened)
+
+
+def _print_job(job: Job) -> None:
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in job.resources.bundle().items())
+    ended = job.ended_at or None
+    took = None if job.started_at is None or ended is None else ended - job.started_at
+    lines = [
+        ("id", job.id),
+        ("name", job.name),
+        ("owner", job.owner),
+        ("state", progress.state(job)),
+        ("priority", str(job.priority)),
+        ("resources", f"{job.resources.workers} x ({asked})"),
+        ("submitted", output.moment(job.created_at)),
+        ("started", output.moment(job.started_at)),
+        ("ended", output.moment(ended)),
+        ("took [h:mm:ss]", output.duration(took)),
+        ("failures", f"{job.failures} of {job.max_attempts} that are allowed"),
+        ("MLflow run", job.run_id or "-"),
+        *(progress.pieces(job.progress) if job.progress else ()),
+    ]
+    result = job.result.get("metrics") or {}
+    lines += [(f"result {name}", f"{value:,.4f}") for name, value in sorted(result.items())]
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        output.data(f"{name.ljust(width)}  {value}")
+
+
+def _print_attempts(detail: wire.JobDetail) -> None:
+    if detail.attempts:
+        output.data("")
+        rows: list[tuple[str, ...]] = [
+            (
+                str(one.epoch),
+                one.state.value,
+                output.moment(one.started_at),
+                output.moment(one.ended_at),
+                one.error or "",
+            )
+            for one in detail.attempts
+        ]
+        output.table(("ATTEMPT", "STATE", "STARTED", "ENDED", "ERROR"), rows)
+    if detail.checkpoints:
+        output.data("")
+        rows = [
+            (
+                str(one.step),
+                str(one.epoch),
+                output.moment(one.committed_at),
+                output.number(one.bytes / 2**20),
+                output.number(progress.metric(one.metrics, "elbo")),
+                "best" if one.best else "",
+                one.uri,
+            )
+            for one in detail.checkpoints
+        ]
+        output.table(("STEP", "ATTEMPT", "COMMITTED", "SIZE [MiB]", "ELBO [nats]", "BEST", "ADDRESS"), rows)
+
+
+def _print_events(events: Sequence[Event]) -> None:
+    output.data("")
+    rows = [
+        (
+            output.moment(one.at),
+            "-" if one.epoch is None else str(one.epoch),
+            one.kind,
+            ", ".join(f"{name}={value}" for name, value in one.detail.items()),
+        )
+        for one in events
+    ]
+    output.table(("AT", "ATTEMPT", "EVENT", "DETAIL"), rows)
+
+
+def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)]) -> None:
+    """Cancel jobs. A running one checkpoints, then stops."""
+    with connect.client() as client:
+        for job_id in job_ids:
+            job = client.cancel(job_id)
+            output.data(f"{job.id}  {job.state.value}")
+
+
+def retry(job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)]) -> None:
+    """Queue failed or cancelled jobs again; they go on from their last checkpoint."""
+    with connect.client() as client:
+        for job_id in job_ids:
+            job = client.retry(job_id)
+            output.data(f"{job.id}  {job.state.value}")

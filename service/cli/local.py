@@ -1,0 +1,203 @@
+"""run: the same loop in this process. No queue, no servers."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import output, progress
+from service.cli.submit import Overrides, Source
+from service.errors import ConflictError, StorageError, UsageError, VaesvcError
+
+if TYPE_CHECKING:
+    from vae_models.config import TrainConfig
+    from vae_models.records import Progress
+    from vae_models.training.loop import Result
+
+LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
+
+
+def run(
+    source: Source,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the run is kept; default runs/NAME.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Train in this process, into a folder. Run again with the same --out, it goes on from its last checkpoint.
+
+    The first Ctrl-C writes a checkpoint and stops, the second aborts.
+    """
+    from service import spec
+
+    resolved = spec.resolve(source, overrides or [])
+    folder = out or Path("runs") / resolved.name.replace("/", "-")
+    with _own_folder(folder):
+        _same_config(folder, resolved.train)
+        result = _train(resolved.train, folder, device)
+    if json:
+        output.as_json({"out": str(folder), **asdict(result)})
+    else:
+        for line in progress.summary(result.metrics):
+            output.data(line)
+    if result.stopped:
+        output.note(
+            f"Stopped at step {result.steps:,}, checkpoint written. Go on with the same command and --out {folder}"
+        )
+        raise typer.Exit(output.INTERRUPTED)
+    output.note(f"Done: {result.steps:,} steps. Checkpoints, pictures and metrics.jsonl are in {folder}")
+
+
+def _train(config: TrainConfig, folder: Path, device: str) -> Result:
+    from vae_models.data.errors import DataError
+    from vae_models.training.errors import TrainingError
+
+    _data_folders()
+    with _stop_on_interrupt() as stop:
+        from vae_models.training.context import LocalContext  # torch: 2 s, in which Ctrl-C is heard already
+        from vae_models.training.loop import train
+
+        context = LocalContext(
+            folder,
+            device=_device(device),
+            keep_best=config.checkpoint.keep_best,
+            metric=config.checkpoint.metric,
+            mode=config.checkpoint.mode,
+            on_progress=_printer(),
+            say=output.note,
+            stop=stop,
+        )
+        try:
+            return train(config, context)
+        except (DataError, TrainingError) as error:
+            raise VaesvcError(str(error)) from error
+
+
+def _data_folders() -> None:
+    """The settings' folders, where vae_models looks for them."""
+    from service import settings
+
+    loaded = settings.load()
+    os.environ["VAESVC_CACHE_DIR"] = str(loaded.cache_dir)
+    if loaded.data_dir is not None:
+        os.environ["VAESVC_DATA_DIR"] = str(loaded.data_dir)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: {first}; allowed here: cpu" + _cuda_names()) from error
+    return device
+
+
+def _cuda_names() -> str:
+    import torch
+
+    return "".join(f", cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+@contextmanager
+def _own_folder(folder: Path) -> Iterator[None]:
+    """The folder, for this process alone."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"--out {folder}: cannot be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(f"another `vaesvc run` is at work in {folder}; name another --out") from None
+        yield
+
+
+def _same_config(folder: Path, config: TrainConfig) -> None:
+    """A folder belongs to one configuration: the one that it was begun with."""
+    path = folder / "config.json"
+    plain = config.model_dump(mode="json")
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json_module.dumps(plain, indent=2) + "\n")
+        partial.replace(path)
+        return
+    try:
+        begun = json_module.loads(path.read_text())
+    except ValueError as error:
+        raise StorageError(f"{path} is damaged ({error}); name another --out") from error
+    if begun != plain:
+        changed = ", ".join(_differences(begun, plain))
+        raise ConflictError(
+            f"{folder} was begun with another configuration (it differs in {changed}); name another --out"
+        )
+
+
+def _differences(before: Any, after: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = sorted({*before, *after})
+        return [
+            found
+            for name in names
+            for found in _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+        ]
+    return [] if before == after else [path]
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        output.note("\nStopping after a checkpoint. Ctrl-C again aborts without one.")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _printer() -> Callable[[Progress], None]:
+    """Progress on stderr: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
+    tty = sys.stderr.isatty()
+    shown_at = float("-inf")
+
+    def show(now: Progress) -> None:
+        nonlocal shown_at
+        last = now.step >= now.total_steps
+        if time.monotonic() - shown_at < (0.2 if tty else LINE_SECONDS) and not last:
+            return
+        shown_at = time.monotonic()
+        line = progress.line({**vars(now), "metrics": dict(now.metrics)})
+        sys.stderr.write(f"\r\033[K{line}" + ("\n" if last else "") if tty else f"{line}\n")
+        sys.stderr.flush()
+
+    return show

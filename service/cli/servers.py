@@ -1,0 +1,100 @@
+"""serve and dispatch: the service's two processes."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import output
+from service.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from service.queue.store import Store
+
+KEEP_ALIVE_SECONDS = 75
+DRAIN_SECONDS = 10  # for calls that run when the server is told to stop
+MOST_CALLS = 512  # at once; more are told to come again
+BACKLOG = 2048
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen; wider than this machine only with tokens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8470,
+) -> None:
+    """Serve the HTTP API; prints its address once it listens."""
+    import uvicorn
+
+    from service import settings
+    from service.api import create_app
+    from service.queue.store import Store
+
+    loaded = settings.load()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # to stderr
+    store = Store(loaded.database_url, lease_seconds=loaded.lease_seconds)
+    try:
+        store.migrate()
+        _need_tokens(host, store)
+        config = uvicorn.Config(
+            create_app(loaded, store),
+            log_config=None,
+            access_log=False,  # heartbeats and polls would fill the disk; slow and failed calls are logged
+            limit_concurrency=MOST_CALLS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            server_header=False,
+        )
+        with _listen(host, port) as listening:
+            bound = listening.getsockname()[1]
+            output.data(f"http://{f'[{host}]' if ':' in host else host}:{bound}")
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        store.close()
+
+
+def _need_tokens(host: str, store: Store) -> None:
+    """Whoever reaches the API may run training jobs, so nobody may reach it before there are tokens."""
+    if not _is_loopback(host) and not store.tokens():
+        raise UsageError(
+            f"refusing to listen on {host}, beyond this machine, while there is no token: make one first with "
+            "`vaesvc token add NAME`, or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise UsageError(f"--host {host}: {error.strerror}; give one of this machine's addresses") from error
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        listening.listen(BACKLOG)  # from here on callers wait instead of being refused
+    except OSError as error:
+        listening.close()
+        raise UnavailableError(
+            f"cannot listen on {host}:{port}: {error.strerror}; --port 0 takes a free port"
+        ) from error
+    return listening
+
+
+def dispatch() -> None:
+    """Run the dispatcher: admits jobs and starts their attempts on the Ray cluster."""
+    from service import dispatcher, settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    main: Any = dispatcher.main
+    main(settings.load())

@@ -1,0 +1,86 @@
+"""submit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import connect, follow, output
+
+if TYPE_CHECKING:
+    from service.spec import JobSpec
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|FILE", help="A recipe's name (`vaesvc recipes`) or a YAML/JSON file.", show_default=False
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Change one value, e.g. optimizer.lr=3e-4; repeatable.", show_default=False
+    ),
+]
+
+
+def submit(
+    source: Source,
+    overrides: Overrides = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that train together.", show_default=False)] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(help="CPU cores each.", show_default=False)] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(help="GPUs each.", show_default=False)] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher goes first.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="The job's name.", show_default=False)] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Submitting again with this key gives the same job.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 if it fails.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put a training job into the queue and print its id."""
+    spec = _resolve(
+        source,
+        overrides or [],
+        resources={"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker},
+        priority=priority,
+        name=name,
+    )
+    if dry_run:
+        _print_spec(spec, json)
+        return
+    with connect.client() as client:
+        job = client.submit(spec, key=key)
+        if not json:
+            output.data(job.id)
+        if wait:
+            job = follow.wait(client, job.id)
+        if json:
+            output.as_json(job)
+        if wait:
+            raise typer.Exit(follow.exit_code(job))
+    if not json:
+        output.note(f"Submitted. Follow it: vaesvc watch {job.id}")
+
+
+def _resolve(
+    source: str, overrides: list[str], *, resources: dict[str, Any], priority: int | None, name: str | None
+) -> JobSpec:
+    """The whole spec, resolved here: a mistake is found before anything is sent."""
+    from service import spec
+
+    given = [f"resources.{field}={value}" for field, value in resources.items() if value is not None]
+    given += [f"priority={priority}"] if priority is not None else []
+    given += [f"name={name}"] if name is not None else []
+    return spec.resolve(source, [*overrides, *given])
+
+
+def _print_spec(spec: JobSpec, json: bool) -> None:
+    if json:
+        output.as_json(spec)
+        return
+    import yaml
+
+    output.data(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), end="")
