@@ -1,0 +1,164 @@
+"""A run in a folder: the context of `vaesvc run`, of tests and of notebooks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+
+from vae_models.records import Progress
+from vae_models.training import checkpoint
+from vae_models.training.checkpoint import Manifest, room_for
+from vae_models.training.errors import CheckpointError, Fenced
+
+__all__ = ["Fenced", "HasScratch", "LocalContext"]
+
+_log = logging.getLogger(__name__)
+_PREFIX = "step-"
+
+
+@runtime_checkable
+class HasScratch(Protocol):
+    """A context may say where checkpoints are first written: on the disk where it keeps them, so moving is cheap."""
+
+    @property
+    def scratch(self) -> Path: ...
+
+
+class LocalContext:
+    """Keeps everything under `directory`, and goes on from what it finds there:
+
+        metrics.jsonl                  one line per log: {"step": 50, "metrics": {"train/loss": 98.3, ...}}
+        pictures/NAME-0000000470.png
+        checkpoints/step-0000000500/     the last `keep_last`, and the `keep_best` by `metric`
+
+    Two of the last are kept, so that there is one to fall back to when the newest is damaged. `say` gets sentences for
+    the user; `stop` is asked about once a second.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        keep_best: int = 1,
+        keep_last: int = 2,
+        metric: str = "val/elbo",
+        mode: Literal["max", "min"] = "max",
+        on_progress: Callable[[Progress], None] | None = None,
+        say: Callable[[str], None] = _log.warning,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        self.device = torch.device(device)
+        self.directory = directory
+        self.checkpoints = directory / "checkpoints"
+        self.metrics_file = directory / "metrics.jsonl"
+        self.scratch = self.checkpoints
+        self._keep_best = keep_best
+        self._keep_last = keep_last
+        self._metric = metric
+        self._mode = mode
+        self._on_progress = on_progress
+        self._say = say
+        self._stop = stop
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        (directory / "pictures").mkdir(exist_ok=True)
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest checkpoint that verifies; a damaged one is passed over, and said. Later metrics are forgotten."""
+        found = self._newest_verified()
+        if self.rank == 0:
+            for partial in self.checkpoints.glob(".*"):
+                shutil.rmtree(partial, ignore_errors=True)  # what a killed run was writing
+            self._forget_metrics_after(checkpoint.verify(found).step if found else -1)
+        return found
+
+    def _newest_verified(self) -> Path | None:
+        for path in self._kept():
+            try:
+                checkpoint.verify(path)
+            except CheckpointError as error:
+                self._say(f"{error}. Going on from the checkpoint before it.")
+            else:
+                return path
+        return None
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with room_for(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "metrics": values}) + "\n")
+
+    def log_picture(self, step: int, name: str, png: bytes) -> None:
+        path = self.directory / "pictures" / f"{name}-{step:010d}.png"
+        with room_for(path):
+            path.write_bytes(png)
+
+    def progress(self, progress: Progress) -> None:
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+    def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+        """Moves `directory` in, replacing one of the same step, then drops what retention does not keep.
+
+        It must lie on the disk of `scratch`: only there is a move atomic.
+        """
+        target = self.checkpoints / f"{_PREFIX}{step:010d}"
+        if target.exists():
+            replaced = self.checkpoints / f".replaced-{target.name}"
+            target.rename(replaced)
+            directory.rename(target)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            directory.rename(target)
+        self._retain()
+
+    def stop_requested(self) -> bool:
+        return self._stop()
+
+    def _kept(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.checkpoints.glob(f"{_PREFIX}*"), reverse=True)
+
+    def _retain(self) -> None:
+        kept = self._kept()
+        keep = set(kept[: self._keep_last])
+        scored = [(self._score(path), path) for path in kept]
+        ranked = sorted((pair for pair in scored if pair[0] is not None), reverse=True)
+        keep.update(path for _, path in ranked[: self._keep_best])
+        for path in kept:
+            if path not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _score(self, path: Path) -> float | None:
+        """Larger is better; None if this checkpoint carries no such metric."""
+        try:
+            manifest: Manifest = checkpoint.read_manifest(path)
+        except CheckpointError:
+            return None
+        value = manifest.metrics.get(self._metric)
+        return None if value is None else value * (1 if self._mode == "max" else -1)
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Lines of steps that will be done again, and a last line that was cut off, are dropped."""
+        if not self.metrics_file.exists():
+            return
+        kept = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                if int(json.loads(line)["step"]) <= step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        partial = self.metrics_file.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(self.metrics_file)

@@ -1,0 +1,70 @@
+"""Rate, distortion and ELBO of a split, over all workers: sums and counts are added up, the division comes last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import nn
+
+from vae_models.collectives import all_reduce_sum, rank, world_size
+from vae_models.config import EvaluationConfig
+from vae_models.data.batching import Resident
+from vae_models.protocols import Model
+from vae_models.training.step import NoiseSource
+
+EVALUATED = ("elbo", "rate", "distortion")  # what is measured on a split, in nats per datum
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    data: Resident,
+    config: EvaluationConfig,
+    *,
+    name: str,
+    source: NoiseSource,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """{"<name>/elbo", "<name>/rate", "<name>/distortion"} in nats per datum, means over the split; elbo at beta = 1.
+
+    Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
+    for any number of workers. `stop` is called once per round on every worker; None when it said so.
+    """
+    total = min(len(data), config.limit or len(data))
+    size = config.batch_size
+    starts = list(range(0, total, size))
+    sums = torch.zeros(3, device=source.device, dtype=torch.float64)  # rate, distortion, count
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(starts), world_size()):
+            if first + rank() < len(starts):
+                batch = first + rank()
+                indices = torch.arange(starts[batch], min(starts[batch] + size, total), device=source.device)
+                sums += _batch_sums(model, data, indices, name=name, batch=batch, source=source)
+            if stop():
+                return None
+    finally:
+        model.train(was_training)
+    rate, distortion, count = all_reduce_sum(sums).tolist()
+    values = (-(rate + distortion) / count, rate / count, distortion / count)
+    return {f"{name}/{metric}": value for metric, value in zip(EVALUATED, values, strict=True)}
+
+
+def _batch_sums(
+    model: nn.Module,
+    data: Resident,
+    indices: torch.Tensor,
+    *,
+    name: str,
+    batch: int,
+    source: NoiseSource,
+) -> torch.Tensor:
+    specs = {**data.noise(), **cast(Model, model).noise()}
+    size = indices.shape[0]
+    noise = source.draw(specs, size, stream=name, step=batch)
+    trace = model(data.batch(indices, noise), noise)
+    rate, distortion = trace.rate.double().sum(), trace.distortion.double().sum()
+    return torch.stack([rate, distortion, rate.new_tensor(size)])

@@ -1,0 +1,363 @@
+"""The training loop: one for every model, objective, number of workers and place. It knows only a `RunContext`.
+
+What happens after step s (s steps taken) depends on s alone: log, evaluate, checkpoint, in this order. The result
+depends on the config alone, not on the number of workers (up to rounding) nor on how often the run was interrupted
+(bit for bit on the CPU).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from vae_models import collectives, data
+from vae_models.config import TrainConfig
+from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.protocols import Model, RunContext
+from vae_models.records import Progress
+from vae_models.training import checkpoint
+from vae_models.training.context import HasScratch
+from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
+from vae_models.training.evaluation import EVALUATED, evaluate
+from vae_models.training.pictures import pictures
+from vae_models.training.polling import Poller
+from vae_models.training.schedule import Timetable, learning_rate
+from vae_models.training.step import (
+    NoiseSource,
+    StepModule,
+    adam,
+    gradient_norm,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+from vae_models.training.window import Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """`metrics`: the latest value of each name; `stopped`: asked to stop before the end, after a checkpoint."""
+
+    steps: int
+    metrics: Mapping[str, float]
+    stopped: bool
+
+
+def train(config: TrainConfig, context: RunContext, *, dataset: data.Dataset | None = None) -> Result:
+    """Trains from the context's latest checkpoint, or from the start, to the config's last step.
+
+    Call it on every worker, with `torch.distributed` initialized if there are several. `dataset`: instead of loading
+    the one that the config names. Raises NonFiniteLoss, CheckpointError, Fenced; on workers other than 0
+    `collectives.PeerError` where worker 0's own error says more.
+    """
+    return _Run(config, context, dataset or data.load(config.data)).run()
+
+
+@dataclass(kw_only=True)
+class _Position:
+    """The loop's own state: goes into state.json and comes back."""
+
+    step: int = 0  # optimizer steps taken
+    evaluated: int = 0  # the step after which the last complete evaluation was made
+    latest: dict[str, float] = field(default_factory=dict)  # metric by name
+    best: list[float] = field(default_factory=list)  # scores of the best evaluations, best first, larger is better
+
+
+class _Speed:
+    """Images per second of training alone, since the last log: evaluations and checkpoints stop the clock."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self.restart()
+
+    def restart(self) -> None:
+        self._steps = 0
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+
+    def step(self) -> None:
+        self._steps += 1
+
+    def pause(self) -> None:
+        self._seconds += time.perf_counter() - self._since
+
+    def go_on(self) -> None:
+        self._since = time.perf_counter()
+
+    def images_per_second(self) -> float | None:
+        seconds = self._seconds + time.perf_counter() - self._since
+        return self._steps * self._batch_size / seconds if self._steps else None
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, context: RunContext, dataset: data.Dataset) -> None:
+        _check(config, context)
+        self.config = config
+        self.context = context
+        self.dataset = dataset
+        self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
+        self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
+        self.train_data = self._resident(dataset.train)
+        self.val_data = self._resident(dataset.val)
+        self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.device)
+        self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
+        self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
+        self.lr = learning_rate(
+            config.schedule,
+            peak=config.optimizer.lr,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            total_steps=self.timetable.total_steps,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = config.model.build(dataset.shape).to(self.device, self.dtype)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = adam(self.parameters, config.optimizer)
+        self.controller = config.beta.build(self.plan.steps_per_epoch)
+        self.control = {name: value.to(self.device) for name, value in self.controller.initial().items()}
+        self.window = Window(config.log_every_steps, self.device, self.dtype)
+        self.at = _Position()
+        self.fresh: dict[str, float] = {}  # metrics of exactly these weights
+        self.saved = 0  # the step of the last checkpoint
+        self._restore()
+        self.module = collectives.data_parallel(StepModule(self.model, config.objective.build()))
+        self.noise_specs = {**self.train_data.noise(), **cast(Model, self.model).noise()}
+        self.speed = _Speed(config.batch_size)
+
+    def _resident(self, split: data.Split) -> Resident:
+        return Resident(split, self.config.data, self.device, self.dtype)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        self.model.train()
+        poller = Poller(self._ask, self.device)
+        self.speed.restart()
+        stopped = not self._settle()
+        while not stopped and not self.timetable.is_last(self.at.step):
+            self._step()
+            stopped = poller.tick()
+            if stopped:
+                self._log_if_due()
+                self._save()
+            else:
+                stopped = not self._settle()
+        self._report_progress()
+        return Result(steps=self.at.step, metrics=dict(self.at.latest), stopped=stopped)
+
+    def _step(self) -> None:
+        step = self.at.step
+        noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
+        x = self.train_data.batch(self.plan.indices(step)[self.rows], noise)
+        self.beta = self.controller.beta(self.control, step)
+        loss, terms = self.module(x, noise, self.beta)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip = self.config.optimizer.clip_norm
+        if clip is not None or self.timetable.log_due(step + 1):
+            self.gradient_norm = gradient_norm(self.parameters, clip)
+        set_learning_rate(self.optimizer, self.lr(step))
+        self.optimizer.step()
+        self.control = self.controller.update(self.control, terms)
+        self.window.add(loss, terms)
+        self.at.step = step + 1
+        self.fresh = {}
+        self.speed.step()
+
+    def _settle(self) -> bool:
+        """Does what is due after the present step, each thing once, also across a restart. False: stopped meanwhile."""
+        step = self.at.step
+        self._log_if_due()
+        keep = self.timetable.checkpoint_due(step)
+        if self.timetable.evaluation_due(step) and self.at.evaluated != step:
+            self.speed.pause()
+            complete = self._evaluate()
+            self.speed.go_on()
+            if not complete:
+                self._save()
+                return False
+            self.saved = -1  # the checkpoint of this step, if there is one, lacks the evaluation
+            keep = self._among_the_best() or keep
+        if keep and self.saved != step:
+            self._save()
+        return True
+
+    def _ask(self) -> bool:
+        self._report_progress()
+        return self.context.stop_requested()
+
+    # --- metrics ----------------------------------------------------------------------------------------------------
+
+    def _log_if_due(self) -> None:
+        step = self.at.step
+        if not self.timetable.log_due(step) or self.window.count == 0:
+            return
+        means = self.window.read(step - self.window.count + 1)
+        metrics = {f"train/{name}": value for name, value in means.items()}
+        metrics["train/beta"] = float(self.beta.double().mean())
+        metrics["train/lr"] = self.lr(step - 1)
+        metrics["train/grad_norm"] = float(self.gradient_norm)
+        metrics["epoch"] = step / self.plan.steps_per_epoch
+        speed = self.speed.images_per_second()
+        if speed is not None:
+            metrics["images_per_second"] = speed
+        self.window.clear()
+        self._log(metrics)
+        self.speed.restart()
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.fresh.update(finite)
+        self.at.latest.update(finite)
+        if self.context.rank == 0:
+            self.context.log_metrics(self.at.step, metrics)
+
+    def _report_progress(self) -> None:
+        if self.context.rank != 0:
+            return
+        speed = self.speed.images_per_second() or self.at.latest.get("images_per_second")
+        left = (self.timetable.total_steps - self.at.step) * self.config.batch_size
+        self.context.progress(
+            Progress(
+                step=self.at.step,
+                total_steps=self.timetable.total_steps,
+                epoch=self.at.step / self.plan.steps_per_epoch,
+                images_per_second=speed,
+                seconds_left=left / speed if speed else None,
+                metrics=dict(self.at.latest),
+            )
+        )
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> bool:
+        """On val, at the end on test too, and pictures. False, and nothing reported, when stopped meanwhile."""
+        metrics = self._evaluated_on("val", self.val_data)
+        if metrics is not None and self.timetable.is_last(self.at.step) and self.config.evaluation.test:
+            on_test = self._evaluated_on("test", self._resident(self.dataset.test))
+            metrics = None if on_test is None else {**metrics, **on_test}
+        if metrics is None:
+            return False
+        self._log(metrics)
+        self.at.evaluated = self.at.step
+        if self.context.rank == 0 and self.config.evaluation.pictures:
+            for name, png in pictures(self.model, self.val_data, self.noise).items():
+                self.context.log_picture(self.at.step, name, png)
+        return True
+
+    def _evaluated_on(self, name: str, split: Resident) -> dict[str, float] | None:
+        poller = Poller(self._ask, self.device)
+        return evaluate(self.model, split, self.config.evaluation, name=name, source=self.noise, stop=poller.tick)
+
+    def _among_the_best(self) -> bool:
+        """Whether the evaluation just made is one of the `keep_best` so far."""
+        value = self.fresh.get(self.config.checkpoint.metric)
+        if value is None:
+            return False
+        score = value if self.config.checkpoint.mode == "max" else -value
+        best, size = self.at.best, self.config.checkpoint.keep_best
+        if len(best) >= size and score <= best[-1]:
+            return False
+        self.at.best = sorted([*best, score], reverse=True)[:size]
+        return True
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Writes a checkpoint of the present step, on rank 0, unless something is not finite: then NonFiniteLoss."""
+        self.speed.pause()
+        self.window.read(self.at.step - self.window.count + 1)
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteLoss(self.at.step, f"an element of {name}", math.nan)
+        collectives.on_first_rank(self._write, self.device)
+        self.saved = self.at.step
+        self.speed.go_on()
+
+    def _write(self) -> None:
+        scratch = self.context.scratch if isinstance(self.context, HasScratch) else Path(tempfile.gettempdir())
+        directory = scratch / f".checkpoint-{self.at.step}-{uuid.uuid4().hex[:8]}"
+        training = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        training |= {f"control/{name}": value for name, value in self.control.items()}
+        training |= {f"window/{name}": value for name, value in self.window.tensors().items()}
+        state: dict[str, Any] = {
+            "position": asdict(self.at),
+            "window": list(self.window.names),
+            "data_shape": list(self.dataset.shape),
+        }
+        checkpoint.write(
+            directory,
+            step=self.at.step,
+            config=self.config,
+            model=self.model.state_dict(),
+            training=training,
+            state=state,
+            metrics=self.fresh,
+        )
+        try:
+            self.context.save_checkpoint(self.at.step, directory, dict(self.fresh))
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def _restore(self) -> None:
+        path = self.context.latest_checkpoint()
+        snapshot = None if path is None else checkpoint.read(path)
+        step = 0 if snapshot is None else snapshot.manifest.step
+        (first,) = collectives.broadcast_integers([step], self.device)
+        if first != step:
+            raise IncompatibleCheckpoint(
+                f"worker {self.context.rank} found a checkpoint of step {step}, worker 0 one of step {first}: "
+                "all workers must go on from the same one"
+            )
+        if snapshot is None:
+            return
+        _check_same(snapshot.config, self.config, path)
+        self.model.load_state_dict(dict(snapshot.model))
+        restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
+        for name, value in _under("control/", snapshot.training).items():
+            self.control[name] = value.to(self.device)
+        self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
+        self.at = _Position(**snapshot.state["position"])
+        self.fresh = dict(snapshot.manifest.metrics)
+        self.saved = self.at.step
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check(config: TrainConfig, context: RunContext) -> None:
+    if (context.rank, context.world_size) != (collectives.rank(), collectives.world_size()):
+        raise ValueError(
+            f"the context is of worker {context.rank} of {context.world_size}, torch.distributed of worker "
+            f"{collectives.rank()} of {collectives.world_size()}: initialize the process group first"
+        )
+    if config.batch_size < context.world_size:
+        raise ValueError(
+            f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
+            "every worker needs at least one datum; use fewer workers or a larger batch"
+        )
+    allowed = [f"val/{name}" for name in EVALUATED]
+    if config.checkpoint.metric not in allowed:
+        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {allowed}")
+
+
+def _check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
+    """A checkpoint of another config would give a result that belongs to neither."""
+    mine, theirs = asked.model_dump(), found.model_dump()
+    different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
+    if different:
+        raise IncompatibleCheckpoint(
+            f"{path} is of a run with another config ({'; '.join(different)}); use another folder or the same config"
+        )

@@ -1,0 +1,61 @@
+"""The losses since the last log: kept on the device, read once per log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from vae_models.training.errors import NonFiniteLoss
+
+
+class Window:
+    """One row per step: the loss and its terms, [capacity, 1 + terms]. Adding waits for nothing; reading does."""
+
+    def __init__(self, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self.names: tuple[str, ...] = ()
+        self._device = device
+        self._dtype = dtype
+        self._rows: Tensor | None = None
+
+    def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Terms must have the same names at every step."""
+        if self._rows is None:
+            self.names = ("loss", *terms)
+            self._rows = torch.zeros((self.capacity, len(self.names)), device=self._device, dtype=self._dtype)
+        torch.stack([loss.detach(), *terms.values()], out=self._rows[self.count])
+        self.count += 1
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def read(self, first_step: int) -> dict[str, float]:
+        """Means by name; waits for the device. The window's first row is step `first_step`, counted from 1.
+
+        NonFiniteLoss names the first step, and its first term, that is NaN or infinite.
+        """
+        if self._rows is None or self.count == 0:
+            return {}
+        rows = self._rows[: self.count].to("cpu", torch.float64)
+        for row, values in enumerate(rows.tolist()):
+            for name, value in zip(self.names, values, strict=True):
+                if not math.isfinite(value):
+                    raise NonFiniteLoss(first_step + row, name, value)
+        return dict(zip(self.names, rows.mean(0).tolist(), strict=True))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the checkpoint: the rows that are filled."""
+        return {} if self._rows is None else {"rows": self._rows[: self.count].clone()}
+
+    def restore(self, names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
+        rows = tensors.get("rows")
+        if rows is None:
+            return
+        self.names = tuple(names)
+        self.count = rows.shape[0]
+        self._rows = torch.zeros((self.capacity, len(self.names)), device=self._device, dtype=self._dtype)
+        self._rows[: self.count] = rows.to(self._device)
