@@ -1,0 +1,114 @@
+"""pydantic's errors as lines for people: the path, the value, what is allowed, and the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from service.spec_schema import Models, kind_of, models_in, nearest, show
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each error, in the order of the fields."""
+    return [_line(detail, model) for detail in error.errors(include_url=False)]
+
+
+def _line(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
+    path, parents, alternatives = _walk(detail["loc"], model)
+    kind, context, given = detail["type"], detail.get("ctx", {}), detail.get("input")
+    where = ".".join(path) or "spec"
+    if kind == "extra_forbidden":
+        return unknown(where, path[-1], parents, alternatives)
+    if kind == "missing":
+        return f"{where}: is missing"
+    if kind == "literal_error":
+        return choice(where, given, _expected(context))
+    if kind == "union_tag_invalid":
+        return choice(f"{where}.kind", context.get("tag"), _tags(context))
+    if kind == "union_tag_not_found":
+        return f"{where}.kind: is missing; allowed: {', '.join(str(kind_of(m)) for m in parents_of(detail, model))}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        names = [name for held in parents_of(detail, model) for name in held.model_fields]
+        return f"{where}: {show(given)} is not allowed; it should be a mapping with: {', '.join(dict.fromkeys(names))}"
+    message = str(detail["msg"])
+    if kind == "value_error":
+        return f"{where}: {message.removeprefix('Value error, ')}"
+    return f"{where}: {show(given)} is not allowed; it {_lower(message)}"
+
+
+def unknown(where: str, name: str, parents: Models, alternatives: Models = ()) -> str:
+    """An unknown field. `parents` may hold it; `alternatives` are the other kinds that stood there to choose from."""
+    names = list(dict.fromkeys(known for parent in parents for known in parent.model_fields))
+    line = f"{where}: there is no such field; allowed: {', '.join(names)}"
+    near = nearest(name, names) or _below(name, parents)
+    if near is not None:
+        return f"{line}; did you mean {near}?"
+    others = [str(kind_of(other)) for other in alternatives if name in other.model_fields]
+    if others:
+        at = where.rpartition(".")[0]
+        return f"{line}; {name} belongs to {at}.kind={others[0]}"
+    return line
+
+
+def _below(name: str, parents: Models) -> str | None:
+    """`train.optimizer` for an `optimizer` that was written one level too high."""
+    for parent in parents:
+        for field, info in parent.model_fields.items():
+            if any(name in model.model_fields for model in models_in(info.annotation)):
+                return f"{field}.{name}"
+    return None
+
+
+def choice(where: str, given: Any, allowed: list[str]) -> str:
+    near = nearest(given, allowed) if isinstance(given, str) else None
+    hint = f"; did you mean {near}?" if near is not None else ""
+    return f"{where}: {show(given)} is not allowed; allowed: {', '.join(allowed)}{hint}"
+
+
+def parents_of(detail: Mapping[str, Any], model: type[BaseModel]) -> Models:
+    """The models that the field at the error's place may hold."""
+    models: Models = (model,)
+    for part in detail["loc"]:
+        models = _step(models, part)
+    return models
+
+
+def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], Models, Models]:
+    """pydantic's location without the union tags in it; the models that hold its last name; the other kinds."""
+    path: list[str] = []
+    models: Models = (model,)
+    parents, alternatives = models, models
+    others: Models = ()
+    for part in loc:
+        tagged = [m for m in models if len(models) > 1 and kind_of(m) == part]
+        if tagged:
+            others = tuple(m for m in models if m is not tagged[0])
+            models = (tagged[0],)
+            continue
+        path.append(str(part))
+        parents, alternatives = models, others
+        models, others = _step(models, part), ()
+    return path, parents, alternatives
+
+
+def _step(models: Models, part: int | str) -> Models:
+    if len(models) > 1 and any(kind_of(m) == part for m in models):
+        return tuple(m for m in models if kind_of(m) == part)
+    fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+    return models_in(fields[0].annotation) if fields else ()
+
+
+def _expected(context: Mapping[str, Any]) -> list[str]:
+    """pydantic says "'a', 'b' or 'c'"."""
+    return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
+
+
+def _tags(context: Mapping[str, Any]) -> list[str]:
+    return [word.strip().strip("'") for word in str(context["expected_tags"]).split(",")]
+
+
+def _lower(message: str) -> str:
+    """ "Input should be greater than 0" -> "should be greater than 0"."""
+    return message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")

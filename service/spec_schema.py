@@ -1,0 +1,178 @@
+"""The spec's models as a tree of paths: what the fields are, what each may be, and what a wrong one was meant to be."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Models = tuple[type[BaseModel], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecField:
+    """One line of the reference. `when` says which `kind` the field belongs to, None when it is always there."""
+
+    path: str
+    type: str
+    default: str
+    description: str
+    when: str | None = None
+
+
+def models_in(annotation: Any) -> Models:
+    """The models that a field may hold: one, several (a union discriminated by `kind`), or none (a plain value)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    if _is_union(annotation):
+        return tuple(model for part in get_args(annotation) for model in models_in(part))
+    return ()
+
+
+def kind_of(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return str(get_args(field.annotation)[0]) if field is not None else None
+
+
+def select(models: Models, value: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The model that `value` is meant for; None when its kind is missing or unknown."""
+    if len(models) == 1:
+        return models[0]
+    return next((model for model in models if kind_of(model) == value.get("kind")), None)
+
+
+def accepts(annotation: Any, plain: type | None) -> bool:
+    """Whether a field's type names `plain` (None for null) as it is or in a union."""
+    if _is_union(annotation):
+        return any(accepts(part, plain) for part in get_args(annotation))
+    return annotation is (type(None) if plain is None else plain)
+
+
+def field_at(model: type[BaseModel], path: Sequence[str], value: Any) -> FieldInfo | None:
+    """The field at `path`, unions resolved by the kinds in `value` and else by the first kind that has the name."""
+    models: Models = (model,)
+    field: FieldInfo | None = None
+    for name in path:
+        chosen = select(models, value) if isinstance(value, Mapping) else None
+        holders = (chosen, *models) if chosen is not None else models
+        field = next((m.model_fields[name] for m in holders if name in m.model_fields), None)
+        if field is None:
+            return None
+        models = models_in(field.annotation)
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return field
+
+
+def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, Any]:
+    """`value` with the default's `kind` put where a union was given none, so that `beta: {value: 2}` is enough."""
+    result = dict(value)
+    for name, field in model.model_fields.items():
+        part, models = result.get(name), models_in(field.annotation)
+        if not isinstance(part, Mapping) or not models:
+            continue
+        if len(models) > 1 and "kind" not in part and isinstance(field.default, BaseModel):
+            part = {"kind": kind_of(type(field.default)), **part}
+        chosen = select(models, part)
+        result[name] = with_kinds(chosen, part) if chosen is not None else part
+    return result
+
+
+def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Paths where true or false stands for a number: pydantic would quietly take them for 1 and 0."""
+    for name, field in model.model_fields.items():
+        part, path = value.get(name), f"{at}{name}"
+        numeric = accepts(field.annotation, int) or accepts(field.annotation, float)
+        if isinstance(part, bool) and numeric and not accepts(field.annotation, bool):
+            yield path
+        if not isinstance(part, Mapping):
+            continue
+        chosen = select(models_in(field.annotation), part)
+        if chosen is not None:
+            yield from truths_for_numbers(chosen, part, f"{path}.")
+
+
+def list_fields(model: type[BaseModel], at: str = "", when: str | None = None) -> Iterator[SpecField]:
+    """Every field below `model`, in the order of the code, each alternative of a union after its `kind`."""
+    for name, field in model.model_fields.items():
+        path, models = f"{at}{name}", models_in(field.annotation)
+        if not models:
+            yield SpecField(
+                path=path,
+                type=type_text(field.annotation),
+                default=_default_text(field),
+                description=field.description or "",
+                when=when,
+            )
+        elif len(models) == 1:
+            yield from list_fields(models[0], f"{path}.", when)
+        else:
+            yield from _alternatives(path, field, models, when)
+
+
+def _alternatives(path: str, field: FieldInfo, models: Models, when: str | None) -> Iterator[SpecField]:
+    kinds = [str(kind_of(model)) for model in models]
+    default = str(kind_of(type(field.default))) if isinstance(field.default, BaseModel) else "required"
+    yield SpecField(path=f"{path}.kind", type=" | ".join(kinds), default=default, description="", when=when)
+    for kind, model in zip(kinds, models, strict=True):
+        inner = f"{path}.kind = {kind}"
+        for line in list_fields(model, f"{path}.", inner if when is None else f"{when}, {inner}"):
+            if line.path != f"{path}.kind":
+                yield line
+
+
+def type_text(annotation: Any) -> str:
+    """As a person reads it: `int`, `float | none`, `adam | sgd`, `[int, ...]`."""
+    if annotation is type(None):
+        return "none"
+    if annotation is bool:
+        return "true | false"
+    if _is_union(annotation):
+        return " | ".join(type_text(part) for part in get_args(annotation))
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(str(value) for value in inner)
+    if origin is tuple:
+        parts = ["..." if part is Ellipsis else type_text(part) for part in inner]
+        return f"[{', '.join(parts)}]"
+    if hasattr(annotation, "__metadata__"):  # Annotated, inside a tuple
+        return type_text(inner[0])
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The likeliest name that was meant: by its last component when that is unique, else by spelling."""
+    tails = [known for known in names if known.rpartition(".")[2] == name and known != name]
+    if len(tails) == 1:
+        return tails[0]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return close[0]
+    initials = "".join(word[:1] for word in re.split(r"[_.-]", name))
+    return initials if len(initials) > 1 and initials in names else None  # learning_rate -> lr
+
+
+def show(value: Any) -> str:
+    """A value as it would be written, shortened."""
+    try:
+        text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=False)
+    return "none" if value is None else show(list(value) if isinstance(value, tuple) else value)
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
