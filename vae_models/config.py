@@ -7,12 +7,11 @@ take longer than the work. Recipes are functions that return a `TrainConfig` (`v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from vae_models.data.catalogue import CATALOGUE
 from vae_models.nn.geometry import benchmark_decoder
 
 if TYPE_CHECKING:
@@ -38,18 +37,6 @@ class Strict(BaseModel):
 # --- data -----------------------------------------------------------------------------------------------------------
 
 DatasetName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist", "omniglot", "pendulum"]
-
-# of one datum, so that a spec can be checked before any data are read
-DATA_SHAPES: Mapping[DatasetName, DataShape] = MappingProxyType(
-    {
-        "digits": (1, 8, 8),
-        "mnist": (1, 28, 28),
-        "fashion-mnist": (1, 28, 28),
-        "binarized-mnist": (1, 28, 28),
-        "omniglot": (1, 28, 28),
-        "pendulum": (1, 16, 16),
-    }
-)
 
 
 class DataConfig(Strict):
@@ -314,5 +301,5 @@ class TrainConfig(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainConfig:
-        self.model.backbone.check(DATA_SHAPES[self.data.name])
+        self.model.backbone.check(CATALOGUE[self.data.name].shape)
         return self

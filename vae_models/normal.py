@@ -19,24 +19,24 @@ def sum_per_datum(values: Float[Tensor, "batch *dims"]) -> Float[Tensor, " batch
     return values.flatten(1).sum(1)
 
 
-def log_density(
-    x: Float[Tensor, "batch *dims"], mean: Float[Tensor, "batch *dims"], log_std: Float[Tensor, "*#batched"] | float
-) -> Float[Tensor, " batch"]:
-    """log N(x; mean, sigma^2 I) = -sum_i [((x_i - mean_i) / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2].
+def log_standard(u: Float[Tensor, "batch *dims"]) -> Float[Tensor, " batch"]:
+    """log N(u; 0, I) = -sum_i [u_i^2 / 2 + log(2 pi) / 2]."""
+    return sum_per_datum(-0.5 * u.square() - HALF_LOG_TWO_PI)
 
-    `log_std` is log sigma, of the shape of x or one number for all elements.
-    """
-    log_std = torch.as_tensor(log_std, dtype=x.dtype, device=x.device)
-    standardized = (x - mean) * torch.exp(-log_std)
-    return sum_per_datum(-0.5 * standardized.square() - log_std - HALF_LOG_TWO_PI)
+
+def log_density(
+    x: Float[Tensor, "batch *dims"], mean: Float[Tensor, "batch *dims"], log_std: Float[Tensor, "batch *dims"]
+) -> Float[Tensor, " batch"]:
+    """log N(x; mean, diag sigma^2) = log N((x - mean) / sigma; 0, I) - sum_i log sigma_i, from log sigma."""
+    return log_standard((x - mean) * torch.exp(-log_std)) - sum_per_datum(log_std)
 
 
 def kl_to_standard(
     mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:
-    """KL(N(mean, sigma^2) || N(0, I)) = sum_i (mean_i^2 + sigma_i^2 - 1) / 2 - log sigma_i.
+    """KL(N(mean, diag sigma^2) || N(0, I)) = sum_i (mean_i^2 + sigma_i^2 - 1) / 2 - log sigma_i, from log sigma.
 
-    Kingma & Welling 2013, appendix B. sigma^2 - 1 is taken by expm1, so that the value stays exact (and not negative)
-    near sigma = 1, where a collapsed posterior sits.
+    Kingma & Welling 2013, appendix B. sigma^2 - 1 is taken by expm1, so that the value stays exact near sigma = 1,
+    where a collapsed posterior sits.
     """
     return sum_per_datum(0.5 * (mean.square() + torch.expm1(2 * log_std)) - log_std)

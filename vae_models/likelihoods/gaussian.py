@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_models.normal import log_density
+from vae_models.normal import log_standard
 from vae_models.protocols import Measure
 
 
@@ -34,7 +34,8 @@ class Gaussian:
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
         """-sum_i [((x_i - mean_i) / sigma)^2 / 2 + log sigma + log(2 pi) / 2], [batch], nats per datum."""
-        return log_density(x, self.mean(decoded), math.log(self.sigma))
+        dimensions = math.prod(x.shape[1:])
+        return log_standard((x - self.mean(decoded)) / self.sigma) - dimensions * math.log(self.sigma)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vae_models.normal import kl_to_standard, log_density
+from vae_models.normal import kl_to_standard, log_standard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +16,7 @@ class StandardNormal:
 
     def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
         """-|z|^2 / 2 - (latent / 2) log(2 pi), [batch], nats per datum."""
-        return log_density(z, torch.zeros_like(z), 0.0)
+        return log_standard(z)
 
     def normal_kl(
         self, mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]

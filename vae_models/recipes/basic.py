@@ -8,6 +8,7 @@ from vae_models.config import (
     CosineScheduleConfig,
     DataConfig,
     EvaluationConfig,
+    GaussianConfig,
     MLPConfig,
     ModelConfig,
     TrainConfig,
@@ -16,14 +17,20 @@ from vae_models.recipes.recipe import Recipe
 
 
 def digits_beta_vae_mlp() -> TrainConfig:
-    """The quickstart: a beta-VAE on scikit-learn's 8 x 8 digits. Our own choice of numbers."""
+    """The quickstart: a beta-VAE on scikit-learn's 8 x 8 digits. Our own choice of numbers.
+
+    A Gaussian with sigma = 0.1, about the residual it reaches. A Bernoulli on these grey values keeps only 3 nats of
+    rate and draws blurs.
+    """
     return TrainConfig(
         data=DataConfig(name="digits"),
-        model=ModelConfig(latent=16, backbone=MLPConfig(hidden=(256, 256))),
+        model=ModelConfig(
+            latent=16, backbone=MLPConfig(hidden=(256, 256)), likelihood=GaussianConfig(sigma=0.1, link="sigmoid")
+        ),
         optimizer=AdamConfig(lr=2e-3, clip_norm=100.0),
         schedule=CosineScheduleConfig(warmup_epochs=2, final=0.01),
         batch_size=128,
-        epochs=150,
+        epochs=200,
         log_every_steps=20,
         evaluation=EvaluationConfig(every_epochs=10),
         checkpoint=CheckpointConfig(every_steps=500),
@@ -38,7 +45,7 @@ def binarized_mnist_beta_vae_mlp() -> TrainConfig:
         optimizer=AdamConfig(lr=1e-3, clip_norm=200.0),
         schedule=CosineScheduleConfig(warmup_epochs=0.5, final=0.01),
         batch_size=128,
-        epochs=20,
+        epochs=15,
         evaluation=EvaluationConfig(every_epochs=1),
     )
 
