@@ -6,15 +6,20 @@
     any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED goes to CANCELLED at once)
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
 
-An attempt is fenced by its epoch (1, 2, ...): what an older epoch says is refused with `FencedError`.
+An attempt is fenced by its epoch (1, 2, ...): what an older epoch says is refused with `FencedError`. The whole
+machine is the table `TRANSITIONS`; what is not in it cannot happen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import ConflictError
 
 
 class JobState(StrEnum):
@@ -32,6 +37,56 @@ class JobState(StrEnum):
 
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Trigger(StrEnum):
+    """What can happen to a job. The table below says what it leads to."""
+
+    ADMIT = "admit"  # its gang fits: an attempt is made
+    REFUSE = "refuse"  # no cluster that was ever seen could hold its gang
+    CLAIM = "claim"  # a runner took the attempt
+    SUCCEED = "succeed"  # the attempt reached the end
+    FAIL = "fail"  # the attempt is over, and so is the retry budget (or the failure is not worth a retry)
+    REQUEUE = "requeue"  # the attempt is over, another one may follow
+    CANCEL = "cancel"  # somebody asked
+    STOP = "stop"  # the cancelled attempt is over
+    RETRY = "retry"  # somebody asked for another go
+
+
+def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
+    s, t = JobState, Trigger
+    table = {
+        (s.QUEUED, t.ADMIT): s.STARTING,
+        (s.QUEUED, t.REFUSE): s.FAILED,
+        (s.QUEUED, t.CANCEL): s.CANCELLED,
+        (s.STARTING, t.CLAIM): s.RUNNING,
+        (s.RUNNING, t.SUCCEED): s.SUCCEEDED,
+        (s.FAILED, t.RETRY): s.QUEUED,
+        (s.CANCELLED, t.RETRY): s.QUEUED,
+    }
+    for running in (s.STARTING, s.RUNNING):
+        table[running, t.FAIL] = s.FAILED
+        table[running, t.REQUEUE] = s.QUEUED
+        table[running, t.CANCEL] = s.CANCELLING
+    # Cancel wins: once it was asked for, every way out leads to CANCELLED, a success that comes too late included.
+    for over in (t.SUCCEED, t.FAIL, t.REQUEUE, t.STOP):
+        table[s.CANCELLING, over] = s.CANCELLED
+    # Asking twice is harmless.
+    table[s.CANCELLING, t.CANCEL] = s.CANCELLING
+    table[s.CANCELLED, t.CANCEL] = s.CANCELLED
+    return table
+
+
+TRANSITIONS: Mapping[tuple[JobState, Trigger], JobState] = MappingProxyType(_transitions())
+
+
+def next_state(state: JobState, trigger: Trigger) -> JobState:
+    """Where `trigger` leads from `state`. Raises ConflictError that names the states in which it is allowed."""
+    found = TRANSITIONS.get((state, trigger))
+    if found is None:
+        allowed = ", ".join(sorted(source for source, what in TRANSITIONS if what is trigger))
+        raise ConflictError(f"cannot {trigger} a job that is {state}; allowed when it is {allowed}")
+    return found
 
 
 class AttemptState(StrEnum):
@@ -132,6 +187,7 @@ class Job(Record):
     created_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+    cancel_requested_at: float | None = None  # while CANCELLING, and after it
 
 
 class Event(Record):
@@ -141,5 +197,13 @@ class Event(Record):
     job_id: str
     epoch: int | None
     at: float
-    kind: str  # submitted, admitted, submitted_to_ray, claimed, checkpoint, finished, lost, cancel_requested, ...
+    kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
+    #            cancel_requested, cancelled, retried, log; where the job's state changed, detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class TokenInfo(Record):
+    """A user's token, without the token: only its SHA-256 is kept."""
+
+    name: str
+    created_at: float

@@ -1,0 +1,195 @@
+"""From the line into attempts: what `scheduling.plan` decides, done in SQL, inside the store's transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
+
+from service import wire
+from service.errors import ImpossibleError
+from service.queue import scheduling
+from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger
+from service.queue.rows import Clocked, attempt_record, job_record
+from service.queue.schema import attempts, cluster, jobs
+
+OPEN = tuple(state.value for state in AttemptState if state.open)
+ROW = 1  # the cluster's only row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is known of the cluster. `reason`: why nothing at all can start; None when something could."""
+
+    address: str | None = None
+    ok: bool = False
+    nodes: Capacity = field(default_factory=Capacity)
+    seen_at: float | None = None
+    most: Capacity | None = None
+    settled: bool = False  # `most` has not grown for a while: it can be trusted with a job's life
+    reason: str | None = None
+
+    @property
+    def usable(self) -> Capacity:
+        return self.nodes if self.ok else Capacity()
+
+
+def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> Seen:
+    """The last observation, and the largest cluster ever seen or configured."""
+    row = work.row(sa.select(cluster).where(cluster.c.id == ROW))
+    if row is None:
+        most = configured if configured and configured.nodes else None
+        return Seen(most=most, settled=most is not None, reason="no Ray cluster has been seen yet")
+    most = Capacity(nodes=row["most"]) if row["most"] else None
+    grown_at = row["most_at"] or 0.0
+    if configured and configured.nodes:
+        most, grown_at = scheduling.largest(most, configured), 0.0
+    reason = None
+    if not row["ok"]:
+        reason = f"the Ray cluster at {row['address'] or 'its address'} does not answer"
+    return Seen(
+        address=row["address"],
+        ok=row["ok"],
+        nodes=Capacity(nodes=row["nodes"]),
+        seen_at=row["seen_at"],
+        most=most,
+        settled=most is not None and work.now >= grown_at + settle_seconds,
+        reason=reason,
+    )
+
+
+def observe(work: Clocked, capacity: Capacity, address: str, ok: bool) -> None:
+    """Notes what the cluster has. The high-water mark only grows, and only by what was really there."""
+    row = work.row(sa.select(cluster).where(cluster.c.id == ROW).with_for_update())
+    values = {"address": address, "ok": ok, "seen_at": work.now}
+    if ok or row is None:
+        values["nodes"] = list(scheduling.ordered(capacity).nodes)
+    known = Capacity(nodes=row["most"]) if row is not None and row["most"] else None
+    if ok and capacity.nodes:
+        most = scheduling.largest(known, capacity)
+        if most != known:
+            values |= {"most": list(most.nodes), "most_at": work.now}
+    if row is None:
+        work.connection.execute(sa.insert(cluster).values(id=ROW, **values))
+    else:
+        work.connection.execute(sa.update(cluster).where(cluster.c.id == ROW).values(values))
+
+
+def refuse_impossible(resources: Resources, known: Seen) -> None:
+    """Raises ImpossibleError when no cluster that was ever seen could run the gang."""
+    reason = scheduling.impossibility(resources, known.most) if known.most is not None else None
+    if reason is not None:
+        raise ImpossibleError(reason)
+
+
+def queued(work: Clocked) -> list[scheduling.Queued]:
+    columns = (jobs.c.id, jobs.c.resources, jobs.c.priority, jobs.c.not_before)
+    return [
+        scheduling.Queued(
+            job_id=row["id"],
+            resources=Resources.model_validate(row["resources"]),
+            priority=row["priority"],
+            not_before=row["not_before"],
+        )
+        for row in work.rows(sa.select(*columns).where(jobs.c.state == JobState.QUEUED.value))
+    ]
+
+
+def running(work: Clocked) -> list[scheduling.Running]:
+    query = (
+        sa.select(attempts.c.job_id, attempts.c.nodes, jobs.c.resources)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .where(attempts.c.state.in_(OPEN))
+    )
+    return [
+        scheduling.Running(
+            job_id=row["job_id"], resources=Resources.model_validate(row["resources"]), nodes=tuple(row["nodes"])
+        )
+        for row in work.rows(query)
+    ]
+
+
+def planned(work: Clocked, known: Seen) -> scheduling.Plan:
+    """The plan of this moment."""
+    # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
+    # what enters one from the queue cannot be in between, because only the holder of the admission lock does that
+    line = queued(work)
+    return scheduling.plan(line, running(work), known.usable, work.now, most=known.most)
+
+
+def why(plan: scheduling.Plan, known: Seen, job_id: str) -> str:
+    """The reason for waiting of a job in the line."""
+    if job_id in plan.impossible:
+        return plan.impossible[job_id]
+    if known.reason is not None:
+        return known.reason
+    return plan.waiting.get(job_id, "starts at the dispatcher's next look")
+
+
+def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[Job]:
+    """Jobs with their place in the line and the reason for waiting, if they are in it."""
+    if not any(row["state"] == JobState.QUEUED for row in rows):
+        return [job_record(row) for row in rows]
+    plan = planned(work, known)
+    place = {job_id: index for index, job_id in enumerate(plan.line, start=1)}
+    return [
+        # a job that was admitted after the plan was made is in no line
+        job_record(row, position=place[row["id"]], reason=why(plan, known, row["id"]))
+        if row["state"] == JobState.QUEUED and row["id"] in place
+        else job_record(row)
+        for row in rows
+    ]
+
+
+def admit(work: Clocked, known: Seen) -> list[Attempt]:
+    """Starts what the plan admits and refuses what it calls impossible. Needs the admission lock."""
+    plan = planned(work, known)
+    if known.settled:
+        for job_id, reason in plan.impossible.items():
+            row = work.locked_job(job_id)
+            if row["state"] == JobState.QUEUED:
+                values = {"reason": reason, "ended_at": work.now, "tracked": False}
+                work.move(row, Trigger.REFUSE, "refused", detail={"reason": reason}, **values)
+    admitted = (_admitted(work, admission) for admission in plan.admit)
+    return [attempt for attempt in admitted if attempt is not None]
+
+
+def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:
+    row = work.locked_job(admission.job_id)
+    if row["state"] != JobState.QUEUED:  # cancelled since the plan was made
+        return None
+    epoch = row["epoch"] + 1
+    values = {
+        "job_id": row["id"],
+        "epoch": epoch,
+        "state": AttemptState.STARTING.value,
+        "nodes": list(admission.nodes),
+        "created_at": work.now,
+    }
+    work.connection.execute(sa.insert(attempts).values(values))
+    work.move(row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, epoch=epoch, reason=None, progress={})
+    found = work.attempt_row(row["id"], epoch)
+    assert found is not None
+    return attempt_record(found)
+
+
+def status(work: Clocked, known: Seen) -> wire.ClusterStatus:
+    """The cluster as it was last seen, and what the queue takes of it."""
+    gangs = running(work)
+    used: dict[str, float] = {}
+    for gang in gangs:
+        for name, amount in gang.resources.total().items():
+            used[name] = used.get(name, 0.0) + amount
+    count = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED.value)
+    return wire.ClusterStatus(
+        nodes=known.nodes.nodes,
+        total=known.nodes.total(),
+        used_by_jobs=used,
+        queued=work.connection.scalar(count) or 0,
+        running=len(gangs),
+        ray_address=known.address,
+        ray_ok=known.ok,
+        seen_at=known.seen_at,
+    )

@@ -1,0 +1,259 @@
+"""What an attempt may say, and what is said of it. Called by the store, inside its transactions.
+
+Every write of a runner is fenced: it is taken only from the newest epoch, while the attempt is open, and, where the
+runner names itself, only from the one that claimed it. A late heartbeat of an attempt that nobody has called lost yet
+is taken: the row is locked, so "lost" and "alive" cannot both be written.
+
+Cancel wins: after the request every way out ends CANCELLED, also a success that arrives later (the attempt's own row
+says SUCCEEDED, and its checkpoints stay). A success that was recorded before the request stays a success.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
+
+from service import wire
+from service.errors import ConflictError, FencedError
+from service.queue import retention
+from service.queue.jobs import AttemptState, Checkpoint, Job, JobState, Trigger
+from service.queue.rows import Clocked, clean, finite, kept_checkpoints
+from service.queue.schema import checkpoints
+from vae_models.config import CheckpointConfig
+
+MAX_BACKOFF_SECONDS = 300.0
+STOPPED_UNASKED = "the runner stopped without being asked to"
+
+_OUTCOMES = {
+    "succeeded": AttemptState.SUCCEEDED,
+    "failed": AttemptState.FAILED,
+    "cancelled": AttemptState.CANCELLED,
+}
+
+
+def backoff(seconds: float, failures: int) -> float:
+    """Before the attempt that follows the `failures`-th failure: doubles each time, at most 300 s."""
+    return float(min(seconds * 2 ** min(failures - 1, 30), MAX_BACKOFF_SECONDS))
+
+
+def checkpoint_config(job: RowMapping) -> CheckpointConfig:
+    return CheckpointConfig.model_validate(job["spec"].get("train", {}).get("checkpoint", {}))
+
+
+def claim(work: Clocked, job_id: str, epoch: int, runner_id: str, lease_seconds: float) -> None:
+    """Makes `runner_id` the attempt's runner, once and for all, and starts its lease."""
+    job, attempt = _open_attempt(work, job_id, epoch)
+    if attempt["runner_id"] not in (None, runner_id):
+        raise FencedError(
+            f"attempt {epoch} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
+        )
+    if job["state"] == JobState.CANCELLING and attempt["runner_id"] is None:
+        raise FencedError(f"{job_id} was cancelled before attempt {epoch} began: there is nothing to run")
+    lease = {"lease_until": work.now + lease_seconds}
+    if attempt["runner_id"] == runner_id:
+        work.update_attempt(job_id, epoch, **lease)
+        return
+    values = {"state": AttemptState.RUNNING.value, "runner_id": runner_id, "started_at": work.now}
+    work.update_attempt(job_id, epoch, **values, **lease)
+    started = job["started_at"] if job["started_at"] is not None else work.now
+    work.move(job, Trigger.CLAIM, "claimed", detail={"runner_id": runner_id}, started_at=started)
+
+
+def heartbeat(work: Clocked, job_id: str, epoch: int, runner_id: str, lease_seconds: float) -> wire.HeartbeatReply:
+    """Renews the lease."""
+    job = _held(work, job_id, epoch, runner_id)
+    work.update_attempt(job_id, epoch, lease_until=work.now + lease_seconds)
+    return _reply(job, lease_seconds)
+
+
+def progress(
+    work: Clocked, job_id: str, epoch: int, report: wire.ProgressReport, lease_seconds: float
+) -> wire.HeartbeatReply:
+    """Notes how far it is. The lease is not renewed: workers that go on must not keep a hung runner alive."""
+    job = _held(work, job_id, epoch, None)
+    values: dict[str, Any] = {"progress": finite(report.progress)}
+    if report.run_id is not None and report.run_id != job["run_id"]:
+        values["run_id"] = report.run_id
+        work.record(job_id, "run_opened", epoch, run_id=report.run_id)
+    work.update_job(job_id, **values)
+    return _reply(job, lease_seconds)
+
+
+def commit_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
+    """Makes it one to resume from, and says which others retention gives up. The same address again: the same reply."""
+    job = _held(work, job_id, epoch, None)
+    here = (checkpoints.c.job_id == job_id, checkpoints.c.uri == checkpoint.uri)
+    known = work.row(sa.select(checkpoints).where(*here))
+    if known is None:
+        _add_checkpoint(work, job_id, epoch, checkpoint)
+    elif known["manifest_sha256"] != checkpoint.manifest_sha256:
+        raise ConflictError(
+            f"{checkpoint.uri} is committed already, with the manifest {known['manifest_sha256'][:12]}..., not "
+            f"{checkpoint.manifest_sha256[:12]}...: give every checkpoint an address of its own"
+        )
+    config = checkpoint_config(job)
+    rows = kept_checkpoints(work, job_id)
+    kept = retention.kept(rows, config)
+    given_up = {c.uri for c in rows} - {c.uri for c in kept}
+    if given_up:
+        which = (checkpoints.c.job_id == job_id, checkpoints.c.uri.in_(given_up))
+        work.connection.execute(sa.update(checkpoints).where(*which).values(given_up_for=checkpoint.uri))
+    query = sa.select(checkpoints.c.uri).where(
+        checkpoints.c.job_id == job_id, checkpoints.c.given_up_for == checkpoint.uri
+    )
+    return wire.CheckpointReply(kept=kept, delete=tuple(sorted(work.connection.scalars(query))))
+
+
+def _add_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoint) -> None:
+    values = {
+        "job_id": job_id,
+        "uri": checkpoint.uri,
+        "epoch": epoch,
+        "step": checkpoint.step,
+        "manifest_sha256": checkpoint.manifest_sha256,
+        "bytes": checkpoint.bytes,
+        # a metric that is NaN or infinite ranks nowhere: it is left out
+        "metrics": {name: value for name, value in finite(checkpoint.metrics).items() if value is not None},
+        "committed_at": work.now,
+    }
+    work.connection.execute(sa.insert(checkpoints).values(values))
+    work.record(job_id, "checkpoint", epoch, step=checkpoint.step, uri=checkpoint.uri)
+
+
+def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) -> Job:
+    """The runner's last word. Saying it again changes nothing; another word after it is refused."""
+    job = work.locked_job(job_id)
+    attempt = work.attempt_row(job_id, epoch)
+    said = _OUTCOMES[request.outcome]
+    if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
+        before = AttemptState(attempt["state"])
+        if before is said:
+            return work.job(job_id)
+        if before is not AttemptState.LOST:
+            raise ConflictError(f"attempt {epoch} of {job_id} has finished as {before} already, not {said}")
+    _held(work, job_id, epoch, request.runner_id, job=job)
+    error = clean(request.error)
+    if request.outcome == "succeeded":
+        error = None
+    elif error is None:
+        error = STOPPED_UNASKED if request.outcome == "cancelled" else "the runner gave no reason"
+    _end(work, job, epoch, said, error, log_uri=request.log_uri)
+    detail = {"outcome": request.outcome, "error": error}
+    result = finite(request.result)
+    if request.outcome == "succeeded":
+        _leave(work, job, Trigger.SUCCEED, "finished", detail, result=result)
+    elif request.outcome == "cancelled" and job["state"] == JobState.CANCELLING:
+        _leave(work, job, Trigger.STOP, "finished", detail, result=result)
+    else:
+        _count_failure(work, job, "finished", detail, error, retryable=request.retryable)
+    return work.job(job_id)
+
+
+def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool) -> Job | None:
+    """Ends an attempt that cannot be running any more. None: its lease is still held, so it may be."""
+    job = work.locked_job(job_id)
+    attempt = work.attempt_row(job_id, epoch)
+    if attempt is None:
+        raise FencedError(_unknown_attempt(job, epoch))
+    if attempt["ended_at"] is not None:
+        return work.job(job_id)
+    if _leased(attempt, work.now):
+        return None
+    error = clean(reason) or "lost"
+    _end(work, job, epoch, AttemptState.LOST, error)
+    _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable)
+    return work.job(job_id)
+
+
+def cancel_finished(work: Clocked, job_id: str, epoch: int) -> Job | None:
+    """Ends the attempt of a cancelled job that nobody runs. None: its lease is still held, or nobody cancelled it."""
+    job = work.locked_job(job_id)
+    attempt = work.attempt_row(job_id, epoch)
+    if attempt is None:
+        raise FencedError(_unknown_attempt(job, epoch))
+    if attempt["ended_at"] is not None:
+        return work.job(job_id)
+    if job["state"] != JobState.CANCELLING or _leased(attempt, work.now):
+        return None
+    _end(work, job, epoch, AttemptState.CANCELLED, None)
+    _leave(work, job, Trigger.STOP, "cancelled", {})
+    return work.job(job_id)
+
+
+# --- fencing and endings --------------------------------------------------------------------------------------------
+
+
+def _open_attempt(
+    work: Clocked, job_id: str, epoch: int, *, job: RowMapping | None = None
+) -> tuple[RowMapping, RowMapping]:
+    """The locked job and its newest attempt, if that is `epoch` and open. Raises FencedError otherwise."""
+    job = job if job is not None else work.locked_job(job_id)
+    if epoch < job["epoch"]:
+        raise FencedError(f"attempt {epoch} of {job_id} has been superseded by attempt {job['epoch']}: stop at once")
+    attempt = work.attempt_row(job_id, epoch)
+    if attempt is None:
+        raise FencedError(_unknown_attempt(job, epoch))
+    if attempt["ended_at"] is not None:
+        why = f" ({attempt['error']})" if attempt["error"] else ""
+        raise FencedError(f"attempt {epoch} of {job_id} is over: {attempt['state']}{why}. Stop at once")
+    return job, attempt
+
+
+def _held(
+    work: Clocked, job_id: str, epoch: int, runner_id: str | None, *, job: RowMapping | None = None
+) -> RowMapping:
+    """The locked job, if `epoch` is its open attempt and claimed (by `runner_id`). Raises FencedError otherwise."""
+    job, attempt = _open_attempt(work, job_id, epoch, job=job)
+    if attempt["runner_id"] is None:
+        raise FencedError(f"attempt {epoch} of {job_id} has not been claimed: claim it first")
+    if runner_id is not None and attempt["runner_id"] != runner_id:
+        raise FencedError(
+            f"attempt {epoch} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
+        )
+    return job
+
+
+def _unknown_attempt(job: RowMapping, epoch: int) -> str:
+    return f"{job['id']} has no attempt {epoch}; its newest is {job['epoch']}"
+
+
+def _leased(attempt: RowMapping, now: float) -> bool:
+    return attempt["runner_id"] is not None and attempt["lease_until"] > now
+
+
+def _reply(job: RowMapping, lease_seconds: float) -> wire.HeartbeatReply:
+    return wire.HeartbeatReply(lease_seconds=lease_seconds, cancel=job["state"] == JobState.CANCELLING)
+
+
+def _end(
+    work: Clocked, job: RowMapping, epoch: int, state: AttemptState, error: str | None, *, log_uri: str | None = None
+) -> None:
+    values: dict[str, Any] = {"state": state.value, "ended_at": work.now, "error": error}
+    if log_uri is not None:
+        values["log_uri"] = log_uri
+    work.update_attempt(job["id"], epoch, **values)
+
+
+def _leave(
+    work: Clocked, job: RowMapping, trigger: Trigger, kind: str, detail: dict[str, Any], **values: Any
+) -> JobState:
+    """To a final state."""
+    return work.move(job, trigger, kind, detail=detail, ended_at=work.now, tracked=False, **values)
+
+
+def _count_failure(
+    work: Clocked, job: RowMapping, kind: str, detail: dict[str, Any], error: str | None, *, retryable: bool
+) -> None:
+    """Back into the line after a backoff, or FAILED when the budget is spent; CANCELLED if somebody asked for that."""
+    if job["state"] == JobState.CANCELLING:
+        _leave(work, job, Trigger.STOP, kind, detail)
+        return
+    failures = job["failures"] + 1
+    if not retryable or failures >= job["max_attempts"]:
+        _leave(work, job, Trigger.FAIL, kind, detail, failures=failures, reason=error)
+        return
+    wait = backoff(job["backoff_seconds"], failures)
+    detail = detail | {"failures": failures, "backoff_seconds": wait}
+    work.move(job, Trigger.REQUEUE, kind, detail=detail, failures=failures, not_before=work.now + wait)

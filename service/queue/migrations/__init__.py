@@ -1,0 +1,1 @@
+"""Alembic's environment and the versions, packaged, run by `Store.migrate()`."""

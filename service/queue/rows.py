@@ -1,0 +1,150 @@
+"""Rows to records, and the two things that every change of a job does: lock its row, and write down what happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from service.errors import ConflictError, NotFoundError
+from service.queue.database import Database
+from service.queue.jobs import Attempt, Checkpoint, Event, Job, JobState, Resources, Trigger, next_state
+from service.queue.schema import attempts, checkpoints, events, jobs
+
+MAX_TEXT = 20_000  # characters of an error or a reason; its end says most
+
+
+class Clocked:
+    """A connection inside a transaction, and the time at which what it does happens."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.database = database
+        self.connection = connection
+        self.now = database.now(connection)
+
+    def row(self, query: sa.Select[Any]) -> RowMapping | None:
+        return self.connection.execute(query).mappings().one_or_none()
+
+    def rows(self, query: sa.Select[Any]) -> list[RowMapping]:
+        return list(self.connection.execute(query).mappings())
+
+    def locked_job(self, job_id: str) -> RowMapping:
+        """The job's row, locked until the end of the transaction. Raises NotFoundError."""
+        found = self.row(sa.select(jobs).where(jobs.c.id == job_id).with_for_update())
+        # the clock is read again: waiting for the lock may have taken long
+        self.now = self.database.now(self.connection)
+        return _existing(found, job_id)
+
+    def job(self, job_id: str) -> Job:
+        return job_record(self.job_row(job_id))
+
+    def job_row(self, job_id: str) -> RowMapping:
+        return _existing(self.row(sa.select(jobs).where(jobs.c.id == job_id)), job_id)
+
+    def attempt_row(self, job_id: str, epoch: int) -> RowMapping | None:
+        return self.row(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.epoch == epoch))
+
+    def record(self, job_id: str, kind: str, epoch: int | None = None, **detail: Any) -> None:
+        """Appends to the event log, in the same transaction as what it tells of."""
+        row = {"job_id": job_id, "epoch": epoch, "at": self.now, "kind": kind, "detail": finite(detail)}
+        self.connection.execute(sa.insert(events).values(row))
+
+    def update_job(self, job_id: str, **values: Any) -> None:
+        self.connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
+
+    def update_attempt(self, job_id: str, epoch: int, **values: Any) -> None:
+        which = (attempts.c.job_id == job_id, attempts.c.epoch == epoch)
+        self.connection.execute(sa.update(attempts).where(*which).values(values))
+
+    def move(
+        self, job: RowMapping, trigger: Trigger, kind: str, *, detail: Mapping[str, Any] | None = None, **values: Any
+    ) -> JobState:
+        """The only way a job's state changes: by the table, with its event. `job` is a row from `locked_job`.
+
+        Raises ConflictError when the table has no such transition.
+        """
+        before = JobState(job["state"])
+        try:
+            after = next_state(before, trigger)
+        except ConflictError as error:
+            raise ConflictError(f"job {job['id']}: {error}") from None
+        self.update_job(job["id"], state=after.value, **values)
+        epoch = values.get("epoch", job["epoch"]) or None
+        self.record(job["id"], kind, epoch, **(detail or {}), **{"from": before.value, "to": after.value})
+        return after
+
+
+def _existing(found: RowMapping | None, job_id: str) -> RowMapping:
+    if found is None:
+        raise NotFoundError(f"no job {job_id!r}; `vaesvc jobs` lists those there are")
+    return found
+
+
+def job_record(row: RowMapping, *, position: int | None = None, reason: str | None = None) -> Job:
+    """`position` and `reason` are those of the plan, for a job in the queue."""
+    return Job(
+        id=row["id"],
+        name=row["name"],
+        kind=row["kind"],
+        state=JobState(row["state"]),
+        priority=row["priority"],
+        owner=row["owner"],
+        spec=row["spec"],
+        resources=Resources.model_validate(row["resources"]),
+        epoch=row["epoch"],
+        failures=row["failures"],
+        max_attempts=row["max_attempts"],
+        not_before=row["not_before"],
+        position=position,
+        reason=reason or row["reason"],
+        progress=row["progress"],
+        result=row["result"],
+        run_id=row["run_id"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+    )
+
+
+def attempt_record(row: RowMapping) -> Attempt:
+    return Attempt(**{name: row[name] for name in Attempt.model_fields})
+
+
+def event_record(row: RowMapping) -> Event:
+    return Event(**{name: row[name] for name in Event.model_fields})
+
+
+def checkpoint_record(row: RowMapping, *, best: bool = False) -> Checkpoint:
+    values = {name: row[name] for name in Checkpoint.model_fields if name != "best"}
+    return Checkpoint(**values, best=best)
+
+
+def kept_checkpoints(work: Clocked, job_id: str) -> list[Checkpoint]:
+    """Those that retention has not given up, newest first; `best` is not filled in."""
+    query = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.given_up_for.is_(None))
+    found = [checkpoint_record(row) for row in work.rows(query)]
+    return sorted(found, key=lambda c: (c.epoch, c.step, c.committed_at), reverse=True)
+
+
+def finite(value: Any) -> Any:
+    """`value` with NaN and infinities turned into None: JSON has no word for them, and a diverged run reports them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return value
+
+
+def clean(text: str | None) -> str | None:
+    """Free text from outside, so that every database takes it: no U+0000, no lone surrogates, not endless."""
+    if text is None:
+        return None
+    if len(text) > MAX_TEXT:
+        text = "..." + text[-MAX_TEXT:]
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,134 @@
+"""The tables. The migrations build them; a test holds the two together.
+
+Every name starts with `vaesvc_`, so that the database may be shared with MLflow (which has a table `jobs` of its own).
+Times are seconds since 1970 by the database's clock; JSON is kept as canonical text (sorted keys, no NaN).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text: the same bytes for the same value on every database, and strings may hold U+0000."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else canonical(value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _id() -> sa.types.TypeEngine[str]:
+    # byte order, not the locale's: ids sort by time
+    return sa.String(32).with_variant(sa.String(32, collation="C"), "postgresql")
+
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "vaesvc_jobs",
+    metadata,
+    sa.Column("id", _id(), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("key", sa.String(200)),  # idempotency key; none: never the same job twice
+    sa.Column("spec_sha256", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("spec", Json, nullable=False),
+    sa.Column("resources", Json, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("backoff_seconds", sa.Double, nullable=False),
+    sa.Column("not_before", sa.Double, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("progress", Json, nullable=False),
+    sa.Column("result", Json, nullable=False),
+    sa.Column("run_id", sa.String(200)),
+    sa.Column("tracked", sa.Boolean, nullable=False),  # MLflow's run has been closed with the final state
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("cancel_requested_at", sa.Double),
+    sa.UniqueConstraint("owner", "key", name="vaesvc_jobs_owner_key"),
+    sa.Index("vaesvc_jobs_state", "state"),
+)
+
+attempts = sa.Table(
+    "vaesvc_attempts",
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("runner_id", sa.String(200)),
+    sa.Column("nodes", Json, nullable=False),  # where admission put each worker: indices into the cluster's nodes
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("submitted_at", sa.Double),
+    sa.Column("started_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("error", sa.Text),
+    sa.Column("log_uri", sa.Text),
+    sa.Index("vaesvc_attempts_state", "state"),
+)
+
+checkpoints = sa.Table(
+    "vaesvc_checkpoints",
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("uri", sa.String(1000), primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("manifest_sha256", sa.String(64), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("metrics", Json, nullable=False),
+    sa.Column("committed_at", sa.Double, nullable=False),
+    sa.Column("given_up_for", sa.String(1000)),  # the checkpoint whose commit made retention give this one up
+)
+
+events = sa.Table(
+    "vaesvc_events",  # append-only: triggers refuse update and delete
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), nullable=False),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("detail", Json, nullable=False),
+    sa.Index("vaesvc_events_job", "job_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+tokens = sa.Table(
+    "vaesvc_tokens",
+    metadata,
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
+cluster = sa.Table(
+    "vaesvc_cluster",  # one row: what the dispatcher saw last, and the most that was ever seen
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("address", sa.Text),
+    sa.Column("ok", sa.Boolean, nullable=False),
+    sa.Column("nodes", Json, nullable=False),
+    sa.Column("seen_at", sa.Double, nullable=False),
+    sa.Column("most", Json),  # nodes; none: nothing was seen yet
+    sa.Column("most_at", sa.Double),  # when it last grew
+)

@@ -1,0 +1,377 @@
+"""The one door to SQL: jobs, attempts, checkpoints, events, tokens and the cluster as it was last seen.
+
+Each method is one short transaction. What it does inside is in `admission`, `attempts` and `rows`; how transactions,
+locks and the clock work on the two databases is in `database`. All times are the database's.
+
+Raises, everywhere: NotFoundError for a job that is not there, UnavailableError when the database does not answer,
+StorageError when its disk is full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import RowMapping
+
+from service import wire
+from service.errors import ConflictError, NotFoundError
+from service.queue import admission, attempts, retention
+from service.queue.database import Database
+from service.queue.ids import new_job_id
+from service.queue.jobs import (
+    FINAL,
+    Attempt,
+    Capacity,
+    Checkpoint,
+    Event,
+    Job,
+    JobState,
+    Resources,
+    TokenInfo,
+    Trigger,
+)
+from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints
+from service.queue.schema import attempts as attempts_table
+from service.queue.schema import canonical, events, jobs, tokens
+from service.spec import TrainSpec
+
+
+class Store:
+    """The queue in a database. Threads may share it.
+
+    lease_seconds:  how long a claim or heartbeat keeps an attempt's lease
+    capacity:       the most that the cluster can ever have, where that is known (an autoscaler's limit); what is seen
+                    is added to it
+    settle_seconds: a cluster that starts shows its nodes one by one: a queued job is called impossible only when the
+                    largest cluster seen has not grown for this long
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_seconds: float = 20.0,
+        capacity: Capacity | None = None,
+        settle_seconds: float = 15.0,
+    ) -> None:
+        self.lease_seconds = lease_seconds
+        self._capacity = capacity
+        self._settle_seconds = settle_seconds
+        self._database = Database(url)
+
+    def migrate(self) -> None:
+        """Makes or upgrades the tables; safe in several processes at once. StorageError: the database is newer."""
+        self._database.migrate()
+
+    def ping(self) -> None:
+        """Raises UnavailableError unless the database answers and has been prepared."""
+        with self._read() as work:
+            work.connection.execute(sa.select(jobs.c.id).limit(1))
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def _read(self) -> Iterator[Clocked]:
+        with self._database.read() as connection:
+            yield Clocked(self._database, connection)
+
+    @contextmanager
+    def _write(self) -> Iterator[Clocked]:
+        with self._database.write() as connection:
+            yield Clocked(self._database, connection)
+
+    def _seen(self, work: Clocked) -> admission.Seen:
+        return admission.seen(work, self._capacity, self._settle_seconds)
+
+    def _told(self, work: Clocked, row: RowMapping) -> Job:
+        return admission.with_places(work, [row], self._seen(work))[0]
+
+    # --- users ------------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: TrainSpec, *, owner: str, key: str | None = None) -> Job:
+        """Puts a job into the line. The same owner, key and spec again: the same job, whatever has become of it.
+
+        Raises ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever
+        seen could run it.
+        """
+        data = spec.model_dump(mode="json")
+        digest = hashlib.sha256(canonical(data).encode()).hexdigest()
+        with self._write() as work:
+            known = self._submitted(work, owner, key, digest)
+            if known is None:
+                admission.refuse_impossible(spec.resources, self._seen(work))
+                job_id = self._insert_job(work, spec, data, digest, owner, key)
+                known = work.job_row(job_id) if job_id else self._submitted(work, owner, key, digest)
+            assert known is not None
+            return self._told(work, known)
+
+    def _submitted(self, work: Clocked, owner: str, key: str | None, digest: str) -> RowMapping | None:
+        if key is None:
+            return None
+        row = work.row(sa.select(jobs).where(jobs.c.owner == owner, jobs.c.key == key))
+        if row is not None and row["spec_sha256"] != digest:
+            raise ConflictError(
+                f"the key {key!r} was used for another spec, by {row['id']} ({row['name']}): use another key, or none"
+            )
+        return row
+
+    def _insert_job(
+        self, work: Clocked, spec: TrainSpec, data: dict[str, Any], digest: str, owner: str, key: str | None
+    ) -> str | None:
+        """The new job's id; None when somebody else used the key in the meantime (and has committed)."""
+        job_id = new_job_id(work.now)
+        values = {
+            "id": job_id,
+            "owner": owner,
+            "key": key,
+            "spec_sha256": digest,
+            "name": spec.name,
+            "kind": spec.kind,
+            "state": JobState.QUEUED.value,
+            "priority": spec.priority,
+            "spec": data,
+            "resources": spec.resources.model_dump(mode="json"),
+            "epoch": 0,
+            "failures": 0,
+            "max_attempts": spec.retry.max_attempts,
+            "backoff_seconds": spec.retry.backoff_seconds,
+            "not_before": 0.0,
+            "progress": {},
+            "result": {},
+            "tracked": False,
+            "created_at": work.now,
+        }
+        insert = sqlite.insert if self._database.sqlite else postgresql.insert
+        statement = insert(jobs).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])
+        if work.connection.execute(statement).rowcount == 0:
+            return None
+        work.record(job_id, "submitted", owner=owner, name=spec.name, to=JobState.QUEUED.value)
+        return job_id
+
+    def check_possible(self, resources: Resources) -> None:
+        """Raises ImpossibleError, with the reason, when no cluster that was ever seen could run this gang."""
+        with self._read() as work:
+            admission.refuse_impossible(resources, self._seen(work))
+
+    def job(self, job_id: str) -> Job:
+        with self._read() as work:
+            return self._told(work, work.job_row(job_id))
+
+    def detail(self, job_id: str) -> wire.JobDetail:
+        """The job, its attempts (oldest first) and the checkpoints it keeps (newest first)."""
+        table = attempts_table
+        with self._read() as work:
+            row = work.job_row(job_id)
+            query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.epoch)
+            return wire.JobDetail(
+                job=self._told(work, row),
+                attempts=tuple(attempt_record(found) for found in work.rows(query)),
+                checkpoints=self._checkpoints(work, row),
+            )
+
+    def jobs(
+        self, states: Collection[JobState] | None = None, limit: int = 100, before: str | None = None
+    ) -> list[Job]:
+        """Newest first, `before` the job of that id; with place and reason for those in the line."""
+        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if states is not None:
+            query = query.where(jobs.c.state.in_([JobState(state).value for state in states]))
+        if before is not None:
+            query = query.where(jobs.c.id < before)
+        with self._read() as work:
+            return admission.with_places(work, work.rows(query), self._seen(work))
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
+        """Oldest first, those with an id above `after`."""
+        query = sa.select(events).where(events.c.job_id == job_id, events.c.id > after)
+        with self._read() as work:
+            work.job_row(job_id)
+            return [event_record(row) for row in work.rows(query.order_by(events.c.id).limit(limit))]
+
+    def cancel(self, job_id: str, *, by: str) -> Job:
+        """A queued job is CANCELLED at once, a running one is told to stop. Asking again is harmless.
+
+        Raises ConflictError when the job has SUCCEEDED or FAILED.
+        """
+        with self._write() as work:
+            row = work.locked_job(job_id)
+            if row["state"] not in (JobState.CANCELLING, JobState.CANCELLED):
+                values: dict[str, Any] = {"cancel_requested_at": work.now}
+                if row["state"] == JobState.QUEUED:
+                    values |= {"ended_at": work.now, "tracked": False}
+                work.move(row, Trigger.CANCEL, "cancel_requested", detail={"by": by}, **values)
+            return work.job(job_id)
+
+    def retry(self, job_id: str, *, by: str) -> Job:
+        """Back into the line, at its old place, with a fresh retry budget; its checkpoints are kept.
+
+        Raises ConflictError unless the job is FAILED or CANCELLED.
+        """
+        fresh: dict[str, Any] = {
+            "failures": 0,
+            "not_before": 0.0,
+            "reason": None,
+            "result": {},
+            "ended_at": None,
+            "cancel_requested_at": None,
+            "tracked": False,
+        }
+        with self._write() as work:
+            work.move(work.locked_job(job_id), Trigger.RETRY, "retried", detail={"by": by}, **fresh)
+            return self._told(work, work.job_row(job_id))
+
+    # --- tokens -----------------------------------------------------------------------------------------------------
+
+    def add_token(self, name: str, token: str) -> None:
+        """Lets `token` act as `name`. Only its SHA-256 is kept. The same pair again is harmless.
+
+        Raises ConflictError when the name has another token, or the token another name.
+        """
+        digest = _token_digest(token)
+        with self._write() as work:
+            insert = sqlite.insert if self._database.sqlite else postgresql.insert
+            values = {"name": name, "sha256": digest, "created_at": work.now}
+            work.connection.execute(insert(tokens).values(values).on_conflict_do_nothing())
+            if work.connection.scalar(sa.select(tokens.c.sha256).where(tokens.c.name == name)) != digest:
+                raise ConflictError(f"{name!r} has another token, or this token another name: revoke that one first")
+
+    def token_owner(self, token: str) -> str | None:
+        """Whose token it is; None: nobody's."""
+        with self._read() as work:
+            return work.connection.scalar(sa.select(tokens.c.name).where(tokens.c.sha256 == _token_digest(token)))
+
+    def tokens(self) -> list[TokenInfo]:
+        query = sa.select(tokens.c.name, tokens.c.created_at).order_by(tokens.c.name)
+        with self._read() as work:
+            return [TokenInfo(name=row["name"], created_at=row["created_at"]) for row in work.rows(query)]
+
+    def revoke_token(self, name: str) -> None:
+        """Raises NotFoundError when `name` has none."""
+        with self._write() as work:
+            if work.connection.execute(sa.delete(tokens).where(tokens.c.name == name)).rowcount == 0:
+                raise NotFoundError(f"{name!r} has no token")
+
+    # --- the dispatcher ---------------------------------------------------------------------------------------------
+
+    def observe_cluster(self, capacity: Capacity, *, address: str, ok: bool) -> None:
+        """Notes what the cluster has now (`ok`: it answered). The largest ever seen decides what is impossible."""
+        with self._write() as work:
+            self._database.lock_admission(work.connection)
+            admission.observe(work, capacity, address, ok)
+
+    def cluster(self) -> wire.ClusterStatus:
+        with self._read() as work:
+            return admission.status(work, self._seen(work))
+
+    def admit(self) -> list[Attempt]:
+        """Makes attempts for the gangs that can start now; nobody else admits meanwhile. Impossible jobs FAIL."""
+        with self._write() as work:
+            self._database.lock_admission(work.connection)
+            work.now = self._database.now(work.connection)
+            return admission.admit(work, self._seen(work))
+
+    def open_attempts(self) -> list[tuple[Job, Attempt]]:
+        """What is starting or running (or being cancelled), oldest first."""
+        table = attempts_table
+        query = sa.select(table).where(table.c.state.in_(admission.OPEN)).order_by(table.c.created_at, table.c.job_id)
+        with self._read() as work:
+            found = {row["job_id"]: attempt_record(row) for row in work.rows(query)}
+            rows = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(found)))}
+            return [(job_record(rows[job_id]), attempt) for job_id, attempt in found.items()]
+
+    def mark_submitted(self, job_id: str, epoch: int) -> None:
+        """The attempt has been handed to Ray. Saying it again, or of an attempt that is over, changes nothing."""
+        with self._write() as work:
+            work.locked_job(job_id)
+            attempt = work.attempt_row(job_id, epoch)
+            if attempt is not None and attempt["submitted_at"] is None and attempt["ended_at"] is None:
+                work.update_attempt(job_id, epoch, submitted_at=work.now)
+                work.record(job_id, "submitted_to_ray", epoch)
+
+    def attempt_lost(self, job_id: str, epoch: int, reason: str, *, retryable: bool = True) -> Job | None:
+        """Ends an attempt that was never claimed or whose lease is over; None, and nothing happens, while it is held.
+
+        An attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
+        """
+        with self._write() as work:
+            return attempts.lost(work, job_id, epoch, reason, retryable=retryable)
+
+    def cancel_finished(self, job_id: str, epoch: int) -> Job | None:
+        """CANCELLING -> CANCELLED, for an attempt that nobody runs; None while its lease is held."""
+        with self._write() as work:
+            return attempts.cancel_finished(work, job_id, epoch)
+
+    def set_log(self, job_id: str, epoch: int, uri: str) -> None:
+        """Where the attempt's log is kept; may be said after its end."""
+        with self._write() as work:
+            work.locked_job(job_id)
+            attempt = work.attempt_row(job_id, epoch)
+            if attempt is None:
+                raise NotFoundError(f"{job_id} has no attempt {epoch}")
+            if attempt["log_uri"] != uri:
+                work.update_attempt(job_id, epoch, log_uri=uri)
+                work.record(job_id, "log", epoch, uri=uri)
+
+    def untracked(self) -> list[Job]:
+        """Jobs that are over and whose MLflow run has not been closed yet, oldest first."""
+        final = [state.value for state in FINAL]
+        query = sa.select(jobs).where(jobs.c.state.in_(final), jobs.c.tracked.is_(False)).order_by(jobs.c.id)
+        with self._read() as work:
+            return [job_record(row) for row in work.rows(query)]
+
+    def tracked(self, job_id: str) -> None:
+        """The MLflow run has been closed. Changes nothing for a job that has been queued again meanwhile."""
+        with self._write() as work:
+            if JobState(work.locked_job(job_id)["state"]).final:
+                work.update_job(job_id, tracked=True)
+
+    # --- attempts ---------------------------------------------------------------------------------------------------
+    # All raise FencedError when the attempt is superseded, over, not claimed, or another runner's.
+
+    def claim(self, job_id: str, epoch: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
+        """Makes `runner_id` the attempt's runner; the same runner may ask again. With it: what to resume from."""
+        with self._write() as work:
+            attempts.claim(work, job_id, epoch, runner_id, self.lease_seconds)
+            row = work.job_row(job_id)
+            return job_record(row), self._checkpoints(work, row)
+
+    def heartbeat(self, job_id: str, epoch: int, runner_id: str) -> wire.HeartbeatReply:
+        """Renews the lease; says whether to stop."""
+        with self._write() as work:
+            return attempts.heartbeat(work, job_id, epoch, runner_id, self.lease_seconds)
+
+    def progress(self, job_id: str, epoch: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
+        """Notes how far the run is; the lease is not renewed."""
+        with self._write() as work:
+            return attempts.progress(work, job_id, epoch, report, self.lease_seconds)
+
+    def commit_checkpoint(self, job_id: str, epoch: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
+        """From here on the job resumes from it. Idempotent by address; says which ones the caller must delete.
+
+        Raises ConflictError when the address holds another manifest.
+        """
+        with self._write() as work:
+            return attempts.commit_checkpoint(work, job_id, epoch, checkpoint)
+
+    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        """Those the job keeps, newest first, the best one marked."""
+        with self._read() as work:
+            return self._checkpoints(work, work.job_row(job_id))
+
+    def finish(self, job_id: str, epoch: int, request: wire.FinishRequest) -> Job:
+        """The runner's last word; saying it again is harmless. Raises ConflictError when it said another before."""
+        with self._write() as work:
+            return attempts.finish(work, job_id, epoch, request)
+
+    def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
+        return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
+
+
+def _token_digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
