@@ -316,6 +316,7 @@ def claim(job_id: JobId, epoch: Epoch, request: wire.ClaimRequest, services: App
         lease_seconds=services.settings.lease_seconds,
         storage=services.settings.storage(),
         mlflow_uri=services.settings.mlflow_uri,
+        cancel_grace_seconds=services.settings.cancel_grace_seconds,
         checkpoints=tuple(checkpoints),
     )
 

@@ -29,11 +29,6 @@ def new_token() -> str:
     return _USER_PREFIX + secrets.token_urlsafe(32)
 
 
-def token_hash(token: str) -> str:
-    """What is kept of a user token: its SHA-256, in hexadecimal."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 def attempt_token(secret: bytes, job_id: str, epoch: int) -> str:
     """The token of attempt `epoch` of a job: the same at every call with the same secret."""
     message = b"\0".join((_ATTEMPT_DOMAIN, job_id.encode(), str(epoch).encode()))

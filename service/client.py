@@ -32,7 +32,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 SLOW_READ_SECONDS = 75.0  # calls for which the API waits on S3 or MLflow: a little longer than it does itself
-RETRY_SECONDS = 6.0
+RETRY_SECONDS = 4.0
 _AGAIN = frozenset({502, 503, 504})
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,13 +41,12 @@ def submit(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Put a training job into the queue and print its id."""
-    spec = _resolve(
-        source,
-        overrides or [],
-        resources={"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker},
-        priority=priority,
-        name=name,
-    )
+    from service.spec import resolve
+
+    asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
+    resources = {field: value for field, value in asked.items() if value is not None}
+    # resolved here, so that a mistake is found before anything is sent
+    spec = resolve(source, overrides or [], resources=resources or None, priority=priority, name=name)
     if dry_run:
         _print_spec(spec, json)
         return
@@ -63,18 +62,6 @@ def submit(
             raise typer.Exit(follow.exit_code(job))
     if not json:
         output.note(f"Submitted. Follow it: vaesvc watch {job.id}")
-
-
-def _resolve(
-    source: str, overrides: list[str], *, resources: dict[str, Any], priority: int | None, name: str | None
-) -> JobSpec:
-    """The whole spec, resolved here: a mistake is found before anything is sent."""
-    from service import spec
-
-    given = [f"resources.{field}={value}" for field, value in resources.items() if value is not None]
-    given += [f"priority={priority}"] if priority is not None else []
-    given += [f"name={name}"] if name is not None else []
-    return spec.resolve(source, [*overrides, *given])
 
 
 def _print_spec(spec: JobSpec, json: bool) -> None:

@@ -70,11 +70,7 @@ def list_tokens(json: AsJson = False) -> None:
     if json:
         output.as_json(found)
         return
-    output.table(("NAME",), [(_name_of(token),) for token in found])
-
-
-def _name_of(token: object) -> str:
-    return token if isinstance(token, str) else str(getattr(token, "name", token))
+    output.table(("NAME", "MADE"), [(token.name, output.moment(token.created_at)) for token in found])
 
 
 @app.command()
