@@ -1,0 +1,123 @@
+"""What the runner's parent and child tell each other, and how the workers reach the API. No secret in a repr."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_serializer
+
+from service.client import AttemptClient
+from service.errors import UsageError
+from service.queue.jobs import Record
+from service.wire import AttemptContext, FinishRequest
+
+API_URL = "VAESVC_API_URL"
+JOB_ID = "VAESVC_JOB_ID"
+EPOCH = "VAESVC_EPOCH"
+TOKEN = "VAESVC_ATTEMPT_TOKEN"
+
+
+class AttemptAccess(Record):
+    """How to call the API on behalf of one attempt."""
+
+    api_url: str
+    job_id: str
+    epoch: int
+    token: SecretStr
+
+    @field_serializer("token", when_used="json")
+    def _token(self, token: SecretStr) -> str:  # only to hand it on to a process of the same attempt
+        return token.get_secret_value()
+
+    def client(self, *, retry_seconds: float) -> AttemptClient:
+        """retry_seconds: how long a call waits for an API that does not answer."""
+        token = self.token.get_secret_value()
+        return AttemptClient(self.api_url, token, job_id=self.job_id, epoch=self.epoch, retry_seconds=retry_seconds)
+
+    def environment(self) -> dict[str, str]:
+        """For the Ray job that runs this attempt."""
+        token = self.token.get_secret_value()
+        return {API_URL: self.api_url, JOB_ID: self.job_id, EPOCH: str(self.epoch), TOKEN: token}
+
+    @property
+    def name(self) -> str:
+        return f"{self.job_id}-{self.epoch}"
+
+
+def access_from_environment() -> AttemptAccess:
+    """UsageError when a variable is missing: the runner is started by the dispatcher, not by hand."""
+    missing = [name for name in (API_URL, JOB_ID, EPOCH, TOKEN) if not os.environ.get(name)]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} not set: `python -m service.runner` is started by the dispatcher")
+    try:
+        return AttemptAccess(
+            api_url=os.environ[API_URL],
+            job_id=os.environ[JOB_ID],
+            epoch=int(os.environ[EPOCH]),
+            token=SecretStr(os.environ[TOKEN]),
+        )
+    except (ValueError, ValidationError):
+        raise UsageError(f"{EPOCH}={os.environ[EPOCH]!r} is not a whole number") from None
+
+
+class Assignment(Record):
+    """What the child gets on its standard input."""
+
+    access: AttemptAccess
+    context: AttemptContext
+    runner_id: str
+    scratch: Path  # of this attempt, on this machine; the child leaves its outcome there
+
+
+class Outcome(Record):
+    """How a run ended, as its driver saw it."""
+
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    error: str | None = None
+    retryable: bool = True
+    result: dict[str, Any] = Field(default_factory=dict)
+
+    def request(self, runner_id: str, log_uri: str | None) -> FinishRequest:
+        return FinishRequest(
+            runner_id=runner_id,
+            outcome=self.outcome,
+            error=self.error,
+            retryable=self.retryable,
+            result=self.result,
+            log_uri=log_uri,
+        )
+
+
+OUTCOME = "outcome.json"  # written by the driver as its last act
+VERDICT = "verdict.json"  # written beside a driver that still runs: no use waiting for it
+
+
+def write_outcome(outcome: Outcome, path: Path) -> None:
+    """Complete or not there."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(outcome.model_dump_json())
+    partial.replace(path)
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """None when there is none that can be read."""
+    try:
+        return Outcome.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def result_uri_parts(job_id: str, epoch: int) -> tuple[str, str, str]:
+    """Where rank 0 leaves its result for the driver, which may be on another machine."""
+    return ("results", job_id, f"{epoch}.json")
+
+
+def log_uri_parts(job_id: str, epoch: int) -> tuple[str, str, str]:
+    return ("logs", job_id, f"{epoch}.log")
+
+
+def spool_uri_parts(job_id: str) -> tuple[str, str]:
+    """Points that MLflow did not take while the attempt lived; the dispatcher delivers them."""
+    return ("spool", job_id)

@@ -1,0 +1,153 @@
+"""What to do about an open attempt, as a pure function of what SQL and Ray say of it.
+
+SQL is the truth and Ray's status a hint. Every action is harmless when it is done twice, or by two dispatchers, or on
+a picture that is a moment old: submission ids are unique, the store checks the lease again by its own clock, and a
+stop for something that ended does nothing. So a dispatcher may be killed between any two of them.
+
+    SQL        Ray               does
+    STARTING   unknown           submit (the first time, or Ray's head restarted)
+    STARTING   PENDING, RUNNING  wait for the claim, not for ever
+    STARTING   over              lost: nothing claimed it, so its log says why
+    RUNNING    PENDING, RUNNING  trust the lease; when it ended: lost, then stop what is left
+    RUNNING    over, unknown     stop to be sure, lost as soon as the lease ended
+    and CANCELLING: unclaimed ends at once; claimed gets its grace, is stopped, ends with its lease
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from service.launch.ray_jobs import RayJob, RayState
+from service.queue.jobs import Attempt, AttemptState, Job, JobState
+
+FATAL_MARK = "vaesvc-runner-fatal: "  # the runner's last line when it could not even claim its attempt
+_MISSING = re.compile(r"No module named '?(service|vae_models)\b")
+_NO_PYTHON = re.compile(r"python[\w.]*: (?:command )?not found|No such file or directory: '?\S*python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Seconds."""
+
+    cancel_grace: float = 8.0  # a cancelled attempt may checkpoint this long
+    claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
+    lease_margin: float = 2.0  # the clocks of dispatcher and database may differ
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Hand it to Ray and say so in SQL."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End what Ray still runs of it."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The attempt is over without its runner's word. The store refuses while the lease is held."""
+
+    reason: str
+    retryable: bool = True
+
+
+@dataclass(frozen=True)
+class EndCancelled:
+    """The cancelled job is over. The store refuses while the lease is held."""
+
+
+Action = Submit | Stop | Lost | EndCancelled
+
+
+def decide(
+    job: Job, attempt: Attempt, ray: RayJob | None, *, now: float, cancelling_for: float, limits: Limits
+) -> tuple[Action, ...]:
+    """What to do, in this order; nothing when all is well.
+
+    job, attempt: read from SQL before Ray was asked, so that a job which SQL calls submitted and Ray does not know
+    is one that Ray forgot. now: seconds since 1970. cancelling_for: seconds since this dispatcher first saw the job
+    CANCELLING.
+    """
+    alive = ray is not None and not ray.state.over
+    stop: tuple[Action, ...] = (Stop(),) if alive else ()
+    if attempt.state is not AttemptState.RUNNING:
+        if job.state is JobState.CANCELLING:
+            return (EndCancelled(), *stop)  # ended first: a runner that starts now is refused its claim
+        return _starting(attempt, ray, now, limits)
+    ended = attempt.lease_until is not None and now > attempt.lease_until + limits.lease_margin
+    if job.state is JobState.CANCELLING:
+        if ended or not alive:
+            return (EndCancelled(), *stop)
+        return stop if cancelling_for >= limits.cancel_grace else ()
+    if ray is None:
+        return (Lost("Ray no longer knows the attempt: its head was restarted, or the cluster replaced"),)
+    if ray.state.over:
+        return (Stop(), Lost(explain(ray)[0]))
+    if ended:
+        return (Lost("the runner stopped renewing its lease: it hangs, or cannot reach the API"), *stop)
+    return ()
+
+
+def _starting(attempt: Attempt, ray: RayJob | None, now: float, limits: Limits) -> tuple[Action, ...]:
+    if ray is None:
+        return (Submit(),)
+    if ray.state.over:
+        return (Lost(*explain(ray)),)
+    if attempt.submitted_at is None:  # killed after Ray took it and before SQL heard of it
+        return (Submit(),)
+    if ray.state is RayState.RUNNING and now > attempt.submitted_at + limits.claim:
+        return (
+            Lost(f"the runner did not claim the attempt within {limits.claim:.0f} s: can it reach the API?"),
+            Stop(),
+        )
+    return ()
+
+
+def explain(ray: RayJob) -> tuple[str, bool]:
+    """Why a Ray job ended without the runner's word, and whether trying again may help."""
+    text = ray.message
+    marked = _marked(text)
+    if marked is not None:
+        return marked
+    missing = _MISSING.search(text)
+    if missing:
+        return (
+            "the Ray cluster's Python has no vaesvc package (no module named "
+            f"{missing.group(1)!r}): install the same version of vaesvc on every node, or use an image that has it",
+            False,
+        )
+    if ray.exit_code == 127 or _NO_PYTHON.search(text):
+        return (
+            "the Ray head's PATH has no `python`: start Ray inside the environment that vaesvc is installed in",
+            False,
+        )
+    if ray.error_type == "RUNTIME_ENV_SETUP_FAILURE":
+        return (f"Ray could not prepare the attempt's environment: {_tail(text)}", True)
+    if ray.state is RayState.STOPPED:
+        return ("the attempt was stopped in Ray, not by vaesvc", True)
+    code = "" if ray.exit_code is None else f" with exit code {ray.exit_code}"
+    if ray.state is RayState.SUCCEEDED:
+        return (f"the runner ended{code} and did not report how", True)
+    return (f"Ray says FAILED{code}: {_tail(text)}", True)
+
+
+def _marked(text: str) -> tuple[str, bool] | None:
+    """What the runner said itself, if it could not say it to the API."""
+    for line in reversed(text.splitlines()):
+        _, mark, said = line.partition(FATAL_MARK)
+        if not mark:
+            continue
+        try:
+            record = json.loads(said)
+            return str(record["error"]), bool(record["retryable"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _tail(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1].strip()[:500] if lines else "no reason given"

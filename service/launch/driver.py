@@ -1,0 +1,124 @@
+"""The runner's child: reads its orders, drives Ray Train, registers the best checkpoint, leaves the outcome.
+
+Started by `service.runner` as `python -m service.launch.driver PARENT_PID`, with an `Assignment` on standard input. It
+ends with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from service.errors import NotFoundError, UnavailableError, VaesvcError
+from service.launch.assignment import OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
+from service.launch.failures import Failure, classify, worst
+from service.launch.processes import die_with_parent
+from service.queue.jobs import Checkpoint
+from service.spec import TrainSpec
+from service.wire import ModelVersion
+
+_API_SECONDS = 60.0
+_REGISTRY_SECONDS = 30.0  # MLflow may be away this long; after that the dispatcher registers the model
+
+
+def run(order: Assignment) -> Outcome:
+    """From orders to outcome."""
+    from service.artifacts import Artifacts
+    from service.launch import ray_train
+
+    timings = {"driver_started": time.time()}
+    artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)
+    try:
+        spec = TrainSpec.model_validate(order.context.job.spec)
+        artifacts.check()  # wrong keys or no bucket: say so before any worker starts
+        os.environ.update({name: os.environ.get(name, value) for name, value in ray_train.ENVIRONMENT.items()})
+        ray_train.connect()
+        timings["ray_joined"] = time.time()
+        ray_train.wait_until_feasible(spec.resources)
+        ray_train.fit(order, spec)
+        timings["workers_ended"] = time.time()
+        result = _result(order, artifacts)
+    except Exception as error:
+        failure = _failure(error)
+        return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable)
+    result["timings"] = timings | result.get("timings", {})
+    if result.pop("stopped", False):
+        return Outcome(outcome="cancelled", result=result)
+    result |= _register(order, spec, artifacts)
+    return Outcome(outcome="succeeded", result=result)
+
+
+def _failure(error: Exception) -> Failure:
+    """Ray Train wraps what the workers raised, by rank."""
+    errors = getattr(error, "worker_failures", None)
+    if isinstance(errors, dict) and errors:
+        return worst(errors)[1]
+    return classify(getattr(error, "controller_failure", None) or error)
+
+
+def _result(order: Assignment, artifacts: Any) -> dict[str, Any]:
+    """What rank 0 left."""
+    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.epoch))
+    try:
+        found: dict[str, Any] = json.loads(artifacts.get_bytes(uri))
+    except NotFoundError as error:
+        raise UnavailableError("the workers ended without a result") from error
+    with contextlib.suppress(VaesvcError):
+        artifacts.delete_prefix(uri)
+    return found
+
+
+def _register(order: Assignment, spec: TrainSpec, artifacts: Any) -> dict[str, Any]:
+    """The best checkpoint as a model version. An MLflow that is away costs the result nothing but this entry."""
+    with order.access.client(retry_seconds=_API_SECONDS) as client:
+        best = best_checkpoint(client.checkpoints(), spec)
+    if best is None:
+        return {}
+    found: dict[str, Any] = {"checkpoint": best.uri, "checkpoint_step": best.step}
+    if order.context.mlflow_uri is None:
+        return found
+    deadline = time.monotonic() + _REGISTRY_SECONDS
+    while True:
+        try:
+            return found | {"model": register(order.context.mlflow_uri, artifacts, order, spec, best).model_dump()}
+        except VaesvcError as error:
+            if time.monotonic() >= deadline or not isinstance(error, UnavailableError):
+                print(f"[vaesvc] the model is not registered yet: {error}", flush=True)  # noqa: T201
+                return found
+            time.sleep(2.0)
+
+
+def register(
+    mlflow_uri: str, artifacts: Any, order: Assignment, spec: TrainSpec, checkpoint: Checkpoint
+) -> ModelVersion:
+    from service import registry
+
+    metric, mode = spec.train.checkpoint.metric, spec.train.checkpoint.mode
+    return registry.register(mlflow_uri, artifacts, order.context.job, checkpoint, metric, mode)
+
+
+def best_checkpoint(found: list[Checkpoint], spec: TrainSpec) -> Checkpoint | None:
+    """The best by the spec's metric; without one that has it, the newest."""
+    metric, sign = spec.train.checkpoint.metric, 1.0 if spec.train.checkpoint.mode == "max" else -1.0
+    scored = [one for one in found if metric in one.metrics]
+    if scored:
+        return max(scored, key=lambda one: (sign * one.metrics[metric], one.step))
+    return max(found, key=lambda one: (one.epoch, one.step), default=None)
+
+
+def main() -> int:
+    die_with_parent(int(sys.argv[1]))
+    order = Assignment.model_validate_json(sys.stdin.buffer.read())
+    outcome = run(order)
+    write_outcome(outcome, order.scratch / OUTCOME)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Ray's own exit handlers take seconds; the driver's end is all that the cluster needs to know
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Errors of a run: which are worth another try, and one line that a person can use.
+
+Three kinds. *Passing* ones (a worker was killed, a peer vanished, a server does not answer) are healed by starting the
+group again. *Ending* ones end the attempt at once; of those, some may heal with time (a full disk) and the queue tries
+again, and some are *hopeless* (a wrong value, corrupt data, a loss that is not finite) and the job fails.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from service.errors import AuthError, FencedError, StorageError, UnavailableError, VaesvcError
+
+_TEXT = 1000  # characters
+
+
+class Kind(Enum):
+    PASSING = "passing"
+    ENDING = "ending"
+    HOPELESS = "hopeless"
+
+
+_BY_NAME = {  # classes of torch and of packages that the light parent does not import
+    "PeerError": Kind.PASSING,
+    "Fenced": Kind.PASSING,
+    "NoRoom": Kind.ENDING,
+    "TrainingError": Kind.HOPELESS,
+    "DataError": Kind.HOPELESS,
+    "OutOfMemoryError": Kind.HOPELESS,
+}
+_PASSING = (UnavailableError, AuthError, FencedError, ConnectionError, TimeoutError)
+_HOPELESS = (
+    VaesvcError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+    FileNotFoundError,
+    PermissionError,
+)
+_WRAPPERS = ("cause", "_base_exc", "health_check_failure")  # RayTaskError, Ray Train's, a failed health check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    text: str
+    kind: Kind
+
+    @property
+    def ends_attempt(self) -> bool:
+        """Starting the worker group again would fail again."""
+        return self.kind is not Kind.PASSING
+
+    @property
+    def retryable(self) -> bool:
+        """A new attempt may succeed."""
+        return self.kind is not Kind.HOPELESS
+
+
+def classify(error: BaseException) -> Failure:
+    """What an exception of a run means."""
+    error = unwrap(error)
+    return Failure(text=describe(error), kind=_kind(error))
+
+
+def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
+    """(rank, failure) of the error to report when several workers fail: the one that the others' follow from."""
+    found = {rank: classify(error) for rank, error in errors.items()}
+    rank = min(found, key=lambda r: (not found[r].ends_attempt, type(unwrap(errors[r])).__name__ == "PeerError", r))
+    return rank, found[rank]
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """The error itself, out of what Ray puts around it."""
+    for _ in range(8):
+        inner = [getattr(error, name, None) for name in _WRAPPERS]
+        found = next((one for one in inner if isinstance(one, Exception) and one is not error), None)
+        if found is None:
+            return error
+        error = found
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """One short paragraph: our own errors as they are, others with their class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    name = type(error).__name__
+    if not lines:
+        return name
+    ours = isinstance(error, VaesvcError) or type(error).__module__.partition(".")[0] == "vae_models"
+    return (" ".join(lines) if ours else f"{name}: {' '.join(lines[:3])}")[:_TEXT]
+
+
+def _kind(error: BaseException) -> Kind:
+    if _disk_full(error):
+        return Kind.ENDING
+    for cls in type(error).__mro__:
+        if cls.__name__ in _BY_NAME:
+            return _BY_NAME[cls.__name__]
+    if isinstance(error, _PASSING):
+        return Kind.PASSING
+    return Kind.HOPELESS if isinstance(error, _HOPELESS) else Kind.PASSING
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Also behind the StorageError that says so; the cause itself is lost between processes, the words are not."""
+    if isinstance(error, StorageError) and "the disk that holds" in str(error):
+        return True
+    return any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__

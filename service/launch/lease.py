@@ -1,0 +1,82 @@
+"""The attempt's lease, seen from its runner: renewed in the background, given up before it ends.
+
+All times are of this machine's monotonic clock, counted from the moment *before* a renewal was sent, so the lease ends
+here no later than it ends in the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from service.client import AttemptClient
+from service.errors import FencedError, VaesvcError
+
+_RENEWALS_PER_LEASE = 4
+_SLOWEST_SECONDS = 3.0  # a cancel is heard this soon, whatever the lease
+_AGAIN_SECONDS = 0.5  # after a renewal that failed
+_MARGIN_SECONDS = 3.0  # to end every process of the attempt in
+
+
+class Lease:
+    def __init__(
+        self, client: AttemptClient, runner_id: str, lease_seconds: float, note: Callable[[str], None]
+    ) -> None:
+        """client: with no patience of its own. note: gets a line when the API goes away and when it is back."""
+        self._client = client
+        self._runner_id = runner_id
+        self._seconds = lease_seconds
+        self._note = note
+        self._renewed_at = time.monotonic()
+        self._cancelled_at: float | None = None
+        self._away = False
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self.lost: str | None = None  # why
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+
+    def check(self) -> str | None:
+        """Why the lease is lost; None while it is held. Never blocks."""
+        if self.lost is None and time.monotonic() >= self._deadline():
+            self.lost = f"the lease could not be renewed for {time.monotonic() - self._renewed_at:.0f} s"
+        return self.lost
+
+    def cancelled_for(self) -> float | None:
+        """Seconds since the service asked for a stop; None if it did not."""
+        return None if self._cancelled_at is None else time.monotonic() - self._cancelled_at
+
+    def _deadline(self) -> float:
+        margin = min(_MARGIN_SECONDS, self._seconds / 3)
+        return self._renewed_at + self._seconds - margin
+
+    def _renew(self) -> None:
+        interval = min(self._seconds / _RENEWALS_PER_LEASE, _SLOWEST_SECONDS)
+        pause = 0.0
+        while not self._end.wait(pause):
+            sent = time.monotonic()
+            try:
+                reply = self._client.heartbeat(self._runner_id, timeout_seconds=max(1.0, interval))
+            except FencedError as error:
+                self.lost = str(error)
+                return
+            except VaesvcError as error:
+                if not self._away:
+                    self._note(f"the lease is not renewed: {error}")
+                self._away = True
+                pause = min(_AGAIN_SECONDS, interval)
+                continue
+            if self._away:
+                self._note("the lease is renewed again")
+            self._away = False
+            self._renewed_at = sent
+            self._seconds = reply.lease_seconds
+            if reply.cancel and self._cancelled_at is None:
+                self._note("cancel was asked for")
+                self._cancelled_at = time.monotonic()
+            pause = interval

@@ -1,0 +1,186 @@
+"""The entry point of an attempt's Ray job: `python -m service.runner`.
+
+A light parent and a heavy child. The parent claims the attempt, renews its lease, ships the log and reports the end;
+the child (`service.launch.driver`) imports Ray and drives the training. So a child that hangs in a collective, runs
+out of memory or crashes cannot take the lease with it, and the parent can always end it.
+
+Fencing: when the lease could not be renewed until shortly before its end, the parent kills the child's group and
+exits. A new attempt starts only after the lease's end, so the two never overlap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from service import __version__
+from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
+from service.launch import assignment as messages
+from service.launch.assignment import Assignment, AttemptAccess, Outcome
+from service.launch.decisions import FATAL_MARK
+from service.launch.lease import Lease
+from service.launch.logs import LogShipper
+from service.launch.processes import Child, scratch
+from service.wire import AttemptContext, ClaimRequest
+
+DRIVER = (sys.executable, "-m", "service.launch.driver")
+_LOOK_SECONDS = 0.1
+_CLAIM_SECONDS = 120.0  # the API may be away this long before the attempt gives up
+_FINISH_SECONDS = 120.0
+_SHIP_SECONDS = 10.0  # for the rest of the log, at the end
+_STORAGE_SECONDS = 5.0
+
+
+class Runner:
+    """One attempt, from claim to finish."""
+
+    def __init__(self, access: AttemptAccess, driver: Sequence[str] = DRIVER) -> None:
+        self.access = access
+        self.runner_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._driver = driver
+        self._terminated = threading.Event()
+
+    def terminate(self, *_: object) -> None:
+        """SIGTERM: Ray stops the job, SIGKILL follows in 3 s."""
+        self._terminated.set()
+
+    def run(self) -> int:
+        """The process's exit code: 0 when the API knows how the attempt ended, or that another has taken over."""
+        try:
+            context = self._claim()
+        except FencedError as error:
+            print(f"[vaesvc] nothing to do: {error}", flush=True)  # noqa: T201
+            return 0
+        except VaesvcError as error:
+            return _fatal(str(error), retryable=not isinstance(error, ConflictError))
+        folder = scratch(self.access.name)
+        try:
+            return self._attempt(context, folder)
+        finally:
+            _remove(folder)
+
+    def _claim(self) -> AttemptContext:
+        request = ClaimRequest(runner_id=self.runner_id, version=__version__, host=socket.gethostname())
+        with self.access.client(retry_seconds=_CLAIM_SECONDS) as client:
+            return client.claim(request)
+
+    def _attempt(self, context: AttemptContext, folder: Path) -> int:
+        shipper, log_uri = self._shipper(context, folder)
+        shipper.note(f"attempt {self.access.epoch} of job {self.access.job_id}, vaesvc {__version__}")
+        shipper.start()
+        lease = Lease(self.access.client(retry_seconds=0), self.runner_id, context.lease_seconds, shipper.note)
+        lease.start()
+        order = Assignment(access=self.access, context=context, runner_id=self.runner_id, scratch=folder)
+        environment_parent = (*self._driver, str(os.getpid()))
+        child = Child(environment_parent, order.model_dump_json().encode(), folder / "log")
+        try:
+            outcome = self._watch(child, lease, folder, context.cancel_grace_seconds)
+        finally:
+            child.kill()  # what is left of its group
+        if outcome is None:
+            shipper.note(f"fenced: {lease.lost}; this attempt ends here")
+            shipper.close(_SHIP_SECONDS)
+            return 0
+        outcome = self._judge(outcome, child, shipper)
+        shipper.note(f"the attempt {outcome.outcome}" + (f": {outcome.error}" if outcome.error else ""))
+        shipped = shipper.close(_SHIP_SECONDS if not self._terminated.is_set() else 1.0)
+        return self._finish(outcome, log_uri if shipped else None)
+
+    def _shipper(self, context: AttemptContext, folder: Path) -> tuple[LogShipper, str]:
+        from service.artifacts import Artifacts
+
+        artifacts = Artifacts(context.storage, patience_seconds=_STORAGE_SECONDS)
+        uri = artifacts.uri(*messages.log_uri_parts(self.access.job_id, self.access.epoch))
+
+        def upload(data: bytes) -> None:
+            artifacts.put_bytes(uri, data, "text/plain; charset=utf-8")
+
+        return LogShipper(folder / "log", upload, echo=sys.stdout.buffer), uri
+
+    def _watch(self, child: Child, lease: Lease, folder: Path, grace: float) -> Outcome | None:
+        """Until the child ended or had to be. None: the lease is lost, and with it the right to say anything."""
+        while True:
+            code = child.exit_code()
+            if lease.check() is not None:
+                child.kill()
+                return None
+            if code is not None:
+                said = messages.read_outcome(folder / messages.VERDICT) or messages.read_outcome(
+                    folder / messages.OUTCOME
+                )
+                return said or _crashed(code, cancelled=lease.cancelled_for() is not None)
+            verdict = messages.read_outcome(folder / messages.VERDICT)
+            if verdict is not None:
+                return verdict
+            cancelled_for = lease.cancelled_for()
+            if cancelled_for is not None and cancelled_for >= grace:
+                return Outcome(outcome="cancelled", error=None)
+            if self._terminated.wait(_LOOK_SECONDS):
+                if cancelled_for is not None:
+                    return Outcome(outcome="cancelled")
+                return Outcome(outcome="failed", error="the attempt was stopped from outside (SIGTERM)", retryable=True)
+
+    def _judge(self, outcome: Outcome, child: Child, shipper: LogShipper) -> Outcome:
+        """A crash says nothing itself: the last words of its log do."""
+        if outcome.outcome != "failed" or outcome.error is not None:
+            return outcome
+        last = shipper.tail(3)
+        how = f"the driver process ended without a result (exit code {child.exit_code()})"
+        return outcome.model_copy(update={"error": f"{how}; its last words: {last}" if last else how})
+
+    def _finish(self, outcome: Outcome, log_uri: str | None) -> int:
+        """Report the end, for a bounded time. When the API stays away the lease ends and a new attempt goes on."""
+        request = outcome.request(self.runner_id, log_uri)
+        try:
+            with self.access.client(retry_seconds=_FINISH_SECONDS) as client:
+                client.finish(request)
+        except FencedError as error:
+            print(f"[vaesvc] nothing to report: {error}", flush=True)  # noqa: T201
+        except UnavailableError as error:
+            return _fatal(f"the attempt {outcome.outcome}, but this could not be reported: {error}", retryable=True)
+        except VaesvcError as error:
+            return _fatal(f"the attempt {outcome.outcome}, but the API refused this: {error}", retryable=True)
+        return 0
+
+
+def _crashed(code: int, *, cancelled: bool) -> Outcome:
+    if cancelled:
+        return Outcome(outcome="cancelled")
+    if code == -signal.SIGKILL:
+        return Outcome(outcome="failed", error="the driver process was killed (SIGKILL): out of memory, or by hand")
+    return Outcome(outcome="failed", error=None)
+
+
+def _fatal(error: str, *, retryable: bool) -> int:
+    """The last line, for the dispatcher, when the API could not be told."""
+    print(FATAL_MARK + json.dumps({"error": error, "retryable": retryable}), flush=True)  # noqa: T201
+    return 1
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+
+
+def main() -> int:
+    try:
+        access = messages.access_from_environment()
+    except VaesvcError as error:
+        return _fatal(str(error), retryable=False)
+    runner = Runner(access)
+    signal.signal(signal.SIGTERM, runner.terminate)
+    return runner.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
