@@ -4,7 +4,7 @@ Convention: **every worker computes the same global loss L** from sums over all 
 workers is again a sum over workers, so worker r's gradient is W x dL/d(parameters through worker r's data), W the
 number of workers; DistributedDataParallel averages these, which leaves exactly dL/d(parameters). That holds for losses
 that couple the data of a batch too (batch statistics, log of a batch mean), where averaging the workers' own losses is
-wrong. A gradient that is itself part of a loss, as in a gradient penalty, is W times its share: divide it by W. With one
+wrong. A gradient that is itself part of a loss (a gradient penalty) is W times its share: divide it by W. With one
 worker every function here is the identity or a plain mean and touches no process group.
 
 Every worker must call these in the same order, and none of them inside evaluation, where workers see different numbers
