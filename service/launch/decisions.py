@@ -10,6 +10,7 @@ stop for something that ended does nothing. So a dispatcher may be killed betwee
     STARTING   over              lost: nothing claimed it, so its log says why
     RUNNING    PENDING, RUNNING  trust the lease; when it ended: lost, then stop what is left
     RUNNING    over, unknown     stop to be sure, lost as soon as the lease ended
+    any        no answer         only what the lease alone decides
     and CANCELLING: unclaimed ends at once; claimed gets its grace, is stopped, ends with its lease
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from service.launch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Attempt, AttemptState, Job, JobState
@@ -34,6 +36,13 @@ class Limits:
     cancel_grace: float = 8.0  # a cancelled attempt may checkpoint this long
     claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
     lease_margin: float = 2.0  # the clocks of dispatcher and database may differ
+
+
+class Silence(Enum):
+    SILENT = "Ray does not answer"
+
+
+SILENT = Silence.SILENT
 
 
 @dataclass(frozen=True)
@@ -63,21 +72,23 @@ Action = Submit | Stop | Lost | EndCancelled
 
 
 def decide(
-    job: Job, attempt: Attempt, ray: RayJob | None, *, now: float, cancelling_for: float, limits: Limits
+    job: Job, attempt: Attempt, ray: RayJob | Silence | None, *, now: float, cancelling_for: float, limits: Limits
 ) -> tuple[Action, ...]:
     """What to do, in this order; nothing when all is well.
 
     job, attempt: read from SQL before Ray was asked, so that a job which SQL calls submitted and Ray does not know
-    is one that Ray forgot. now: seconds since 1970. cancelling_for: seconds since this dispatcher first saw the job
-    CANCELLING.
+    is one that Ray forgot. ray: None when Ray does not know the job, SILENT when Ray does not answer. now: seconds
+    since 1970. cancelling_for: seconds since this dispatcher first saw the job CANCELLING.
     """
+    if isinstance(ray, Silence):
+        return _without_ray(job, attempt, now, limits)
     alive = ray is not None and not ray.state.over
     stop: tuple[Action, ...] = (Stop(),) if alive else ()
     if attempt.state is not AttemptState.RUNNING:
         if job.state is JobState.CANCELLING:
             return (EndCancelled(), *stop)  # ended first: a runner that starts now is refused its claim
         return _starting(attempt, ray, now, limits)
-    ended = attempt.lease_until is not None and now > attempt.lease_until + limits.lease_margin
+    ended = _lease_ended(attempt, now, limits)
     if job.state is JobState.CANCELLING:
         if ended or not alive:
             return (EndCancelled(), *stop)
@@ -91,6 +102,19 @@ def decide(
     return ()
 
 
+def _without_ray(job: Job, attempt: Attempt, now: float, limits: Limits) -> tuple[Action, ...]:
+    """What SQL alone can tell: a cancel that nobody has to be told of, a lease that ended."""
+    claimed = attempt.state is AttemptState.RUNNING
+    ended = claimed and _lease_ended(attempt, now, limits)
+    if job.state is JobState.CANCELLING:
+        return (EndCancelled(),) if ended or not claimed else ()
+    return (Lost("the runner stopped renewing its lease, and Ray does not answer"),) if ended else ()
+
+
+def _lease_ended(attempt: Attempt, now: float, limits: Limits) -> bool:
+    return attempt.lease_until is not None and now > attempt.lease_until + limits.lease_margin
+
+
 def _starting(attempt: Attempt, ray: RayJob | None, now: float, limits: Limits) -> tuple[Action, ...]:
     if ray is None:
         return (Submit(),)
@@ -100,7 +124,7 @@ def _starting(attempt: Attempt, ray: RayJob | None, now: float, limits: Limits) 
         return (Submit(),)
     if ray.state is RayState.RUNNING and now > attempt.submitted_at + limits.claim:
         return (
-            Lost(f"the runner did not claim the attempt within {limits.claim:.0f} s: can it reach the API?"),
+            Lost(f"no runner claimed the attempt within {limits.claim:.0f} s: can it reach the API?"),
             Stop(),
         )
     return ()
@@ -121,7 +145,7 @@ def explain(ray: RayJob) -> tuple[str, bool]:
         )
     if ray.exit_code == 127 or _NO_PYTHON.search(text):
         return (
-            "the Ray head's PATH has no `python`: start Ray inside the environment that vaesvc is installed in",
+            "Ray's head has no `python` on its PATH: start Ray inside the environment that has vaesvc",
             False,
         )
     if ray.error_type == "RUNTIME_ENV_SETUP_FAILURE":

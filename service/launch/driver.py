@@ -15,6 +15,7 @@ from typing import Any
 
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
+from service.launch.best import best_checkpoint
 from service.launch.failures import Failure, classify, worst
 from service.launch.processes import die_with_parent
 from service.queue.jobs import Checkpoint
@@ -99,15 +100,6 @@ def register(
 
     metric, mode = spec.train.checkpoint.metric, spec.train.checkpoint.mode
     return registry.register(mlflow_uri, artifacts, order.context.job, checkpoint, metric, mode)
-
-
-def best_checkpoint(found: list[Checkpoint], spec: TrainSpec) -> Checkpoint | None:
-    """The best by the spec's metric; without one that has it, the newest."""
-    metric, sign = spec.train.checkpoint.metric, 1.0 if spec.train.checkpoint.mode == "max" else -1.0
-    scored = [one for one in found if metric in one.metrics]
-    if scored:
-        return max(scored, key=lambda one: (sign * one.metrics[metric], one.step))
-    return max(found, key=lambda one: (one.epoch, one.step), default=None)
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from service.errors import FencedError, VaesvcError
 _RENEWALS_PER_LEASE = 4
 _SLOWEST_SECONDS = 3.0  # a cancel is heard this soon, whatever the lease
 _AGAIN_SECONDS = 0.5  # after a renewal that failed
+_FIRST_TRIES = 10
 _MARGIN_SECONDS = 3.0  # to end every process of the attempt in
 
 
@@ -36,6 +37,14 @@ class Lease:
         self.lost: str | None = None  # why
 
     def start(self) -> None:
+        """Renews once, then in the background: the claim's answer says nothing of when the claim was made."""
+        for _ in range(_FIRST_TRIES):
+            pause = self._once()
+            if self.lost is not None or not self._away:
+                break
+            time.sleep(pause)
+        else:
+            self.lost = "the lease could not be renewed after the claim"
         self._thread.start()
 
     def stop(self) -> None:
@@ -56,27 +65,30 @@ class Lease:
         return self._renewed_at + self._seconds - margin
 
     def _renew(self) -> None:
-        interval = min(self._seconds / _RENEWALS_PER_LEASE, _SLOWEST_SECONDS)
         pause = 0.0
-        while not self._end.wait(pause):
-            sent = time.monotonic()
-            try:
-                reply = self._client.heartbeat(self._runner_id, timeout_seconds=max(1.0, interval))
-            except FencedError as error:
-                self.lost = str(error)
-                return
-            except VaesvcError as error:
-                if not self._away:
-                    self._note(f"the lease is not renewed: {error}")
-                self._away = True
-                pause = min(_AGAIN_SECONDS, interval)
-                continue
-            if self._away:
-                self._note("the lease is renewed again")
-            self._away = False
-            self._renewed_at = sent
-            self._seconds = reply.lease_seconds
-            if reply.cancel and self._cancelled_at is None:
-                self._note("cancel was asked for")
-                self._cancelled_at = time.monotonic()
-            pause = interval
+        while self.lost is None and not self._end.wait(pause):
+            pause = self._once()
+
+    def _once(self) -> float:
+        """One renewal. Seconds until the next one."""
+        interval = min(self._seconds / _RENEWALS_PER_LEASE, _SLOWEST_SECONDS)
+        sent = time.monotonic()
+        try:
+            reply = self._client.heartbeat(self._runner_id, timeout_seconds=max(1.0, interval))
+        except FencedError as error:
+            self.lost = str(error)
+            return interval
+        except VaesvcError as error:
+            if not self._away:
+                self._note(f"the lease is not renewed: {error}")
+            self._away = True
+            return min(_AGAIN_SECONDS, interval)
+        if self._away:
+            self._note("the lease is renewed again")
+        self._away = False
+        self._renewed_at = sent
+        self._seconds = reply.lease_seconds
+        if reply.cancel and self._cancelled_at is None:
+            self._note("cancel was asked for")
+            self._cancelled_at = time.monotonic()
+        return interval

@@ -16,7 +16,7 @@ _SECONDS_PER_MIB = 1.0  # S3 objects cannot grow: a long log is copied whole, so
 
 
 class LogShipper:
-    """Copies the file at `path` to wherever `upload` puts its bytes; a failed upload is tried again at the next turn."""
+    """Copies the file at `path` to wherever `upload` puts its bytes; what failed is tried again at the next turn."""
 
     def __init__(
         self,

@@ -131,8 +131,8 @@ class RayCluster:
             yield
         except AuthenticationError as error:
             raise AuthError(
-                f"Ray at {self.address} refuses the token ({_first_line(error)}). Set VAESVC_RAY_TOKEN_FILE to the file "
-                "that its head was started with (RAY_AUTH_TOKEN_PATH)."
+                f"Ray at {self.address} refuses the token ({_first_line(error)}). Set VAESVC_RAY_TOKEN_FILE to the "
+                "file that its head was started with (RAY_AUTH_TOKEN_PATH)."
             ) from None
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             raise UnavailableError(f"Ray at {self.address} did not {doing}: {_first_line(error)}") from error

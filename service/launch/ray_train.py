@@ -14,16 +14,13 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.errors import ImpossibleError
 from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.failures import worst
 from service.queue.jobs import Resources
 from service.spec import TrainSpec
-
-if TYPE_CHECKING:
-    pass
 
 GROUP_RESTARTS = 8  # worker deaths that one attempt survives
 _PLACEMENT_SECONDS = 60.0  # a group that finds no room is tried again, so often:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from service.errors import VaesvcError
 
 if TYPE_CHECKING:
-    from service.spec import TrainSpec
     from service.tracking import RunWriter
     from service.wire import AttemptContext
 
@@ -21,9 +20,8 @@ _LONGEST_PAUSE_SECONDS = 15.0
 class Recorder:
     """Opens the job's run in the background; what is logged before that waits in memory. Never holds up a step."""
 
-    def __init__(self, context: AttemptContext, spec: TrainSpec, spool: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, context: AttemptContext, spool: Path, say: Callable[[str], None]) -> None:
         self._context = context
-        self._spec = spec
         self._spool = spool
         self._say = say
         self._early: list[Callable[[RunWriter], None]] = []
@@ -69,13 +67,7 @@ class Recorder:
         pause = 0.0
         while not self._end.wait(pause) or pause == 0.0:
             try:
-                run_id = open_run(
-                    self._context.mlflow_uri,
-                    self._context.job,
-                    epoch=self._context.epoch,
-                    params=parameters(self._spec),
-                    tags=tags(self._spec),
-                )
+                run_id = open_run(self._context.mlflow_uri, self._context.job, epoch=self._context.epoch)
             except VaesvcError as error:
                 if pause == 0.0:
                     self._say(f"metrics wait: {error}")

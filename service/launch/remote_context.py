@@ -169,7 +169,7 @@ class _FirstRank:
         self.progress: Progress | None = None
         self.cancelled = order.context.job.state.value == "CANCELLING"
         self.pictures: dict[str, bytes] = {}  # the newest of each name
-        self.recorder = Recorder(order.context, spec, scratch / "spool.jsonl", say)
+        self.recorder = Recorder(order.context, scratch / "spool.jsonl", say)
         self._order = order
         self._artifacts = artifacts
         self._client = order.access.client(retry_seconds=_API_PATIENCE_SECONDS)
@@ -228,7 +228,7 @@ class _FirstRank:
         return kept
 
     def _report(self) -> None:
-        """Every second; the reply says whether to stop. An API that is away is the parent's concern: it has the lease."""
+        """Every second; the reply says whether to stop. An API that is away concerns the parent: it has the lease."""
         while not self._end.wait(_REPORT_SECONDS):
             progress = {} if self.progress is None else _finite(asdict(self.progress))
             if not progress:

@@ -1,0 +1,197 @@
+"""The dispatcher: makes Ray do what SQL says. A level-triggered reconciler.
+
+Every tick it looks at everything afresh: the cluster's nodes, the queue, the open attempts, Ray's jobs. It remembers
+nothing that it needs (`service.launch.decisions` is a pure function of what it sees), so it may be killed at any point
+and started again, and several may share one database. What waits on MLflow or S3 is done beside it
+(`service.launch.housekeeping`) and never holds up a tick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from pydantic import SecretStr
+
+from service import auth
+from service.errors import FencedError, UsageError, VaesvcError
+from service.launch.assignment import AttemptAccess
+from service.launch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
+from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
+from service.launch.patience import Patience
+from service.launch.ray_jobs import RayCluster, RayJob
+from service.queue.jobs import Attempt, Capacity, Job, JobState
+from service.queue.store import Store
+from service.settings import Settings
+
+log = logging.getLogger("vaesvc.dispatcher")
+
+ENTRY_POINT = "python -m service.runner"
+HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
+_OBSERVE_SECONDS = 5.0  # how often an unchanged cluster is written down
+_EXIT_SECONDS = 1.5
+
+
+class Dispatcher:
+    """One tick at a time. `access`: the way to the API, and the token, for an attempt's own processes."""
+
+    def __init__(
+        self,
+        store: Store,
+        ray: RayCluster,
+        access: Callable[[Attempt], AttemptAccess],
+        *,
+        limits: Limits,
+        environment: Mapping[str, str] | None = None,
+        entry_point: str = ENTRY_POINT,
+    ) -> None:
+        self._store = store
+        self._ray = ray
+        self._access = access
+        self._limits = limits
+        self._environment = dict(environment or {})
+        self._entry_point = entry_point
+        self._database_patience = Patience("the database", log)
+        self._ray_patience = Patience("Ray", log)
+        self._observed: tuple[Capacity, bool] | None = None
+        self._observed_at = 0.0
+        self._cancelling: dict[tuple[str, int], float] = {}  # when it was first seen; losing it only prolongs a grace
+
+    def tick(self) -> None:
+        """Look at everything once and act. Raises nothing that a later tick could mend."""
+        if not self._database_patience.due:
+            return
+        with self._database_patience.attempt():
+            self._observe()
+            if self._ray_patience.ok:
+                for attempt in self._store.admit():
+                    log.info("admitted %s", attempt.submission_id)
+            self._reconcile()
+
+    def _observe(self) -> None:
+        """Tell SQL what the cluster has. While Ray is silent, only that."""
+        if not self._ray_patience.due:
+            return
+        capacity = Capacity()
+        with self._ray_patience.attempt():
+            capacity = self._ray.capacity()
+        seen = (capacity, self._ray_patience.ok)
+        if seen != self._observed or time.monotonic() - self._observed_at >= _OBSERVE_SECONDS:
+            self._store.observe_cluster(capacity, address=self._ray.address, ok=self._ray_patience.ok)
+            self._observed, self._observed_at = seen, time.monotonic()
+
+    def _reconcile(self) -> None:
+        """SQL first, Ray second: what is submitted in the first and missing in the second was forgotten by Ray."""
+        attempts = self._store.open_attempts()
+        self._note_cancelling(attempts)
+        if not attempts:
+            return
+        jobs: dict[str, RayJob] | None = None
+        if self._ray_patience.ok:
+            with self._ray_patience.attempt():
+                jobs = self._ray.jobs()
+        for job, attempt in attempts:
+            ray: RayJob | Silence | None = SILENT if jobs is None else jobs.get(attempt.submission_id)
+            since = self._cancelling.get((job.id, attempt.epoch))
+            waited = 0.0 if since is None else time.monotonic() - since
+            for action in decide(job, attempt, ray, now=time.time(), cancelling_for=waited, limits=self._limits):
+                self._act(action, job, attempt)
+
+    def _note_cancelling(self, attempts: list[tuple[Job, Attempt]]) -> None:
+        now = time.monotonic()
+        open_now = {(job.id, attempt.epoch) for job, attempt in attempts if job.state is JobState.CANCELLING}
+        self._cancelling = {key: self._cancelling.get(key, now) for key in open_now}
+
+    def _act(self, action: Action, job: Job, attempt: Attempt) -> None:
+        """One attempt's trouble must not hold up the others."""
+        name = attempt.submission_id
+        try:
+            match action:
+                case Submit():
+                    self._submit(attempt)
+                case Stop():
+                    self._ray.stop(name)
+                case Lost(reason, retryable):
+                    after = self._store.attempt_lost(job.id, attempt.epoch, reason, retryable=retryable)
+                    if after is not None:
+                        log.warning("%s is lost: %s; the job is %s", name, reason, after.state)
+                case EndCancelled():
+                    if self._store.cancel_finished(job.id, attempt.epoch) is not None:
+                        log.info("%s is cancelled", name)
+        except FencedError as error:
+            log.info("%s: %s", name, error)
+        except VaesvcError as error:
+            log.warning("%s: %s not done: %s", name, type(action).__name__, error)
+
+    def _submit(self, attempt: Attempt) -> None:
+        name = attempt.submission_id
+        env = self._environment | self._access(attempt).environment()
+        tags = {JOB_TAG: attempt.job_id, EPOCH_TAG: str(attempt.epoch)}
+        self._ray.submit(name, self._entry_point, env=env, metadata=tags)
+        self._store.mark_submitted(attempt.job_id, attempt.epoch)
+        log.info("submitted %s", name)
+
+
+def attempt_access(settings: Settings, secret: bytes) -> Callable[[Attempt], AttemptAccess]:
+    """The same attempt gets the same token at every call: a dispatcher that was killed submits as it would have."""
+    api_url = settings.cluster_api_url or settings.api_url
+    if api_url is None:
+        raise UsageError("attempts need the API's address: set VAESVC_API_URL, or VAESVC_CLUSTER_API_URL where the Ray "
+                         "cluster reaches it under another one")  # fmt: skip
+
+    def access(attempt: Attempt) -> AttemptAccess:
+        token = auth.attempt_token(secret, attempt.job_id, attempt.epoch)
+        return AttemptAccess(api_url=api_url, job_id=attempt.job_id, epoch=attempt.epoch, token=SecretStr(token))
+
+    return access
+
+
+def main(settings: Settings) -> NoReturn:
+    """Until SIGTERM or SIGINT."""
+    if settings.ray_address is None:
+        raise UsageError(
+            "the dispatcher needs a Ray cluster: set VAESVC_RAY_ADDRESS to its dashboard, http://HOST:8265"
+        )
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    access = attempt_access(settings, auth.read_secret(settings.secret_file))
+    ray = RayCluster(settings.ray_address, settings.ray_token())
+    store = _open_store(settings)
+    limits = Limits(cancel_grace=settings.cancel_grace_seconds)
+    environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+    dispatcher = Dispatcher(store, ray, access, limits=limits, environment=environment)
+    housekeeper = Housekeeper(store, ray, settings)
+    threading.Thread(target=housekeeper.run, name="housekeeping", daemon=True).start()
+    log.info(
+        "dispatching to Ray at %s, attempts report to %s", ray.address, settings.cluster_api_url or settings.api_url
+    )
+    while True:
+        try:
+            dispatcher.tick()
+        except Exception:
+            log.exception("dispatching goes on after an error of its own")
+        time.sleep(settings.poll_seconds)
+
+
+def _open_store(settings: Settings) -> Store:
+    store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
+    patience = Patience("the database", log)
+    while True:
+        with patience.attempt():
+            store.migrate()
+        if patience.ok:
+            return store
+        time.sleep(settings.poll_seconds)
+
+
+def _leave(*_: object) -> NoReturn:
+    """At any point: whatever was half done is done again by the next dispatcher. Ends even if a call hangs."""
+    timer = threading.Timer(_EXIT_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    raise SystemExit(0)

@@ -1,0 +1,166 @@
+"""What follows an attempt: its log is kept, Ray forgets it, its MLflow run is closed. Beside the dispatcher's ticks.
+
+All of it is level-triggered and idempotent too: it looks for what is not as it should be, and mends that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.errors import NotFoundError, UnavailableError, VaesvcError
+from service.launch.assignment import log_uri_parts, spool_uri_parts
+from service.launch.patience import Patience
+from service.launch.ray_jobs import RayCluster, RayJob
+from service.queue.jobs import Attempt, Job, JobState
+from service.queue.store import Store
+from service.settings import Settings
+from service.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+
+log = logging.getLogger("vaesvc.housekeeping")
+
+JOB_TAG = "vaesvc_job"
+EPOCH_TAG = "vaesvc_epoch"
+_TURN_SECONDS = 2.0
+_RAY_TURN_SECONDS = 10.0
+_LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
+_FORGET_SECONDS = 600.0  # after its end, Ray's own view of an attempt is kept this long
+_LOG_BYTES = 8 * 2**20
+
+
+class Housekeeper:
+    def __init__(self, store: Store, ray: RayCluster, settings: Settings) -> None:
+        self._store = store
+        self._ray = ray
+        self._settings = settings
+        self._ray_patience = Patience("Ray (housekeeping)", log)
+        self._mlflow_patience = Patience("MLflow or storage", log)
+        self._next_ray = 0.0
+        self._kept: set[str] = set()  # submission ids whose log needs no more looks
+
+    @property
+    def _artifacts(self) -> Artifacts:
+        from service.artifacts import Artifacts
+
+        return Artifacts(self._settings.storage(), patience_seconds=5.0)
+
+    def run(self) -> None:
+        """Until the process ends."""
+        while True:
+            try:
+                self.turn()
+            except Exception:
+                log.exception("housekeeping goes on after an error of its own")
+            time.sleep(_TURN_SECONDS)
+
+    def turn(self) -> None:
+        if self._mlflow_patience.due:
+            with self._mlflow_patience.attempt():
+                for job in self._store.untracked():
+                    self._close(job)
+        if self._ray_patience.due and time.monotonic() >= self._next_ray:
+            self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
+            with self._ray_patience.attempt():
+                for ray_job in self._ray.jobs().values():
+                    self._tidy(ray_job)
+
+    # --- Ray --------------------------------------------------------------------------------------------------------
+
+    def _tidy(self, ray_job: RayJob) -> None:
+        """One of our jobs in Ray whose attempt is over: stopped, its log kept, forgotten in the end."""
+        attempt = self._attempt_of(ray_job)
+        if attempt is None or attempt.state.open or attempt.ended_at is None:
+            return
+        over_for = time.time() - attempt.ended_at
+        if not ray_job.state.over:
+            if over_for > _LEFT_OVER_SECONDS:
+                self._ray.stop(ray_job.submission_id)
+            return
+        if ray_job.submission_id not in self._kept:
+            self._keep_log(attempt)
+            self._kept.add(ray_job.submission_id)
+        if over_for > _FORGET_SECONDS:
+            self._ray.delete(ray_job.submission_id)
+            self._kept.discard(ray_job.submission_id)
+
+    def _attempt_of(self, ray_job: RayJob) -> Attempt | None:
+        """None for a job that is not ours: a cluster may have other users, other vaesvc services among them."""
+        job_id, epoch = ray_job.metadata.get(JOB_TAG), ray_job.metadata.get(EPOCH_TAG)
+        if job_id is None or epoch is None:
+            return None
+        try:
+            detail = self._store.detail(job_id)
+        except NotFoundError:
+            return None
+        return next((one for one in detail.attempts if str(one.epoch) == epoch), None)
+
+    def _keep_log(self, attempt: Attempt) -> None:
+        """The runner ships its own log; when it was killed, Ray may have more of it."""
+        if attempt.log_uri is not None:
+            return
+        artifacts = self._artifacts
+        uri = artifacts.uri(*log_uri_parts(attempt.job_id, attempt.epoch))
+        text = self._ray.log(attempt.submission_id).encode()[-_LOG_BYTES:]
+        stored = next((one.bytes for one in artifacts.list(uri) if one.uri == uri), None)
+        if text and (stored is None or len(text) > stored):
+            artifacts.put_bytes(uri, text, "text/plain; charset=utf-8")
+            stored = len(text)
+        if stored is not None:
+            self._store.set_log(attempt.job_id, attempt.epoch, uri)
+
+    # --- MLflow -----------------------------------------------------------------------------------------------------
+
+    def _close(self, job: Job) -> None:
+        """Bring MLflow to the state of a job that is over. What cannot ever be brought there is said and left."""
+        uri = self._settings.mlflow_uri
+        if uri is not None:
+            try:
+                self._deliver(uri, job)
+                self._register(uri, job)
+                self._end_run(uri, job)
+            except UnavailableError:
+                raise  # again later, and the other jobs too
+            except VaesvcError as error:
+                log.warning("the MLflow run of job %s is not complete: %s", job.id, error)
+        self._store.tracked(job.id)
+
+    def _end_run(self, uri: str, job: Job) -> None:
+        from service import tracking
+
+        tracking.end_run(uri, job, job.state)
+
+    def _deliver(self, uri: str, job: Job) -> None:
+        """Points that MLflow did not take while their attempt lived."""
+        from service import tracking
+
+        if job.run_id is None:
+            return
+        artifacts = self._artifacts
+        for spool in artifacts.list(artifacts.uri(*spool_uri_parts(job.id))):
+            with tempfile.TemporaryDirectory(prefix="vaesvc-spool-") as folder:
+                path = Path(folder) / "spool.jsonl"
+                path.write_bytes(artifacts.get_bytes(spool.uri))
+                tracking.send_spool(uri, job.run_id, path)
+            artifacts.delete_prefix(spool.uri)
+
+    def _register(self, uri: str, job: Job) -> None:
+        """The model of a job whose driver could not reach MLflow."""
+        if job.state is not JobState.SUCCEEDED or "model" in job.result:
+            return
+        from service import registry
+        from service.launch.best import best_checkpoint
+
+        spec = TrainSpec.model_validate(job.spec)
+        best = best_checkpoint(self._store.checkpoints(job.id), spec)
+        if best is not None:
+            with contextlib.suppress(NotFoundError):
+                registry.register(
+                    uri, self._artifacts, job, best, spec.train.checkpoint.metric, spec.train.checkpoint.mode
+                )
