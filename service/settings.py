@@ -71,7 +71,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: AbsolutePath = Field(default_factory=lambda: Path.home() / ".vaesvc")  # state of the embedded stack
-    database_url: str = ""  # sqlite:////path or postgresql+psycopg://...; left out: SQLite in `home`
+    database_url: str = Field(default="", repr=False)  # sqlite:////path, postgresql+psycopg://...; left out: in `home`
     api_url: str | None = None
     token: SecretStr | None = None  # a user's token; or the file it is in
     token_file: AbsolutePath | None = None
@@ -101,9 +101,13 @@ class Settings(BaseModel):
         return self._origins.get(field, DEFAULT)
 
     def explicit(self, field: str) -> bool:
-        """Given to vaesvc by the user (environment or file), not by the stack, a default or the AWS tools' variables."""
+        """Given to vaesvc by the user (environment or file): not the stack's, a default or the AWS tools' variable."""
         origin = self.origin(field)
         return origin not in (DEFAULT, STACK) and not origin.startswith("AWS_")
+
+    def value(self, field: str) -> Any:
+        """By name: "mlflow_uri", "s3.bucket"."""
+        return getattr(self.s3, field.removeprefix("s3.")) if field.startswith("s3.") else getattr(self, field)
 
     def storage(self) -> StorageSettings:
         """The bucket, with its secrets, for `service.artifacts`."""
@@ -126,20 +130,6 @@ class Settings(BaseModel):
     def ray_token(self) -> str | None:
         """Ray's shared token; none where none is set. Raises AuthError for a file that cannot be read."""
         return _read_secret(self.ray_token_file, self.origin("ray_token_file")) if self.ray_token_file else None
-
-    def secret(self) -> bytes:
-        """The key that signs attempts' tokens. Raises AuthError where there is none."""
-        try:
-            secret = self.secret_file.read_bytes()
-        except OSError as error:
-            raise AuthError(
-                f"cannot read the service's secret {self.secret_file}: {error.strerror}; `vaesvc up` makes it, "
-                f"or make it by hand, the same one for API and dispatcher: "
-                f"(umask 077; head -c 32 /dev/urandom > {self.secret_file})"
-            ) from error
-        if len(secret) < 32:
-            raise AuthError(f"the service's secret {self.secret_file} has {len(secret)} bytes; it needs 32 random ones")
-        return secret
 
 
 def _read_secret(path: Path, origin: str) -> str:
@@ -270,3 +260,11 @@ def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         names |= {"s3.access_key": ("AWS_ACCESS_KEY_ID",), "s3.secret_key": ("AWS_SECRET_ACCESS_KEY",)}
     chosen = {name: next((v for v in variables if env.get(v)), None) for name, variables in names.items()}
     return {name: (env[used], used) for name, used in chosen.items() if used}
+
+
+def with_stack(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """`settings` with what an embedded stack offers, wherever the user did not say otherwise."""
+    given = settings.model_fields_set - {"s3"} | {f"s3.{name}" for name in settings.s3.model_fields_set}
+    known = {name: (settings.value(name), settings.origin(name)) for name in given}
+    offered = {name: (value, STACK) for name, value in values.items() if not settings.explicit(name)}
+    return _build(known | offered)

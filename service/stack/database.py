@@ -1,0 +1,61 @@
+"""The database and the secrets of the service: made before API and dispatcher start."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from urllib.parse import urlsplit
+
+from service import auth
+from service.errors import VaesvcError
+from service.settings import Settings
+from service.stack import state
+from service.stack.part import Part
+
+
+def prepare(settings: Settings) -> str:
+    """Migrations, the service's secret, and this user's token, registered. Harmless to repeat."""
+    from service.queue.store import Store
+
+    auth.read_secret(settings.secret_file)
+    token = state.secret(settings.home / "token", auth.new_token)
+    store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
+    try:
+        store.migrate()
+        if store.token_owner(token) is None:
+            name = _user()
+            if any(known.name == name for known in store.tokens()):  # its file was lost: nobody has it any more
+                store.revoke_token(name)
+            store.add_token(name, token)
+    finally:
+        store.close()
+    return public(settings.database_url)
+
+
+def look(settings: Settings) -> Part:
+    """The database's line in `vaesvc status`."""
+    from service.queue.store import Store
+
+    address = public(settings.database_url)
+    try:
+        store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
+        try:
+            store.ping()
+        finally:
+            store.close()
+    except VaesvcError as error:
+        return Part(name="database", ok=False, address=address, detail=str(error))
+    return Part(name="database", ok=True, address=address, detail=f"from {settings.origin('database_url')}")
+
+
+def public(url: str) -> str:
+    """The address without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's made-up user
+        return f"uid-{os.getuid()}"

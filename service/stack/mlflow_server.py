@@ -1,0 +1,74 @@
+"""Part `mlflow`: the tracking server and model registry, SQLite behind it, artifacts passed on to the bucket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.errors import UsageError
+from service.settings import Settings
+from service.stack.part import LOOPBACK, Launch, Site, Unit, environment, get, python
+
+_SAFE = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+}
+
+
+def _provides(home: Path, ports: Mapping[str, int]) -> dict[str, Any]:
+    return {"mlflow_uri": f"http://{LOOPBACK}:{ports['http']}"}
+
+
+def _launch(site: Site) -> Launch:
+    folder = site.home / "mlflow"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    s3 = site.settings.s3
+    destination = "/".join(filter(None, (f"s3://{s3.bucket}", s3.prefix.strip("/"), "mlflow")))
+    command = python(
+        *("-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(site.ports["http"]), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", destination),
+    )
+    storage = _storage(site.settings)
+    env = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}
+    if storage.get("AWS_ACCESS_KEY_ID"):  # a whole set of keys: nothing of another one may be mixed in
+        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+            env.pop(name, None)
+    same = (*command, *(f"{name}={value}" for name, value in sorted(storage.items())))
+    return Launch(command=command, environment=env | _SAFE | storage, same=same)
+
+
+def _storage(settings: Settings) -> dict[str, str]:
+    storage = settings.storage()
+    found = {"AWS_DEFAULT_REGION": storage.region, "AWS_REGION": storage.region}
+    if storage.endpoint_url:
+        found |= {"MLFLOW_S3_ENDPOINT_URL": storage.endpoint_url, "AWS_ENDPOINT_URL": storage.endpoint_url}
+        found["AWS_ENDPOINT_URL_S3"] = storage.endpoint_url
+    if storage.access_key and storage.secret_key:
+        found |= {"AWS_ACCESS_KEY_ID": storage.access_key, "AWS_SECRET_ACCESS_KEY": storage.secret_key}
+    return found
+
+
+def _check(settings: Settings) -> None:
+    address = settings.mlflow_uri or ""
+    if os.path.isabs(address) or address.startswith(("sqlite:", "file:")):
+        raise UsageError(f"mlflow_uri {address} is no server: workers on other machines could not reach it")
+    get(address, "/health", what="MLflow")
+
+
+MLFLOW = Unit(
+    name="mlflow",
+    fields=("mlflow_uri",),
+    ports=("http",),
+    provides=_provides,
+    address=lambda settings: settings.mlflow_uri,
+    launch=_launch,
+    answers=lambda settings, since: _check(settings),
+    check=_check,
+    start_seconds=120,
+)

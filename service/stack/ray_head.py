@@ -1,0 +1,129 @@
+"""Part `ray`: a Ray head on loopback with its Jobs API, behind a token.
+
+Ray's GCS and raylet listen on all interfaces whatever address the node is given, so the token is not optional: without
+it whoever reaches a port runs code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.errors import StorageError
+from service.settings import Settings
+from service.stack import state
+from service.stack.part import LOOPBACK, Launch, Site, Unit, environment, get, python
+
+_MIB = 2**20
+_LONGEST_FOLDER = 30  # characters; Ray adds up to 76 for its sockets, and their paths must stay under 108
+_KEPT_SESSIONS = 3  # folders with Ray's logs of earlier starts
+
+
+def _provides(home: Path, ports: Mapping[str, int]) -> dict[str, Any]:
+    state.secret(home / "ray-token")
+    return {"ray_address": f"http://{LOOPBACK}:{ports['dashboard']}", "ray_token_file": str(home / "ray-token")}
+
+
+def _launch(site: Site) -> Launch:
+    folder = temporary_folder(site.home)
+    _forget_sessions(folder)
+    ports = site.ports
+    fixed = (
+        *("-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address", LOOPBACK, "--port", str(ports["gcs"]), "--temp-dir", str(folder)),
+        *("--dashboard-host", LOOPBACK, "--dashboard-port", str(ports["dashboard"])),
+        *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
+    )
+    sizes = (
+        *("--num-cpus", str(cpus()), "--memory", str(memory() * 7 // 10)),
+        *("--object-store-memory", str(_object_store())),
+    )
+    return Launch(command=python(*fixed, *sizes), environment=_environment(site), same=fixed)
+
+
+def _environment(site: Site) -> dict[str, str]:
+    """Workers inherit it: the folders of data sets are in it, the token is named and not shown."""
+    settings = site.settings
+    env = environment(
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN_PATH=str(settings.ray_token_file),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+        VAESVC_CACHE_DIR=str(settings.cache_dir),
+    )
+    env.pop("RAY_AUTH_TOKEN", None)
+    return env | ({"VAESVC_DATA_DIR": str(settings.data_dir)} if settings.data_dir else {})
+
+
+def temporary_folder(home: Path) -> Path:
+    """<home>/ray, or a short one in /tmp where that would make socket paths too long; closed to other users."""
+    folder = home / "ray"
+    if len(str(folder)) > _LONGEST_FOLDER:
+        folder = Path("/tmp") / f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StorageError(f"{folder} is not a directory of this user: remove it, or set VAESVC_HOME to another folder")
+    folder.chmod(0o700)
+    return folder
+
+
+def _forget_sessions(folder: Path) -> None:
+    sessions = sorted(path for path in folder.glob("session_2*") if path.is_dir() and not path.is_symlink())
+    for path in sessions[: -_KEPT_SESSIONS + 1]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def cpus() -> int:
+    """Cores that this process may use; at least two, so that a gang of two can be tried anywhere."""
+    cores = len(os.sched_getaffinity(0))
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return max(2, cores)
+
+
+def memory() -> int:
+    """Bytes of the machine, or of the container."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    limit = _cgroup("memory.max")
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _cgroup(name: str) -> str:
+    try:
+        return Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _object_store() -> int:
+    """Training passes next to nothing through it: a quarter of /dev/shm, between 128 and 512 MiB."""
+    return max(128 * _MIB, min(512 * _MIB, shutil.disk_usage("/dev/shm").free // 4))
+
+
+def _check(settings: Settings) -> None:
+    """The Jobs API answers with our token, which takes the dashboard and the GCS behind it."""
+    get(settings.ray_address or "", "/api/jobs/", what="Ray's Jobs API", token=settings.ray_token())
+
+
+RAY = Unit(
+    name="ray",
+    fields=("ray_address",),
+    also=("ray_token_file",),
+    ports=("dashboard", "gcs", "agent", "client"),
+    provides=_provides,
+    address=lambda settings: settings.ray_address,
+    launch=_launch,
+    answers=lambda settings, since: _check(settings),
+    check=_check,
+    start_seconds=120,
+    stop_seconds=15,
+)
