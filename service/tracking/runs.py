@@ -1,0 +1,135 @@
+"""One MLflow run per job, the same for all its attempts, found again by a tag."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from service.errors import ConflictError, NotFoundError
+from service.queue.jobs import Job, JobState
+from service.tracking import describe
+from service.tracking.server import PAGE, PARAMS_PER_CALL, all_pages, client, explained, now_ms, patiently
+
+PATIENCE = 10.0  # seconds; who can wait longer calls again
+SETTLE = 0.3  # seconds in which another process that opened the same run has surely written it
+
+STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
+ENDED = frozenset(STATUS.values())
+
+
+def open_run(
+    mlflow_uri: str,
+    job: Job,
+    *,
+    epoch: int,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> str:
+    """The job's run, created unless it is there, and running (again).
+
+    params, tags: in addition to what the job says about itself (`describe`). Of several processes that create it at
+    once all get the same run; the others' are deleted.
+    """
+    return patiently(lambda: _open_run(mlflow_uri, job, epoch, dict(params or {}), dict(tags or {})), PATIENCE)
+
+
+def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> str | None:
+    """Close the job's run, as the job ended. Repeating it changes nothing. The run's id; None if there never was one.
+
+    status: the job's state unless it is given, as a state or in MLflow's words (FINISHED, FAILED, KILLED).
+    """
+    wanted = status or job.state
+    word = STATUS[wanted] if isinstance(wanted, JobState) else wanted
+    return patiently(lambda: _end_run(mlflow_uri, job, word), PATIENCE)
+
+
+def find_run(mlflow_uri: str, job: Job) -> str | None:
+    """The job's run, if there is one. Duplicates, which a crash at a bad moment may leave, are deleted."""
+    runs = _runs(mlflow_uri, job)
+    if not runs:
+        return None
+    first = next((run for run in runs if run.info.run_id == job.run_id), runs[0])
+    door = client(mlflow_uri)
+    for run in runs:
+        if run is not first:
+            with explained(mlflow_uri, f"delete the duplicate run {run.info.run_id}"):
+                door.delete_run(run.info.run_id)
+    return str(first.info.run_id)
+
+
+def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
+    door = client(uri)
+    tags = describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()}
+    params = describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()}
+    run_id = find_run(uri, job)
+    if run_id is None:
+        experiment = _experiment(uri, job)
+        with explained(uri, f"create the run of job {job.id}"):
+            door.create_run(experiment, start_time=now_ms(), tags=tags, run_name=describe.run_name(job))
+        time.sleep(SETTLE)
+        run_id = find_run(uri, job)
+        if run_id is None:
+            raise NotFoundError(f"the run of job {job.id} was deleted while it was opened")
+    else:
+        with explained(uri, f"open run {run_id} again"):
+            door.update_run(run_id, status="RUNNING")
+    _describe(uri, run_id, params, tags)
+    return run_id
+
+
+def _describe(uri: str, run_id: str, params: dict[str, str], tags: dict[str, str]) -> None:
+    """Params are for ever: those that are there stay as they are."""
+    door = client(uri)
+    from mlflow.entities import Param, RunTag
+
+    with explained(uri, f"describe run {run_id}"):
+        there = door.get_run(run_id).data.params
+        new = [Param(key, value) for key, value in params.items() if key not in there]
+        for start in range(0, len(new), PARAMS_PER_CALL):
+            door.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
+        changed = [RunTag(key, value) for key, value in tags.items()]
+        for start in range(0, len(changed), PARAMS_PER_CALL):
+            door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
+
+
+def _end_run(uri: str, job: Job, word: str) -> str | None:
+    run_id = find_run(uri, job)
+    if run_id is None:
+        return None
+    door = client(uri)
+    with explained(uri, f"end run {run_id}"):
+        if door.get_run(run_id).info.status != word:
+            end = int(job.ended_at * 1000) if job.ended_at else now_ms()
+            door.set_terminated(run_id, status=word, end_time=end)
+    return run_id
+
+
+def _runs(uri: str, job: Job) -> list[Any]:
+    """The job's runs, oldest first."""
+    door = client(uri)
+    where = f"tags.`{describe.JOB_ID}` = '{job.id}'"
+    with explained(uri, f"look for the run of job {job.id}"):
+        experiments = all_pages(lambda token: door.search_experiments(max_results=PAGE, page_token=token))
+        ids = [experiment.experiment_id for experiment in experiments]
+        runs = all_pages(lambda token: door.search_runs(ids, where, max_results=PAGE, page_token=token)) if ids else []
+    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _experiment(uri: str, job: Job) -> str:
+    name = describe.experiment_name(job.spec)
+    door = client(uri)
+    with explained(uri, f"find the experiment {name!r}"):
+        found = door.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            door.restore_experiment(found.experiment_id)
+    if found is not None:
+        return str(found.experiment_id)
+    note = (
+        f"{describe.data_name(job.spec)}; nats per datum of a {describe.measure(job.spec)}. Comparable with each other."
+    )
+    try:
+        with explained(uri, f"create the experiment {name!r}"):
+            return str(door.create_experiment(name, tags={"mlflow.note.content": note}))
+    except ConflictError:  # another job was faster
+        return _experiment(uri, job)
