@@ -245,9 +245,10 @@ async def models(services: App) -> Sequence[wire.ModelVersion]:
 
 
 def _versions(services: Services) -> list[wire.ModelVersion]:
+    uri = services.mlflow_uri()
     from service import registry  # mlflow: only when a call needs it
 
-    return sorted(registry.versions(services.mlflow_uri()), key=lambda one: one.created_at, reverse=True)
+    return sorted(registry.versions(uri), key=lambda one: one.created_at, reverse=True)
 
 
 @users.get("/models/{name}/files", summary="A model version's files")

@@ -24,7 +24,7 @@ import tenacity
 from pydantic import TypeAdapter
 
 from service import __version__, wire
-from service.errors import UnavailableError, UsageError, VaesvcError, from_code
+from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 
 T = TypeVar("T")
@@ -64,6 +64,8 @@ class _Http:
         self.clock_skew: float | None = None  # seconds that the server's clock is ahead, from the last answer
         headers = {wire.VERSION_HEADER: __version__, "user-agent": f"vaesvc/{__version__}"}
         if token:
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise AuthError("the token holds characters that no token has (a line break?): check VAESVC_TOKEN")
             headers["authorization"] = f"Bearer {token}"
         self.pool = httpx.Client(
             base_url=self.url,

@@ -1,0 +1,536 @@
+"""The API over a real socket: who may call, what is promised, and what every error looks like."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service import __version__, auth, wire
+from service.api import decode_prefix
+from service.client import AttemptClient, Client
+from service.errors import (
+    AuthError,
+    ConflictError,
+    FencedError,
+    ImpossibleError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+    UsageError,
+)
+from service.queue.jobs import Checkpoint, JobState
+from service.spec import resolve
+from tests.api_server import Api, LossyProxy, running_api, settings_in
+
+RECIPE = "digits/beta-vae-mlp"
+CLAIM = wire.ClaimRequest(runner_id="r1", version=__version__, host="node-1")
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with running_api(settings_in(tmp_path / "home")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[Client]:
+    with api.client() as made:
+        yield made
+
+
+def spec(**fields: Any) -> dict[str, Any]:
+    return resolve(RECIPE, **fields).model_dump(mode="json")
+
+
+def checkpoint(step: int, **fields: Any) -> Checkpoint:
+    values = {"epoch": 1, "step": step, "uri": f"s3://b/{step}/", "manifest_sha256": f"{step:064d}", "bytes": 10}
+    return Checkpoint(**(values | fields))
+
+
+# --- who may call ---------------------------------------------------------------------------------------------------
+
+USER_CALLS = [
+    ("POST", "/v1/jobs"),
+    ("POST", "/v1/jobs/dry-run"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/j1"),
+    ("GET", "/v1/jobs/j1/events"),
+    ("GET", "/v1/jobs/j1/logs"),
+    ("POST", "/v1/jobs/j1/cancel"),
+    ("POST", "/v1/jobs/j1/retry"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/m/files"),
+    ("GET", "/v1/cluster"),
+    ("GET", "/v1/whoami"),
+]
+ATTEMPT_CALLS = [
+    ("POST", "claim"),
+    ("POST", "heartbeat"),
+    ("POST", "progress"),
+    ("POST", "checkpoints"),
+    ("GET", "checkpoints"),
+    ("POST", "finish"),
+]
+
+
+def test_every_call_of_the_api_is_in_these_lists(api: Api) -> None:
+    paths = httpx.get(f"{api.url}/v1/openapi.json").json()["paths"]
+    found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    listed = {(m, p.replace("j1", "{job_id}").replace("/m/", "/{name}/")) for m, p in USER_CALLS}
+    listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{epoch}}/{p}") for m, p in ATTEMPT_CALLS}
+    assert found == listed | {("GET", "/v1/health")}
+
+
+@pytest.mark.parametrize("header", [None, "Bearer nonsense", "Bearer", "Basic YTpi"])
+def test_no_call_of_a_user_goes_without_a_known_token(api: Api, header: str | None) -> None:
+    headers = {"authorization": header} if header else {}
+    for method, path in USER_CALLS:
+        answer = httpx.request(method, api.url + path, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (401, "auth"), (method, path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_attempt_calls_take_the_token_of_that_attempt_only(api: Api, client: Client) -> None:
+    secret = auth.read_secret(api.settings.secret_file)
+    job = client.submit(spec())
+    api.admit()
+    wrong = {
+        "none": None,
+        "a user's": api.token,
+        "another job's": auth.attempt_token(secret, "another", 1),
+        "another epoch's": auth.attempt_token(secret, job.id, 2),
+        "another service's": auth.attempt_token(b"x" * 32, job.id, 1),
+    }
+    for whose, token in wrong.items():
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        for method, name in ATTEMPT_CALLS:
+            answer = httpx.request(method, f"{api.url}/v1/jobs/{job.id}/attempts/1/{name}", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (401, "auth"), (whose, name)
+
+
+def test_an_attempts_token_opens_no_users_call(api: Api) -> None:
+    token = auth.attempt_token(auth.read_secret(api.settings.secret_file), "j1", 1)
+    for method, path in USER_CALLS:
+        answer = httpx.request(method, api.url + path, headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 401, (method, path)
+    assert "attempt's token" in answer.json()["message"]
+
+
+def test_a_revoked_token_is_refused_at_once(api: Api, client: Client) -> None:
+    assert client.whoami() == "ann"
+    api.store.revoke_token("ann")
+    with pytest.raises(AuthError, match="revoked"):
+        client.whoami()
+
+
+def test_tokens_are_not_in_the_database(api: Api) -> None:
+    data = b"".join(path.read_bytes() for path in api.settings.home.glob("vaesvc.db*"))
+    assert b"ann" in data
+    assert api.token.encode() not in data
+
+
+def test_health_needs_no_token_and_says_when_the_database_is_gone(api: Api) -> None:
+    assert httpx.get(f"{api.url}/v1/health").json() == {
+        "ok": True,
+        "version": __version__,
+        "detail": {"database": "ok"},
+    }
+    for path in api.settings.home.glob("vaesvc.db*"):
+        path.unlink()
+    api.store.close()
+    answer = httpx.get(f"{api.url}/v1/health")
+    assert (answer.status_code, answer.json()["ok"]) == (503, False)
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_submitted_job_waits_and_is_shown(client: Client) -> None:
+    job = client.submit(spec(name="first", priority=3))
+    assert (job.state, job.owner, job.name, job.priority, job.position) == (JobState.QUEUED, "ann", "first", 3, 1)
+    assert job.reason  # why it waits
+    assert client.job(job.id).job == client.jobs()[0]
+    assert [event.kind for event in client.events(job.id)] == ["submitted"]
+    assert client.server_version == __version__
+    assert client.clock_skew is not None
+    assert abs(client.clock_skew) < 2
+
+
+def test_a_recipe_is_resolved_by_the_service(client: Client) -> None:
+    assert client.dry_run({"recipe": RECIPE}) == spec()
+    assert client.submit({"recipe": RECIPE}).spec == spec()
+
+
+def test_the_same_key_gives_the_same_job_per_owner(api: Api, client: Client) -> None:
+    first = client.submit(spec(), key="k")
+    assert client.submit(spec(), key="k").id == first.id
+    with pytest.raises(ConflictError, match="'k'"):
+        client.submit(spec(priority=1), key="k")
+    with api.user("bob") as bob:
+        assert bob.submit(spec(), key="k").id != first.id
+    assert client.submit(spec()).id != client.submit(spec()).id  # without a key: two jobs
+
+
+def test_a_submit_whose_answer_is_lost_makes_one_job(api: Api, client: Client) -> None:
+    proxy = LossyProxy(api.url, lose=2)
+    try:
+        with Client(proxy.url, api.token) as unlucky:
+            job = unlucky.submit(spec())
+    finally:
+        proxy.close()
+    assert proxy.requests == 3  # two were processed, and their answers lost
+    assert [found.id for found in client.jobs()] == [job.id]
+
+
+def test_a_retry_whose_answer_is_lost_is_not_repeated(api: Api, client: Client) -> None:
+    job = client.submit(spec())
+    client.cancel(job.id)
+    proxy = LossyProxy(api.url, lose=1)
+    try:
+        with Client(proxy.url, api.token) as unlucky, pytest.raises(UnavailableError):
+            unlucky.retry(job.id)
+    finally:
+        proxy.close()
+    assert proxy.requests == 1
+    assert client.job(job.id).job.state is JobState.QUEUED
+
+
+def test_two_hundred_submits_at_once_each_twice(api: Api) -> None:
+    data = spec()
+
+    def twice(number: int) -> tuple[str, str]:
+        with api.client(retry_seconds=30) as one:
+            return one.submit(data, key=f"k{number}").id, one.submit(data, key=f"k{number}").id
+
+    with ThreadPoolExecutor(8) as pool:
+        pairs = list(pool.map(twice, range(200)))
+    assert all(first == second for first, second in pairs)
+    with api.client() as client:
+        assert len({first for first, _ in pairs}) == len(client.jobs(limit=1000)) == 200
+
+
+def test_jobs_come_in_pages_newest_first_and_by_state(client: Client) -> None:
+    ids = [client.submit(spec()).id for _ in range(5)]
+    client.cancel(ids[2])
+    newest_first = ids[::-1]
+    first = client.jobs(limit=2)
+    second = client.jobs(limit=2, before=first[-1].id)
+    assert [job.id for job in first + second] == newest_first[:4]
+    assert [job.id for job in client.jobs(states=[JobState.CANCELLED])] == [ids[2]]
+    assert len(client.jobs(states=[JobState.CANCELLED, JobState.QUEUED])) == 5
+    assert {job.id: job.position for job in client.jobs(states=[JobState.QUEUED])} == {
+        ids[0]: 1,
+        ids[1]: 2,
+        ids[3]: 3,
+        ids[4]: 4,
+    }
+
+
+def test_cancel_and_retry(api: Api, client: Client) -> None:
+    job = client.submit(spec())
+    assert client.cancel(job.id).state is JobState.CANCELLED
+    assert client.cancel(job.id).state is JobState.CANCELLED
+    with api.user("bob") as bob:
+        assert bob.retry(job.id).state is JobState.QUEUED
+    with pytest.raises(ConflictError):
+        client.retry(job.id)
+    by = [event.detail.get("by") for event in client.events(job.id) if "by" in event.detail]
+    assert by == ["ann", "bob"]
+
+
+def test_what_no_cluster_could_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with running_api(settings_in(tmp_path)) as api, api.client() as client:
+        api.store._settle_seconds = 0.0  # the cluster is as large as it will get
+        api.admit()
+        with pytest.raises(ImpossibleError, match="64"):
+            client.submit(spec(resources={"workers": 64}))
+        assert client.jobs() == []
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": {"data": {"name": "digitz"}}}, ["digitz", "digits"]),
+        ({"recipe": RECIPE, "prioritty": 3}, ["prioritty", "priority"]),
+        ({"recipe": "digits/beta"}, ["digits/beta-vae-mlp"]),
+        ({}, ["train"]),
+    ],
+)
+def test_a_wrong_spec_is_told_what_is_wrong(client: Client, change: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        client.submit(change)
+    assert not [word for word in words if word not in str(caught.value)], str(caught.value)
+    assert client.jobs() == []
+
+
+def test_unknown_jobs_attempts_and_calls(api: Api, client: Client) -> None:
+    with pytest.raises(NotFoundError, match="nosuch"):
+        client.job("nosuch")
+    with pytest.raises(NotFoundError):
+        client.cancel("nosuch")
+    with pytest.raises(NotFoundError, match="no attempt 7"):
+        client.logs(client.submit(spec()).id, epoch=7)
+    answer = httpx.get(f"{api.url}/v1/nothing", headers={"authorization": f"Bearer {api.token}"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("limit=0", "limit"), ("limit=1001", "limit"), ("state=SLEEPING", "state"), ("limit=many", "limit")],
+)
+def test_a_wrong_parameter_is_named(api: Api, query: str, field: str) -> None:
+    answer = httpx.get(f"{api.url}/v1/jobs?{query}", headers={"authorization": f"Bearer {api.token}"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "usage")
+    assert field in answer.json()["message"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_beyond_the_limit_is_refused_unread(api: Api, chunked: bool) -> None:
+    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/json"}
+    body = json.dumps({"spec": {"x": "y" * wire.MAX_REQUEST_BYTES}}).encode()
+    content = iter([body[:1000], body[1000:]]) if chunked else body
+    answer = httpx.post(f"{api.url}/v1/jobs", headers=headers, content=content)
+    assert (answer.status_code, answer.json()["code"]) == (413, "usage")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"spec": 3}', b'{"spec": {}, "more": 1}', b"\xff", b'{"key": "k"}'])
+def test_a_body_that_is_no_request_is_refused(api: Api, body: bytes) -> None:
+    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/json"}
+    answer = httpx.post(f"{api.url}/v1/jobs", headers=headers, content=body)
+    assert answer.status_code in (400, 422)
+    assert answer.json()["code"] == "usage"
+
+
+def test_a_failure_nobody_foresaw_tells_nothing_of_the_inside(
+    api: Api, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise ZeroDivisionError("the inside")
+
+    monkeypatch.setattr(api.store, "cluster", broken)
+    answer = httpx.get(f"{api.url}/v1/cluster", headers={"authorization": f"Bearer {api.token}"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "error")
+    assert "inside" not in answer.text
+
+
+# --- attempts -------------------------------------------------------------------------------------------------------
+
+
+def test_an_attempt_from_claim_to_finish(api: Api, client: Client) -> None:
+    job = client.submit(spec())
+    (attempt,) = api.admit()
+    with api.attempt_client(attempt) as runner:
+        context = runner.claim(CLAIM)
+        assert (context.job.id, context.epoch, context.checkpoints) == (job.id, 1, ())
+        assert context.lease_seconds == api.settings.lease_seconds
+        assert context.storage == api.settings.storage()
+        assert runner.claim(CLAIM).job.id == job.id  # the same runner may ask again
+        assert runner.heartbeat("r1").cancel is False
+        report = wire.ProgressReport(
+            progress={"step": 5, "total_steps": 10, "metrics": {"val/elbo": -3.0}}, run_id="run"
+        )
+        runner.progress(report)
+        assert [one.step for one in runner.commit_checkpoint(checkpoint(5)).kept] == [5]
+        assert [one.step for one in runner.checkpoints()] == [5]
+        shown = client.job(job.id)
+        assert (shown.job.state, shown.job.run_id, shown.job.progress["step"]) == (JobState.RUNNING, "run", 5)
+        assert shown.checkpoints[0].step == 5
+        client.cancel(job.id)
+        assert runner.heartbeat("r1").cancel is True
+        request = wire.FinishRequest(runner_id="r1", outcome="cancelled")
+        assert runner.finish(request).state is runner.finish(request).state is JobState.CANCELLED
+
+
+def test_another_runner_and_an_older_attempt_are_fenced(api: Api, client: Client) -> None:
+    job = client.submit(spec())
+    (first,) = api.admit()
+    with api.attempt_client(first) as runner:
+        runner.claim(CLAIM)
+        with pytest.raises(FencedError):
+            runner.claim(wire.ClaimRequest(runner_id="r2", version=__version__))
+        with pytest.raises(FencedError):
+            runner.heartbeat("r2")
+        runner.finish(wire.FinishRequest(runner_id="r1", outcome="failed", error="boom", retryable=False))
+        client.retry(job.id)
+        (second,) = api.admit()
+        assert second.epoch == 2
+        for call in (lambda: runner.heartbeat("r1"), lambda: runner.commit_checkpoint(checkpoint(9))):
+            with pytest.raises(FencedError):
+                call()
+
+
+def test_a_cluster_with_another_version_is_told_so_and_the_job_says_it(api: Api, client: Client) -> None:
+    job = client.submit(spec())
+    (attempt,) = api.admit()
+    with api.attempt_client(attempt) as runner, pytest.raises(ConflictError, match=r"0\.0\.9.*node-7"):
+        runner.claim(wire.ClaimRequest(runner_id="r1", version="0.0.9", host="node-7"))
+    shown = client.job(job.id).job
+    assert shown.state is JobState.FAILED
+    assert "0.0.9" in (shown.reason or "")
+
+
+def test_a_claim_whose_answer_is_lost_is_asked_again(api: Api, client: Client) -> None:
+    client.submit(spec())
+    (attempt,) = api.admit()
+    proxy = LossyProxy(api.url, lose=1)
+    try:
+        token = auth.attempt_token(auth.read_secret(api.settings.secret_file), attempt.job_id, attempt.epoch)
+        with AttemptClient(proxy.url, token, job_id=attempt.job_id, epoch=attempt.epoch) as runner:
+            assert runner.claim(CLAIM).epoch == 1
+    finally:
+        proxy.close()
+
+
+# --- storage and models where there are none ------------------------------------------------------------------------
+
+
+def test_a_job_that_never_ran_has_an_empty_log(client: Client) -> None:
+    job = client.submit(spec())
+    assert client.logs(job.id) == wire.LogChunk(text="", offset=0, epoch=0, complete=False)
+    client.cancel(job.id)
+    assert client.logs(job.id).complete
+
+
+def test_without_mlflow_there_are_no_models(client: Client) -> None:
+    with pytest.raises(NotFoundError, match="VAESVC_MLFLOW_URI"):
+        client.models()
+
+
+def test_storage_that_does_not_answer_keeps_no_heartbeat_waiting(tmp_path: Path) -> None:
+    """Eight log readers wait on a bucket that is silent; a heartbeat passes them all."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    storage = {"bucket": "b", "endpoint_url": endpoint, "access_key": "a", "secret_key": "s"}
+    with silent, running_api(settings_in(tmp_path, s3=storage)) as api, api.client() as client:
+        job = client.submit(spec())
+        (attempt,) = api.admit()
+        with api.attempt_client(attempt) as runner, ThreadPoolExecutor(60) as pool:
+            runner.claim(CLAIM)
+            url, headers = f"{api.url}/v1/jobs/{job.id}/logs", {"authorization": f"Bearer {api.token}"}
+
+            def read() -> None:
+                with pytest.raises(httpx.TimeoutException):
+                    httpx.get(url, headers=headers, timeout=4)
+
+            readers = [pool.submit(read) for _ in range(60)]
+            time.sleep(1)
+            started = time.monotonic()
+            runner.heartbeat("r1")
+            assert time.monotonic() - started < 2
+            for reader in readers:
+                reader.result()
+
+
+@pytest.mark.parametrize("text", ["plain", "Größe ≥ 5 µs", "🙂" * 3])
+def test_text_is_never_cut_inside_a_character(text: str) -> None:
+    data = text.encode()
+    for cut in range(len(data) + 1):
+        head, used = decode_prefix(data[:cut], final=False)
+        rest, more = decode_prefix(data[used:], final=True)
+        assert (head + rest, used + more) == (text, len(data))
+
+
+def test_the_last_bytes_of_a_cut_off_log_are_shown_too() -> None:
+    assert decode_prefix(b"ab\xe2\x82", final=True) == ("ab\ufffd", 4)
+
+
+# --- the client -----------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+    free = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    free.close()
+    started = time.monotonic()
+    with Client(url, "t", retry_seconds=1) as client, pytest.raises(UnavailableError) as caught:
+        client.jobs()
+    assert url in str(caught.value)
+    assert "vaesvc up" in str(caught.value)
+    assert 0.5 < time.monotonic() - started < 6
+
+
+def test_an_api_that_comes_back_is_waited_for(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with running_api(settings) as api:
+        token, url = api.token, api.url
+    port = int(url.rpartition(":")[2])
+    with ThreadPoolExecutor(1) as pool, Client(url, token, retry_seconds=20) as client:
+        answer = pool.submit(client.whoami)
+        time.sleep(1)
+        assert not answer.done()
+        import uvicorn
+
+        from service.api import create_app
+
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None))
+        with ThreadPoolExecutor(1) as second:
+            running = second.submit(server.run)
+            try:
+                assert answer.result(20) == "ann"
+            finally:
+                server.should_exit = True
+                running.result(20)
+
+
+@pytest.mark.parametrize("url", ["localhost:8470", "ftp://x", "", "http://"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(UsageError, match="http://HOST:PORT"):
+        Client(url)
+
+
+def test_a_stranger_at_the_address_is_recognised() -> None:
+    import http.server
+    import threading
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        with (
+            Client(f"http://127.0.0.1:{server.server_port}") as client,
+            pytest.raises(Exception, match="no vaesvc API"),
+        ):
+            client.jobs()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_error_of_the_wire_is_raised_again(api: Api, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(api.store, "submit", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        client.submit(spec())
+
+
+# --- the description ------------------------------------------------------------------------------------------------
+
+
+def test_the_openapi_description(api: Api) -> None:
+    schema = httpx.get(f"{api.url}/v1/openapi.json").json()
+    assert schema["info"]["title"] == "vaesvc"
+    for path, methods in schema["paths"].items():
+        for method, call in methods.items():
+            assert call["summary"], (method, path)
+            if path == "/v1/health":
+                assert "security" not in call
+                continue
+            scheme = "attempt token" if "/attempts/" in path else "user token"
+            assert [list(one) for one in call["security"]] == [[scheme]], (method, path)
+            error = call["responses"]["default"]["content"]["application/json"]["schema"]["$ref"]
+            assert error.endswith("/ErrorReply")
+    for record in ("Job", "JobDetail", "SubmitRequest", "AttemptContext", "FinishRequest", "ModelFiles", "Checkpoint"):
+        assert record in schema["components"]["schemas"]
