@@ -222,10 +222,13 @@ def _named(whole: dict[str, Any], default: str | None) -> dict[str, Any]:
     described = "/".join(
         str(part[key]) for part, key in ((data, "name"), (model, "kind")) if isinstance(part, Mapping) and key in part
     )
-    name = whole.get("recipe") or default or described or "unnamed"
-    name = name if whole.get("name") is None else whole["name"]
+    recipe = whole.get("recipe")
+    suggested = recipe if isinstance(recipe, str) else default or described or "unnamed"
+    name = suggested if whole.get("name") is None else whole["name"]
+    # always a valid one, so that a wrong name is one mistake and not two
+    model_name = re.sub(r"[^A-Za-z0-9._-]", "-", str(name)).lstrip("._-")[:100] or "unnamed"
     register_as = whole.get("register_as")
-    return {**whole, "name": name, "register_as": str(name).replace("/", "-") if register_as is None else register_as}
+    return {**whole, "name": name, "register_as": model_name if register_as is None else register_as}
 
 
 def _validate(whole: Mapping[str, Any], problems: list[str]) -> TrainSpec | None:
