@@ -1,0 +1,301 @@
+"""The runner with a real API, a real S3 server and real child processes that stand in for the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service import auth, spec
+from service.artifacts import Artifacts
+from service.dispatcher import attempt_access
+from service.errors import NotFoundError
+from service.queue.jobs import Attempt, JobState
+from service.settings import S3Settings
+from tests.api_server import Api, LossyProxy, running_api, settings_in
+from tests.servers import Swift, wait_for
+
+LEASE = 3.0
+GRACE = 1.5
+MAIN = """
+import os, signal, sys
+from service.launch.assignment import access_from_environment
+from service.runner import Runner
+runner = Runner(access_from_environment(), driver=[sys.executable, sys.argv[1]])
+signal.signal(signal.SIGTERM, runner.terminate)
+sys.exit(runner.run())
+"""
+CHILD = """
+import os, subprocess, sys, time
+from service.launch import assignment as a
+from service.launch.processes import die_with_parent
+die_with_parent(int(sys.argv[1]))
+order = a.Assignment.model_validate_json(sys.stdin.buffer.read())
+print("child", os.getpid(), flush=True)
+"""
+SLEEP = """
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("grandchild", other.pid, flush=True)
+time.sleep(600)
+"""
+
+
+class Running:
+    """A runner process for one admitted attempt."""
+
+    def __init__(self, api: Api, folder: Path, child: str, url: str | None = None) -> None:
+        self.api = api
+        settings = api.settings.model_copy(update={"api_url": url or api.url})
+        self.job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
+        (self.attempt,) = api.admit()
+        access = attempt_access(settings, auth.read_secret(settings.secret_file))(self.attempt)
+        (folder / "main.py").write_text(MAIN)
+        (folder / "child.py").write_text(CHILD + child)
+        self.output = folder / "output"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(folder / "main.py"), str(folder / "child.py")],
+                env=os.environ | access.environment() | {"TMPDIR": str(folder)},
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+            )
+
+    def state(self) -> JobState:
+        return self.api.store.job(self.job.id).state
+
+    def last_attempt(self) -> Attempt:
+        return self.api.store.detail(self.job.id).attempts[-1]
+
+    def said(self, word: str) -> list[str]:
+        """The rest of the output's lines that begin with `word`."""
+        lines = self.output.read_text(errors="replace").splitlines()
+        return [line.removeprefix(word).strip() for line in lines if line.startswith(word)]
+
+    def pid(self, name: str) -> int:
+        wait_for(lambda: bool(self.said(f"{name} ")), 20, f"{name} does not start: {self.output.read_text()}")
+        return int(self.said(f"{name} ")[0])
+
+    def wait(self, seconds: float = 20) -> int:
+        return self.process.wait(seconds)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture(scope="module")
+def api(swift: Swift, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    storage = artifacts.settings
+    s3 = S3Settings(
+        bucket=storage.bucket,
+        prefix="runner",
+        endpoint_url=storage.endpoint_url,
+        access_key=storage.access_key,
+        secret_key=storage.secret_key,
+    )
+    settings = settings_in(
+        tmp_path_factory.mktemp("api"), s3=s3, lease_seconds=LEASE, cancel_grace_seconds=GRACE, mlflow_uri=None
+    )
+    with running_api(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def runner(api: Api, tmp_path: Path) -> Iterator[list[Running]]:
+    """Runners that the test starts; ended with it, and their jobs with them."""
+    started: list[Running] = []
+    yield started
+    for one in started:
+        one.process.kill()
+        one.process.wait(10)
+        if not api.store.job(one.job.id).state.final:
+            api.store.cancel(one.job.id, by="test")
+            wait_for(lambda: _ended(api, one), LEASE + 5, "the lease does not end")  # noqa: B023
+
+
+def _ended(api: Api, one: Running) -> bool:
+    if api.store.job(one.job.id).state.final:
+        return True
+    return api.store.cancel_finished(one.job.id, api.store.job(one.job.id).epoch) is not None
+
+
+SUCCEED = """
+outcome = a.Outcome(outcome="succeeded", result={"steps": 7, "secret?": len(order.access.token.get_secret_value())})
+a.write_outcome(outcome, order.scratch / a.OUTCOME)
+"""
+
+
+def test_a_success_is_reported_with_result_and_log(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SUCCEED))
+    assert one.wait() == 0
+    job, attempt = api.store.job(one.job.id), one.last_attempt()
+    assert (job.state, job.result["steps"]) == (JobState.SUCCEEDED, 7)
+    assert attempt.log_uri is not None
+    text = Artifacts(api.settings.storage()).get_bytes(attempt.log_uri).decode()
+    assert f"child {one.pid('child')}" in text
+    assert "the attempt succeeded" in text
+    assert auth.attempt_token(auth.read_secret(api.settings.secret_file), one.job.id, 1) not in text
+    assert not list(tmp_path.glob("vaesvc-run-*"))  # scratch is gone
+
+
+def test_a_crash_is_a_failure_that_may_be_tried_again(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, "print('about to break', flush=True)\nraise SystemExit(7)\n"))
+    assert one.wait() == 0
+    assert one.state() is JobState.QUEUED
+    assert one.last_attempt().error is not None
+    assert "exit code 7" in str(one.last_attempt().error)
+    assert "about to break" in str(one.last_attempt().error)
+
+
+def test_a_killed_driver_is_said_to_be_killed(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    grandchild = one.pid("grandchild")
+    os.kill(one.pid("child"), signal.SIGKILL)
+    assert one.wait() == 0
+    assert "killed" in str(one.last_attempt().error)
+    wait_for(lambda: gone(grandchild), 5, "the rest of the driver's group lives on")
+
+
+VERDICT = """
+outcome = a.Outcome(outcome="failed", error="loss is nan", retryable=False)
+a.write_outcome(outcome, order.scratch / a.VERDICT)
+"""
+
+
+def test_a_verdict_ends_a_driver_that_still_runs(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    verdict = 'a.write_outcome(a.Outcome(outcome="failed", error="loss is nan", retryable=False), order.scratch / a.VERDICT)\n'
+    runner.append(one := Running(api, tmp_path, verdict + SLEEP))
+    assert one.wait() == 0
+    assert (one.state(), api.store.job(one.job.id).reason) == (JobState.FAILED, "loss is nan")
+    assert gone(one.pid("child"))
+
+
+def test_the_driver_dies_with_a_runner_that_is_killed(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    child = one.pid("child")
+    one.process.kill()
+    wait_for(lambda: gone(child), 5, "the driver outlives its parent")
+    assert one.state() is JobState.RUNNING  # nobody knows yet: the lease will tell
+    assert api.store.attempt_lost(one.job.id, 1, "too early") is None
+    wait_for(lambda: api.store.attempt_lost(one.job.id, 1, "killed") is not None, LEASE + 3, "the lease does not end")
+
+
+def test_a_runner_that_cannot_renew_ends_its_group_before_the_lease_ends(
+    api: Api, tmp_path: Path, runner: list[Running]
+) -> None:
+    proxy = LossyProxy(api.url, lose=0)
+    runner.append(one := Running(api, tmp_path, SLEEP, url=proxy.url))
+    child, grandchild = one.pid("child"), one.pid("grandchild")
+    time.sleep(LEASE)  # long enough that only renewals keep it alive
+    assert one.process.poll() is None
+    proxy.close()
+    wait_for(lambda: gone(child) and gone(grandchild), LEASE + 2, "it goes on without a lease")
+    lease_until = one.last_attempt().lease_until
+    assert lease_until is not None
+    assert time.time() < lease_until
+    assert one.wait(LEASE + 15) == 0
+    assert one.state() is JobState.RUNNING
+
+
+def test_a_superseded_runner_stops_at_once(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    child = one.pid("child")
+    os.kill(one.process.pid, signal.SIGSTOP)  # a machine that sleeps through its lease
+    wait_for(lambda: api.store.attempt_lost(one.job.id, 1, "asleep") is not None, LEASE + 3, "the lease does not end")
+    os.kill(one.process.pid, signal.SIGCONT)
+    wait_for(lambda: gone(child), 3, "the old attempt goes on beside the new one")
+    assert one.wait() == 0
+    assert one.last_attempt().error == "asleep"
+
+
+def test_cancel_gives_the_grace_and_then_ends_it(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    one.pid("grandchild")
+    asked = time.monotonic()
+    api.store.cancel(one.job.id, by="ann")
+    wait_for(lambda: one.state().final, 15, "it is not cancelled")
+    assert time.monotonic() - asked < LEASE / 4 + api.settings.cancel_grace_seconds + 12
+    assert one.state() is JobState.CANCELLED
+    assert one.wait() == 0
+    assert gone(one.pid("child"))
+
+
+def test_a_stop_from_ray_is_reported_within_rays_three_seconds(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    one.pid("grandchild")
+    one.process.terminate()
+    assert one.wait(3) == 0
+    assert one.state() is JobState.QUEUED
+    assert "SIGTERM" in str(one.last_attempt().error)
+
+
+def test_another_version_is_refused_before_anything_starts(
+    api: Api, tmp_path: Path, runner: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.__version__", "99.0")
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    assert one.wait() == 1
+    job = api.store.job(one.job.id)
+    assert job.state is JobState.FAILED
+    assert "99.0" in str(job.reason)
+    assert "install the same version" in str(job.reason)
+    assert not one.said("child")
+
+
+def test_an_attempt_that_is_over_is_not_run(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    runner.append(one := Running(api, tmp_path / "first", SUCCEED))
+    assert one.wait() == 0
+    settings = api.settings.model_copy(update={"api_url": api.url})
+    access = attempt_access(settings, auth.read_secret(settings.secret_file))(one.attempt)
+    again = subprocess.run(
+        [sys.executable, str(tmp_path / "first/main.py"), str(tmp_path / "first/child.py")],
+        env=os.environ | access.environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert again.returncode == 0
+    assert "nothing to do" in again.stdout
+    assert "child" not in again.stdout
+
+
+def test_without_storage_the_end_is_reported_all_the_same(
+    api: Api, swift: Swift, tmp_path: Path, runner: list[Running]
+) -> None:
+    swift.freeze()
+    try:
+        runner.append(one := Running(api, tmp_path, SUCCEED))
+        assert one.wait(40) == 0
+    finally:
+        swift.thaw()
+    assert one.state() is JobState.SUCCEEDED
+    assert one.last_attempt().log_uri is None
+
+
+def test_the_log_grows_in_storage_while_the_attempt_runs(api: Api, tmp_path: Path, runner: list[Running]) -> None:
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    child = one.pid("child")
+    artifacts = Artifacts(api.settings.storage())
+    uri = artifacts.uri("logs", one.job.id, "1.log")
+
+    def there() -> bool:
+        try:
+            return f"child {child}".encode() in artifacts.get_bytes(uri)
+        except NotFoundError:
+            return False
+
+    wait_for(there, 10, "the log is not in storage")
+    assert one.state() is JobState.RUNNING
