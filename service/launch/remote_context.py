@@ -21,7 +21,6 @@ import torch
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, VaesvcError
 from service.launch.assignment import Assignment, spool_uri_parts
-from service.launch.recorder import Recorder
 from service.launch.uploads import CheckpointUploads, Ready
 from service.queue.jobs import Checkpoint
 from service.spec import TrainSpec
@@ -33,6 +32,7 @@ from vae_models.training.errors import CorruptCheckpoint, Fenced
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.tracking import RunWriter
 
 _REPORT_SECONDS = 1.0
 _API_PATIENCE_SECONDS = 60.0  # for what must be known before training starts
@@ -88,10 +88,12 @@ class RemoteContext:
         return path
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._leader.recorder.log_metrics(step, metrics)
+        if self._leader.writer is not None:
+            self._leader.writer.log_metrics(step, metrics)
 
     def log_picture(self, step: int, name: str, png: bytes) -> None:
-        self._leader.recorder.log_picture(step, name, png)
+        if self._leader.writer is not None:
+            self._leader.writer.log_picture(step, name, png)
         self._leader.pictures[name] = png
 
     def progress(self, progress: Progress) -> None:
@@ -169,7 +171,7 @@ class _FirstRank:
         self.progress: Progress | None = None
         self.cancelled = order.context.job.state.value == "CANCELLING"
         self.pictures: dict[str, bytes] = {}  # the newest of each name
-        self.recorder = Recorder(order.context, scratch / "spool.jsonl", say)
+        self.writer = _writer(order, scratch / "spool.jsonl")
         self._order = order
         self._artifacts = artifacts
         self._client = order.access.client(retry_seconds=_API_PATIENCE_SECONDS)
@@ -188,6 +190,10 @@ class _FirstRank:
         self._thread = threading.Thread(target=self._report, name="progress", daemon=True)
         self._thread.start()
 
+    @property
+    def run_id(self) -> str | None:
+        return None if self.writer is None else self.writer.run_id
+
     def check(self) -> None:
         """Raises Fenced when a newer attempt exists, and what an upload failed with."""
         if self._fenced is not None:
@@ -203,7 +209,7 @@ class _FirstRank:
         self._deliver()
         self._end.set()
         self._thread.join(timeout=5.0)
-        return {"run_id": self.recorder.run_id, "pictures": pictures}
+        return {"run_id": self.run_id, "pictures": pictures}
 
     def abandon(self) -> None:
         with contextlib.suppress(VaesvcError):
@@ -212,8 +218,8 @@ class _FirstRank:
 
     def _deliver(self) -> None:
         """Metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
-        spool = self.recorder.close(_MLFLOW_SECONDS)
-        if spool is not None:
+        spool = None if self.writer is None else self.writer.close(_MLFLOW_SECONDS)
+        if spool is not None and spool.is_file():
             name = f"{self._order.access.epoch}-{time.time_ns()}.jsonl"
             uri = self._artifacts.uri(*spool_uri_parts(self._order.access.job_id), name)
             self._artifacts.put_bytes(uri, spool.read_bytes(), "application/jsonl")
@@ -233,7 +239,7 @@ class _FirstRank:
             progress = {} if self.progress is None else _finite(asdict(self.progress))
             if not progress:
                 continue
-            report = ProgressReport(progress=progress, run_id=self.recorder.run_id)
+            report = ProgressReport(progress=progress, run_id=self.run_id)
             try:
                 self.cancelled = self._reports.progress(report).cancel or self.cancelled
             except (FencedError, NotFoundError) as error:
@@ -241,6 +247,16 @@ class _FirstRank:
                 return
             except VaesvcError:
                 continue
+
+
+def _writer(order: Assignment, spool: Path) -> RunWriter | None:
+    """To the job's run in MLflow, which is opened in the background; None where the service has no MLflow."""
+    from service.tracking import RunWriter, open_run
+
+    uri, job, epoch = order.context.mlflow_uri, order.context.job, order.access.epoch
+    if uri is None:
+        return None
+    return RunWriter(uri, lambda: open_run(uri, job, epoch=epoch), spool)
 
 
 def _finite(progress: dict[str, Any]) -> dict[str, Any]:
