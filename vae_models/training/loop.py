@@ -30,7 +30,7 @@ from vae_models.training.context import HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
 from vae_models.training.evaluation import EVALUATED, evaluate
 from vae_models.training.pictures import pictures
-from vae_models.training.polling import Poller
+from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
 from vae_models.training.step import (
     NoiseSource,
@@ -53,14 +53,21 @@ class Result:
     stopped: bool
 
 
-def train(config: TrainConfig, context: RunContext, *, dataset: data.Dataset | None = None) -> Result:
+def train(
+    config: TrainConfig,
+    context: RunContext,
+    *,
+    dataset: data.Dataset | None = None,
+    poll_seconds: float = POLL_SECONDS,
+) -> Result:
     """Trains from the context's latest checkpoint, or from the start, to the config's last step.
 
     Call it on every worker, with `torch.distributed` initialized if there are several. `dataset`: instead of loading
-    the one that the config names. Raises NonFiniteLoss, CheckpointError, Fenced; on workers other than 0
-    `collectives.PeerError` where worker 0's own error says more.
+    the one that the config names. `poll_seconds`: how often the context is asked to stop and told the progress.
+    Raises NonFiniteLoss, CheckpointError, Fenced; on workers other than 0 `collectives.PeerError` where worker 0's own
+    error says more.
     """
-    return _Run(config, context, dataset or data.load(config.data)).run()
+    return _Run(config, context, dataset or data.load(config.data), poll_seconds).run()
 
 
 @dataclass(kw_only=True)
@@ -100,11 +107,12 @@ class _Speed:
 
 
 class _Run:
-    def __init__(self, config: TrainConfig, context: RunContext, dataset: data.Dataset) -> None:
+    def __init__(self, config: TrainConfig, context: RunContext, dataset: data.Dataset, poll_seconds: float) -> None:
         _check(config, context)
         self.config = config
         self.context = context
         self.dataset = dataset
+        self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
         self.train_data = self._resident(dataset.train)
@@ -141,7 +149,7 @@ class _Run:
 
     def run(self) -> Result:
         self.model.train()
-        poller = Poller(self._ask, self.device)
+        poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         self.speed.restart()
         stopped = not self._settle()
         while not stopped and not self.timetable.is_last(self.at.step):
@@ -256,7 +264,7 @@ class _Run:
         return True
 
     def _evaluated_on(self, name: str, split: Resident) -> dict[str, float] | None:
-        poller = Poller(self._ask, self.device)
+        poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         return evaluate(self.model, split, self.config.evaluation, name=name, source=self.noise, stop=poller.tick)
 
     def _among_the_best(self) -> bool:
