@@ -35,7 +35,7 @@ def _launch(site: Site) -> Launch:
     ports = site.ports
     fixed = (
         *("-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--node-ip-address", LOOPBACK, "--port", str(ports["gcs"]), "--temp-dir", str(folder)),
+        *("--port", str(ports["gcs"]), "--temp-dir", str(folder)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(ports["dashboard"])),
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
     )
@@ -54,6 +54,8 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_AUTH_TOKEN_PATH=str(settings.ray_token_file),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+        AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
+        DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
         VAESVC_CACHE_DIR=str(settings.cache_dir),
     )
     env.pop("RAY_AUTH_TOKEN", None)
@@ -61,15 +63,21 @@ def _environment(site: Site) -> dict[str, str]:
 
 
 def temporary_folder(home: Path) -> Path:
-    """<home>/ray, or a short one in /tmp where that would make socket paths too long; closed to other users."""
+    """<home>/ray, or a short one in /tmp where that would make socket paths too long.
+
+    Ray opens its folder to every user, so it lies in one that is closed to them.
+    """
     folder = home / "ray"
     if len(str(folder)) > _LONGEST_FOLDER:
-        folder = Path("/tmp") / f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise StorageError(f"{folder} is not a directory of this user: remove it, or set VAESVC_HOME to another folder")
-    folder.chmod(0o700)
+        closed = Path("/tmp") / f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
+        closed.mkdir(exist_ok=True, mode=0o700)
+        found = closed.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise StorageError(
+                f"{closed} is not a directory of this user alone: remove it, or set a shorter VAESVC_HOME"
+            )
+        folder = closed / "ray"
+    folder.mkdir(exist_ok=True)
     return folder
 
 
@@ -118,7 +126,7 @@ RAY = Unit(
     name="ray",
     fields=("ray_address",),
     also=("ray_token_file",),
-    ports=("dashboard", "gcs", "agent", "client"),
+    ports=("dashboard", "gcs", "agent", "client", "metrics", "dashboard_metrics"),
     provides=_provides,
     address=lambda settings: settings.ray_address,
     launch=_launch,
