@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from vae_models.records import Latent, Loss, NoiseSpec, Progress, Trace
 Measure = Literal["density", "mass"]
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A pair of networks. `encode` returns posterior parameters, `decode` returns likelihood parameters."""
 
@@ -29,6 +30,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """p(x|z) given the decoder's raw output."""
 
@@ -48,6 +50,7 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
 class Prior(Protocol):
     """p(z)."""
 
@@ -64,12 +67,14 @@ class Prior(Protocol):
         ...
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """q(z|x) from the encoder's two outputs and noise."""
 
     def latent(self, name: str, mean: Tensor, raw: Tensor, noise: Tensor, prior: Prior) -> Latent: ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """A topology: VAE now, LadderVAE and VideoVAE later."""
 
@@ -92,12 +97,14 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
 class Objective(Protocol):
     """trace, beta -> Loss. beta is a scalar or [batch] (MR-VAE), and multiplies the rate."""
 
     def __call__(self, trace: Trace, beta: Tensor) -> Loss: ...
 
 
+@runtime_checkable
 class BetaController(Protocol):
     """beta as a pure function of its state and the step; the state is a dict of tensors that the checkpoint keeps."""
 
@@ -108,6 +115,7 @@ class BetaController(Protocol):
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class RunContext(Protocol):
     """All that the training loop knows of the world.
 

@@ -16,7 +16,7 @@ from vae_models.protocols import Measure
 
 @dataclass(frozen=True, kw_only=True)
 class Bernoulli:
-    """log p(x|z) = sum_i x_i l_i - log(1 + exp(l_i)), where l [batch, *data], the decoder's raw output, are the logits.
+    """log p(x|z) = sum_i x_i log s(l_i) + (1 - x_i) log s(-l_i), s the logistic function, l the decoder's raw output.
 
     A mass over x in {0, 1}. With x anywhere in [0, 1] the same formula is the negative cross-entropy: smooth and useful
     to train on grey values, but it does not integrate to one, so such values are not log-likelihoods. x is not checked.
@@ -30,8 +30,12 @@ class Bernoulli:
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum. Exact at any logit: the stable form never takes the log of a rounded probability."""
-        return -sum_per_datum(F.binary_cross_entropy_with_logits(decoded, x, reduction="none"))
+        """[batch], nats per datum, to rounding at any logit.
+
+        Not `binary_cross_entropy_with_logits`, which loses the digits of a sure pixel (in float32 all of them from
+        logits of 17 on), and most pixels of a binary image are sure.
+        """
+        return sum_per_datum(x * F.logsigmoid(decoded) + (1 - x) * F.logsigmoid(-decoded))
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z] = P(x = 1|z)."""

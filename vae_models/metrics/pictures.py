@@ -21,7 +21,7 @@ MOST_COLUMNS = 16
 
 
 def reconstructions(
-    originals: Float[Tensor, "n channels height width"], means: Float[Tensor, "n channels height width"]
+    originals: Float[Tensor, "n channels height width"], means: Float[Tensor, "_n _channels _height _width"]
 ) -> bytes:
     """Pairs of rows: originals over their reconstructions E[x|z]."""
     if originals.shape != means.shape or originals.shape[0] == 0:

@@ -1,0 +1,143 @@
+"""What every combination of parts must do: shapes, purity, gradients, `vmap`, state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+
+from tests.catalogue import BETAS, LATENT, MODELS, OBJECTIVES, build, inputs
+from vae_models.models.vae import VAE
+
+BETA = torch.tensor(0.7, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_trace_has_the_promised_shapes(name: str) -> None:
+    model = build(name)
+    x, noise = inputs(name)
+    trace = model(x, noise)
+    (latent,) = trace.latents
+    assert trace.target is x
+    assert trace.mean.shape == x.shape
+    assert trace.decoded.shape == (4, x.shape[1] * model.likelihood.parameters_per_element(), *x.shape[2:])
+    for tensor in (latent.sample, latent.mean, latent.log_std):
+        assert tensor.shape == (4, LATENT)
+    for tensor in (latent.log_q, latent.log_p, latent.rate, trace.rate, trace.distortion):
+        assert tensor.shape == (4,)
+        assert torch.isfinite(tensor).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_declared_noise_is_what_it_takes(name: str) -> None:
+    model = build(name)
+    x, noise = inputs(name)
+    assert {key: (4, *spec.shape) for key, spec in model.noise().items()} == {k: v.shape for k, v in noise.items()}
+    assert {spec.kind for spec in (*model.noise().values(), *model.prior_noise().values())} == {"normal"}
+    assert model.sample_mean(
+        {key: torch.zeros(4, *s.shape).double() for key, s in model.prior_noise().items()}
+    ).shape == (x.shape)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_decode_of_the_sample_is_the_trace_mean(name: str) -> None:
+    model = build(name).eval()  # batch norm: the running statistics, the same in both calls
+    trace = model(*inputs(name))
+    assert torch.equal(model.decode(trace.latents[0].sample), trace.mean)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_are_a_pure_function_of_the_seed(name: str) -> None:
+    first, again, other = build(name, seed=5), build(name, seed=5), build(name, seed=6)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_pure(name: str) -> None:
+    """Same inputs, same bits; no generator is touched; nothing but batch norm's running statistics changes."""
+    model = build(name)
+    twin = copy.deepcopy(model)
+    before = torch.random.get_rng_state()
+    objective = OBJECTIVES["elbo"].build()
+    losses = [objective(net(*inputs(name)), BETA).total for net in (model, twin)]
+    assert torch.equal(*losses)
+    assert torch.equal(before, torch.random.get_rng_state())
+    changed = {
+        key for key, value in model.state_dict().items() if not torch.equal(value, build(name).state_dict()[key])
+    }
+    assert all(key.rsplit(".", 1)[1] in ("running_mean", "running_var", "num_batches_tracked") for key in changed)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_gets_a_gradient(name: str, objective: str) -> None:
+    model = build(name, dtype=torch.float32)
+    x, noise = inputs(name, dtype=torch.float32)
+    loss = OBJECTIVES[objective].build()(model(x, noise), BETA)
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert {term: value.requires_grad for term, value in loss.terms.items()} == dict.fromkeys(loss.terms, False)
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        if not _idle(key, model):
+            assert parameter.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_vmap_over_stacked_parameters_equals_separate_models(name: str) -> None:
+    models = [build(name, seed=seed) for seed in range(3)]
+    x, noise = inputs(name)
+    betas = torch.tensor([0.1, 1.0, 4.0], dtype=torch.float64)
+    separate = [_loss_and_gradients(model, x, noise, beta) for model, beta in zip(models, betas, strict=True)]
+    skeleton = copy.deepcopy(models[0]).to("meta")
+    fresh = [build(name, seed=seed) for seed in range(3)]  # the calls above moved the running statistics
+    parameters, buffers = stack_module_state(fresh)  # type: ignore[arg-type]
+
+    def loss(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], beta: Tensor) -> Tensor:
+        trace = functional_call(skeleton, (parameters, buffers), (x, noise))
+        return OBJECTIVES["elbo"].build()(trace, beta).total
+
+    gradients, values = vmap(grad_and_value(loss))(parameters, buffers, betas)
+    for lane, (value, expected) in enumerate(separate):
+        torch.testing.assert_close(values[lane], value, rtol=1e-12, atol=1e-12)
+        largest = float(torch.stack([gradient.abs().max() for gradient in expected.values()]).max())
+        for key, gradient in expected.items():
+            torch.testing.assert_close(gradients[key][lane], gradient, rtol=1e-9, atol=1e-13 * largest, msg=key)
+
+
+@pytest.mark.parametrize("kind", BETAS)
+def test_beta_controllers_are_pure_functions_of_state_and_step(kind: str) -> None:
+    controller = BETAS[kind].build(steps_per_epoch=10.5)
+    state = controller.initial()
+    values = [controller.beta(state, step) for step in (3, 50, 3)]
+    assert values[0].shape == ()
+    assert values[0].item() == values[2].item()
+    kept = {key: value.clone() for key, value in state.items()}
+    after = controller.update(state, {"rate": torch.tensor(1.0), "distortion": torch.tensor(2.0)})
+    assert after is not state
+    assert after.keys() == kept.keys()
+    assert all(torch.equal(state[key], kept[key]) for key in kept)
+
+
+def _idle(key: str, model: VAE) -> bool:
+    """A convolution's bias before batch norm: subtracted again with the batch mean, so its gradient is 0 (rounding)."""
+    parent, _, leaf = key.rpartition(".")
+    module = model.get_submodule(parent)
+    block = model.get_submodule(parent.rpartition(".")[0])
+    followed = isinstance(block, torch.nn.Sequential) and len(block) == 3 and block[0] is module
+    return leaf == "bias" and followed and isinstance(block[1], torch.nn.modules.batchnorm._BatchNorm)
+
+
+def _loss_and_gradients(
+    model: VAE, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    total = OBJECTIVES["elbo"].build()(model(x, noise), beta).total
+    gradients = torch.autograd.grad(total, list(model.parameters()))
+    return total.detach(), dict(zip(dict(model.named_parameters()), gradients, strict=True))
