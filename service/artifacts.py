@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -189,10 +189,13 @@ class Artifacts:
         total = sum(path.stat().st_size for path in files.values())
         return Stored(uri=f"s3://{bucket}/{key}/", manifest_sha256=hashlib.sha256(data).hexdigest(), bytes=total)
 
-    def get_directory(self, uri: str, into: Path, manifest_sha256: str | None = None) -> Path:
+    def get_directory(
+        self, uri: str, into: Path, manifest_sha256: str | None = None, only: Collection[str] | None = None
+    ) -> Path:
         """A verified copy of the directory `uri` at `into`, which appears complete or not at all.
 
         manifest_sha256: what the manifest itself must be, where that is known (a committed checkpoint's row).
+        only: the names of the files to fetch, where not all are needed; the manifest comes in any case.
         Raises CorruptObjectError, naming the object and both sums, if a byte differs.
         """
         uri = uri.rstrip("/")
@@ -204,6 +207,8 @@ class Artifacts:
         if manifest_sha256 is not None and found != manifest_sha256:
             raise altered(f"{uri}/{MANIFEST}", manifest_sha256, found)
         files = read_manifest(data, f"{uri}/{MANIFEST}")
+        if only is not None:
+            files = {name: entry for name, entry in files.items() if name in only}
         into.parent.mkdir(parents=True, exist_ok=True)
         need_space(into.parent, sum(size for _, size in files.values()))
         partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))

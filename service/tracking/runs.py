@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError, NotFoundError, UsageError
 from service.queue.jobs import Job, JobState
 from service.tracking import describe
 from service.tracking.server import PAGE, PARAMS_PER_CALL, all_pages, client, explained, now_ms, patiently
@@ -53,7 +54,10 @@ def find_run(mlflow_uri: str, job: Job) -> str | None:
     door = client(mlflow_uri)
     for run in runs:
         if run is not first:
-            with explained(mlflow_uri, f"delete the duplicate run {run.info.run_id}"):
+            with (
+                contextlib.suppress(UsageError, NotFoundError),  # somebody else was faster
+                explained(mlflow_uri, f"delete the duplicate run {run.info.run_id}"),
+            ):
                 door.delete_run(run.info.run_id)
     return str(first.info.run_id)
 
@@ -79,18 +83,29 @@ def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict
 
 
 def _describe(uri: str, run_id: str, params: dict[str, str], tags: dict[str, str]) -> None:
+    door = client(uri)
+    from mlflow.entities import RunTag
+
+    changed = [RunTag(key, value) for key, value in tags.items()]
+    with explained(uri, f"tag run {run_id}"):
+        for start in range(0, len(changed), PARAMS_PER_CALL):
+            door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
+    try:
+        _add_params(uri, run_id, params)
+    except UsageError:  # another process added some of them at the same moment: only what is still lacking then
+        _add_params(uri, run_id, params)
+
+
+def _add_params(uri: str, run_id: str, params: dict[str, str]) -> None:
     """Params are for ever: those that are there stay as they are."""
     door = client(uri)
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import Param
 
     with explained(uri, f"describe run {run_id}"):
         there = door.get_run(run_id).data.params
         new = [Param(key, value) for key, value in params.items() if key not in there]
         for start in range(0, len(new), PARAMS_PER_CALL):
             door.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
-        changed = [RunTag(key, value) for key, value in tags.items()]
-        for start in range(0, len(changed), PARAMS_PER_CALL):
-            door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
 
 
 def _end_run(uri: str, job: Job, word: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ TIMEOUT = 20  # seconds for one answer
 POINTS_PER_CALL = 1000  # MLflow's limits
 PARAMS_PER_CALL = 100
 PAGE = 1000
+
+PICTURE_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 # What MLflow's client reads from the environment. A value that is already there stays.
 ENVIRONMENT = {
@@ -156,6 +159,8 @@ def steps(uri: str, run_id: str, key: str) -> set[int]:
 
 def put_picture(uri: str, run_id: str, name: str, step: int, png: bytes) -> None:
     """pictures/<name>/<step>.png, the step with leading zeros so that the list is in order."""
+    if not PICTURE_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a picture: letters, digits, _ - . and / between names are allowed")
     door = client(uri)
     with tempfile.TemporaryDirectory(prefix="vaesvc-picture-") as folder:
         path = Path(folder) / f"{step:08d}.png"

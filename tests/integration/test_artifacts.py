@@ -43,7 +43,7 @@ def stored(artifacts: Artifacts, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 def changed(artifacts: Artifacts, **fields: Any) -> Artifacts:
-    return Artifacts(artifacts.settings.model_copy(update=fields), patience_seconds=1)
+    return Artifacts(artifacts.settings.model_copy(update=fields), patience_seconds=0.3)
 
 
 def test_a_directory_comes_back_as_it_was(artifacts: Artifacts, stored: Stored, tmp_path: Path) -> None:
