@@ -132,7 +132,7 @@ class Runner:
         """A crash says nothing itself: the last words of its log do."""
         if outcome.outcome != "failed" or outcome.error is not None:
             return outcome
-        last = shipper.tail(3)
+        last = " | ".join(shipper.tail(3).splitlines())
         how = f"the driver process ended without a result (exit code {child.exit_code()})"
         return outcome.model_copy(update={"error": f"{how}; its last words: {last}" if last else how})
 

@@ -23,6 +23,7 @@ from service.spec import TrainSpec
 from service.wire import ModelVersion
 
 _API_SECONDS = 60.0
+_PAUSE_SECONDS = 2.0
 _REGISTRY_SECONDS = 30.0  # MLflow may be away this long; after that the dispatcher registers the model
 
 
@@ -82,24 +83,28 @@ def _register(order: Assignment, spec: TrainSpec, artifacts: Any) -> dict[str, A
     found: dict[str, Any] = {"checkpoint": best.uri, "checkpoint_step": best.step}
     if order.context.mlflow_uri is None:
         return found
+    try:
+        return found | {"model": _patiently(order, spec, artifacts, best).model_dump()}
+    except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
+        print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
+        return found
+
+
+def _patiently(order: Assignment, spec: TrainSpec, artifacts: Any, best: Checkpoint) -> ModelVersion:
+    from service import registry
+
+    assert order.context.mlflow_uri is not None
+    config = spec.train.checkpoint
     deadline = time.monotonic() + _REGISTRY_SECONDS
     while True:
         try:
-            return found | {"model": register(order.context.mlflow_uri, artifacts, order, spec, best).model_dump()}
-        except VaesvcError as error:
-            if time.monotonic() >= deadline or not isinstance(error, UnavailableError):
-                print(f"[vaesvc] the model is not registered yet: {error}", flush=True)  # noqa: T201
-                return found
-            time.sleep(2.0)
-
-
-def register(
-    mlflow_uri: str, artifacts: Any, order: Assignment, spec: TrainSpec, checkpoint: Checkpoint
-) -> ModelVersion:
-    from service import registry
-
-    metric, mode = spec.train.checkpoint.metric, spec.train.checkpoint.mode
-    return registry.register(mlflow_uri, artifacts, order.context.job, checkpoint, metric, mode)
+            return registry.register(
+                order.context.mlflow_uri, artifacts, order.context.job, best, config.metric, config.mode
+            )
+        except UnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 def main() -> int:

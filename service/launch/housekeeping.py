@@ -43,6 +43,7 @@ class Housekeeper:
         self._ray_patience = Patience("Ray (housekeeping)", log)
         self._mlflow_patience = Patience("MLflow or storage", log)
         self._next_ray = 0.0
+        self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
         self._kept: set[str] = set()  # submission ids whose log needs no more looks
 
     @property
@@ -64,7 +65,8 @@ class Housekeeper:
         if self._mlflow_patience.due:
             with self._mlflow_patience.attempt():
                 for job in self._store.untracked():
-                    self._close(job)
+                    if job.id not in self._broken:
+                        self._close(job)
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
             with self._ray_patience.attempt():
@@ -129,6 +131,10 @@ class Housekeeper:
                 raise  # again later, and the other jobs too
             except VaesvcError as error:
                 log.warning("the MLflow run of job %s is not complete: %s", job.id, error)
+            except Exception:
+                log.exception("the MLflow run of job %s could not be closed", job.id)
+                self._broken.add(job.id)
+                return
         self._store.tracked(job.id)
 
     def _end_run(self, uri: str, job: Job) -> None:

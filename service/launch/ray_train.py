@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less: a drained worker is one that died
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",  # the log is a file
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
@@ -47,7 +48,10 @@ def connect() -> None:
 
     import ray
 
-    ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=True, logging_level=logging.WARNING)
+    address = os.environ["RAY_ADDRESS"]
+    # Ray Train's helper actors look for their cluster in the environment, and fail where a machine has two of them
+    environment = {"env_vars": {"RAY_ADDRESS": address}}
+    ray.init(address=address, runtime_env=environment, log_to_driver=True, logging_level=logging.WARNING)
 
 
 def fits(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> bool:
@@ -130,6 +134,7 @@ def _watch_errors(folder: Path) -> Any:
 def train_worker(config: dict[str, Any]) -> None:
     """In every worker process."""
     import json
+    import logging
 
     import torch
     from ray.train import get_context
@@ -139,6 +144,7 @@ def train_worker(config: dict[str, Any]) -> None:
     from vae_models.training.loop import train
 
     started = time.time()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     order = Assignment.model_validate_json(config["order"])
     spec = TrainSpec.model_validate(order.context.job.spec)
     ray_context = get_context()
