@@ -1,0 +1,91 @@
+"""The loader that a registered model names in its MLmodel: MLflow calls `_load_pyfunc` of this installed module.
+
+    model = mlflow.pyfunc.load_model("models:/NAME@best")
+    reconstructions = model.predict(images)
+
+The stored model is data alone (safetensors, JSON, YAML), its sums are checked, and no code of it is run. This module
+needs neither mlflow nor the rest of the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.directories import MANIFEST, altered, read_manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vae_models.config import TrainConfig
+    from vae_models.records import NoiseSpec
+
+MODEL, CONFIG = "model.safetensors", "config.json"
+BATCH = 256
+
+
+class Reconstructor:
+    """E[x|z] at the posterior's mean: what the model makes of each datum, without chance."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, shape: tuple[int, ...]) -> None:
+        self.model = model
+        self.config = config
+        self.shape = shape  # of one datum: channels, height, width
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[Any]:
+        """[n, *data] in [0, 1] -> [n, *data]. Rows of a data frame, or of an array [n, pixels], are data laid flat."""
+        import torch
+
+        data = self._checked(model_input)
+        found = np.empty_like(data)
+        with torch.inference_mode():
+            for start in range(0, len(data), BATCH):
+                x = torch.from_numpy(data[start : start + BATCH])
+                found[start : start + BATCH] = self.model(x, self._noise(len(x), x)).mean.numpy()
+        return found
+
+    def _checked(self, model_input: Any) -> NDArray[Any]:
+        values = model_input.to_numpy() if hasattr(model_input, "to_numpy") else np.asarray(model_input)
+        pixels = int(np.prod(self.shape))
+        if values.shape[1:] not in (self.shape, (pixels,)):
+            raise ValueError(
+                f"data of shape {values.shape} given; this model takes [n, {pixels}] or [n, *{self.shape}]"
+            )
+        data = np.ascontiguousarray(values, dtype=self.config.dtype).reshape(-1, *self.shape)
+        if not (np.isfinite(data).all() and (data >= 0).all() and (data <= 1).all()):
+            raise ValueError("values outside [0, 1] given: divide bytes by 255 first")
+        return data
+
+    def _noise(self, batch: int, like: Tensor) -> dict[str, Tensor]:
+        """The middle of every distribution that the model draws from: z becomes the posterior's mean."""
+        specs: Mapping[str, NoiseSpec] = self.model.noise()  # type: ignore[operator]
+        middle = {"normal": 0.0, "uniform": 0.5}
+        return {name: like.new_full((batch, *spec.shape), middle[spec.kind]) for name, spec in specs.items()}
+
+
+def _load_pyfunc(path: str) -> Reconstructor:
+    """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says."""
+    import torch
+    from safetensors.torch import load_file
+
+    from vae_models.config import TrainConfig
+
+    directory = Path(path)
+    manifest = (directory / MANIFEST).read_bytes()
+    for name, (sha256, _) in read_manifest(manifest, str(directory / MANIFEST)).items():
+        with (directory / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise altered(str(directory / name), sha256, found)
+    config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes())
+    channels, height, width = json.loads(manifest)["data_shape"]
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
+        model = config.model.build((channels, height, width)).to(getattr(torch, config.dtype))
+    model.load_state_dict(load_file(directory / MODEL))
+    return Reconstructor(model.eval(), config, (channels, height, width))
