@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vae_models.training.loop import Result
 
 LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
+TTY_SECONDS = 0.2  # where they can
 
 
 def run(
@@ -66,7 +67,7 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
     from vae_models.training.errors import TrainingError
 
     _data_folders()
-    with _stop_on_interrupt() as stop:
+    with _stop_on_interrupt() as stop, _printer() as show:
         from vae_models.training.context import LocalContext  # torch: 2 s, in which Ctrl-C is heard already
         from vae_models.training.loop import train
 
@@ -76,7 +77,7 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
             keep_best=config.checkpoint.keep_best,
             metric=config.checkpoint.metric,
             mode=config.checkpoint.mode,
-            on_progress=_printer(),
+            on_progress=show,
             say=output.note,
             stop=stop,
         )
@@ -185,19 +186,28 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _printer() -> Callable[[Progress], None]:
+@contextmanager
+def _printer() -> Iterator[Callable[[Progress], None]]:
     """Progress on stderr: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
     tty = sys.stderr.isatty()
-    shown_at = float("-inf")
+    shown_at, newest, shown = float("-inf"), "", ""
 
-    def show(now: Progress) -> None:
-        nonlocal shown_at
-        last = now.step >= now.total_steps
-        if time.monotonic() - shown_at < (0.2 if tty else LINE_SECONDS) and not last:
-            return
-        shown_at = time.monotonic()
-        line = progress.line({**vars(now), "metrics": dict(now.metrics)})
-        sys.stderr.write(f"\r\033[K{line}" + ("\n" if last else "") if tty else f"{line}\n")
+    def write() -> None:
+        nonlocal shown_at, shown
+        shown_at, shown = time.monotonic(), newest
+        sys.stderr.write(f"\r\033[K{newest}" if tty else f"{newest}\n")
         sys.stderr.flush()
 
-    return show
+    def show(now: Progress) -> None:
+        nonlocal newest
+        newest = progress.line({**vars(now), "metrics": dict(now.metrics)})
+        if time.monotonic() - shown_at >= (TTY_SECONDS if tty else LINE_SECONDS):
+            write()
+
+    try:
+        yield show
+    finally:
+        if newest != shown:
+            write()
+        if tty and shown:
+            output.note("")

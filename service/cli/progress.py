@@ -52,7 +52,7 @@ def state(job: Job) -> str:
 def summary(metrics: Mapping[str, Any]) -> list[str]:
     """Final metrics, a line each, names as in MLflow."""
     return [
-        f"{name:<20} {value:,.4f}" + (" nats" if name.rsplit("/")[-1] in {"elbo", "rate", "distortion"} else "")
+        f"{name:<20} {value:,.6g}" + (" nats" if name.rsplit("/")[-1] in {"elbo", "rate", "distortion"} else "")
         for name, value in sorted(metrics.items())
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]

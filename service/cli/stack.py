@@ -28,7 +28,7 @@ def down() -> None:
     """End the local stack's processes, and no others; what it stored stays."""
     from service import settings, stack
 
-    stack.down(settings.load())
+    stack.down(settings.load(), output.note)
     output.note("The local stack is down; `vaesvc up` starts it again with all that it stored.")
 
 
