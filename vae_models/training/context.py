@@ -152,13 +152,18 @@ class LocalContext:
         """Lines of steps that will be done again, and a last line that was cut off, are dropped."""
         if not self.metrics_file.exists():
             return
-        kept = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                if int(json.loads(line)["step"]) <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError, TypeError):
-                continue
+        found = self.metrics_file.read_text(encoding="utf-8")
+        kept = "".join(line for line in found.splitlines(keepends=True) if _is_line_until(step, line))
+        if kept == found:
+            return
         partial = self.metrics_file.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
+        with room_for(partial):
+            partial.write_text(kept, encoding="utf-8")
         partial.replace(self.metrics_file)
+
+
+def _is_line_until(step: int, line: str) -> bool:
+    try:
+        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -286,8 +286,9 @@ class _Run:
         self.speed.pause()
         self.window.read(self.at.step - self.window.count + 1)
         for name, tensor in self.model.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise NonFiniteLoss(self.at.step, f"an element of {name}", math.nan)
+            finite = torch.isfinite(tensor)
+            if not bool(finite.all()):
+                raise NonFiniteLoss(self.at.step, f"an element of {name}", float(tensor[~finite][0]))
         collectives.on_first_rank(self._write, self.device)
         self.saved = self.at.step
         self.speed.go_on()
