@@ -3,7 +3,7 @@
     with server() as url:           # postgresql+psycopg://...; skips nothing itself
         ...
 
-`missing()` says why there is none (for `pytest.skip`). As root the server runs as another user, because it refuses root.
+`missing()` says why there is none (for `pytest.skip`). As root the server runs as another user: it refuses root.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sqlalchemy.engine import RowMapping
 from service import wire
 from service.errors import ConflictError, FencedError
 from service.queue import retention
-from service.queue.jobs import AttemptState, Checkpoint, Job, JobState, Trigger
+from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger
 from service.queue.rows import Clocked, clean, finite, kept_checkpoints
 from service.queue.schema import checkpoints
 from vae_models.config import CheckpointConfig
@@ -122,7 +122,7 @@ def _add_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoi
     work.record(job_id, "checkpoint", epoch, step=checkpoint.step, uri=checkpoint.uri)
 
 
-def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) -> Job:
+def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) -> None:
     """The runner's last word. Saying it again changes nothing; another word after it is refused."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, epoch)
@@ -130,7 +130,7 @@ def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) 
     if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
         before = AttemptState(attempt["state"])
         if before is said:
-            return work.job(job_id)
+            return
         if before is not AttemptState.LOST:
             raise ConflictError(f"attempt {epoch} of {job_id} has finished as {before} already, not {said}")
     _held(work, job_id, epoch, request.runner_id, job=job)
@@ -148,38 +148,37 @@ def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) 
         _leave(work, job, Trigger.STOP, "finished", detail, result=result)
     else:
         _count_failure(work, job, "finished", detail, error, retryable=request.retryable)
-    return work.job(job_id)
 
 
-def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool) -> Job | None:
-    """Ends an attempt that cannot be running any more. None: its lease is still held, so it may be."""
+def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool) -> bool:
+    """Ends an attempt that cannot be running any more. False: its lease is still held, so it may be."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, epoch)
     if attempt is None:
         raise FencedError(_unknown_attempt(job, epoch))
     if attempt["ended_at"] is not None:
-        return work.job(job_id)
+        return True
     if _leased(attempt, work.now):
-        return None
+        return False
     error = clean(reason) or "lost"
     _end(work, job, epoch, AttemptState.LOST, error)
     _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable)
-    return work.job(job_id)
+    return True
 
 
-def cancel_finished(work: Clocked, job_id: str, epoch: int) -> Job | None:
-    """Ends the attempt of a cancelled job that nobody runs. None: its lease is still held, or nobody cancelled it."""
+def cancel_finished(work: Clocked, job_id: str, epoch: int) -> bool:
+    """Ends the attempt of a cancelled job that nobody runs. False: its lease is still held, or nobody cancelled it."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, epoch)
     if attempt is None:
         raise FencedError(_unknown_attempt(job, epoch))
     if attempt["ended_at"] is not None:
-        return work.job(job_id)
+        return True
     if job["state"] != JobState.CANCELLING or _leased(attempt, work.now):
-        return None
+        return False
     _end(work, job, epoch, AttemptState.CANCELLED, None)
     _leave(work, job, Trigger.STOP, "cancelled", {})
-    return work.job(job_id)
+    return True
 
 
 # --- fencing and endings --------------------------------------------------------------------------------------------

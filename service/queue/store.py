@@ -300,12 +300,14 @@ class Store:
         An attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
         """
         with self._write() as work:
-            return attempts.lost(work, job_id, epoch, reason, retryable=retryable)
+            ended = attempts.lost(work, job_id, epoch, reason, retryable=retryable)
+            return self._told(work, work.job_row(job_id)) if ended else None
 
     def cancel_finished(self, job_id: str, epoch: int) -> Job | None:
         """CANCELLING -> CANCELLED, for an attempt that nobody runs; None while its lease is held."""
         with self._write() as work:
-            return attempts.cancel_finished(work, job_id, epoch)
+            ended = attempts.cancel_finished(work, job_id, epoch)
+            return self._told(work, work.job_row(job_id)) if ended else None
 
     def set_log(self, job_id: str, epoch: int, uri: str) -> None:
         """Where the attempt's log is kept; may be said after its end."""
@@ -367,7 +369,8 @@ class Store:
     def finish(self, job_id: str, epoch: int, request: wire.FinishRequest) -> Job:
         """The runner's last word; saying it again is harmless. Raises ConflictError when it said another before."""
         with self._write() as work:
-            return attempts.finish(work, job_id, epoch, request)
+            attempts.finish(work, job_id, epoch, request)
+            return self._told(work, work.job_row(job_id))
 
     def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
         return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))

@@ -1,0 +1,112 @@
+"""What the store's tests share: specs, a way to turn the clock, and what must hold of a database at any time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
+from service.spec import RetryPolicy, TrainSpec
+from service.wire import FinishRequest
+from vae_models.config import CheckpointConfig, DataConfig, TrainConfig
+
+
+def spec(
+    name: str = "job", *, priority: int = 0, keep_best: int = 1, backoff: float = 0.0, **resources: Any
+) -> TrainSpec:
+    return TrainSpec(
+        name=name,
+        register_as="model",
+        priority=priority,
+        resources=Resources(**resources),
+        retry=RetryPolicy(max_attempts=3, backoff_seconds=backoff),
+        train=TrainConfig(data=DataConfig(name="digits"), steps=10, checkpoint=CheckpointConfig(keep_best=keep_best)),
+    )
+
+
+def cluster(*cpus: float) -> Capacity:
+    return Capacity(nodes=tuple({"CPU": amount} for amount in cpus))
+
+
+def checkpoint(epoch: int, step: int, value: float | None = None) -> Checkpoint:
+    return Checkpoint(
+        epoch=epoch,
+        step=step,
+        uri=f"s3://bucket/checkpoints/{epoch}-{step}/",
+        manifest_sha256=f"{epoch:032x}{step:032x}",
+        bytes=10,
+        metrics={} if value is None else {"val/elbo": value},
+    )
+
+
+def finish(outcome: str = "succeeded", *, runner: str = "runner", **values: Any) -> FinishRequest:
+    return FinishRequest.model_validate({"runner_id": runner, "outcome": outcome, **values})
+
+
+def sql(url: str, statement: str, **values: Any) -> list[Any]:
+    """One statement past the store, in a transaction of its own: to turn clocks and to look."""
+    with _engine(url).begin() as connection:
+        result = connection.execute(sa.text(statement), values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+@cache
+def _engine(url: str) -> sa.Engine:
+    return sa.create_engine(url)
+
+
+def expire_lease(url: str, job_id: str) -> None:
+    sql(url, "UPDATE vaesvc_attempts SET lease_until = 0 WHERE job_id = :id AND lease_until IS NOT NULL", id=job_id)
+
+
+def end_backoff(url: str, job_id: str) -> None:
+    sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
+
+
+def check_database(url: str, *, cpus: float | None = None) -> None:
+    """Holds at any moment, also after a crash: state, attempts and events tell the same story."""
+    if url.startswith("sqlite"):
+        assert sql(url, "PRAGMA integrity_check") == [("ok",)]
+    attempts: dict[str, list[tuple[int, str]]] = {}
+    for job_id, epoch, state in sql(url, "SELECT job_id, epoch, state FROM vaesvc_attempts ORDER BY epoch"):
+        attempts.setdefault(job_id, []).append((epoch, state))
+    told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for job_id, kind, detail in sql(url, "SELECT job_id, kind, detail FROM vaesvc_events ORDER BY id"):
+        told.setdefault(job_id, []).append((kind, json.loads(detail)))
+    edges = {(source.value, target.value) for (source, _), target in TRANSITIONS.items()}
+    for job_id, state, epoch in sql(url, "SELECT id, state, epoch FROM vaesvc_jobs"):
+        mine = attempts.get(job_id, [])
+        assert [number for number, _ in mine] == list(range(1, epoch + 1)), job_id
+        running = state in (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+        assert [AttemptState(s).open for _, s in mine] == [running and n == epoch for n, _ in mine], (job_id, state)
+        events = told[job_id]
+        assert events[0][0] == "submitted"
+        moves = [(d.get("from"), d["to"]) for _, d in events if "to" in d]
+        assert all(move in edges for move in moves[1:]), moves
+        assert all(a[1] == b[0] for a, b in pairwise(moves)), moves
+        assert moves[-1][1] == state
+        assert Counter(kind for kind, _ in events)["admitted"] == epoch
+    if cpus is not None:
+        assert most_cpus_at_once(url) <= cpus + 1e-9
+
+
+def most_cpus_at_once(url: str) -> float:
+    """The most that attempts ever held together, by their times in the database."""
+    query = "SELECT a.created_at, a.ended_at, j.resources FROM vaesvc_attempts a JOIN vaesvc_jobs j ON j.id = a.job_id"
+    changes = []
+    for begin, end, text in sql(url, query):
+        resources = Resources.model_validate_json(text)
+        amount = resources.workers * resources.cpus_per_worker
+        changes.append((begin, 1, amount))
+        if end is not None:
+            changes.append((end, 0, -amount))  # an end at the same moment comes first
+    held = most = 0.0
+    for _, _, amount in sorted(changes):
+        held += amount
+        most = max(most, held)
+    return most
