@@ -239,7 +239,8 @@ def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read the state of the embedded stack {home / STACK_FILE}: {error}") from error
+        mend = "delete it and run `vaesvc up`, which writes it anew and loses nothing"
+        raise UsageError(f"cannot read the embedded stack's state {home / STACK_FILE}: {error}; {mend}") from error
     if not state.get("running"):
         return {}
     found = {name: (value, STACK) for name, value in state.get("settings", {}).items() if name in field_names()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -11,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from service.errors import UnavailableError, VaesvcError
+from service.errors import UnavailableError, UsageError, VaesvcError
 from service.settings import Settings, with_stack
 from service.stack import database, ports, process, state
 from service.stack.mlflow_server import MLFLOW
@@ -59,7 +60,8 @@ def down(settings: Settings, report: Report) -> None:
                 endings = [pool.submit(_end, settings, unit, report) for unit in together]
             for ending in endings:
                 ending.result()
-        state.write(home, replace(state.read(home), running=False, settings={}))
+        with contextlib.suppress(UsageError):  # a damaged file: it is in nobody's way, and `up` says what to do
+            state.write(home, replace(state.read(home), running=False, settings={}))
 
 
 def status(settings: Settings, only: Sequence[str]) -> list[Part]:

@@ -44,7 +44,7 @@ def read(home: Path) -> State:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not the state of a stack ({error}); `vaesvc down`, then delete it") from error
+        raise UsageError(f"{path} is not the state of a stack ({error}); delete it and run `vaesvc up`") from error
 
 
 def write(home: Path, state: State) -> None:
