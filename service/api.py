@@ -244,11 +244,11 @@ async def models(services: App) -> Sequence[wire.ModelVersion]:
     return await services.wait_for(lambda: _versions(services))
 
 
-def _versions(services: Services) -> list[wire.ModelVersion]:
+def _versions(services: Services, name: str | None = None) -> list[wire.ModelVersion]:
     uri = services.mlflow_uri()
     from service import registry  # mlflow: only when a call needs it
 
-    return sorted(registry.versions(uri), key=lambda one: one.created_at, reverse=True)
+    return sorted(registry.versions(uri, name), key=lambda one: one.created_at, reverse=True)
 
 
 @users.get("/models/{name}/files", summary="A model version's files")
@@ -265,7 +265,7 @@ async def model_files(
 
 
 def _model_files(services: Services, name: str, version: str | None, alias: str) -> wire.ModelFiles:
-    found = _pick(_versions(services), name, version, alias)
+    found = _pick(services, name, version, alias)
     artifacts, source = services.artifacts, found.source.rstrip("/")
     manifest = artifacts.get_bytes(f"{source}/{MANIFEST}")
     sums = {path: sha256 for path, (sha256, _) in read_manifest(manifest, f"{source}/{MANIFEST}").items()}
@@ -274,10 +274,10 @@ def _model_files(services: Services, name: str, version: str | None, alias: str)
     return wire.ModelFiles(name=found.name, version=found.version, files=files, sha256=sums)
 
 
-def _pick(versions: Sequence[wire.ModelVersion], name: str, version: str | None, alias: str) -> wire.ModelVersion:
-    named = [one for one in versions if one.name == name]
+def _pick(services: Services, name: str, version: str | None, alias: str) -> wire.ModelVersion:
+    named = _versions(services, name)
     if not named:
-        known = ", ".join(sorted({one.name for one in versions})) or "none yet"
+        known = ", ".join(sorted({one.name for one in _versions(services)})) or "none yet"
         raise NotFoundError(f"no registered model {name!r}; there are: {known}")
     for one in named:
         if one.version == version or (version is None and alias in one.aliases):

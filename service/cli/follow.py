@@ -32,7 +32,7 @@ def watch(job_id: JobId, json: AsJson = False) -> None:
     with connect.client() as client, _detaching(job_id):
         job = until_final(client, job_id, show=output.as_json_line if json else None)
     if not json:
-        for line in progress.summary(job.result.get("metrics") or {}):
+        for line in progress.outcome(job):
             output.data(line)
     raise typer.Exit(exit_code(job))
 
@@ -47,7 +47,7 @@ def wait(client: Client, job_id: str) -> Job:
     """For `submit --wait`: progress on stderr until the job ends, its metrics too."""
     with _detaching(job_id):
         job = until_final(client, job_id)
-    for line in progress.summary(job.result.get("metrics") or {}):
+    for line in progress.outcome(job):
         output.note(line)
     return job
 

@@ -107,11 +107,13 @@ def _print_job(job: Job) -> None:
         ("MLflow run", job.run_id or "-"),
         *(progress.pieces(job.progress) if job.progress else ()),
     ]
-    result = job.result.get("metrics") or {}
-    lines += [(f"result {name}", f"{value:,.4f}") for name, value in sorted(result.items())]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         output.data(f"{name.ljust(width)}  {value}")
+    if left := progress.outcome(job):
+        output.data("")
+        for line in left:
+            output.data(line)
 
 
 def _print_attempts(detail: wire.JobDetail) -> None:

@@ -49,6 +49,16 @@ def state(job: Job) -> str:
     return f"{job.state.value}{where}{attempt}" + (f": {job.reason}" if job.reason else "")
 
 
+def outcome(job: Job) -> list[str]:
+    """What a job left behind: its final metrics and the model version that it became."""
+    lines = summary(job.result.get("metrics") or {})
+    model = job.result.get("model")
+    if isinstance(model, dict):
+        aliases = "".join(f" @{alias}" for alias in model.get("aliases", ()))
+        lines.append(f"{'model':<20} {model.get('name')} version {model.get('version')}{aliases}")
+    return lines
+
+
 def summary(metrics: Mapping[str, Any]) -> list[str]:
     """Final metrics, a line each, names as in MLflow."""
     return [

@@ -208,18 +208,26 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(online: dict[str, str], tm
         "VAESVC_S3_SECRET_KEY": "very-secret",
         "VAESVC_DATA_DIR": str(tmp_path / "nowhere"),
     }
-    done = vaesvc(broken, "doctor", "--json", code=1, seconds=180)
+    done = vaesvc(broken, "doctor", code=1, seconds=180)
     assert "very-secret" not in done.stdout + done.stderr
     assert online["VAESVC_TOKEN"] not in done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    lines = done.stdout.splitlines()
     levels: dict[str, set[str]] = {}
-    for one in found:
-        levels.setdefault(one["what"], set()).add(one["level"])
-        assert one["level"] == "OK" or one["mend"], one
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if (found := re.match(r"(OK|WARN|FAIL) +(.{12}) \S", line)) is not None:
+            level, what = found.groups()
+            levels.setdefault(what.strip(), set()).add(level)
+            assert level == "OK" or re.match(r" +-> \S", following), line  # how to mend it
     for what in ("python", "packages", "API", "token", "clock"):
-        assert levels[what] == {"OK"}, (what, levels)
+        assert levels[what] == {"OK"}, (what, done.stdout)
     for what in ("MLflow", "S3", "Ray", "data", "dispatcher"):  # nothing listens there; nobody looks at a cluster
-        assert "FAIL" in levels[what], (what, levels)
-    assert any("VAESVC_API_URL" in one["detail"] for one in found if one["what"] == "settings")
-    text = vaesvc(broken, "doctor", code=1, seconds=180).stdout
-    assert re.search(r"^FAIL  MLflow .*127\.0\.0\.1:9", text, flags=re.MULTILINE)
+        assert "FAIL" in levels[what], (what, done.stdout)
+    assert re.search(rf"settings +api_url = {online['VAESVC_API_URL']} +\(from VAESVC_API_URL\)", done.stdout)
+    assert re.search(r"MLflow .*127\.0\.0\.1:9", done.stdout)
+
+
+def test_doctor_without_a_service_says_how_to_get_one(env: dict[str, str]) -> None:
+    found = json.loads(vaesvc(env, "doctor", "--json", seconds=180).stdout)
+    (api,) = [one for one in found if one["what"] == "API"]
+    assert api["level"] == "WARN"
+    assert "vaesvc up" in api["mend"]
