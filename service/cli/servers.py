@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -96,5 +96,4 @@ def dispatch() -> None:
     from service import dispatcher, settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    main: Any = dispatcher.main
-    main(settings.load())
+    dispatcher.main(settings.load())
