@@ -22,14 +22,12 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
 
 @pytest.fixture(scope="session")
 def artifacts(swift: Swift) -> Artifacts:
-    artifacts = Artifacts(swift.settings)
-    artifacts.ensure_bucket()
-    return artifacts
+    return Artifacts(swift.storage)
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
-    server = Mlflow(tmp_path_factory.mktemp("servers") / "mlflow", artifacts.settings)
+def mlflow_server(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
+    server = Mlflow(tmp_path_factory.mktemp("servers") / "mlflow", swift)
     try:
         server.start()
         yield server
