@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import typing
+
+import pytest
+
+from service.tracking import describe
+from tests.jobs import make_job
+from vae_models.config import ModelConfig
+
+
+def test_flatten() -> None:
+    config = {
+        "seed": 0,
+        "clip": None,
+        "beta": {"kind": "warmup", "epochs": 10.0},
+        "model": {"kind": "vae", "backbone": {"kind": "mlp", "hidden": [256, 256]}},
+    }
+    assert dict(describe.flatten(config)) == {
+        "seed": "0",
+        "clip": "none",
+        "beta": "warmup",
+        "beta.epochs": "10.0",
+        "model": "vae",
+        "model.backbone": "mlp",
+        "model.backbone.hidden": "[256, 256]",
+    }
+
+
+def test_params_leave_out_what_the_result_does_not_depend_on() -> None:
+    params = describe.params(make_job())
+    assert params["data.name"] == "digits"
+    assert params["recipe"] == "digits/beta-vae-mlp"
+    assert not {"evaluation", "checkpoint", "log_every_steps"} & {key.split(".")[0] for key in params}
+
+
+def test_params_and_tags_keep_to_the_limits() -> None:
+    job = make_job()
+    spec = json.loads(json.dumps(job.spec))
+    spec["train"]["model"]["backbone"]["hidden"] = list(range(5000))
+    long = job.model_copy(update={"spec": spec})
+    assert max(map(len, describe.params(long).values())) == describe.PARAM_LENGTH
+    assert "vaesvc.spec" not in describe.tags(long, 1)
+    assert json.loads(describe.tags(job, 1)["vaesvc.spec"]) == job.spec
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ((), "digits (density)"),
+        (("model.likelihood.kind=bernoulli",), "digits (mass)"),
+        (("data.binarize=dynamic", "model.likelihood.kind=bernoulli"), "digits-dynamic (mass)"),
+    ],
+)
+def test_one_experiment_for_what_can_be_compared(overrides: tuple[str, ...], name: str) -> None:
+    assert describe.experiment_name(make_job(overrides=overrides).spec) == name
+
+
+def test_every_likelihood_has_its_measure() -> None:
+    """The table spares the dispatcher an import of torch: it must say what the likelihoods say."""
+    configs = typing.get_args(ModelConfig.model_fields["likelihood"].annotation)
+    assert len(configs) > 1
+    found = {config.model_fields["kind"].default: config().build().measure for config in configs}
+    assert found == describe.MEASURES
+
+
+def test_versions_are_read_without_imports() -> None:
+    assert describe.versions().keys() == {"python", "vaesvc", "torch", "ray", "mlflow"}
+
+
+def test_the_commit_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    describe.git_commit.cache_clear()
+    monkeypatch.setenv("VAESVC_GIT_COMMIT", "abc")
+    try:
+        assert describe.git_commit() == "abc"
+        assert describe.tags(make_job(), 1)["mlflow.source.git.commit"] == "abc"
+    finally:
+        describe.git_commit.cache_clear()
