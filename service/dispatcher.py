@@ -33,7 +33,8 @@ log = logging.getLogger("vaesvc.dispatcher")
 
 ENTRY_POINT = "python -m service.runner"
 HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
-_OBSERVE_SECONDS = 5.0  # how often an unchanged cluster is written down
+_LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
+_OBSERVE_SECONDS = 10.0  # an unchanged cluster is written down this often
 _EXIT_SECONDS = 1.5
 
 
@@ -60,6 +61,7 @@ class Dispatcher:
         self._ray_patience = Patience("Ray", log)
         self._observed: tuple[Capacity, bool] | None = None
         self._observed_at = 0.0
+        self._next_look = 0.0
         self._cancelling: dict[tuple[str, int], float] = {}  # when it was first seen; losing it only prolongs a grace
 
     def tick(self) -> None:
@@ -75,8 +77,9 @@ class Dispatcher:
 
     def _observe(self) -> None:
         """Tell SQL what the cluster has. While Ray is silent, only that."""
-        if not self._ray_patience.due:
+        if not self._ray_patience.due or (self._ray_patience.ok and time.monotonic() < self._next_look):
             return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
         capacity = Capacity()
         with self._ray_patience.attempt():
             capacity = self._ray.capacity()

@@ -90,7 +90,9 @@ class Runner:
             shipper.close(_SHIP_SECONDS)
             return 0
         outcome = self._judge(outcome, child, shipper)
-        shipper.note(f"the attempt {outcome.outcome}" + (f": {outcome.error}" if outcome.error else ""))
+        shipper.note(
+            f"the attempt {outcome.outcome}" if outcome.outcome != "failed" else f"the attempt failed: {outcome.error}"
+        )
         shipped = shipper.close(_SHIP_SECONDS if not self._terminated.is_set() else 1.0)
         return self._finish(outcome, log_uri if shipped else None)
 
@@ -122,10 +124,10 @@ class Runner:
                 return verdict
             cancelled_for = lease.cancelled_for()
             if cancelled_for is not None and cancelled_for >= grace:
-                return Outcome(outcome="cancelled", error=None)
+                return messages.CANCELLED
             if self._terminated.wait(_LOOK_SECONDS):
                 if cancelled_for is not None:
-                    return Outcome(outcome="cancelled")
+                    return messages.CANCELLED
                 return Outcome(outcome="failed", error="the attempt was stopped from outside (SIGTERM)", retryable=True)
 
     def _judge(self, outcome: Outcome, child: Child, shipper: LogShipper) -> Outcome:
@@ -153,7 +155,7 @@ class Runner:
 
 def _crashed(code: int, *, cancelled: bool) -> Outcome:
     if cancelled:
-        return Outcome(outcome="cancelled")
+        return messages.CANCELLED
     if code == -signal.SIGKILL:
         return Outcome(outcome="failed", error="the driver process was killed (SIGKILL): out of memory, or by hand")
     return Outcome(outcome="failed", error=None)

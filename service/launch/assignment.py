@@ -90,6 +90,8 @@ class Outcome(Record):
         )
 
 
+CANCELLED = Outcome(outcome="cancelled", error="cancelled as asked")
+
 OUTCOME = "outcome.json"  # written by the driver as its last act
 VERDICT = "verdict.json"  # written beside a driver that still runs: no use waiting for it
 

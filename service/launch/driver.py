@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from service.errors import NotFoundError, UnavailableError, VaesvcError
-from service.launch.assignment import OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
+from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.best import best_checkpoint
 from service.launch.failures import Failure, classify, worst
 from service.launch.processes import die_with_parent
@@ -49,7 +49,7 @@ def run(order: Assignment) -> Outcome:
         return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable)
     result["timings"] = timings | result.get("timings", {})
     if result.pop("stopped", False):
-        return Outcome(outcome="cancelled", result=result)
+        return CANCELLED.model_copy(update={"result": result})
     result |= _register(order, spec, artifacts)
     return Outcome(outcome="succeeded", result=result)
 

@@ -31,7 +31,7 @@ EPOCH_TAG = "vaesvc_epoch"
 _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
 _LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
-_FORGET_SECONDS = 600.0  # after its end, Ray's own view of an attempt is kept this long
+_FORGET_SECONDS = 300.0  # after its end, Ray's own view of an attempt is kept this long
 _LOG_BYTES = 8 * 2**20
 
 
@@ -44,7 +44,7 @@ class Housekeeper:
         self._mlflow_patience = Patience("MLflow or storage", log)
         self._next_ray = 0.0
         self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
-        self._kept: set[str] = set()  # submission ids whose log needs no more looks
+        self._kept: dict[str, float] = {}  # submission ids whose log needs no more looks: when Ray may forget them
 
     @property
     def _artifacts(self) -> Artifacts:
@@ -77,20 +77,21 @@ class Housekeeper:
 
     def _tidy(self, ray_job: RayJob) -> None:
         """One of our jobs in Ray whose attempt is over: stopped, its log kept, forgotten in the end."""
+        name = ray_job.submission_id
+        if name in self._kept:
+            if time.monotonic() > self._kept[name]:
+                self._ray.delete(name)
+                del self._kept[name]
+            return
         attempt = self._attempt_of(ray_job)
         if attempt is None or attempt.state.open or attempt.ended_at is None:
             return
-        over_for = time.time() - attempt.ended_at
         if not ray_job.state.over:
-            if over_for > _LEFT_OVER_SECONDS:
-                self._ray.stop(ray_job.submission_id)
+            if time.time() - attempt.ended_at > _LEFT_OVER_SECONDS:
+                self._ray.stop(name)
             return
-        if ray_job.submission_id not in self._kept:
-            self._keep_log(attempt)
-            self._kept.add(ray_job.submission_id)
-        if over_for > _FORGET_SECONDS:
-            self._ray.delete(ray_job.submission_id)
-            self._kept.discard(ray_job.submission_id)
+        self._keep_log(attempt)
+        self._kept[name] = time.monotonic() + _FORGET_SECONDS
 
     def _attempt_of(self, ray_job: RayJob) -> Attempt | None:
         """None for a job that is not ours: a cluster may have other users, other vaesvc services among them."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _REPORT_SECONDS = 1.0
 _API_PATIENCE_SECONDS = 60.0  # for what must be known before training starts
 _CLOSE_SECONDS = 900.0  # for the last checkpoint
+_HURRIED_SECONDS = 2.0  # the same, when the attempt is about to be ended
 _MLFLOW_SECONDS = 20.0  # for the last metrics; what is left is delivered by the dispatcher
 
 
@@ -218,7 +219,8 @@ class _FirstRank:
 
     def _deliver(self) -> None:
         """Metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
-        spool = None if self.writer is None else self.writer.close(_MLFLOW_SECONDS)
+        seconds = _HURRIED_SECONDS if self.cancelled else _MLFLOW_SECONDS
+        spool = None if self.writer is None else self.writer.close(seconds)
         if spool is not None and spool.is_file():
             name = f"{self._order.access.epoch}-{time.time_ns()}.jsonl"
             uri = self._artifacts.uri(*spool_uri_parts(self._order.access.job_id), name)
