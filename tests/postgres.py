@@ -68,15 +68,27 @@ def server(*, durable: bool = False) -> Iterator[str]:
         if identity:
             os.chown(root, identity["user"], identity["group"])
         data = root / "data"
-        initdb = [folder / "initdb", "-D", data, "-U", "vaesvc", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]
+        initdb = [
+            str(folder / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "vaesvc",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "-N",
+        ]
         subprocess.run(initdb, check=True, timeout=120, capture_output=True, cwd=root, **identity)
         settings = [f"unix_socket_directories={root}", "listen_addresses=", "max_connections=100"]
         if not durable:
             settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         options = [part for setting in settings for part in ("-c", setting)]
         with open(root / "log", "wb") as log:
-            command = [folder / "postgres", "-D", data, *options]
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, **identity)
+            command = [str(folder / "postgres"), "-D", str(data), *options]
+            process: subprocess.Popen[bytes] = subprocess.Popen(command, stdout=log, stderr=log, cwd=root, **identity)
         try:
             _wait(folder, root, process)
             yield f"postgresql+psycopg://vaesvc@/postgres?host={root}"
@@ -93,7 +105,7 @@ def server(*, durable: bool = False) -> Iterator[str]:
 
 def _wait(folder: Path, root: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    ready = [folder / "pg_isready", "-h", root, "-U", "vaesvc", "-d", "postgres"]
+    ready = [str(folder / "pg_isready"), "-h", str(root), "-U", "vaesvc", "-d", "postgres"]
     while subprocess.run(ready, capture_output=True, timeout=10).returncode != 0:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"PostgreSQL did not start:\n{(root / 'log').read_text(errors='replace')[-4000:]}")
@@ -101,14 +113,14 @@ def _wait(folder: Path, root: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def fresh_database(url: str, name: str) -> Iterator[str]:
-    """The address of a database of this name on the server at `url`, dropped afterwards."""
+def fresh_database(url: str, name: str, *, template: str = "template0") -> Iterator[str]:
+    """The address of a database of this name on the server at `url`, a copy of `template`, dropped afterwards."""
     import sqlalchemy as sa
 
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield sa.make_url(url).set(database=name).render_as_string(hide_password=False)
         with engine.connect() as connection:
             connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')

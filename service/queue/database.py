@@ -51,9 +51,9 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with self._transaction(write=False) as connection:
+    def read(self, *, patient: bool = True) -> Iterator[Connection]:
+        """A transaction that only reads. `patient`: wait for a server that restarts."""
+        with self._transaction(write=False, patient=patient) as connection:
             yield connection
 
     @contextmanager
@@ -63,9 +63,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+    def _transaction(self, *, write: bool, patient: bool = True) -> Iterator[Connection]:
         try:
-            connection = self._begun(write)
+            connection = self._begun(write) if patient else self._begin(write)
             try:
                 yield connection
                 connection.commit()

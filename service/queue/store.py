@@ -69,9 +69,9 @@ class Store:
         self._database.migrate()
 
     def ping(self) -> None:
-        """Raises UnavailableError unless the database answers and has been prepared."""
-        with self._read() as work:
-            work.connection.execute(sa.select(jobs.c.id).limit(1))
+        """Raises UnavailableError, without waiting for a restart, unless the database answers and has been prepared."""
+        with self._database.read(patient=False) as connection:
+            connection.execute(sa.select(jobs.c.id).limit(1))
 
     def close(self) -> None:
         self._database.close()
@@ -149,7 +149,9 @@ class Store:
         }
         insert = sqlite.insert if self._database.sqlite else postgresql.insert
         statement = insert(jobs).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])
-        if work.connection.execute(statement).rowcount == 0:
+        work.connection.execute(statement)
+        # not by rowcount: PostgreSQL's driver does not tell it for an insert that did nothing
+        if work.row(sa.select(jobs.c.id).where(jobs.c.id == job_id)) is None:
             return None
         work.record(job_id, "submitted", owner=owner, name=spec.name, to=JobState.QUEUED.value)
         return job_id

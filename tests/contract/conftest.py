@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,24 +26,49 @@ def postgres_server() -> Iterator[str]:
         yield url
 
 
+def _migrated(url: str) -> None:
+    store = Store(url)
+    store.migrate()
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database with this version's tables, to be copied."""
+    with postgres.fresh_database(postgres_server, "vaesvc_template") as url:
+        _migrated(url)
+        yield "vaesvc_template"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with this version's tables, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    _migrated(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(params=DATABASES)
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database without any tables."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/queue.db"
+        yield f"sqlite:///{tmp_path}/empty.db"
         return
     server = request.getfixturevalue("postgres_server")
     with postgres.fresh_database(server, f"test_{uuid.uuid4().hex}") as url:
         yield url
 
 
-@pytest.fixture
-def database(empty_database: str) -> str:
-    """The address of a database with this version's tables."""
-    store = Store(empty_database)
-    store.migrate()
-    store.close()
-    return empty_database
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database with this version's tables and nothing in them."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "queue.db")
+        yield f"sqlite:///{tmp_path}/queue.db"
+        return
+    server, template = (request.getfixturevalue(name) for name in ("postgres_server", "postgres_template"))
+    with postgres.fresh_database(server, f"test_{uuid.uuid4().hex}", template=template) as url:
+        yield url
 
 
 @pytest.fixture
