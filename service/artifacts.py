@@ -31,7 +31,7 @@ from service.directories import (
     write_all,
 )
 from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
-from service.storage_errors import NO_KEY, error_code, explain, overloaded, public
+from service.storage_errors import NO_KEY, error_code, explain, local, overloaded, public
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -216,6 +216,7 @@ class Artifacts:
             for name, (sha256, size) in files.items():
                 self._download(f"{uri}/{name}", partial / name, sha256, size)
             (partial / MANIFEST).write_bytes(data)
+            partial.chmod(0o755)  # mkdtemp's 0700 would hide it from others
             replace_directory(partial, into)
         except OSError as error:
             raise disk_error(error, into) from error
@@ -243,12 +244,23 @@ class Artifacts:
 
     def _delete(self, bucket: str, key: str) -> int:
         keys = [parse(item.uri)[1] for item in self._under(bucket, key)]
+        self._abort_uploads(bucket, key)
         manifests = [k for k in keys if k.endswith(f"/{MANIFEST}")]
         rest = [k for k in keys if not k.endswith(f"/{MANIFEST}")]
         for group in (manifests, rest):
             for start in range(0, len(group), DELETE_BATCH):
                 self._delete_keys(bucket, group[start : start + DELETE_BATCH])
         return len(keys)
+
+    def _abort_uploads(self, bucket: str, key: str) -> None:
+        """Parts of a large file whose upload was killed lie in no listing, and would lie there for ever."""
+        from botocore.exceptions import ClientError
+
+        with contextlib.suppress(ClientError):  # not every server can list them
+            for each in self._client.list_multipart_uploads(Bucket=bucket, Prefix=f"{key.rstrip('/')}/").get(
+                "Uploads", []
+            ):
+                self._client.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])
 
     def _delete_keys(self, bucket: str, keys: Sequence[str]) -> None:
         reply = self._client.delete_objects(
@@ -339,6 +351,7 @@ def _client(settings: StorageSettings) -> S3Client:
         # what is sent, and manifests cover what is stored
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        proxies={} if local(settings.endpoint_url) else None,  # none: as the environment says
     )
     return boto3.session.Session().client(
         "s3",

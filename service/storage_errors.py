@@ -64,6 +64,11 @@ def public(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
+def local(address: str | None) -> bool:
+    """Is it this machine? No proxy knows the way there."""
+    return urlsplit(address or "").hostname in ("127.0.0.1", "localhost", "::1")
+
+
 def _response(error: BaseException) -> dict[str, Any]:
     return getattr(error, "response", None) or {}  # a timeout has the attribute too, with None
 

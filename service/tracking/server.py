@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
-from service.storage_errors import public
+from service.storage_errors import local, public
 
 T = TypeVar("T")
 
@@ -62,6 +63,10 @@ def client(uri: str) -> Any:
     """MLflow's own client for this server, tracking and registry."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    host = urlsplit(uri).hostname
+    for name in ("NO_PROXY", "no_proxy"):
+        if host and local(uri):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -139,6 +139,22 @@ def test_delete_takes_the_directory_and_not_its_neighbour(artifacts: Artifacts) 
         artifacts.delete_prefix(f"s3://{artifacts.settings.bucket}/")
 
 
+def test_delete_takes_the_parts_of_a_killed_upload(artifacts: Artifacts) -> None:
+    client, bucket = artifacts._client, artifacts.settings.bucket
+    key = parse(artifacts.uri("killed/big"))[1]
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x")
+    assert [u["Key"] for u in client.list_multipart_uploads(Bucket=bucket, Prefix=key)["Uploads"]] == [key]
+    artifacts.delete_prefix(artifacts.uri("killed"))
+    assert not client.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads")
+
+
+def test_no_proxy_stands_on_the_way_to_this_machine(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    changed(artifacts).check()
+
+
 def test_a_presigned_address_reads_without_keys_and_ends(artifacts: Artifacts) -> None:
     uri = artifacts.uri("signed")
     artifacts.put_bytes(uri, b"for you")

@@ -123,6 +123,12 @@ def test_check(uri: str) -> None:
         check("sqlite:///mlflow.db")
 
 
+def test_no_proxy_stands_on_the_way_to_this_machine(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    check(uri)
+
+
 # --- points and pictures --------------------------------------------------------------------------------------------
 
 
