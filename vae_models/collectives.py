@@ -90,7 +90,7 @@ def global_mean(per_datum: Tensor) -> Tensor:
     if world_size() == 1:
         return per_datum.mean(0)
     total = per_datum.sum(0)
-    count = total.new_tensor([per_datum.shape[0]])  # exact in float32 up to 2^24 data
+    count = total.new_full((1,), per_datum.shape[0])  # exact in float32 up to 2^24 data
     reduced = all_reduce_sum(torch.cat([total.reshape(-1), count]))
     return (reduced[:-1] / reduced[-1].detach()).reshape(total.shape)
 

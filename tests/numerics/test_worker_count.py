@@ -68,8 +68,9 @@ def _dataset() -> Dataset:
     return Dataset(name="mnist", train=train_split, val=val, test=test, shape=(1, 28, 28))
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+def _losses(folder: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["metrics"]["train/loss"]) for line in lines if "train/loss" in line["metrics"]]
 
 
 def _normalized(kind: str, norm: nn.Module, data: Tensor, mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -108,6 +109,7 @@ def _work(rank: int, world: int, folder: Path) -> None:
         context = LocalContext(folder / case, rank=rank, world_size=world)
         result = train(_config(case), context, dataset=_dataset())
         results[case] = dict(result.metrics)
+    results["interrupted"] = _interrupted(folder / "interrupted", rank, world)
     start, end = CUTS[world][rank : rank + 2]
     for kind in ("1d", "2d"):
         norm = _norm(kind, {"1d": BatchNorm1d, "2d": BatchNorm2d})
@@ -118,6 +120,24 @@ def _work(rank: int, world: int, folder: Path) -> None:
     results["small"] = _small_batch(LocalContext(folder / "small", rank=rank, world_size=world), world - 1)
     torch.save(results, folder / f"results-{rank}.pt")
     dist.destroy_process_group()
+
+
+def _interrupted(folder: Path, rank: int, world: int) -> list[tuple[int, bool]]:
+    """Stopped by worker 0 in mid-window, then gone on with."""
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return asked[0] == 23
+
+    config = _config("mlp-float64")
+    ends = []
+    for ask in (stop, lambda: False):
+        context = LocalContext(folder, rank=rank, world_size=world, stop=ask)
+        result = train(config, context, dataset=_dataset(), poll_seconds=0)
+        ends.append((result.steps, result.stopped))
+        dist.barrier()  # as new processes would be
+    return ends
 
 
 def _failure() -> str:
@@ -167,14 +187,7 @@ Runs = dict[int, tuple[Path, list[dict[str, Any]]]]
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_same_loss_at_every_step(runs: Runs, case: str, world: int) -> None:
-    alone, together = (
-        [
-            (line["step"], line["metrics"]["train/loss"])
-            for line in _lines(runs[n][0] / case)
-            if "epoch" in line["metrics"]
-        ]
-        for n in (1, world)
-    )
+    alone, together = (_losses(runs[n][0] / case) for n in (1, world))
     assert [step for step, _ in alone] == list(range(1, STEPS + 1)) == [step for step, _ in together]
     losses = torch.tensor([value for _, value in alone], dtype=torch.float64)
     others = torch.tensor([value for _, value in together], dtype=torch.float64)
@@ -240,6 +253,20 @@ def test_all_workers_stop_at_the_same_tick(runs: Runs, world: int) -> None:
     ticks = {results["stop"] for results in runs[world][1]}
     assert len(ticks) == 1
     assert 37 <= ticks.pop() <= 37 + 20  # the answer is at most one distance late
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_stopped_together_and_resumed(runs: Runs, world: int) -> None:
+    folder, results = runs[world]
+    ends = [[tuple(end) for end in found["interrupted"]] for found in results]
+    assert ends == [ends[0]] * world
+    (steps, stopped), last = ends[0]
+    assert 0 < steps < STEPS
+    assert stopped
+    assert last == (STEPS, False)
+    resumed, whole = (_losses(path) for path in (folder / "interrupted", runs[1][0] / "mlp-float64"))
+    assert [step for step, _ in resumed] == [step for step, _ in whole]
+    assert [loss for _, loss in resumed] == pytest.approx([loss for _, loss in whole], rel=1e-9)
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -17,7 +17,7 @@ def _merged_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dims = [0, *range(2, x.ndim)]
     values = x.numel() // x.shape[1]
     variance, mean = torch.var_mean(x, dims, correction=0)
-    count = mean.new_tensor([values])
+    count = mean.new_full((1,), values)
     rows = all_gather(torch.cat([mean, variance, count]))  # [workers, 2 channels + 1]
     means, variances = rows[:, :-1].chunk(2, dim=1)
     counts = rows[:, -1:].detach()

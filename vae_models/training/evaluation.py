@@ -67,4 +67,4 @@ def _batch_sums(
     noise = source.draw(specs, size, stream=name, step=batch)
     trace = model(data.batch(indices, noise), noise)
     rate, distortion = trace.rate.double().sum(), trace.distortion.double().sum()
-    return torch.stack([rate, distortion, rate.new_tensor(size)])
+    return torch.stack([rate, distortion, rate.new_full((), size)])

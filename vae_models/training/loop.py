@@ -90,20 +90,22 @@ class _Speed:
     def restart(self) -> None:
         self._steps = 0
         self._seconds = 0.0
-        self._since = time.perf_counter()
+        self._since: float | None = time.perf_counter()  # None: paused
 
     def step(self) -> None:
         self._steps += 1
 
     def pause(self) -> None:
-        self._seconds += time.perf_counter() - self._since
+        self._seconds, self._since = self._running(), None
 
     def go_on(self) -> None:
         self._since = time.perf_counter()
 
     def images_per_second(self) -> float | None:
-        seconds = self._seconds + time.perf_counter() - self._since
-        return self._steps * self._batch_size / seconds if self._steps else None
+        return self._steps * self._batch_size / self._running() if self._steps else None
+
+    def _running(self) -> float:
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
 class _Run:
