@@ -149,6 +149,7 @@ class _Bring:
     def _choose_ports(self) -> dict[str, dict[str, int]]:
         """Each embedded part's ports. A part that runs keeps its own, busy as they are; the others' must be free."""
         kept = state.read(self.home).ports
+        self._end_orphans()
         chosen: dict[str, dict[str, int]] = {}
         taken: set[int] = set()
         for unit in sorted(self._ours(), key=lambda unit: not self._runs(unit)):  # those that run first
@@ -157,6 +158,13 @@ class _Bring:
             chosen[unit.name] = own if runs else ports.choose(unit.ports, own, taken)
             taken |= set(chosen[unit.name].values())
         return chosen
+
+    def _end_orphans(self) -> None:
+        """What a killed part left behind may still listen on its ports, which are to be used again."""
+        for unit in self.units:
+            if not self._runs(unit):
+                record = state.record(self.home, unit.name)
+                process.end(state.mark(self.home, unit.name), process.recorded(record), 0)
 
     def _ours(self) -> list[Unit]:
         """Embedded parts, this round's and those of earlier ones: all are announced together."""
