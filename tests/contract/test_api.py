@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import __version__, auth, wire
+from service import __version__, auth, middleware, wire
 from service.api import decode_prefix
 from service.client import AttemptClient, Client
 from service.errors import (
@@ -302,6 +302,14 @@ def test_a_body_beyond_the_limit_is_refused_unread(api: Api, chunked: bool) -> N
     content = iter([body[:1000], body[1000:]]) if chunked else body
     answer = httpx.post(f"{api.url}/v1/jobs", headers=headers, content=content)
     assert (answer.status_code, answer.json()["code"]) == (413, "usage")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
+    host, port = api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as slow:
+        slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"spec": 3}', b'{"spec": {}, "more": 1}', b"\xff", b'{"key": "k"}'])
