@@ -178,6 +178,7 @@ def test_the_rate_of_several_latents_is_their_sum() -> None:
 NATS = st.floats(-1e4, 1e4)
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.tuples(NATS, NATS), min_size=1, max_size=12), cut=st.integers(0, 12))
 def test_sums_do_not_depend_on_how_the_data_are_cut(values: list[tuple[float, float]], cut: int) -> None:
     rate, distortion = (list(column) for column in zip(*values, strict=True))

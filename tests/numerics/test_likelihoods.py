@@ -35,6 +35,7 @@ def test_bernoulli_sums_to_one_over_all_images(scale: float) -> None:
     assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-13)
 
 
+@settings(deadline=None)
 @given(logits=st.lists(FINITE, min_size=1, max_size=8), data=st.data())
 def test_bernoulli_against_scipy(logits: list[float], data: st.DataObject) -> None:
     x = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=len(logits), max_size=len(logits)))
@@ -44,6 +45,7 @@ def test_bernoulli_against_scipy(logits: list[float], data: st.DataObject) -> No
     assert found.item() == pytest.approx(expected, rel=1e-12, abs=1e-300)
 
 
+@settings(deadline=None)
 @given(logit=FINITE, x=st.floats(0, 1))
 def test_bernoulli_on_grey_values_is_the_cross_entropy(logit: float, x: float) -> None:
     found = Bernoulli().log_prob(column([logit]), column([x])).item()
@@ -75,6 +77,7 @@ def test_gaussian_integrates_to_one_in_two_dimensions(sigma: float, link: str) -
     assert (density.sum() * step**2).item() == pytest.approx(1, abs=1e-10)
 
 
+@settings(deadline=None)
 @given(mean=FINITE, sigma=SIGMA, standard=st.floats(-30, 30))
 def test_gaussian_against_scipy(mean: float, sigma: float, standard: float) -> None:
     x = mean + sigma * standard

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
@@ -43,6 +43,7 @@ def test_kl_against_quadrature(mean: float, log_std: float) -> None:
     assert kl_to_standard(row(mean), row(log_std)).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(mean=st.lists(MEAN, min_size=1, max_size=5), data=st.data())
 def test_kl_against_torch_distributions(mean: list[float], data: st.DataObject) -> None:
     log_std = data.draw(st.lists(LOG_STD, min_size=len(mean), max_size=len(mean)))
@@ -60,6 +61,7 @@ def test_kl_keeps_its_digits_near_a_collapsed_posterior(log_std: float) -> None:
     assert kl_to_standard(row(0.0), row(0.0)).item() == 0
 
 
+@settings(deadline=None)
 @given(mean=MEAN, log_std=LOG_STD, standard=st.floats(-8, 8))
 def test_log_densities_against_scipy(mean: float, log_std: float, standard: float) -> None:
     x = mean + math.exp(log_std) * standard

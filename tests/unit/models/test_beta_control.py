@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_models.config import ConstantBetaConfig, WarmupBetaConfig
@@ -12,6 +12,7 @@ from vae_models.config import ConstantBetaConfig, WarmupBetaConfig
 BETA = st.floats(0, 100)
 
 
+@settings(deadline=None)
 @given(value=BETA, step=st.integers(0, 10**9))
 def test_constant(value: float, step: int) -> None:
     controller = ConstantBetaConfig(value=value).build(steps_per_epoch=7.0)
@@ -24,6 +25,7 @@ def test_warmup_by_hand() -> None:
     assert [controller.beta({}, step).item() for step in range(8)] == pytest.approx(expected, abs=1e-15)
 
 
+@settings(deadline=None)
 @given(start=BETA, value=BETA, epochs=st.floats(0.01, 100), per_epoch=st.floats(1, 1e5), step=st.integers(0, 10**7))
 def test_warmup_stays_between_its_ends_and_ends_exactly(
     start: float, value: float, epochs: float, per_epoch: float, step: int
