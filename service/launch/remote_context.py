@@ -178,6 +178,7 @@ class _FirstRank:
         self._client = order.access.client(retry_seconds=_API_PATIENCE_SECONDS)
         self._reports = order.access.client(retry_seconds=0)
         self._fenced: str | None = None
+        self._delivered = False
         self._end = threading.Event()
         self.uploads = CheckpointUploads(
             artifacts,
@@ -218,9 +219,12 @@ class _FirstRank:
         self._end.set()
 
     def _deliver(self) -> None:
-        """Metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
+        """Metrics to MLflow, once; what it does not take in time goes to storage, for the dispatcher to deliver."""
+        if self._delivered:
+            return
         seconds = _HURRIED_SECONDS if self.cancelled else _MLFLOW_SECONDS
-        spool = None if self.writer is None else self.writer.close(seconds)
+        writer, self._delivered = self.writer, True
+        spool = None if writer is None else writer.close(seconds)
         if spool is not None and spool.is_file():
             name = f"{self._order.access.epoch}-{time.time_ns()}.jsonl"
             uri = self._artifacts.uri(*spool_uri_parts(self._order.access.job_id), name)

@@ -1,0 +1,357 @@
+"""A worker's context with a real API and a real S3 server: commits, resumes, outages, fencing. No Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import SecretStr
+
+from service import __version__, auth, spec
+from service.artifacts import Artifacts
+from service.dispatcher import attempt_access
+from service.errors import FencedError, StorageError
+from service.launch.assignment import Assignment
+from service.launch.remote_context import RemoteContext
+from service.launch.uploads import CheckpointUploads, Ready
+from service.settings import S3Settings
+from service.spec import TrainSpec
+from service.wire import ClaimRequest
+from tests.api_server import Api, LossyProxy, running_api, settings_in
+from tests.servers import Mlflow, Swift, wait_for
+from vae_models.records import Progress
+from vae_models.training.errors import Fenced
+from vae_models.training.loop import train
+
+CPU = torch.device("cpu")
+SMALL = ["steps=40", "checkpoint.every_steps=10", "evaluation.every_epochs=1.5", "log_every_steps=5"]
+
+
+@pytest.fixture(scope="module")
+def api(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    storage = artifacts.settings
+    s3 = S3Settings(
+        bucket=storage.bucket,
+        prefix="context",
+        endpoint_url=storage.endpoint_url,
+        access_key=storage.access_key,
+        secret_key=SecretStr(storage.secret_key or ""),
+    )
+    with running_api(settings_in(tmp_path_factory.mktemp("api"), s3=s3, lease_seconds=600)) as running:
+        yield running
+
+
+class Worker:
+    """One claimed attempt, and contexts for it as Ray Train's workers would make them."""
+
+    def __init__(self, api: Api, folder: Path, *, job_id: str | None = None, mlflow_uri: str | None = None) -> None:
+        self.api = api
+        self.folder = folder
+        if job_id is None:
+            job_id = api.store.submit(spec.resolve("digits/beta-vae-mlp", SMALL), owner="ann").id
+        (self.attempt,) = (one for one in api.admit() if one.job_id == job_id)
+        settings = api.settings.model_copy(update={"api_url": api.url})
+        self.access = attempt_access(settings, auth.read_secret(settings.secret_file))(self.attempt)
+        with self.access.client(retry_seconds=5) as client:
+            context = client.claim(ClaimRequest(runner_id="r", version=__version__))
+        self.context = context.model_copy(update={"mlflow_uri": mlflow_uri})
+        self.spec = TrainSpec.model_validate(context.job.spec)
+        self.opened: list[RemoteContext] = []
+
+    def open(self, rank: int = 0, url: str | None = None) -> RemoteContext:
+        access = self.access.model_copy(update={"api_url": url}) if url else self.access
+        order = Assignment(access=access, context=self.context, runner_id="r", scratch=self.folder / "driver")
+        found = RemoteContext(
+            order, rank=rank, world_size=1, device=CPU, scratch=self.folder / "worker", spec=self.spec
+        )
+        found.start()
+        self.opened.append(found)
+        return found
+
+    def lose(self) -> None:
+        """The attempt ends as one whose runner was killed; the job may be admitted again at once."""
+        from service.wire import FinishRequest
+
+        request = FinishRequest(runner_id="r", outcome="failed", error="killed", retryable=True)
+        self.api.store.finish(self.attempt.job_id, self.attempt.epoch, request)
+
+    def close(self) -> None:
+        for one in self.opened:
+            one.abandon()
+        if not self.api.store.job(self.attempt.job_id).state.final:
+            self.lose()
+            self.api.store.cancel(self.attempt.job_id, by="test")
+
+
+@pytest.fixture
+def worker(api: Api, tmp_path: Path) -> Iterator[Worker]:
+    found = Worker(api, tmp_path)
+    yield found
+    found.close()
+
+
+def steps(worker: Worker) -> list[int]:
+    return [one.step for one in worker.api.store.checkpoints(worker.attempt.job_id)]
+
+
+def test_a_run_commits_what_retention_keeps_and_deletes_the_rest(worker: Worker) -> None:
+    context = worker.open()
+    result = train(worker.spec.train, context)
+    said = context.close()
+    kept = worker.api.store.checkpoints(worker.attempt.job_id)
+    assert (result.steps, kept[0].step) == (40, 40)
+    assert kept[0].metrics["val/elbo"] == pytest.approx(result.metrics["val/elbo"])
+    stored = {item.uri.split("/")[-2] for item in context.artifacts.list(context.artifacts.uri("checkpoints"))}
+    assert stored == {one.uri.rstrip("/").split("/")[-1] for one in kept}
+    assert not list(context.scratch.glob("*checkpoint*"))  # nothing is left on the worker's disk
+    assert set(said["pictures"]) == {"reconstructions", "samples"}
+    assert context.artifacts.get_bytes(said["pictures"]["samples"]).startswith(b"\x89PNG")
+    wait_for(lambda: worker.api.store.job(worker.attempt.job_id).progress.get("step") == 40, 5, "no progress")
+
+
+def test_the_next_attempt_goes_on_and_ends_the_same(api: Api, worker: Worker, tmp_path: Path) -> None:
+    """Interrupted after 23 steps, gone on with in another attempt from step 20; against a run in one go."""
+    whole = Worker(api, tmp_path / "whole")
+    try:
+        context = whole.open()
+        train(whole.spec.train, context)
+        context.close()
+        expected = whole_files(whole)
+    finally:
+        whole.close()
+
+    first = worker.open()
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    real = first.progress
+
+    def progress(at: Progress) -> None:
+        if at.step >= 23:
+            raise Killed
+        real(at)
+
+    first.progress = progress  # type: ignore[assignment, method-assign]
+    first.stop_requested = lambda: time.sleep(0.001) or False  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(Killed):
+        _train_polling_often(worker, first)
+    wait_for(lambda: 20 in steps(worker), 20, "step 20 is not committed")
+    first.abandon()
+    worker.lose()
+    wait_for(lambda: api.store.job(worker.attempt.job_id).not_before <= time.time(), 10, "the backoff does not end")
+    second = Worker(api, tmp_path / "second", job_id=worker.attempt.job_id)
+    try:
+        context = second.open()
+        resumed = context.latest_checkpoint()
+        assert resumed is not None
+        assert json.loads((resumed / "manifest.json").read_bytes())["step"] == 20
+        train(second.spec.train, context)
+        context.close()
+        assert whole_files(second) == expected
+    finally:
+        second.close()
+
+
+def _train_polling_often(worker: Worker, context: RemoteContext) -> None:
+    """The loop asks about once a second; these runs are over before that."""
+    from vae_models.training import polling
+
+    before, polling.Poller._decide = polling.Poller._decide, lambda self: [int(self._ask()), 1]  # type: ignore[method-assign]
+    try:
+        train(worker.spec.train, context)
+    finally:
+        polling.Poller._decide = before  # type: ignore[method-assign]
+
+
+def whole_files(worker: Worker) -> dict[str, str]:
+    """SHA-256 of the last checkpoint's tensors."""
+    last = worker.api.store.checkpoints(worker.attempt.job_id)[0]
+    manifest = json.loads(Artifacts(worker.api.settings.storage()).get_bytes(f"{last.uri.rstrip('/')}/manifest.json"))
+    return {name: file["sha256"] for name, file in manifest["files"].items() if name.endswith(".safetensors")}
+
+
+def test_a_corrupt_checkpoint_is_passed_over_and_said(worker: Worker, capsys: pytest.CaptureFixture[str]) -> None:
+    context = worker.open()
+    train(worker.spec.train, context)
+    context.close()
+    newest, before = worker.api.store.checkpoints(worker.attempt.job_id)[:2]
+    target = f"{newest.uri.rstrip('/')}/model.safetensors"
+    data = bytearray(context.artifacts.get_bytes(target))
+    data[len(data) // 2] ^= 1
+    context.artifacts.put_bytes(target, bytes(data))
+
+    again = worker.open()
+    found = again.latest_checkpoint()
+    assert found is not None
+    assert json.loads((found / "manifest.json").read_bytes())["step"] == before.step
+    assert len(again.notes) == 1
+    assert f"step {newest.step} is not used" in again.notes[0]
+    assert "expected SHA-256" in again.notes[0]
+    assert again.notes[0] in capsys.readouterr().out
+
+
+def test_ranks_of_one_machine_download_once(worker: Worker) -> None:
+    context = worker.open()
+    train(worker.spec.train, context)
+    context.close()
+    newest = worker.api.store.checkpoints(worker.attempt.job_id)[0]
+    ranks = [worker.open(rank) for rank in (1, 2, 3)]
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda c=rank: found.append(c._fetch(newest.uri, newest.manifest_sha256)))
+        for rank in ranks
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 3
+    assert len({(path, (path / "model.safetensors").stat().st_ino) for path in found}) == 1
+
+
+def test_storage_that_is_away_holds_up_nothing(swift: Swift, worker: Worker, tmp_path: Path) -> None:
+    """Training ends while the server is frozen; what waited is committed when it is back."""
+    context = worker.open()
+    context.artifacts.patience_seconds = 1.0
+    swift.freeze()
+    try:
+        result = train(worker.spec.train, context)
+        assert result.steps == 40
+        assert steps(worker) == []
+        thaw = threading.Timer(3.0, swift.thaw)
+        thaw.start()
+        context.close()
+        thaw.join()
+    finally:
+        swift.thaw()
+    assert steps(worker)[0] == 40
+
+
+def test_a_bucket_that_is_gone_ends_the_run_and_says_so(worker: Worker, tmp_path: Path) -> None:
+    context = worker.open()
+    object.__setattr__(
+        context.artifacts, "settings", context.artifacts.settings.model_copy(update={"bucket": "no-such-bucket"})
+    )
+    train(worker.spec.train, context)
+    with pytest.raises(StorageError, match="bucket does not exist"):
+        context.close()
+
+
+def test_a_superseded_attempt_stops_and_leaves_nothing(worker: Worker) -> None:
+    context = worker.open()
+    train(worker.spec.train, context)
+    context.close()
+    before = steps(worker)
+    stored = len(context.artifacts.list(context.artifacts.uri("checkpoints", worker.attempt.job_id)))
+    late = worker.open()
+    late.progress(Progress(step=40, total_steps=40, epoch=1.0))
+    worker.lose()
+    wait_for(lambda: _fenced(late), 5, "it does not notice")
+    directory = _copy_of_last(worker, late)
+    with pytest.raises(Fenced):
+        late.save_checkpoint(50, directory, {})
+    assert steps(worker) == before
+    assert len(context.artifacts.list(context.artifacts.uri("checkpoints", worker.attempt.job_id))) == stored
+
+
+def test_an_upload_that_is_fenced_takes_its_files_back(worker: Worker) -> None:
+    context = worker.open()
+    train(worker.spec.train, context)
+    context.close()
+    directory = _copy_of_last(worker, context)
+    worker.lose()
+    client = worker.access.client(retry_seconds=1)
+    uploads = CheckpointUploads(
+        context.artifacts, client, job_id=worker.attempt.job_id, epoch=1, metric="val/elbo", mode="max", say=print
+    )
+    prefix = context.artifacts.uri("checkpoints", worker.attempt.job_id)
+    before = {item.uri for item in context.artifacts.list(prefix)}
+    uploads.add(Ready(step=50, directory=directory, metrics={}))
+    with pytest.raises(FencedError, match="over"):
+        uploads.close(20)
+    assert {item.uri for item in context.artifacts.list(prefix)} == before
+
+
+def _fenced(context: RemoteContext) -> bool:
+    try:
+        return context.stop_requested()
+    except Fenced:
+        return True
+
+
+def _copy_of_last(worker: Worker, context: RemoteContext) -> Path:
+    last = worker.api.store.checkpoints(worker.attempt.job_id)[0]
+    return context.artifacts.get_directory(last.uri, context.scratch / "again", last.manifest_sha256)
+
+
+def test_while_storage_is_away_the_newest_and_the_best_wait(tmp_path: Path, worker: Worker) -> None:
+    context = worker.open()
+    client = worker.access.client(retry_seconds=1)
+    uploads = CheckpointUploads(
+        context.artifacts, client, job_id="j", epoch=1, metric="val/elbo", mode="max", say=print
+    )
+    uploads._busy = True  # as if one was on its way
+    waiting: list[Ready] = []
+    for step, elbo in ((1, -5.0), (2, -1.0), (3, -3.0), (4, float("nan")), (5, -9.0)):
+        directory = tmp_path / str(step)
+        directory.mkdir()
+        waiting = uploads._trim([*waiting, Ready(step=step, directory=directory, metrics={"val/elbo": elbo})])
+    assert [one.step for one in waiting] == [2, 5]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["2", "5"]
+
+
+def test_a_cancel_is_heard_within_seconds(worker: Worker) -> None:
+    context = worker.open()
+    context.progress(Progress(step=1, total_steps=40, epoch=0.1))
+    assert not context.stop_requested()
+    worker.api.store.cancel(worker.attempt.job_id, by="ann")
+    wait_for(context.stop_requested, 4, "the cancel is not heard")
+
+
+def test_an_api_that_is_away_for_a_while_costs_nothing(worker: Worker) -> None:
+    proxy = LossyProxy(worker.api.url, lose=4)  # answers get lost, requests do not
+    try:
+        context = worker.open(url=proxy.url)
+        train(worker.spec.train, context)
+        context.close()
+    finally:
+        proxy.close()
+    assert proxy.lose == 0
+    assert steps(worker)[0] == 40
+    assert len(steps(worker)) == len(set(steps(worker)))
+
+
+def test_metrics_that_mlflow_did_not_take_go_to_storage(
+    api: Api, tmp_path: Path, mlflow_server: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
+    worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
+    mlflow_server.freeze()
+    try:
+        context = worker.open()
+        train(worker.spec.train, context)
+        said = context.close()
+    finally:
+        mlflow_server.thaw()
+        worker.close()
+    assert said["run_id"] is None
+    (spool,) = context.artifacts.list(context.artifacts.uri("spool", worker.attempt.job_id))
+    assert b"train/loss" in context.artifacts.get_bytes(spool.uri)
+
+
+def test_two_attempts_never_share_an_address(worker: Worker) -> None:
+    """A worker that was thought dead may still write: into a place of its own."""
+    first, second = worker.open(), worker.open()
+    for context in (first, second):
+        train(worker.spec.train, context)
+        context.close()
+    addresses = [one.uri for one in worker.api.store.checkpoints(worker.attempt.job_id)]
+    assert len(addresses) == len(set(addresses))
+    assert all(os.path.basename(uri.rstrip("/")).startswith("1-") for uri in addresses)
