@@ -21,15 +21,17 @@ MOST_COLUMNS = 16
 
 
 def reconstructions(
-    originals: Float[Tensor, "n channels height width"], means: Float[Tensor, "_n _channels _height _width"]
+    originals: Float[Tensor, "n channels height width"],
+    means: Float[Tensor, "_n _channels _height _width"],
+    columns: int = MOST_COLUMNS,
 ) -> bytes:
-    """Pairs of rows: originals over their reconstructions E[x|z]."""
+    """Pairs of rows of at most `columns` images: originals over their reconstructions E[x|z]."""
     if originals.shape != means.shape or originals.shape[0] == 0:
         raise ValueError(
             "originals and reconstructions must be the same number of images, at least one, of one shape:"
             f" got {list(originals.shape)} and {list(means.shape)}"
         )
-    columns = min(originals.shape[0], MOST_COLUMNS)
+    columns = min(originals.shape[0], columns)
     upper, lower = _tiles(originals), _tiles(means)
     rows = [row for pair in zip(torch.split(upper, columns), torch.split(lower, columns), strict=True) for row in pair]
     return _png(rows, columns)

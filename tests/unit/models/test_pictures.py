@@ -41,6 +41,12 @@ def test_originals_stand_over_their_reconstructions() -> None:
     assert (canvas[:, :2] == pictures.PAPER).all()
 
 
+def test_pairs_of_rows_are_as_wide_as_asked() -> None:
+    x = torch.zeros(7, 1, 64, 64)
+    assert decode(pictures.reconstructions(x, x, columns=3)).shape == (6 * 66 + 2, 3 * 66 + 2)
+    assert decode(pictures.reconstructions(x, x, columns=9)).shape == (2 * 66 + 2, 7 * 66 + 2)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 20),
