@@ -1,4 +1,4 @@
-"""Calls to an MLflow server, each with a timeout; failures in our own words. The only module that imports mlflow."""
+"""Calls to an MLflow server, each with a timeout; failures in our own words."""
 
 from __future__ import annotations
 
