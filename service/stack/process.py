@@ -63,9 +63,9 @@ def _stat(pid: int) -> _Stat | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # after the command's name, which may hold spaces: field 3 onwards
-    return _Stat(
-        pid=pid, parent=int(fields[1]), session=int(fields[3]), start=int(fields[19]), zombie=fields[0] in "ZX"
-    )
+    parent, session, start, threads = (int(fields[place]) for place in (1, 3, 19, 17))
+    gone = fields[0] in "ZX" and threads <= 1  # the other threads of a killed process may still hold its sockets
+    return _Stat(pid=pid, parent=parent, session=session, start=start, zombie=gone)
 
 
 def _everything() -> list[_Stat]:
