@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
@@ -84,12 +85,21 @@ def refuse_impossible(resources: Resources, known: Seen) -> None:
         raise ImpossibleError(reason)
 
 
+@lru_cache(maxsize=1000)
+def _resources(text: str) -> Resources:
+    """A long line has few kinds of gangs."""
+    return Resources.model_validate_json(text)
+
+
+RESOURCES = sa.type_coerce(jobs.c.resources, sa.Text).label("resources")
+
+
 def queued(work: Clocked) -> list[scheduling.Queued]:
-    columns = (jobs.c.id, jobs.c.resources, jobs.c.priority, jobs.c.not_before)
+    columns = (jobs.c.id, RESOURCES, jobs.c.priority, jobs.c.not_before)
     return [
         scheduling.Queued(
             job_id=row["id"],
-            resources=Resources.model_validate(row["resources"]),
+            resources=_resources(row["resources"]),
             priority=row["priority"],
             not_before=row["not_before"],
         )
@@ -99,14 +109,12 @@ def queued(work: Clocked) -> list[scheduling.Queued]:
 
 def running(work: Clocked) -> list[scheduling.Running]:
     query = (
-        sa.select(attempts.c.job_id, attempts.c.nodes, jobs.c.resources)
+        sa.select(attempts.c.job_id, attempts.c.nodes, RESOURCES)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.state.in_(OPEN))
     )
     return [
-        scheduling.Running(
-            job_id=row["job_id"], resources=Resources.model_validate(row["resources"]), nodes=tuple(row["nodes"])
-        )
+        scheduling.Running(job_id=row["job_id"], resources=_resources(row["resources"]), nodes=tuple(row["nodes"]))
         for row in work.rows(query)
     ]
 

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
@@ -95,6 +96,11 @@ def plan(
     queue: Iterable[Queued], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
 ) -> Plan:
     """The rule of this module's docstring. `most` is the largest cluster ever seen or configured; None: unknown."""
+
+    @cache  # a long line has few kinds of gangs
+    def fate(resources: Resources) -> tuple[str | None, bool]:
+        return (impossibility(resources, most) if most is not None else None), fits(resources, capacity)
+
     nodes = _occupied(capacity, running)
     line = sorted(queue, key=lambda job: (-job.priority, job.job_id))
     admit: list[Admission] = []
@@ -102,11 +108,11 @@ def plan(
     impossible: dict[str, str] = {}
     head: Queued | None = None
     for job in line:
-        refusal = impossibility(job.resources, most) if most is not None else None
+        refusal, fits_now = fate(job.resources)
         if refusal is not None:
             impossible[job.job_id] = refusal
             continue
-        if not fits(job.resources, capacity):
+        if not fits_now:
             waiting[job.job_id] = _too_large_now(job.resources, capacity)
             continue
         places = _places(job, nodes, head, now)

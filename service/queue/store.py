@@ -89,8 +89,12 @@ class Store:
     def _seen(self, work: Clocked) -> admission.Seen:
         return admission.seen(work, self._capacity, self._settle_seconds)
 
-    def _told(self, work: Clocked, row: RowMapping) -> Job:
-        return admission.with_places(work, [row], self._seen(work))[0]
+    def _told(self, row: RowMapping) -> Job:
+        """The job as `row` has it, with its place in the line: that is worked out while nobody waits for us."""
+        if row["state"] != JobState.QUEUED:
+            return job_record(row)
+        with self._read() as work:
+            return admission.with_places(work, [row], self._seen(work))[0]
 
     # --- users ------------------------------------------------------------------------------------------------------
 
@@ -108,8 +112,8 @@ class Store:
                 admission.refuse_impossible(spec.resources, self._seen(work))
                 job_id = self._insert_job(work, spec, data, digest, owner, key)
                 known = work.job_row(job_id) if job_id else self._submitted(work, owner, key, digest)
-            assert known is not None
-            return self._told(work, known)
+        assert known is not None
+        return self._told(known)
 
     def _submitted(self, work: Clocked, owner: str, key: str | None, digest: str) -> RowMapping | None:
         if key is None:
@@ -163,7 +167,7 @@ class Store:
 
     def job(self, job_id: str) -> Job:
         with self._read() as work:
-            return self._told(work, work.job_row(job_id))
+            return admission.with_places(work, [work.job_row(job_id)], self._seen(work))[0]
 
     def detail(self, job_id: str) -> wire.JobDetail:
         """The job, its attempts (oldest first) and the checkpoints it keeps (newest first)."""
@@ -172,7 +176,7 @@ class Store:
             row = work.job_row(job_id)
             query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.epoch)
             return wire.JobDetail(
-                job=self._told(work, row),
+                job=admission.with_places(work, [row], self._seen(work))[0],
                 attempts=tuple(attempt_record(found) for found in work.rows(query)),
                 checkpoints=self._checkpoints(work, row),
             )
@@ -226,7 +230,8 @@ class Store:
         }
         with self._write() as work:
             work.move(work.locked_job(job_id), Trigger.RETRY, "retried", detail={"by": by}, **fresh)
-            return self._told(work, work.job_row(job_id))
+            row = work.job_row(job_id)
+        return self._told(row)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -303,13 +308,15 @@ class Store:
         """
         with self._write() as work:
             ended = attempts.lost(work, job_id, epoch, reason, retryable=retryable)
-            return self._told(work, work.job_row(job_id)) if ended else None
+            row = work.job_row(job_id)
+        return self._told(row) if ended else None
 
     def cancel_finished(self, job_id: str, epoch: int) -> Job | None:
         """CANCELLING -> CANCELLED, for an attempt that nobody runs; None while its lease is held."""
         with self._write() as work:
             ended = attempts.cancel_finished(work, job_id, epoch)
-            return self._told(work, work.job_row(job_id)) if ended else None
+            row = work.job_row(job_id)
+        return self._told(row) if ended else None
 
     def set_log(self, job_id: str, epoch: int, uri: str) -> None:
         """Where the attempt's log is kept; may be said after its end."""
@@ -372,7 +379,8 @@ class Store:
         """The runner's last word; saying it again is harmless. Raises ConflictError when it said another before."""
         with self._write() as work:
             attempts.finish(work, job_id, epoch, request)
-            return self._told(work, work.job_row(job_id))
+            row = work.job_row(job_id)
+        return self._told(row)
 
     def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
         return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
