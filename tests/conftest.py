@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from tests import real_jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `tests.*` is imported from here, however pytest was started
@@ -103,6 +104,15 @@ def stack(stack_home: Path, _isolated: None) -> Iterator[Stack]:
         embedded.down(running.settings())
     left = leftovers(stack_home)
     assert not left, f"processes of the stack are left after `down`: {left}"
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> real_jobs.Outcome:
+    """Of `vaesvc run` of the spec that is interrupted elsewhere: another process, no cluster, no interruption."""
+    from tests import real_jobs
+
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return real_jobs.local_outcome(stack, real_jobs.DIGITS, real_jobs.SLOWLY, folder)
 
 
 def leftovers(home: Path, parts: Sequence[str] = ("s3", "mlflow", "ray", "api", "dispatcher")) -> dict[str, list[int]]:

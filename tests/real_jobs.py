@@ -1,0 +1,154 @@
+"""Jobs on the embedded stack, as a user sees them, and its parts, as an operator kills them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.artifacts import Artifacts
+from service.client import Client
+from service.wire import JobDetail
+from tests.servers import wait_for
+
+if TYPE_CHECKING:
+    from tests.conftest import Stack
+
+START_SECONDS = 300  # from submit to the first committed checkpoint, on a machine with other work to do
+DIGITS = "digits/beta-vae-mlp"
+STEPS = 6000
+SLOWLY = (  # of DIGITS: about twenty seconds of a quiet core, a checkpoint every two
+    f"steps={STEPS}",
+    "evaluation.every_epochs=100",
+    "checkpoint.every_steps=500",
+)
+
+
+def client(stack: Stack, patience: float = 60) -> Client:
+    settings = stack.settings()
+    assert settings.api_url is not None
+    return Client(settings.api_url, settings.user_token(), retry_seconds=patience)
+
+
+def ran(done: subprocess.CompletedProcess[str], code: int = 0) -> str:
+    """Its stdout; whatever the command met, it ended with this exit code and without a traceback."""
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return done.stdout
+
+
+def options(overrides: Sequence[str]) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def submit(stack: Stack, recipe: str, overrides: Sequence[str] = (), *more: str) -> str:
+    """The new job's id."""
+    return ran(stack.vaesvc("submit", recipe, *options(overrides), *more)).strip()
+
+
+def until(stack: Stack, job_id: str, reached: Callable[[JobDetail], bool], seconds: float, what: str) -> JobDetail:
+    """The job once `reached`. A job that ends before that never will."""
+    last: list[JobDetail] = []
+    with client(stack) as door:
+
+        def look() -> bool:
+            last[:] = [door.job(job_id)]
+            if reached(last[0]):
+                return True
+            assert not last[0].job.state.final, f"{what}: it ended before\n{told(stack, last[0])}"
+            return False
+
+        try:
+            wait_for(look, seconds, what)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{told(stack, last[0])}") from None
+    return last[0]
+
+
+def until_checkpoint(stack: Stack, job_id: str, step: int) -> JobDetail:
+    """Once a checkpoint of this step or a later one is committed."""
+
+    def reached(detail: JobDetail) -> bool:
+        return any(one.step >= step for one in detail.checkpoints)
+
+    return until(stack, job_id, reached, START_SECONDS, f"no checkpoint of step {step} is committed")
+
+
+def until_over(stack: Stack, job_id: str, state: str = "SUCCEEDED", seconds: float = 400) -> JobDetail:
+    """The job once it is final, which has to be in this state."""
+    detail = until(stack, job_id, lambda detail: detail.job.state.final, seconds, "it does not end")
+    assert detail.job.state == state, told(stack, detail)
+    return detail
+
+
+def told(stack: Stack, detail: JobDetail) -> str:
+    """What a person would want to read after a surprise."""
+    with client(stack) as door:
+        events = [f"{one.at:.1f} {one.epoch} {one.kind} {one.detail}" for one in door.events(detail.job.id)]
+        try:
+            log = door.logs(detail.job.id).text[-4000:]
+        except Exception as error:  # the log is only a help here
+            log = repr(error)
+    return "\n".join([detail.job.model_dump_json(exclude={"spec"}), *events, log])
+
+
+def log(stack: Stack, job_id: str, attempt: int | None = None) -> str:
+    """As `vaesvc logs` prints it. It holds what Ray says too, tracebacks that mean nothing among it."""
+    done = stack.vaesvc("logs", job_id, *([] if attempt is None else ["--attempt", str(attempt)]))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def artifacts(stack: Stack) -> Artifacts:
+    return Artifacts(stack.settings().storage())
+
+
+Outcome = tuple[dict[str, str], dict[str, Any]]
+
+
+def outcome(directory: Path) -> Outcome:
+    """What two runs of one spec must agree in, to the bit: sums of all tensors (model, optimizer, running sums of the
+    metrics), and the loop's state but for what a clock measured."""
+    from vae_models.training import checkpoint
+
+    found = checkpoint.read(directory)
+    sums = {name: file.sha256 for name, file in found.manifest.files.items() if name.endswith(".safetensors")}
+    state = json.loads(json.dumps(dict(found.state)))
+    state["position"]["latest"].pop("images_per_second", None)
+    return sums, state
+
+
+def final_outcome(stack: Stack, detail: JobDetail, folder: Path) -> Outcome:
+    """Of the last checkpoint, fetched from the bucket and verified."""
+    last = max(detail.checkpoints, key=lambda one: one.step)
+    return outcome(artifacts(stack).get_directory(last.uri, folder, last.manifest_sha256))
+
+
+def local_outcome(stack: Stack, recipe: str, overrides: Sequence[str], folder: Path, threads: int = 1) -> Outcome:
+    """Of `vaesvc run`: the same loop without queue, cluster and interruptions, with as many threads as a worker."""
+    arguments = ("run", recipe, *options(overrides), "--out", str(folder))
+    ran(stack.vaesvc(*arguments, seconds=400, OMP_NUM_THREADS=str(threads)))
+    return outcome(max((folder / "checkpoints").glob("step-*")))
+
+
+def kill(stack: Stack, part: str) -> int:
+    """kill -9 of every process of a part, and of whatever these started meanwhile. How many there were."""
+    from service.stack import process, state
+
+    killed: set[int] = set()
+
+    def gone() -> bool:
+        left = process.members(state.mark(stack.home, part), process.recorded(state.record(stack.home, part)))
+        for one in left:
+            if process.alive(one):
+                os.kill(one.pid, signal.SIGKILL)
+        killed.update(one.pid for one in left)
+        return not left
+
+    wait_for(gone, 20, f"{part} does not end")
+    assert killed, f"there was no {part}"
+    return len(killed)
