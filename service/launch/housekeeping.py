@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import log_uri_parts, spool_uri_parts
 from service.launch.patience import Patience
+from service.launch.processes import scratch
 from service.launch.ray_jobs import RayCluster, RayJob
 from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
@@ -32,6 +33,7 @@ _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
 _LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
 _FORGET_SECONDS = 300.0  # after its end, Ray's own view of an attempt is kept this long
+_SPOOL_SECONDS = 30.0  # to deliver one; what is left is tried again
 _LOG_BYTES = 8 * 2**20
 
 
@@ -45,6 +47,11 @@ class Housekeeper:
         self._next_ray = 0.0
         self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
         self._kept: dict[str, float] = {}  # submission ids whose log needs no more looks: when Ray may forget them
+
+    @cached_property
+    def _spools(self) -> Path:
+        """A folder for this process: a delivery that was given up may still look into its file for a moment."""
+        return scratch("spools")
 
     @property
     def _artifacts(self) -> Artifacts:
@@ -151,10 +158,9 @@ class Housekeeper:
             return
         artifacts = self._artifacts
         for spool in artifacts.list(artifacts.uri(*spool_uri_parts(job.id))):
-            with tempfile.TemporaryDirectory(prefix="vaesvc-spool-") as folder:
-                path = Path(folder) / "spool.jsonl"
-                path.write_bytes(artifacts.get_bytes(spool.uri))
-                tracking.send_spool(uri, job.run_id, path)
+            path = self._spools / f"{job.id}-{spool.uri.rpartition('/')[2]}"
+            path.write_bytes(artifacts.get_bytes(spool.uri))
+            tracking.send_spool(uri, job.run_id, path, _SPOOL_SECONDS)
             artifacts.delete_prefix(spool.uri)
 
     def _register(self, uri: str, job: Job) -> None:

@@ -32,6 +32,7 @@ from vae_models.training.errors import CorruptCheckpoint, Fenced
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.client import AttemptClient
     from service.tracking import RunWriter
 
 _REPORT_SECONDS = 1.0
@@ -211,6 +212,7 @@ class _FirstRank:
         self._deliver()
         self._end.set()
         self._thread.join(timeout=5.0)
+        self._report_once(self._client)  # the last step, and the run's id where the run was short
         return {"run_id": self.run_id, "pictures": pictures}
 
     def abandon(self) -> None:
@@ -241,18 +243,19 @@ class _FirstRank:
 
     def _report(self) -> None:
         """Every second; the reply says whether to stop. An API that is away concerns the parent: it has the lease."""
-        while not self._end.wait(_REPORT_SECONDS):
-            progress = {} if self.progress is None else _finite(asdict(self.progress))
-            if not progress:
-                continue
-            report = ProgressReport(progress=progress, run_id=self.run_id)
-            try:
-                self.cancelled = self._reports.progress(report).cancel or self.cancelled
-            except (FencedError, NotFoundError) as error:
-                self._fenced = str(error)
-                return
-            except VaesvcError:
-                continue
+        while self._fenced is None and not self._end.wait(_REPORT_SECONDS):
+            self._report_once(self._reports)
+
+    def _report_once(self, client: AttemptClient) -> None:
+        if self.progress is None:
+            return
+        report = ProgressReport(progress=_finite(asdict(self.progress)), run_id=self.run_id)
+        try:
+            self.cancelled = client.progress(report).cancel or self.cancelled
+        except (FencedError, NotFoundError) as error:
+            self._fenced = str(error)
+        except VaesvcError:
+            return
 
 
 def _writer(order: Assignment, spool: Path) -> RunWriter | None:

@@ -23,12 +23,12 @@ from tests.servers import wait_for
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
-STEPS = 5000
-SLOWLY = (  # twenty seconds of a quiet core, a checkpoint every two
+STEPS = 2500
+SLOWLY = (  # some twenty seconds of a quiet core, a checkpoint every two
     f"steps={STEPS}",
     "model.backbone.hidden=[512,512]",
     "evaluation.every_epochs=100",
-    "checkpoint.every_steps=500",
+    "checkpoint.every_steps=250",
 )
 CANCEL_SECONDS = 15
 
@@ -78,9 +78,9 @@ def test_worker_dispatcher_and_runner_are_killed(
 ) -> None:
     """One after the other, in one job: it loses what it did since its last checkpoint, and nothing else."""
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    real_jobs.until_checkpoint(stack, job_id, 1000)
+    real_jobs.until_checkpoint(stack, job_id, 500)
     kill(job_id, "worker", is_worker)
-    detail = real_jobs.until_checkpoint(stack, job_id, 2500)
+    detail = real_jobs.until_checkpoint(stack, job_id, 1250)
     assert [attempt.epoch for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
 
     real_jobs.kill(stack, "dispatcher")
@@ -102,7 +102,7 @@ def test_cancel_keeps_a_checkpoint_and_retry_goes_on_from_it(
     stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path
 ) -> None:
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    real_jobs.until_checkpoint(stack, job_id, 500)
+    real_jobs.until_checkpoint(stack, job_id, 250)
     asked = time.monotonic()
     real_jobs.ran(stack.vaesvc("cancel", job_id))
     cancelled = real_jobs.until_over(stack, job_id, "CANCELLED", seconds=CANCEL_SECONDS)

@@ -1,0 +1,146 @@
+"""What follows an attempt, with a real API, S3 server and MLflow server; the cluster is one of plain processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from service import spec
+from service.artifacts import Artifacts
+from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
+from service.queue.jobs import JobState
+from service.settings import S3Settings
+from service.wire import FinishRequest
+from tests.api_server import Api, running_api, settings_in
+from tests.attempts import Worker
+from tests.local_cluster import LocalCluster, agent
+from tests.servers import Mlflow, wait_for
+from vae_models.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def api(artifacts: Artifacts, mlflow_server: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    storage = artifacts.settings
+    s3 = S3Settings(
+        bucket=storage.bucket,
+        prefix="housekeeping",
+        endpoint_url=storage.endpoint_url,
+        access_key=storage.access_key,
+        secret_key=SecretStr(storage.secret_key or ""),
+    )
+    home = tmp_path_factory.mktemp("api")
+    with running_api(settings_in(home, s3=s3, lease_seconds=600, mlflow_uri=mlflow_server.uri)) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    folder = tmp_path / "cluster"
+    with agent(folder):
+        yield LocalCluster(folder)
+
+
+@pytest.fixture
+def keeper(api: Api, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Housekeeper:
+    monkeypatch.setattr("service.launch.housekeeping._RAY_TURN_SECONDS", 0.0)
+    return Housekeeper(api.store, cluster, api.settings)  # type: ignore[arg-type]
+
+
+def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
+    api: Api, keeper: Housekeeper, mlflow_server: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points, model version and status: all of it later, none of it twice."""
+    from mlflow import MlflowClient
+
+    from service import registry
+
+    monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
+    monkeypatch.setattr("service.tracking.runs.PATIENCE", 1.0)
+    worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
+    job_id = worker.attempt.job_id
+    context = worker.open()
+    wait_for(lambda: context._leader.run_id is not None, 30, "the run is not opened")
+    mlflow_server.freeze()
+    try:
+        result = train(worker.spec.train, context)
+        said = context.close()
+        wait_for(lambda: api.store.job(job_id).run_id is not None, 10, "the run is not known")
+        api.store.finish(job_id, 1, FinishRequest(runner_id="r", outcome="succeeded", result={"metrics": {}}))
+        with monkeypatch.context() as hurry:
+            hurry.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+            hurry.setattr("service.launch.housekeeping._SPOOL_SECONDS", 2.0)
+            keeper.turn()
+        assert [one.id for one in api.store.untracked()] == [job_id]
+    finally:
+        mlflow_server.thaw()
+    keeper._mlflow_patience._next = 0.0
+    keeper.turn()
+    assert api.store.untracked() == []
+    run = MlflowClient(mlflow_server.uri).get_run(said["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["val/elbo"] == pytest.approx(result.metrics["val/elbo"])
+    (version,) = (one for one in registry.versions(mlflow_server.uri) if one.job_id == job_id)
+    assert version.value == pytest.approx(max(one.metrics["val/elbo"] for one in _scored(api, job_id)))
+    artifacts = Artifacts(api.settings.storage())
+    assert artifacts.list(artifacts.uri("spool", job_id)) == []
+
+
+def _scored(api: Api, job_id: str) -> list:  # type: ignore[type-arg]
+    return [one for one in api.store.checkpoints(job_id) if "val/elbo" in one.metrics]
+
+
+def test_jobs_that_never_ran_are_closed_too(api: Api, keeper: Housekeeper) -> None:
+    job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
+    api.store.cancel(job.id, by="ann")
+    assert [one.id for one in api.store.untracked()] == [job.id]
+    keeper.turn()
+    assert api.store.untracked() == []
+
+
+def test_the_log_of_a_runner_that_was_killed_is_taken_from_the_cluster(
+    api: Api, keeper: Housekeeper, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.launch.housekeeping._FORGET_SECONDS", 0.0)
+    job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
+    (attempt,) = (one for one in api.admit() if one.job_id == job.id)
+    name = attempt.submission_id
+    tags = {JOB_TAG: job.id, EPOCH_TAG: str(attempt.epoch)}
+    cluster.submit(name, "echo the first line; echo the last line", env={}, metadata=tags)
+    cluster.submit("somebody-elses", "echo mine", env={}, metadata={JOB_TAG: "j-of-another-service", EPOCH_TAG: "1"})
+    wait_for(lambda: all(one.state.over for one in cluster.jobs().values()), 20, "they do not end")
+    artifacts = Artifacts(api.settings.storage())
+    uri = artifacts.uri("logs", job.id, f"{attempt.epoch}.log")
+    artifacts.put_bytes(uri, b"the first line\n", "text/plain")  # as far as the runner came
+
+    keeper.turn()  # the attempt is open: hands off
+    assert artifacts.get_bytes(uri) == b"the first line\n"
+    api.store.attempt_lost(job.id, attempt.epoch, "killed", retryable=False)
+    assert api.store.job(job.id).state is JobState.FAILED
+    keeper.turn()
+    assert artifacts.get_bytes(uri) == b"the first line\nthe last line\n"
+    assert api.store.detail(job.id).attempts[0].log_uri == uri
+    time.sleep(0.01)
+    keeper.turn()
+    assert set(cluster.jobs()) == {"somebody-elses"}
+
+
+def test_what_outlives_its_attempt_is_stopped(
+    api: Api, keeper: Housekeeper, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.launch.housekeeping._LEFT_OVER_SECONDS", 0.5)
+    job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
+    (attempt,) = (one for one in api.admit() if one.job_id == job.id)
+    tags = {JOB_TAG: job.id, EPOCH_TAG: str(attempt.epoch)}
+    cluster.submit(attempt.submission_id, "sleep 600", env={}, metadata=tags)
+    wait_for(lambda: cluster.jobs()[attempt.submission_id].state.value == "RUNNING", 20, "it does not start")
+    api.store.attempt_lost(job.id, attempt.epoch, "its head was cut off", retryable=False)
+
+    def stopped() -> bool:
+        keeper.turn()
+        return cluster.jobs()[attempt.submission_id].state.over
+
+    wait_for(stopped, 20, "it runs on")
