@@ -219,6 +219,7 @@ class _FirstRank:
         with contextlib.suppress(VaesvcError):
             self._deliver()
         self._end.set()
+        self._report_once(self._reports)  # where the metrics that led to the error are
 
     def _deliver(self) -> None:
         """Metrics to MLflow, once; what it does not take in time goes to storage, for the dispatcher to deliver."""
@@ -247,9 +248,11 @@ class _FirstRank:
             self._report_once(self._reports)
 
     def _report_once(self, client: AttemptClient) -> None:
-        if self.progress is None:
+        if self.progress is None and self.run_id is None:
             return
-        report = ProgressReport(progress=_finite(asdict(self.progress)), run_id=self.run_id)
+        known = self._order.context.job.progress  # an earlier attempt's, until this one has some
+        progress = known if self.progress is None else _finite(asdict(self.progress))
+        report = ProgressReport(progress=progress, run_id=self.run_id)
         try:
             self.cancelled = client.progress(report).cancel or self.cancelled
         except (FencedError, NotFoundError) as error:
