@@ -5,5 +5,5 @@ cat <<'HEADER'
 # Every package of the environment, pinned: what was tested together (Python 3.11, Linux, CPU).
 # `make env` installs with it; `make constraints` writes it anew from the environment.
 HEADER
-"$1" -m pip freeze --exclude-editable --disable-pip-version-check |
-    grep -E '^[A-Za-z0-9._-]+==' | grep -vi '^vaesvc==' | sed -E 's/\+[A-Za-z0-9.]+$//'
+"$1" -m pip freeze --all --exclude-editable --disable-pip-version-check |
+    grep -E '^[A-Za-z0-9._-]+==' | grep -Evi '^(vaesvc|pip|wheel)==' | sed -E 's/\+[A-Za-z0-9.]+$//'
