@@ -1,7 +1,7 @@
 """A process that works on the queue, for tests that race or kill it:
 
 python -m tests.contract.queue_worker submit  URL FIRST LAST     submits jobs FIRST..LAST-1, each twice, with keys
-python -m tests.contract.queue_worker drain   URL SECONDS        admits and runs attempts until no job is left
+python -m tests.contract.queue_worker race    URL JOBS SECONDS   submits jobs, runs attempts until none is left
 python -m tests.contract.queue_worker churn   URL NAME           does everything, for ever; prints what was acknowledged
 python -m tests.contract.queue_worker migrate URL
 
@@ -40,13 +40,21 @@ def run_attempt(store: Store, attempt: Attempt, runner: str) -> None:
     store.finish(attempt.job_id, attempt.epoch, finish(runner=runner))
 
 
-def drain(store: Store, seconds: str) -> None:
+def race(store: Store, jobs: str, seconds: str) -> None:
+    """Priorities differ and jobs come in between, so that no two plans are alike: only the lock keeps them apart."""
     deadline = time.monotonic() + float(seconds)
+    left = int(jobs)
+    held: list[Attempt] = []
     while time.monotonic() < deadline:
-        for attempt in store.admit():
-            run_attempt(store, attempt, f"runner-{random.random()}")
+        if left > 0:
+            left -= 1
+            workers = random.choice([1, 1, 2])
+            say("submitted", store.submit(spec(priority=random.randint(0, 9), workers=workers), owner="me").id)
+        held += store.admit()
+        if held and (left == 0 or random.random() < 0.5):
+            run_attempt(store, held.pop(0), f"runner-{random.random()}")
         status = store.cluster()
-        if status.queued == status.running == 0:
+        if left == status.queued == status.running == 0:
             return
     raise TimeoutError(f"jobs are left after {seconds} s: {store.cluster()}")
 
@@ -83,7 +91,7 @@ def main() -> None:
         store.ping()
     say("ready")
     sys.stdin.readline()
-    work: dict[str, Callable[..., None]] = {"submit": submit, "drain": drain, "churn": churn, "migrate": Store.migrate}
+    work: dict[str, Callable[..., None]] = {"submit": submit, "race": race, "churn": churn, "migrate": Store.migrate}
     work[what](store, *rest)
     store.close()
 

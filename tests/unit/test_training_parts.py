@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 from itertools import pairwise
@@ -12,14 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch import nn
 
 from vae_models.collectives import all_gather, all_reduce_sum, data_parallel
 from vae_models.config import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, TrainConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 from vae_models.training.errors import NonFiniteLoss
-from vae_models.training.pictures import grid_png
 from vae_models.training.polling import Poller
 from vae_models.training.schedule import Timetable, learning_rate
 from vae_models.training.step import (
@@ -265,19 +262,3 @@ def test_collectives_of_one_worker_are_the_identity() -> None:
     assert torch.equal(all_gather(x), x[None])
     module = nn.Linear(1, 1)
     assert data_parallel(module) is module
-
-
-# --- pictures -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_grid_shows_each_image_in_its_place(channels: int, mode: str) -> None:
-    levels = torch.linspace(-0.2, 1.2, 7)
-    images = levels[:, None, None, None].expand(7, channels, 8, 8)
-    picture = Image.open(io.BytesIO(grid_png(images, columns=4)))
-    side = 8 * 6  # enlarged to 48 pixels
-    assert (picture.mode, picture.size) == (mode, (4 * (side + 2) + 2, 2 * (side + 2) + 2))
-    pixels = np.asarray(picture)
-    for index, level in enumerate(levels.clamp(0, 1).tolist()):
-        top, left = 2 + (index // 4) * (side + 2), 2 + (index % 4) * (side + 2)
-        assert (pixels[top : top + side, left : left + side] == round(level * 255)).all()

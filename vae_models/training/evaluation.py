@@ -11,6 +11,7 @@ from torch import nn
 from vae_models.collectives import all_reduce_sum, rank, world_size
 from vae_models.config import EvaluationConfig
 from vae_models.data.batching import Resident
+from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
 
@@ -35,7 +36,7 @@ def evaluate(
     total = min(len(data), config.limit or len(data))
     size = config.batch_size
     starts = list(range(0, total, size))
-    sums = torch.zeros(3, device=source.device, dtype=torch.float64)  # rate, distortion, count
+    sums = Sums.zero(source.device)
     was_training = model.training
     model.eval()
     try:
@@ -43,14 +44,13 @@ def evaluate(
             if first + rank() < len(starts):
                 batch = first + rank()
                 indices = torch.arange(starts[batch], min(starts[batch] + size, total), device=source.device)
-                sums += _batch_sums(model, data, indices, name=name, batch=batch, source=source)
+                sums = sums + _batch_sums(model, data, indices, name=name, batch=batch, source=source)
             if stop():
                 return None
     finally:
         model.train(was_training)
-    rate, distortion, count = all_reduce_sum(sums).tolist()
-    values = (-(rate + distortion) / count, rate / count, distortion / count)
-    return {f"{name}/{metric}": value for metric, value in zip(EVALUATED, values, strict=True)}
+    means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
+    return {f"{name}/{metric}": means[metric] for metric in EVALUATED}
 
 
 def _batch_sums(
@@ -61,10 +61,8 @@ def _batch_sums(
     name: str,
     batch: int,
     source: NoiseSource,
-) -> torch.Tensor:
+) -> Sums:
     specs = {**data.noise(), **cast(Model, model).noise()}
     size = indices.shape[0]
     noise = source.draw(specs, size, stream=name, step=batch)
-    trace = model(data.batch(indices, noise), noise)
-    rate, distortion = trace.rate.double().sum(), trace.distortion.double().sum()
-    return torch.stack([rate, distortion, rate.new_full((), size)])
+    return Sums.of(model(data.batch(indices, noise), noise))
