@@ -126,7 +126,7 @@ def test_mlflow_says_what_ran(first: First, run: Run) -> None:
     params, tags = run.data.params, run.data.tags
     expected = {"seed": "0", "batch_size": "16", "steps": "200", "workers": "2", "recipe": RECIPE, "model.latent": "32"}
     assert {name: params.get(name) for name in expected} == expected
-    assert params["optimizer.lr"] == "0.001"
+    assert params["optimizer.lr"] == str(job.spec["train"]["optimizer"]["lr"])
     assert tags["vaesvc.job_id"] == job.id
     assert (tags["vaesvc.seed"], tags["vaesvc.workers"], tags["mlflow.user"]) == ("0", "2", job.owner)
     assert json.loads(tags["vaesvc.spec"]) == job.spec
