@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,4 +24,16 @@ def vaesvc(
 
 
 def start(env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([VAESVC, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [VAESVC, *arguments],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_listen_to_ctrl_c,
+    )
+
+
+def _listen_to_ctrl_c() -> None:
+    """Shells start what runs in the background with SIGINT ignored, and children inherit that: tests run there too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
