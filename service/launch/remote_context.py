@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from service.tracking import RunWriter
 
 _REPORT_SECONDS = 1.0
+_NARRATE_SECONDS = 5.0
 _API_PATIENCE_SECONDS = 60.0  # for what must be known before training starts
 _CLOSE_SECONDS = 900.0  # for the last checkpoint
 _HURRIED_SECONDS = 2.0  # the same, when the attempt is about to be ended
@@ -57,6 +58,7 @@ class RemoteContext:
         self.scratch = scratch / f"rank-{rank}"
         self.notes: list[str] = []
         self.timings: dict[str, float] = {}  # seconds since 1970
+        self._narrated_at = -_NARRATE_SECONDS
         self._order = order
         self._spec = spec
         self._resume = scratch / "resume"
@@ -90,6 +92,7 @@ class RemoteContext:
         return path
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._narrate(step, metrics)
         if self._leader.writer is not None:
             self._leader.writer.log_metrics(step, metrics)
 
@@ -132,6 +135,14 @@ class RemoteContext:
             self._first.abandon()
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _narrate(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The attempt's log tells every evaluation, and training every few seconds: nats per datum."""
+        now = time.monotonic()
+        evaluated = any(name.startswith(("val/", "test/")) for name in metrics)
+        if evaluated or now - self._narrated_at >= _NARRATE_SECONDS:
+            self._narrated_at = now
+            print(f"step {step:,}  " + "  ".join(f"{k} {v:.6g}" for k, v in metrics.items()), flush=True)  # noqa: T201
 
     @property
     def _leader(self) -> _FirstRank:
