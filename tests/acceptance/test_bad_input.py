@@ -1,129 +1,253 @@
-"""What a user or an operator gets wrong, and what breaks below: a clear error each time, and nothing lost."""
+"""What is wrong is said in a line that helps, with the right exit code, and costs nothing that was there before.
+
+All through the real command, against real servers. More mistakes that need no service are in test_cli.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from service.client import Client
-from tests import command, real_jobs
-from tests.real_jobs import DIGITS
-from tests.servers import wait_for
+from service.queue.jobs import Checkpoint
+from tests import real_jobs
+from tests.command import VAESVC, vaesvc
+from tests.real_jobs import DIGITS, SLOWLY, STEPS
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
-CHECKPOINTS = ("steps=6000", "evaluation.every_epochs=40", "checkpoint.every_steps=500")
+
+def refused(stack: Stack, *arguments: str, code: int, words: tuple[str, ...], **more: str) -> str:
+    """The command's one message: of its exit code, with these words, and the queue is as it was."""
+    with real_jobs.client(stack) as client:
+        before = {job.id: job.state for job in client.jobs(limit=1000)}
+        done = stack.vaesvc(*arguments, **more)
+        assert {job.id: job.state for job in client.jobs(limit=1000)} == before
+    assert real_jobs.ran(done, code) == ""
+    assert not [word for word in words if word not in done.stderr], done.stderr
+    return done.stderr
 
 
-def test_what_no_machine_could_run_is_refused_at_submit(stack: Stack) -> None:
-    done = stack.vaesvc("submit", DIGITS, "--workers", "3", "--gpus-per-worker", "8")
-    real_jobs.ran(done, code=2)
-    assert done.stdout == ""
-    for word in ("3 x (", "8 GPU", "the largest cluster seen has", "Ask for fewer"):
-        assert word in done.stderr
-
-
-@contextlib.contextmanager
-def service_with(stack: Stack, folder: Path, **wrong: str) -> Iterator[Client]:
-    """An API and a dispatcher of their own on the stack's Ray, with `wrong` settings."""
-    environment = stack.environment | {"VAESVC_DATABASE_URL": f"sqlite:///{folder}/queue.db"} | wrong
-    token = command.vaesvc(environment, "token", "add", "ann").stdout.strip()
-    api = command.start(environment, "serve", "--port", "0")
-    dispatcher = None
-    try:
-        assert api.stdout is not None
-        url = api.stdout.readline().strip()
-        with (folder / "dispatcher.log").open("w") as log:
-            dispatcher = subprocess.Popen(
-                [command.VAESVC, "dispatch"], env=environment | {"VAESVC_API_URL": url}, stdout=log, stderr=log
-            )
-        with Client(url, token) as client:
-            yield client
-    finally:
-        for process in (dispatcher, api):
-            if process is not None:
-                process.terminate()
-                process.communicate(timeout=20)
+# --- what is asked for ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("arguments", "words"),
     [
-        ({"VAESVC_S3_BUCKET": "no-such-bucket"}, ["no-such-bucket"]),
-        ({"VAESVC_S3_SECRET_KEY": "not-the-secret-key"}, ["key"]),
+        (("digits/beta-vae-mpl",), ("digits/beta-vae-mpl", "did you mean digits/beta-vae-mlp", "Recipes:")),
+        (
+            (DIGITS, "--set", "optimizer.learning_rate=1"),
+            ("train.optimizer.learning_rate", "did you mean lr", "clip_norm"),
+        ),
+        ((DIGITS, "--set", "optimizer.lr=fast"), ("optimizer.lr", "fast", "number")),
+        ((DIGITS, "--set", "batch_size=0"), ("batch_size", "0", "1")),
+        (("nowhere.yaml",), ("nowhere.yaml",)),
     ],
-    ids=["bucket", "keys"],
 )
-def test_storage_that_refuses_fails_the_job_at_once_and_says_why(
-    stack: Stack, tmp_path: Path, wrong: dict[str, str], words: list[str]
+def test_an_unknown_recipe_field_or_value(stack: Stack, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    refused(stack, "submit", *arguments, code=2, words=words)
+
+
+def test_a_file_with_a_wrong_field(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"recipe: {DIGITS}\nresources: {{workes: 2}}\n")
+    refused(stack, "submit", str(file), code=2, words=("workes", "workers"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--workers", "100"), ("100", "CPU")),
+        (("--gpus-per-worker", "64"), ("64", "GPU")),
+        (("--cpus-per-worker", "1024"), ("1024", "CPU")),
+    ],
+)
+def test_what_the_cluster_never_can(stack: Stack, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    """Refused at once, with what there is; not queued for ever."""
+    refused(stack, "submit", DIGITS, *arguments, code=2, words=words)
+
+
+def test_a_wrong_token(stack: Stack, tmp_path: Path) -> None:
+    wrong = "vt-0000000000000000000000000000000000000000"
+    said = refused(stack, "submit", DIGITS, code=3, words=("token", "VAESVC_TOKEN"), VAESVC_TOKEN=wrong)
+    assert wrong not in said
+    missing = str(tmp_path / "token")
+    refused(stack, "submit", DIGITS, code=3, words=(missing, "VAESVC_TOKEN_FILE"), VAESVC_TOKEN_FILE=missing)
+
+
+# --- storage that is not there, or not ours -------------------------------------------------------------------------
+
+
+def storage(stack: Stack, **other: str) -> dict[str, str]:
+    """The stack's own S3 server, named by hand, but for `other`."""
+    settings = stack.settings().storage()
+    return {
+        "VAESVC_S3_ENDPOINT_URL": settings.endpoint_url or "",
+        "VAESVC_S3_BUCKET": settings.bucket,
+        "VAESVC_S3_ACCESS_KEY": settings.access_key or "",
+        "VAESVC_S3_SECRET_KEY": settings.secret_key or "",
+        **other,
+    }
+
+
+NO_BUCKET = ("no-such-bucket", "does not exist", "create it", "VAESVC_S3_BUCKET")
+WRONG_KEYS = ("refused the keys", "VAESVC_S3_ACCESS_KEY", "VAESVC_S3_SECRET_KEY")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"VAESVC_S3_BUCKET": "no-such-bucket"}, NO_BUCKET), ({"VAESVC_S3_SECRET_KEY": "very-wrong"}, WRONG_KEYS)],
+)
+def test_doctor_names_a_bucket_that_is_not_there_and_wrong_keys(
+    stack: Stack, other: dict[str, str], words: tuple[str, ...]
 ) -> None:
-    from service.spec import resolve
-
-    storage = stack.settings().storage()
-    if "VAESVC_S3_SECRET_KEY" in wrong:
-        assert storage.endpoint_url is not None
-        assert storage.access_key is not None
-        wrong = wrong | {"VAESVC_S3_ACCESS_KEY": storage.access_key, "VAESVC_S3_ENDPOINT_URL": storage.endpoint_url}
-    with service_with(stack, tmp_path, **wrong) as client:
-        job_id = client.submit(resolve(DIGITS, ["steps=50"])).id
-        wait_for(lambda: client.job(job_id).job.state.final, 120, "the job does not end")
-        detail = client.job(job_id)
-    assert detail.job.state == "FAILED"
-    assert len(detail.attempts) == 1, "trying again would fail in the same way"
-    for word in words:
-        assert word in (detail.job.reason or "")
-    assert "Traceback" not in (detail.job.reason or "")
-    assert "not-the-secret-key" not in detail.model_dump_json() + (tmp_path / "dispatcher.log").read_text()
+    done = stack.vaesvc("doctor", "--json", seconds=200, **storage(stack, **other))
+    found = [one for one in json.loads(real_jobs.ran(done, 1)) if one["level"] != "OK"]
+    text = json.dumps(found)
+    assert not [word for word in words if word not in text], text
+    assert all(one["mend"] for one in found)
+    assert "very-wrong" not in done.stdout + done.stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """3 MiB: room for one checkpoint of the quickstart's model, not for two."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=20)
+@contextlib.contextmanager
+def second_service(stack: Stack, folder: Path, **more: str) -> Iterator[dict[str, str]]:
+    """API and dispatcher of their own on the stack's Ray; the environment of their user."""
+    settings = stack.settings()
+    kept = {name: value for name, value in stack.environment.items() if not name.startswith("VAESVC_")}
+    environment = kept | {
+        "VAESVC_HOME": str(folder),
+        "VAESVC_CONFIG": "",
+        "VAESVC_RAY_ADDRESS": settings.ray_address or "",
+        "VAESVC_RAY_TOKEN_FILE": str(settings.ray_token_file),
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
+    environment["VAESVC_TOKEN"] = vaesvc(environment, "token", "add", "ann", seconds=120).stdout.strip()
+    logs = folder / "logs"
+    with contextlib.ExitStack() as after:
+        for name, command in (("api", ("serve", "--port", "0")), ("dispatcher", ("dispatch",))):
+            logs.mkdir(exist_ok=True)
+            log = after.enter_context((logs / name).open("wb"))
+            process = subprocess.Popen([VAESVC, *command], env=environment, stdout=subprocess.PIPE, stderr=log)
+            after.callback(process.wait, 30)
+            after.callback(process.kill)
+            if name == "api":
+                assert process.stdout is not None
+                environment["VAESVC_API_URL"] = process.stdout.readline().decode().strip()
+                assert environment["VAESVC_API_URL"], (logs / name).read_text()
+        yield environment
 
 
-def test_a_full_disk_is_said_and_the_last_checkpoint_stays(small_disk: Path) -> None:
-    from vae_models.training import checkpoint
+def test_a_job_without_its_bucket_fails_with_the_reason_and_goes_on_when_there_is_one(
+    stack: Stack, tmp_path: Path
+) -> None:
+    named = storage(stack, VAESVC_S3_BUCKET="no-such-bucket")
+    with second_service(stack, tmp_path / "home", **named) as environment:
+        arguments = ("submit", DIGITS, "--wait", "--set", "steps=20", "--set", "evaluation.every_epochs=2")
+        failed = vaesvc(environment, *arguments, code=1, seconds=400)
+        job_id = failed.stdout.strip()
+        assert not [word for word in NO_BUCKET if word not in failed.stderr], failed.stderr
+        shown = json.loads(vaesvc(environment, "show", job_id, "--json").stdout)
+        assert (shown["job"]["state"], len(shown["attempts"])) == ("FAILED", 1)  # trying again would be no use
+        assert [word for word in NO_BUCKET if word not in shown["job"]["reason"]] == []
 
-    overrides = ("steps=300", "checkpoint.every_steps=100", "evaluation.every_epochs=1000", "evaluation.pictures=false")
-    out = small_disk / "run"
-    done = command.vaesvc(
-        dict(os.environ), "run", DIGITS, *real_jobs.options(overrides), "--out", str(out), code=1, seconds=120
-    )
-    assert str(small_disk) in done.stderr
-    assert "space" in done.stderr.lower() or "room" in done.stderr.lower()
-    (kept,) = (out / "checkpoints").glob("step-*")
-    assert checkpoint.verify(kept).step == 100
+        _make_bucket(stack, "no-such-bucket")
+        vaesvc(environment, "retry", job_id)
+        vaesvc(environment, "watch", job_id, seconds=400)
+        assert "the attempt succeeded" in vaesvc(environment, "logs", job_id).stdout
 
 
-def test_a_corrupt_checkpoint_is_passed_over_and_said(stack: Stack, tmp_path: Path) -> None:
-    """Cancel, damage the newest checkpoint in the bucket, retry: the previous one is used, and the log says so."""
-    job_id = real_jobs.submit(stack, DIGITS, CHECKPOINTS)
-    real_jobs.until(stack, job_id, lambda detail: len(detail.checkpoints) >= 2, 300, "no two checkpoints are kept")
-    real_jobs.ran(stack.vaesvc("cancel", job_id))
-    detail = real_jobs.until_over(stack, job_id, "CANCELLED")
-    newest, *older = sorted(detail.checkpoints, key=lambda one: -one.step)
-    assert older
-    storage = real_jobs.artifacts(stack)
-    storage.put_bytes(f"{newest.uri.rstrip('/')}/model.safetensors", b"not what it was", "application/octet-stream")
-    real_jobs.ran(stack.vaesvc("retry", job_id))
-    detail = real_jobs.until_over(stack, job_id)
-    said = real_jobs.log(stack, job_id, detail.job.epoch)
-    assert f"the checkpoint of step {newest.step} is not used" in said
-    assert "starting from step 0" not in said
-    assert max(one.step for one in detail.checkpoints) == 6000
+def _make_bucket(stack: Stack, name: str) -> None:
+    from service.artifacts import Artifacts
+
+    Artifacts(stack.settings().storage().model_copy(update={"bucket": name})).ensure_bucket()
+
+
+# --- full disks and damaged checkpoints -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A file system of `size` at `folder`, and a way to make it larger. Skips where none can be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+
+    def grow(to: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={to}", str(folder)], check=True)
+
+    try:
+        yield grow
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_run_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(stack: Stack, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "6m") as grow:
+        out = tmp_path / "disk" / "run"
+        arguments = ("run", DIGITS, "--set", "steps=60", "--set", "checkpoint.every_steps=20", "--out", str(out))
+        full = stack.vaesvc(*arguments, seconds=200)
+        real_jobs.ran(full, 1)
+        for word in ("no room", str(out), "No space left", "MiB free", "free some space", "goes on from there"):
+            assert word in full.stderr
+        kept = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+        assert kept[0] == "step-0000000020"
+        grow("40m")
+        again = stack.vaesvc(*arguments, "--json", seconds=200)
+        assert json.loads(real_jobs.ran(again))["steps"] == 60
+        steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+        assert steps == sorted(steps)
+        assert real_jobs.outcome(out / "checkpoints" / "step-0000000060")[1]["position"]["step"] == 60
+
+
+def test_a_job_on_a_full_disk_then_with_a_corrupt_checkpoint_ends_as_if_nothing_had_been(
+    stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path
+) -> None:
+    """The worker's disk fills up: the attempt fails and says so. While it is cleared, the newest checkpoint rots in
+    the bucket: the next attempt says so too, and goes on from the one before."""
+    settings = stack.settings()
+    scratch = stack.home / "ray" / "session_latest" / "artifacts"
+    assert scratch.parent.is_dir(), f"{settings.ray_address} keeps its files elsewhere"
+    with small_disk(scratch.resolve(), "40m"):
+        job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
+        real_jobs.until_checkpoint(stack, job_id, 1500)
+        ballast = scratch / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        failed = real_jobs.until(
+            stack, job_id, lambda detail: not detail.attempts[0].state.open, 120, "the disk does not fill up"
+        )
+        error = str(failed.attempts[0].error)
+        assert (failed.attempts[0].state, failed.job.state) == ("FAILED", "QUEUED")
+        assert not [word for word in ("no room", "No space left", "free some space") if word not in error], error
+        newest, previous = failed.checkpoints[:2]
+        ballast.unlink()
+        _rot(stack, newest)
+
+        detail = real_jobs.until_over(stack, job_id)
+    assert [attempt.state for attempt in detail.attempts] == ["FAILED", "SUCCEEDED"]
+    text = real_jobs.log(stack, job_id)
+    assert f"the checkpoint of step {newest.step} is not used" in text
+    assert "expected SHA-256" in text
+    assert f"going on from step {previous.step} " in text
+    assert any(f"step {newest.step} is not used" in note for note in detail.job.result["notes"])
+    assert detail.job.result["steps"] == STEPS
+    assert real_jobs.final_outcome(stack, detail, tmp_path / "last") == uninterrupted
+
+
+def _rot(stack: Stack, checkpoint: Checkpoint) -> None:
+    """One bit of its weights is another one now."""
+    door = real_jobs.artifacts(stack)
+    uri = f"{checkpoint.uri.rstrip('/')}/model.safetensors"
+    data = bytearray(door.get_bytes(uri))
+    data[-1] ^= 1
+    door.put_bytes(uri, bytes(data))
