@@ -236,12 +236,12 @@ def _user(stack: Stack) -> dict[str, str]:
     }
 
 
-def test_mlflow_loads_it_and_pull_fetches_the_same(stack: Stack, first: First, tmp_path: Path) -> None:
+def test_mlflow_loads_it_and_pull_fetches_the_same(stack: Stack, first: First, data_dir: Path, tmp_path: Path) -> None:
     """In a fresh process, with pickle and code from artifacts switched off; against what `vaesvc pull` fetched."""
     from vae_models import data
     from vae_models.config import DataConfig
 
-    digits = data.load(DataConfig(name="mnist")).test.images[:64].numpy() / np.float32(255)
+    digits = data.load(DataConfig(name="mnist"), data_dir=data_dir).test.images[:64].numpy() / np.float32(255)
     np.save(tmp_path / "in.npy", digits)
     command = [sys.executable, "-c", LOAD, f"models:/{MODEL}@best", tmp_path / "in.npy", tmp_path / "out.npy"]
     done = subprocess.run(command, env=_user(stack), cwd=tmp_path, capture_output=True, text=True, timeout=200)
