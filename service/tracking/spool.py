@@ -97,6 +97,8 @@ class Spool:
         found: list[Metrics | Picture] = []
         count = 0
         prefix = f'{{"kind":"{kind}"'.encode()
+        if start >= self.size():  # nothing new; and a device that stands in for a file has no end to read to
+            return found, start
         with self.path.open("rb") as file:
             for begin, line in _lines(file, start):
                 start = begin + len(line)
