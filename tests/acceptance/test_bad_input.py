@@ -43,7 +43,7 @@ def refused(stack: Stack, *arguments: str, code: int, words: tuple[str, ...], **
         (("digits/beta-vae-mpl",), ("digits/beta-vae-mpl", "did you mean digits/beta-vae-mlp", "Recipes:")),
         (
             (DIGITS, "--set", "optimizer.learning_rate=1"),
-            ("train.optimizer.learning_rate", "did you mean lr", "clip_norm"),
+            ("train.optimizer.learning_rate", "did you mean lr"),
         ),
         ((DIGITS, "--set", "optimizer.lr=fast"), ("optimizer.lr", "fast", "number")),
         ((DIGITS, "--set", "batch_size=0"), ("batch_size", "0", "1")),

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "mnist/beta-vae-cnn"
 STEPS = 200
-SMALLER = (  # the recipe's model and data; a run of two minutes instead of days
+SMALLER = (  # the recipe's model and data; a minute instead of days
     f"steps={STEPS}",
-    "batch_size=16",
+    "batch_size=8",
     "log_every_steps=20",
-    "evaluation.every_epochs=0.032",  # 100 steps
-    "evaluation.limit=200",
-    "evaluation.batch_size=100",
+    "evaluation.every_epochs=0.016",  # 100 steps
+    "evaluation.limit=100",
+    "evaluation.batch_size=50",
     "checkpoint.every_steps=100",
 )
 MODEL = "first-job"
@@ -124,7 +124,7 @@ def test_the_log_is_kept_with_every_worker_in_it(stack: Stack, first: First) -> 
 def test_mlflow_says_what_ran(first: First, run: Run) -> None:
     job = first.detail.job
     params, tags = run.data.params, run.data.tags
-    expected = {"seed": "0", "batch_size": "16", "steps": "200", "workers": "2", "recipe": RECIPE, "model.latent": "32"}
+    expected = {"seed": "0", "batch_size": "8", "steps": "200", "workers": "2", "recipe": RECIPE, "model.latent": "32"}
     assert {name: params.get(name) for name in expected} == expected
     assert params["optimizer.lr"] == str(job.spec["train"]["optimizer"]["lr"])
     assert tags["vaesvc.job_id"] == job.id
