@@ -100,7 +100,7 @@ class Spool:
         if start >= self.size():  # nothing new; and a device that stands in for a file has no end to read to
             return found, start
         with self.path.open("rb") as file:
-            for begin, line in _lines(file, start, self.size()):
+            for begin, line in _lines(file, start):
                 start = begin + len(line)
                 item = decode(line, begin) if line.startswith(prefix) else None
                 if item is None:
@@ -148,11 +148,10 @@ class Spool:
         return marks
 
 
-def _lines(file: Any, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines from byte `start` to `end`, each with where it begins. Not to the file's end: a device has none."""
+def _lines(file: Any, start: int) -> Iterator[tuple[int, bytes]]:
+    """Whole lines from byte `start`, each with where it begins."""
     file.seek(start)
-    while start < end:
-        line = file.readline(end - start)
+    for line in file:
         if not line.endswith(b"\n"):
             return  # still being written
         yield start, line
