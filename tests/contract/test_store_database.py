@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,20 @@ def test_a_failure_inside_a_transaction_undoes_all_of_it(store: Store, monkeypat
     assert store.open_attempts() == []
     assert store.job(job.id).state == "QUEUED"
     assert [a.epoch for a in store.admit()] == [1]
+
+
+def test_only_one_admits_at_a_time(store: Store, open_store: Callable[..., Store]) -> None:
+    """While one dispatcher is between reading the line and making attempts, another one waits."""
+    store.observe_cluster(cluster(2), address="ray", ok=True)
+    store.submit(spec(), owner="me")
+    other = open_store()
+    with ThreadPoolExecutor(1) as thread:
+        with store._database.write() as connection:
+            store._database.lock_admission(connection)
+            admitted = thread.submit(other.admit)
+            with pytest.raises(TimeoutError):
+                admitted.result(timeout=0.5)
+        assert len(admitted.result(timeout=30)) == 1
 
 
 @pytest.mark.parametrize(
