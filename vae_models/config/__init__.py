@@ -1,0 +1,47 @@
+"""What a run is, as data: pydantic models, every choice a union discriminated by `kind`, unknown fields refused.
+
+A config holds everything that the result depends on; nothing of the machine it runs on. `build()` turns a part's
+config into the part; its imports are inside, because a config is read and checked in places where loading torch would
+take longer than the work. Recipes are functions that return a `TrainConfig` (`vae_models.recipes`).
+"""
+
+from __future__ import annotations
+
+from vae_models.config.backbones import BackboneConfig, ConvConfig, MLPConfig
+from vae_models.config.base import DataShape, Strict
+from vae_models.config.control import BetaConfig, ConstantBetaConfig, WarmupBetaConfig
+from vae_models.config.data import DataConfig, DatasetName
+from vae_models.config.likelihoods import BernoulliConfig, GaussianConfig, LikelihoodConfig
+from vae_models.config.model import ModelConfig
+from vae_models.config.objectives import ElboConfig
+from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, ScheduleConfig
+from vae_models.config.posteriors import DiagonalNormalConfig
+from vae_models.config.priors import StandardNormalConfig
+from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+
+__all__ = [
+    "AdamConfig",
+    "BackboneConfig",
+    "BernoulliConfig",
+    "BetaConfig",
+    "CheckpointConfig",
+    "ConstantBetaConfig",
+    "ConstantScheduleConfig",
+    "ConvConfig",
+    "CosineScheduleConfig",
+    "DataConfig",
+    "DataShape",
+    "DatasetName",
+    "DiagonalNormalConfig",
+    "ElboConfig",
+    "EvaluationConfig",
+    "GaussianConfig",
+    "LikelihoodConfig",
+    "MLPConfig",
+    "ModelConfig",
+    "ScheduleConfig",
+    "StandardNormalConfig",
+    "Strict",
+    "TrainConfig",
+    "WarmupBetaConfig",
+]

@@ -1,0 +1,44 @@
+"""A topology over its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from vae_models.config.backbones import BackboneConfig, MLPConfig
+from vae_models.config.base import DataShape, Strict
+from vae_models.config.likelihoods import BernoulliConfig, LikelihoodConfig
+from vae_models.config.posteriors import DiagonalNormalConfig
+from vae_models.config.priors import StandardNormalConfig
+
+if TYPE_CHECKING:
+    from vae_models.models.vae import VAE
+
+
+class ModelConfig(Strict):
+    """The VAE topology over its parts."""
+
+    kind: Literal["vae"] = "vae"
+    latent: int = Field(default=32, ge=1, description="dimensions of z")
+    backbone: BackboneConfig = MLPConfig()
+    likelihood: LikelihoodConfig = BernoulliConfig()
+    prior: StandardNormalConfig = StandardNormalConfig()
+    posterior: DiagonalNormalConfig = DiagonalNormalConfig()
+
+    def build(self, data_shape: DataShape) -> VAE:
+        """The model for data of one shape, (channels, height, width), on the CPU in torch's default dtype.
+
+        Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
+        ValueError if the backbone cannot take such data.
+        """
+        from vae_models.models.vae import VAE
+
+        likelihood = self.likelihood.build()
+        return VAE(
+            backbone=self.backbone.build(data_shape, self.latent, likelihood.parameters_per_element()),
+            likelihood=likelihood,
+            prior=self.prior.build(),
+            posterior=self.posterior.build(),
+            latent=self.latent,
+        )

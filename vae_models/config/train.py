@@ -1,0 +1,60 @@
+"""A whole run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vae_models.config.base import Strict
+from vae_models.config.control import BetaConfig, ConstantBetaConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.model import ModelConfig
+from vae_models.config.objectives import ElboConfig
+from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
+from vae_models.data.catalogue import CATALOGUE
+
+
+class EvaluationConfig(Strict):
+    """On the validation split, during and after training; `test` adds the test split at the end."""
+
+    every_epochs: float = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=500, ge=1)
+    limit: int | None = Field(default=None, ge=1, description="at most this many data; none: the whole split")
+    test: bool = True
+    pictures: bool = True
+
+
+class CheckpointConfig(Strict):
+    every_steps: int = Field(default=500, ge=1)
+    keep_best: int = Field(default=1, ge=1, description="how many of the best are kept beside the last")
+    metric: str = "val/elbo"
+    mode: Literal["max", "min"] = "max"
+
+
+class TrainConfig(Strict):
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    objective: ElboConfig = ElboConfig()
+    beta: BetaConfig = ConstantBetaConfig()
+    optimizer: AdamConfig = AdamConfig()
+    schedule: ScheduleConfig = ConstantScheduleConfig()
+    batch_size: int = Field(default=128, ge=1, description="global: the same whatever the number of workers")
+    epochs: float | None = Field(default=None, gt=0, description="passes over the training split; this or steps")
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps; this or epochs")
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    dtype: Literal["float32", "float64"] = "float32"
+    log_every_steps: int = Field(default=50, ge=1)
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TrainConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainConfig:
+        self.model.backbone.check(CATALOGUE[self.data.name].shape)
+        return self
