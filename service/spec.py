@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vae_models.recipes import Recipe
 
 # what a run reports on its validation data, and a best checkpoint can be chosen by
-METRICS = ("val/elbo", "val/rate", "val/distortion")
+METRICS = ("val/elbo", "val/rate", "val/distortion", "val/squared_error")
 
 
 class RetryPolicy(Strict):

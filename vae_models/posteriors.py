@@ -1,15 +1,16 @@
-"""q(z|x): from the encoder's two outputs and noise to a `Latent`."""
+"""q(z|x): from the encoder's outputs and noise to a `Latent`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vae_models.normal import log_density
-from vae_models.protocols import Prior
+from vae_models.protocols import BoundPrior
 from vae_models.records import Latent
 
 
@@ -20,16 +21,26 @@ class DiagonalNormal:
     Reparameterized, z = mean + sigma * noise (Kingma & Welling 2013, section 2.4 and appendix C).
     """
 
+    scale: ClassVar[bool] = True
+    bound: ClassVar[bool] = True
+
+    def normal(
+        self, mean: Float[Tensor, "batch latent"], raw: Float[Tensor, "batch latent"] | None
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+        """(mean, log sigma)."""
+        assert raw is not None, "the backbone was built without a scale head"
+        return mean, raw / 2
+
     def latent(
         self,
         name: str,
         mean: Float[Tensor, "batch latent"],
-        raw: Float[Tensor, "batch latent"],
+        raw: Float[Tensor, "batch latent"] | None,
         noise: Float[Tensor, "batch latent"],
-        prior: Prior,
+        prior: BoundPrior,
     ) -> Latent:
         """One stochastic layer. The rate is the prior's closed form if it has one, else log q(z|x) - log p(z)."""
-        log_std = raw / 2
+        mean, log_std = self.normal(mean, raw)
         z = mean + torch.exp(log_std) * noise
         log_q = log_density(z, mean, log_std)
         log_p = prior.log_prob(z)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,8 +18,11 @@ Measure = Literal["density", "mass"]
 class Backbone(Protocol):
     """A pair of networks. `encode` returns posterior parameters, `decode` returns likelihood parameters."""
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, *data] -> (mean, raw scale), each [batch, latent]; the posterior says what the raw scale means."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[batch, *data] -> (mean, raw scale), each [batch, latent]; the posterior says what the raw scale means.
+
+        The raw scale is None in a backbone built with `scale=False`, for posteriors that read none.
+        """
         ...
 
     def decode(self, z: Tensor) -> Tensor:
@@ -32,7 +35,12 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """p(x|z) given the decoder's raw output."""
+    """p(x|z) given the decoder's raw output.
+
+    A likelihood with parameters or buffers is an `nn.Module`. `log_prob` may couple the data of a batch (variances by
+    maximum likelihood) through `collectives`, while training only; in evaluation it is a function of each datum.
+    The decoder's output is parameter-major: `decoded.unflatten(1, (parameters_per_element, channels))`.
+    """
 
     @property
     def measure(self) -> Measure: ...
@@ -50,41 +58,83 @@ class Likelihood(Protocol):
         ...
 
 
+Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # x [n, *data] -> mean and log std of q(z|x), each [n, latent]
+
+
 @runtime_checkable
-class Prior(Protocol):
-    """p(z)."""
+class BoundPrior(Protocol):
+    """p(z) in one forward pass: a prior together with the noise and the encoder that it reads."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """[batch], nats per datum."""
+        """[batch], nats per datum; a lower bound on it where the prior says so."""
         ...
 
     def normal_kl(self, mean: Tensor, log_std: Tensor) -> Tensor | None:
         """KL(N(mean, sigma^2) || p) of a diagonal normal, [batch], nats per datum; None if there is no closed form."""
         ...
 
-    def sample(self, noise: Tensor) -> Tensor:
-        """z from standard normal `noise`, [batch, latent]."""
+
+@runtime_checkable
+class Prior(Protocol):
+    """p(z). One that needs nothing returns itself from `bind`."""
+
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that `log_prob` needs, by name, per latent sample."""
+        ...
+
+    def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> BoundPrior:
+        """For one forward pass; `noise` is what `noise()` names, a row per latent sample."""
+        ...
+
+    def sample_noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that `sample` needs, by name, per sample."""
+        ...
+
+    def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Tensor:
+        """z ~ p(z), [n, latent]."""
         ...
 
 
 @runtime_checkable
 class Posterior(Protocol):
-    """q(z|x) from the encoder's two outputs and noise."""
+    """q(z|x) from the encoder's outputs and noise. raw is None for a posterior that has no use for it."""
 
-    def latent(self, name: str, mean: Tensor, raw: Tensor, noise: Tensor, prior: Prior) -> Latent: ...
+    @property
+    def scale(self) -> bool:
+        """Whether it reads the encoder's raw scale."""
+        ...
+
+    @property
+    def bound(self) -> bool:
+        """Whether -(distortion + rate) is a lower bound on log p(x): false where q(z|x) has no density."""
+        ...
+
+    def normal(self, mean: Tensor, raw: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log std of q(z|x), each [batch, latent]."""
+        ...
+
+    def latent(self, name: str, mean: Tensor, raw: Tensor | None, noise: Tensor, prior: BoundPrior) -> Latent: ...
 
 
 @runtime_checkable
 class Model(Protocol):
-    """A topology: VAE now, LadderVAE and VideoVAE later."""
+    """A topology: VAE now, LadderVAE and VideoVAE later.
 
-    def noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `__call__` needs, by name, per datum."""
+    `beta` is what a multi-rate model's gates read, [] or one per datum; None stands for 1. Other models ignore it.
+    """
+
+    @property
+    def bound(self) -> bool:
+        """Whether -(distortion + rate) of its traces is a lower bound on log p(x)."""
         ...
 
-    def __call__(self, x: Tensor, noise: Mapping[str, Tensor]) -> Trace: ...
+    def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
+        """The noise that `__call__` needs, by name, per datum, for `samples` posterior samples of each datum."""
+        ...
 
-    def decode(self, z: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Trace: ...
+
+    def decode(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
         """E[x|z], [batch, *data]."""
         ...
 
@@ -92,27 +142,50 @@ class Model(Protocol):
         """The noise that `sample_mean` needs, by name, per datum."""
         ...
 
-    def sample_mean(self, noise: Mapping[str, Tensor]) -> Tensor:
+    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
         """E[x|z] of z ~ p(z), [batch, *data]."""
         ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """trace, beta -> Loss. beta is a scalar or [batch] (MR-VAE), and multiplies the rate."""
+    """A trace, beta -> Loss. What an objective does not need of its arguments it accepts and ignores."""
 
-    def __call__(self, trace: Trace, beta: Tensor) -> Loss: ...
+    @property
+    def samples(self) -> int:
+        """Posterior samples per datum."""
+        ...
+
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that it needs beyond the model's, by name, per datum."""
+        ...
+
+    def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
+        """beta is a scalar or [batch] (MR-VAE), one per datum, and multiplies the rate."""
+        ...
 
 
 @runtime_checkable
 class BetaController(Protocol):
-    """beta as a pure function of its state and the step; the state is a dict of tensors that the checkpoint keeps."""
+    """beta as a pure function of its state, the step and noise; checkpoints keep its tensors."""
 
     def initial(self) -> dict[str, Tensor]: ...
 
-    def beta(self, state: Mapping[str, Tensor], step: int) -> Tensor: ...
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that `beta` needs, by name, per datum."""
+        ...
 
-    def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+    def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
+        """[] or, drawn for every datum, [batch]."""
+        ...
+
+    def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state after a step whose loss had these terms (global means, the same on every worker)."""
+        ...
+
+    def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """[] 1 or 0: whether this step changes the prior's parameters (REWO's first phase holds them); None: always."""
+        ...
 
 
 @runtime_checkable

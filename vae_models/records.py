@@ -55,6 +55,9 @@ class Trace:
     decoded:    the decoder's raw output, what the likelihood is parameterized by
     mean:       E[x|z], [batch, *data]: what a picture of a reconstruction shows
     distortion: -log p(x|z), [batch], nats per datum; a density or a mass as the likelihood's `measure` says
+    samples:    posterior samples per datum. With more than one every tensor here has batch x samples rows, those of one
+                datum side by side: row i * samples + k is sample k of datum i, so a mean over rows is a mean over both
+    bound:      whether -(distortion + rate) is a lower bound on log p(x): false for a deterministic encoder
     """
 
     target: Tensor
@@ -62,6 +65,8 @@ class Trace:
     decoded: Tensor
     mean: Tensor
     distortion: Tensor
+    samples: int = 1
+    bound: bool = True
 
     @property
     def rate(self) -> Tensor:
@@ -71,6 +76,11 @@ class Trace:
             total = total + latent.rate
         return total
 
+    @property
+    def squared_error(self) -> Tensor:
+        """Mean over the elements of (x - E[x|z])^2, [batch], in units of x squared."""
+        return (self.target - self.mean).square().flatten(1).mean(1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -78,7 +88,8 @@ class Loss:
 
     total: the scalar to minimise: the mean over the **global** batch, the same value on every worker (see
            `collectives`); its gradients are averaged over workers by DDP.
-    terms: detached-or-not scalars to report, global means, e.g. {"elbo", "rate", "distortion"} in nats per datum.
+    terms: detached-or-not scalars to report, global means, e.g. {"elbo", "rate", "distortion"} in nats per datum
+           and {"squared_error"} in units of x squared. Every objective reports the last two.
     """
 
     total: Tensor

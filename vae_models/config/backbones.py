@@ -26,7 +26,9 @@ class MLPConfig(Strict):
     def check(self, data_shape: DataShape) -> None:
         """Any image will do."""
 
-    def build(self, data_shape: DataShape, latent: int, parameters_per_element: int) -> MLPBackbone:
+    def build(
+        self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
+    ) -> MLPBackbone:
         from vae_models.nn.mlp import MLPBackbone
 
         return MLPBackbone(
@@ -35,6 +37,7 @@ class MLPConfig(Strict):
             hidden=self.hidden,
             activation=self.activation,
             parameters_per_element=parameters_per_element,
+            scale=scale,
         )
 
 
@@ -50,7 +53,9 @@ class ConvConfig(Strict):
         """ValueError if the benchmark CNN has no decoder for such images."""
         benchmark_decoder(data_shape, self.channels)
 
-    def build(self, data_shape: DataShape, latent: int, parameters_per_element: int) -> ConvBackbone:
+    def build(
+        self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
+    ) -> ConvBackbone:
         from vae_models.nn.conv import ConvBackbone
 
         return ConvBackbone(
@@ -58,6 +63,7 @@ class ConvConfig(Strict):
             latent=latent,
             channels=self.channels,
             parameters_per_element=parameters_per_element,
+            scale=scale,
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vae_models.config.base import Strict
+from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.likelihoods.bernoulli import Bernoulli
@@ -18,7 +18,7 @@ class BernoulliConfig(Strict):
 
     kind: Literal["bernoulli"] = "bernoulli"
 
-    def build(self) -> Bernoulli:
+    def build(self, data_shape: DataShape) -> Bernoulli:
         from vae_models.likelihoods.bernoulli import Bernoulli
 
         return Bernoulli()
@@ -33,7 +33,7 @@ class GaussianConfig(Strict):
         default="identity", description="from the decoder's output to the mean; sigmoid keeps it inside (0, 1)"
     )
 
-    def build(self) -> Gaussian:
+    def build(self, data_shape: DataShape) -> Gaussian:
         from vae_models.likelihoods.gaussian import Gaussian
 
         return Gaussian(sigma=self.sigma, link=self.link)

@@ -34,11 +34,13 @@ class ModelConfig(Strict):
         """
         from vae_models.models.vae import VAE
 
-        likelihood = self.likelihood.build()
+        likelihood, posterior = self.likelihood.build(data_shape), self.posterior.build()
         return VAE(
-            backbone=self.backbone.build(data_shape, self.latent, likelihood.parameters_per_element()),
+            backbone=self.backbone.build(
+                data_shape, self.latent, likelihood.parameters_per_element(), scale=posterior.scale
+            ),
             likelihood=likelihood,
-            prior=self.prior.build(),
-            posterior=self.posterior.build(),
+            prior=self.prior.build(data_shape, self.latent),
+            posterior=posterior,
             latent=self.latent,
         )

@@ -15,7 +15,8 @@ class ElboConfig(Strict):
 
     kind: Literal["elbo"] = "elbo"
 
-    def build(self) -> Elbo:
+    def build(self, data_size: int) -> Elbo:
+        """data_size: data in the training split."""
         from vae_models.objectives.elbo import Elbo
 
         return Elbo()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from vae_models.config.base import Strict
+from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.priors.standard_normal import StandardNormal
@@ -15,7 +15,7 @@ class StandardNormalConfig(Strict):
 
     kind: Literal["standard-normal"] = "standard-normal"
 
-    def build(self) -> StandardNormal:
+    def build(self, data_shape: DataShape, latent: int) -> StandardNormal:
         from vae_models.priors.standard_normal import StandardNormal
 
-        return StandardNormal()
+        return StandardNormal(latent=latent)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from vae_models.config.base import Strict
+from vae_models.config.compatibility import check
 from vae_models.config.control import BetaConfig, ConstantBetaConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
-from vae_models.data.catalogue import CATALOGUE
 
 
 class EvaluationConfig(Strict):
@@ -21,6 +21,9 @@ class EvaluationConfig(Strict):
     every_epochs: float = Field(default=1.0, gt=0)
     batch_size: int = Field(default=500, ge=1)
     limit: int | None = Field(default=None, ge=1, description="at most this many data; none: the whole split")
+    betas: tuple[PositiveFloat, ...] = Field(
+        default=(), description="a multi-rate model is evaluated at these beta too: metrics <split>/beta_<beta>/<name>"
+    )
     test: bool = True
     pictures: bool = True
 
@@ -56,5 +59,5 @@ class TrainConfig(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> TrainConfig:
-        self.model.backbone.check(CATALOGUE[self.data.name].shape)
+        check(self)
         return self

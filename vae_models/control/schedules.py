@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vae_models.records import NoiseSpec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
@@ -19,12 +21,20 @@ class Constant:
         """No state."""
         return {}
 
-    def beta(self, state: Mapping[str, Tensor], step: int) -> Tensor:
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """None."""
+        return {}
+
+    def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
         """A scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
         return torch.tensor(self.value, dtype=torch.float64)
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)
+
+    def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """Always."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +49,18 @@ class LinearWarmup:
         """No state."""
         return {}
 
-    def beta(self, state: Mapping[str, Tensor], step: int) -> Tensor:
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """None."""
+        return {}
+
+    def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
         """A scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
         fraction = min(1.0, step / self.steps)
         return torch.tensor((1 - fraction) * self.start + fraction * self.value, dtype=torch.float64)
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)
+
+    def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
+        """Always."""
+        return None

@@ -29,14 +29,39 @@ class VAE(nn.Module):
         self.posterior = posterior
         self.latent = latent
 
-    def noise(self) -> Mapping[str, NoiseSpec]:
-        """z: standard normal [latent] per datum."""
-        return {"z": NoiseSpec(shape=(self.latent,))}
+    @property
+    def bound(self) -> bool:
+        """As the posterior says."""
+        return self.posterior.bound
 
-    def forward(self, x: Float[Tensor, "batch *data"], noise: Mapping[str, Tensor]) -> Trace:
-        """x [batch, *data] and noise {"z": [batch, latent]} -> one pass, in nats per datum."""
+    def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
+        """z: standard normal [latent] per datum, and `prior/...`: what the prior asks for.
+
+        With more than one sample each has a leading axis [samples, ...].
+        """
+        own = {"z": NoiseSpec(shape=(self.latent,))}
+        own |= {f"prior/{name}": spec for name, spec in self.prior.noise().items()}
+        if samples == 1:
+            return own
+        return {name: NoiseSpec(shape=(samples, *spec.shape), kind=spec.kind) for name, spec in own.items()}
+
+    def forward(
+        self, x: Float[Tensor, "batch *data"], noise: Mapping[str, Tensor], beta: Tensor | None = None
+    ) -> Trace:
+        """x [batch, *data], noise by name as `noise` says -> one pass, in nats per datum. beta is ignored.
+
+        The number of posterior samples is that of the noise: z [batch, latent] or [batch, samples, latent].
+        """
+        several = noise["z"].ndim == 3
+        samples = noise["z"].shape[1] if several else 1
+        rows = {name: value.flatten(0, 1) if several else value for name, value in noise.items()}
+        prior_noise = {name.removeprefix("prior/"): rows[name] for name in rows if name.startswith("prior/")}
         mean, raw = self.backbone.encode(x)
-        latent = self.posterior.latent("z", mean, raw, noise["z"], self.prior)
+        if several:  # encode once, decode every sample
+            x, mean = x.repeat_interleave(samples, 0), mean.repeat_interleave(samples, 0)
+            raw = None if raw is None else raw.repeat_interleave(samples, 0)
+        prior = self.prior.bind(self._normal, prior_noise)
+        latent = self.posterior.latent("z", mean, raw, rows["z"], prior)
         decoded = self.backbone.decode(latent.sample)
         return Trace(
             target=x,
@@ -44,16 +69,22 @@ class VAE(nn.Module):
             decoded=decoded,
             mean=self.likelihood.mean(decoded),
             distortion=-self.likelihood.log_prob(decoded, x),
+            samples=samples,
+            bound=self.bound,
         )
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch *data"]:
+    def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
         return self.likelihood.mean(self.backbone.decode(z))
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `sample_mean` needs. z: standard normal [latent] per datum."""
-        return {"z": NoiseSpec(shape=(self.latent,))}
+        """The noise that `sample_mean` needs: the prior's."""
+        return self.prior.sample_noise()
 
-    def sample_mean(self, noise: Mapping[str, Tensor]) -> Float[Tensor, "batch *data"]:
+    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """E[x|z] of z ~ p(z): what a picture of samples shows."""
-        return self.decode(self.prior.sample(noise["z"]))
+        return self.decode(self.prior.sample(noise, self._normal))
+
+    def _normal(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor]:
+        """Mean and log std of q(z|x): for priors that are made of posteriors."""
+        return self.posterior.normal(*self.backbone.encode(x))

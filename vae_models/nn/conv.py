@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.nn.geometry import DecoderGeometry, benchmark_decoder
+from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm2d
 
 
@@ -24,7 +25,13 @@ class ConvBackbone(nn.Module):
     """
 
     def __init__(
-        self, *, data_shape: tuple[int, int, int], latent: int, channels: tuple[int, ...], parameters_per_element: int
+        self,
+        *,
+        data_shape: tuple[int, int, int],
+        latent: int,
+        channels: tuple[int, ...],
+        parameters_per_element: int,
+        scale: bool = True,
     ) -> None:
         """data_shape: (channels, height, width) of one datum. ValueError if the image size has no published decoder."""
         super().__init__()
@@ -32,8 +39,7 @@ class ConvBackbone(nn.Module):
         side = data_shape[1] >> len(channels)
         features = channels[-1] * side * side
         self.encoder = nn.Sequential(*_encoder_blocks((data_shape[0], *channels)), nn.Flatten())
-        self.mean_head = nn.Linear(features, latent)
-        self.raw_head = nn.Linear(features, latent)
+        self.heads = PosteriorHeads(features, latent, scale=scale)
         start = (channels[-1], geometry.start, geometry.start)
         widths = (*reversed(channels[-len(geometry.stages) :]), data_shape[0] * parameters_per_element)
         self.decoder = nn.Sequential(
@@ -44,10 +50,10 @@ class ConvBackbone(nn.Module):
 
     def encode(
         self, x: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
         """(mean, raw scale) of q(z|x)."""
-        features = self.encoder(x)
-        return self.mean_head(features), self.raw_head(features)
+        mean, raw = self.heads(self.encoder(x))
+        return mean, raw
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
         """What the likelihood is parameterized by."""

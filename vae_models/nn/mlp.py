@@ -10,6 +10,8 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.nn.heads import PosteriorHeads
+
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "softplus": nn.Softplus, "gelu": nn.GELU}
 )
@@ -37,15 +39,18 @@ class MLPBackbone(nn.Module):
         hidden: Sequence[int],
         activation: str,
         parameters_per_element: int,
+        scale: bool = True,
     ) -> None:
-        """data_shape: (channels, height, width) of one datum. parameters_per_element: what the likelihood asks for."""
+        """data_shape: (channels, height, width) of one datum. parameters_per_element: what the likelihood asks for.
+
+        scale: whether q(z|x) reads a raw scale.
+        """
         super().__init__()
         channels, height, width = data_shape
         inputs = math.prod(data_shape)
         outer, inner = [inputs, *hidden][-1], [latent, *reversed(hidden)][-1]
         self.encoder = nn.Sequential(nn.Flatten(), dense([inputs, *hidden], activation))
-        self.mean_head = nn.Linear(outer, latent)
-        self.raw_head = nn.Linear(outer, latent)
+        self.heads = PosteriorHeads(outer, latent, scale=scale)
         self.decoder = nn.Sequential(
             dense([latent, *reversed(hidden)], activation),
             nn.Linear(inner, inputs * parameters_per_element),
@@ -54,10 +59,10 @@ class MLPBackbone(nn.Module):
 
     def encode(
         self, x: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
+    ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
         """(mean, raw scale) of q(z|x)."""
-        features = self.encoder(x)
-        return self.mean_head(features), self.raw_head(features)
+        mean, raw = self.heads(self.encoder(x))
+        return mean, raw
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
         """What the likelihood is parameterized by."""

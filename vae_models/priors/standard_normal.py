@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
 from vae_models.normal import kl_to_standard, log_standard
+from vae_models.protocols import Encode
+from vae_models.records import NoiseSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class StandardNormal:
-    """p(z) = N(z; 0, I)."""
+    """p(z) = N(z; 0, I). latent: dimensions of z."""
+
+    latent: int
+
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """None."""
+        return {}
+
+    def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> StandardNormal:
+        return self
 
     def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
         """-|z|^2 / 2 - (latent / 2) log(2 pi), [batch], nats per datum."""
@@ -24,6 +36,10 @@ class StandardNormal:
         """KL(N(mean, sigma^2) || N(0, I)), closed form, [batch], nats per datum."""
         return kl_to_standard(mean, log_std)
 
-    def sample(self, noise: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
-        """z from standard normal `noise`: z is the noise."""
-        return noise
+    def sample_noise(self) -> Mapping[str, NoiseSpec]:
+        """z: standard normal [latent]."""
+        return {"z": NoiseSpec(shape=(self.latent,))}
+
+    def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Float[Tensor, "batch latent"]:
+        """z is the noise."""
+        return noise["z"]

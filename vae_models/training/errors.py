@@ -11,6 +11,8 @@ TrainingError
 
 from __future__ import annotations
 
+SHOWN = 8  # indices of a batch in a message
+
 
 class TrainingError(Exception):
     pass
@@ -21,20 +23,27 @@ class Fenced(TrainingError):  # noqa: N818 - says what is the case
 
 
 class NonFiniteLoss(TrainingError):  # noqa: N818 - says what is the case
-    """`step`: the first step (counted from 1) whose value was not finite; `term`: which one."""
+    """`step`: the first step (counted from 1) whose value was not finite; `term`: which one; `data`: the indices in
+    the training split of that step's global batch, where they are known."""
 
-    def __init__(self, step: int, term: str, value: float) -> None:
+    def __init__(self, step: int, term: str, value: float, data: tuple[int, ...] = ()) -> None:
         super().__init__(
-            f"{term} is {value} at step {step}. The last checkpoint was written before that and is kept. "
+            f"{term} is {value} at step {step}{_batch(data)}. The last checkpoint was written before that and is kept. "
             "A smaller optimizer.lr, a longer schedule.warmup_epochs or an optimizer.clip_norm usually mend this."
         )
         self.step = step
         self.term = term
         self.value = value
+        self.data = data
 
-    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[int, str, float]]:
+    def __reduce__(self) -> tuple[type[NonFiniteLoss], tuple[int, str, float, tuple[int, ...]]]:
         """Errors cross process borders; the default would call `__init__` with the message alone."""
-        return (type(self), (self.step, self.term, self.value))
+        return (type(self), (self.step, self.term, self.value, self.data))
+
+
+def _batch(data: tuple[int, ...]) -> str:
+    shown = ", ".join(str(index) for index in data[:SHOWN]) + (", ..." if len(data) > SHOWN else "")
+    return f", whose batch of {len(data)} has the training data {shown}" if data else ""
 
 
 class CheckpointError(TrainingError):

@@ -15,7 +15,8 @@ from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
 
-EVALUATED = ("elbo", "rate", "distortion")  # what is measured on a split, in nats per datum
+BOUND = ("elbo", "rate")  # measured on a split where the model has a bound, in nats per datum
+EVALUATED = (*BOUND, "distortion", "squared_error")  # all that is measured; the last is a mean over elements
 
 
 @torch.no_grad()
@@ -26,9 +27,13 @@ def evaluate(
     *,
     name: str,
     source: NoiseSource,
+    beta: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """{"<name>/elbo", "<name>/rate", "<name>/distortion"} in nats per datum, means over the split; elbo at beta = 1.
+    """{"<name>/<metric>"} for each of `EVALUATED`, means over the split; elbo at beta = 1.
+
+    beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
+    A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
 
     Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
     for any number of workers. `stop` is called once per round on every worker; None when it said so.
@@ -44,13 +49,15 @@ def evaluate(
             if first + rank() < len(starts):
                 batch = first + rank()
                 indices = torch.arange(starts[batch], min(starts[batch] + size, total), device=source.device)
-                sums = sums + _batch_sums(model, data, indices, name=name, batch=batch, source=source)
+                sums = sums + _batch_sums(model, data, indices, name=name, batch=batch, source=source, beta=beta)
             if stop():
                 return None
     finally:
         model.train(was_training)
     means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
-    return {f"{name}/{metric}": means[metric] for metric in EVALUATED}
+    bound = cast(Model, model).bound
+    prefix = name if beta is None else f"{name}/beta_{beta:g}"
+    return {f"{prefix}/{metric}": means[metric] for metric in EVALUATED if bound or metric not in BOUND}
 
 
 def _batch_sums(
@@ -61,8 +68,10 @@ def _batch_sums(
     name: str,
     batch: int,
     source: NoiseSource,
+    beta: float | None,
 ) -> Sums:
     specs = {**data.noise(), **cast(Model, model).noise()}
     size = indices.shape[0]
     noise = source.draw(specs, size, stream=name, step=batch)
-    return Sums.of(model(data.batch(indices, noise), noise))
+    gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
+    return Sums.of(model(data.batch(indices, noise), noise, gates))

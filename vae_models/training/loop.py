@@ -23,7 +23,7 @@ from torch import Tensor
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
-from vae_models.protocols import Model, RunContext
+from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.context import HasScratch
@@ -37,7 +37,11 @@ from vae_models.training.step import (
     StepModule,
     adam,
     gradient_norm,
+    hold,
+    merged,
     optimizer_tensors,
+    prior_parameters,
+    release,
     restore_optimizer,
     set_learning_rate,
 )
@@ -140,8 +144,15 @@ class _Run:
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
         self.saved = 0  # the step of the last checkpoint
         self._restore()
-        self.module = collectives.data_parallel(StepModule(self.model, config.objective.build()))
-        self.noise_specs = {**self.train_data.noise(), **cast(Model, self.model).noise()}
+        objective: Objective = config.objective.build(len(self.train_data))
+        self.module = collectives.data_parallel(StepModule(self.model, objective))
+        self.prior_parameters = prior_parameters(self.model)
+        self.noise_specs = merged(
+            self.train_data.noise(),
+            cast(Model, self.model).noise(objective.samples),
+            objective.noise(),
+            self.controller.noise(),
+        )
         self.speed = _Speed(config.batch_size)
 
     def _resident(self, split: data.Split) -> Resident:
@@ -169,15 +180,20 @@ class _Run:
         step = self.at.step
         noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
         x = self.train_data.batch(self.plan.indices(step)[self.rows], noise)
-        self.beta = self.controller.beta(self.control, step)
+        self.beta = self.controller.beta(self.control, step, noise)
         loss, terms = self.module(x, noise, self.beta)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gate = self.controller.trains_prior(self.control)
+        if gate is not None:
+            hold(self.prior_parameters, gate)
         clip = self.config.optimizer.clip_norm
         if clip is not None or self.timetable.log_due(step + 1):
             self.gradient_norm = gradient_norm(self.parameters, clip)
         set_learning_rate(self.optimizer, self.lr(step))
         self.optimizer.step()
+        if gate is not None:
+            release(self.optimizer, self.prior_parameters, gate)
         self.control = self.controller.update(self.control, terms)
         self.window.add(loss, terms)
         self.at.step = step + 1
@@ -212,7 +228,7 @@ class _Run:
         step = self.at.step
         if not self.timetable.log_due(step) or self.window.count == 0:
             return
-        means = self.window.read(step - self.window.count + 1)
+        means = self._window_means()
         metrics = {f"train/{name}": value for name, value in means.items()}
         metrics["train/beta"] = float(self.beta.double().mean())
         metrics["train/lr"] = self.lr(step - 1)
@@ -224,6 +240,13 @@ class _Run:
         self.window.clear()
         self._log(metrics)
         self.speed.restart()
+
+    def _window_means(self) -> dict[str, float]:
+        try:
+            return self.window.read(self.at.step - self.window.count + 1)
+        except NonFiniteLoss as error:
+            batch = tuple(self.plan.indices(error.step - 1).tolist())
+            raise NonFiniteLoss(error.step, error.term, error.value, batch) from None
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -266,8 +289,17 @@ class _Run:
         return True
 
     def _evaluated_on(self, name: str, split: Resident) -> dict[str, float] | None:
+        """At beta = 1 and, where the config says so, at other beta of a multi-rate model."""
         poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
-        return evaluate(self.model, split, self.config.evaluation, name=name, source=self.noise, stop=poller.tick)
+        metrics: dict[str, float] = {}
+        for beta in (None, *self.config.evaluation.betas):
+            found = evaluate(
+                self.model, split, self.config.evaluation, name=name, source=self.noise, beta=beta, stop=poller.tick
+            )
+            if found is None:
+                return None
+            metrics |= found
+        return metrics
 
     def _among_the_best(self) -> bool:
         """Whether the evaluation just made is one of the `keep_best` so far."""
@@ -286,7 +318,7 @@ class _Run:
     def _save(self) -> None:
         """Writes a checkpoint of the present step, on rank 0, unless something is not finite: then NonFiniteLoss."""
         self.speed.pause()
-        self.window.read(self.at.step - self.window.count + 1)
+        self._window_means()
         for name, tensor in self.model.state_dict().items():
             finite = torch.isfinite(tensor)
             if not bool(finite.all()):

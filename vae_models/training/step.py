@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vae_models import random
 from vae_models.config import AdamConfig
-from vae_models.protocols import Objective
+from vae_models.protocols import Model, Objective
 from vae_models.records import NoiseSpec
 
 
@@ -32,7 +33,8 @@ class StepModule(nn.Module):
 
         The loss is the global batch's mean, terms are detached; both in nats per datum, the same on every worker.
         """
-        loss = self.objective(self.model(x, noise), beta)
+        model = cast(Model, self.model)
+        loss = self.objective(model(x, noise, beta), beta, model=model, noise=noise)
         return loss.total, {name: term.detach() for name, term in loss.terms.items()}
 
 
@@ -77,6 +79,41 @@ def adam(parameters: Iterable[nn.Parameter], config: AdamConfig) -> torch.optim.
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def merged(*specs: Mapping[str, NoiseSpec]) -> dict[str, NoiseSpec]:
+    """All the noise of a step by name; two parts that ask for one name would share their noise: ValueError."""
+    result: dict[str, NoiseSpec] = {}
+    for part in specs:
+        clash = result.keys() & part.keys()
+        if clash:
+            raise ValueError(f"two parts ask for noise of the same name: {sorted(clash)}")
+        result |= part
+    return result
+
+
+def prior_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the model's prior, wherever it sits in it."""
+    return [value for name, value in model.named_parameters() if "prior" in name.split(".")]
+
+
+def hold(parameters: Sequence[nn.Parameter], gate: Tensor) -> None:
+    """After `backward`, before `step`: with gate 0 the coming step leaves `parameters` alone. See `release`."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(gate)
+
+
+def release(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gate: Tensor) -> None:
+    """After a step that was held (gate 0) Adam's count of steps stays 0, as if it had never seen the parameters.
+
+    With moments of zero Adam's update is zero; its bias correction must start with the first step that counts. The gate
+    stays on the device: nothing waits for its value.
+    """
+    for parameter in parameters:
+        state = optimizer.state.get(parameter, {})
+        if "step" in state:
+            state["step"].mul_(gate.to(state["step"].device))
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter], clip_norm: float | None) -> Tensor:
