@@ -33,7 +33,7 @@ def serve(
     from service.queue.store import Store
 
     loaded = settings.load()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # to stderr
+    _log_to_stderr()
     store = Store(loaded.database_url, lease_seconds=loaded.lease_seconds)
     try:
         store.migrate()
@@ -95,5 +95,10 @@ def dispatch() -> None:
     """Run the dispatcher: admits jobs and starts their attempts on the Ray cluster."""
     from service import dispatcher, settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_to_stderr()
     dispatcher.main(settings.load())
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # says at every start which database it found
