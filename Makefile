@@ -10,8 +10,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
-# two at a time: half of what the tests do is wait; `make test WORKERS=0` for one after the other
-WORKERS ?= 2
 
 .PHONY: help env quickstart test lint format pytest packages constraints clean
 
@@ -30,7 +28,7 @@ quickstart: $(STAMP)  ## start the local stack, train a VAE through the queue, s
 test: $(STAMP) packages lint pytest  ## every check and every test
 
 pytest: $(STAMP) packages
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

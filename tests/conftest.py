@@ -32,20 +32,12 @@ _KEPT = ("VAESVC_DATA_DIR", "VAESVC_CACHE_DIR")  # where data sets are; everythi
 _FOREIGN = ("VAESVC_", "AWS_", "MLFLOW_", "RAY_ADDRESS", "RAY_AUTH")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests on the stack are marked so. They share one stack, so one worker has them all; a file stays together too.
-
-    They come last, because what is quick to fail should fail first; with several workers first, because they are the
-    longest.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the stack are marked so, and come last: what is quick to fail fails first."""
     for item in items:
-        on_stack = "stack" in getattr(item, "fixturenames", ())
-        if on_stack:
+        if "stack" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
-        item.add_marker(pytest.mark.xdist_group("stack" if on_stack else str(item.path)))
-    last = config.getoption("dist", "no") == "no" and not hasattr(config, "workerinput")
-    items.sort(key=lambda item: (item.get_closest_marker("stack") is not None) == last)
+    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
 
 
 @pytest.fixture(scope="session", autouse=True)
