@@ -6,7 +6,6 @@ A new part is added here and is then covered by the contract tests of its kind.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -26,6 +25,8 @@ from vae_models.config import (
     WarmupBetaConfig,
 )
 from vae_models.models.vae import VAE
+from vae_models.protocols import Model, Objective
+from vae_models.records import Loss, NoiseSpec
 
 LATENT = 3
 
@@ -51,19 +52,29 @@ POSTERIORS = {"diagonal-normal": DiagonalNormalConfig()}
 OBJECTIVES = {"elbo": ElboConfig()}
 BETAS = {"constant": ConstantBetaConfig(value=0.5), "warmup": WarmupBetaConfig(start=0.1, value=0.9, epochs=2)}
 
-# every combination: name -> (config, data shape)
-MODELS: Mapping[str, tuple[ModelConfig, DataShape]] = {
-    "/".join((backbone, likelihood, prior, posterior)): (
-        ModelConfig(
-            latent=LATENT,
-            backbone=BACKBONES[backbone][0],
-            likelihood=LIKELIHOODS[likelihood],
-            prior=PRIORS[prior],
-            posterior=POSTERIORS[posterior],
-        ),
-        BACKBONES[backbone][1],
+DEFAULT = ("mlp-relu", "bernoulli", "standard-normal", "diagonal-normal")
+KINDS = (BACKBONES, LIKELIHOODS, PRIORS, POSTERIORS)
+
+
+def _config(names: tuple[str, ...]) -> tuple[ModelConfig, DataShape]:
+    backbone, likelihood, prior, posterior = names
+    config, shape = BACKBONES[backbone]
+    model = ModelConfig(
+        latent=LATENT,
+        backbone=config,
+        likelihood=LIKELIHOODS[likelihood],
+        prior=PRIORS[prior],
+        posterior=POSTERIORS[posterior],
     )
-    for backbone, likelihood, prior, posterior in product(BACKBONES, LIKELIHOODS, PRIORS, POSTERIORS)
+    return model, shape
+
+
+# each part once, the others as in DEFAULT: "backbone/likelihood/prior/posterior" -> (config, data shape)
+MODELS: Mapping[str, tuple[ModelConfig, DataShape]] = {
+    "/".join(names): _config(names)
+    for place, kind in enumerate(KINDS)
+    for part in kind
+    for names in [(*DEFAULT[:place], part, *DEFAULT[place + 1 :])]
 }
 
 
@@ -76,9 +87,29 @@ def build(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> VA
 
 
 def inputs(
-    name: str, *, batch: int = 4, seed: int = 1, dtype: torch.dtype = torch.float64
+    name: str, *, batch: int = 4, samples: int = 1, seed: int = 1, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """x in {0, 1} and noise for one batch of the model `name`."""
+    """x, in {0, 1} for a Bernoulli likelihood and k/255 for others, and all noise for one batch of the model `name`."""
+    config, shape = MODELS[name]
     generator = torch.Generator().manual_seed(seed)
-    x = (torch.rand(batch, *MODELS[name][1], generator=generator) < 0.4).to(dtype)
-    return x, {"z": torch.randn(batch, LATENT, generator=generator, dtype=dtype)}
+    uniform = torch.rand(batch, *shape, generator=generator)
+    binary = isinstance(config.likelihood, BernoulliConfig)
+    x = (uniform < 0.4).to(dtype) if binary else uniform.mul(255).floor().to(dtype).div(255)
+    return x, draw(build(name).noise(samples), batch, generator, dtype)
+
+
+def draw(
+    specs: Mapping[str, NoiseSpec], batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """One batch of each noise, by name."""
+    return {
+        name: (torch.randn if spec.kind == "normal" else torch.rand)(
+            batch, *spec.shape, generator=generator, dtype=dtype
+        )
+        for name, spec in specs.items()
+    }
+
+
+def loss(model: Model, objective: Objective, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor) -> Loss:
+    """One pass, as a training step makes it."""
+    return objective(model(x, noise, beta), beta, model=model, noise=noise)

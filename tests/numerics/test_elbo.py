@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 from torch.func import functional_call
 
-from tests.catalogue import MODELS, OBJECTIVES, build, inputs
+from tests.catalogue import MODELS, build, inputs
 from vae_models.config import GaussianConfig, MLPConfig, ModelConfig
 from vae_models.metrics.active_units import active_units
 from vae_models.metrics.sums import Sums
@@ -34,7 +34,7 @@ def linear_vae(seed: int) -> VAE:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.7)
-        model.backbone.raw_head.weight.zero_()  # the variance does not depend on x
+        model.backbone.heads.raw.weight.zero_()  # the variance does not depend on x
     return model
 
 
@@ -104,9 +104,9 @@ def test_elbo_is_log_p_when_q_is_the_true_posterior() -> None:
         weight.copy_(torch.linalg.qr(weight).Q * torch.tensor([2.0, 1.0, 0.1], dtype=torch.float64))
         _, covariance = exact_posterior(model, x)
         encoder = covariance @ weight.T / SIGMA**2
-        model.backbone.mean_head.weight.copy_(encoder)
-        model.backbone.mean_head.bias.copy_(-encoder @ bias)
-        model.backbone.raw_head.bias.copy_(covariance.diagonal().log())
+        model.backbone.heads.mean.weight.copy_(encoder)
+        model.backbone.heads.mean.bias.copy_(-encoder @ bias)
+        model.backbone.heads.raw.bias.copy_(covariance.diagonal().log())
     np.testing.assert_allclose(expected_elbo(model, x).numpy(), exact_log_evidence(model, x), rtol=1e-11)
 
 
@@ -128,21 +128,22 @@ def test_gradients_of_every_parameter_against_finite_differences(name: str) -> N
 
     def total(step: Tensor) -> Tensor:
         moved = {key: value + step / length * directions[key] for key, value in parameters.items()}
-        trace: Trace = functional_call(model, moved, (x, noise))
-        return OBJECTIVES["elbo"].build()(trace, beta).total
+        trace: Trace = functional_call(model, moved, (x, noise, beta))
+        return Elbo()(trace, beta, model=model, noise=noise).total
 
     assert torch.autograd.gradcheck(total, (torch.zeros((), dtype=torch.float64, requires_grad=True),), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp-tanh"])
 def test_the_whole_jacobian_of_small_models(name: str) -> None:
-    name = f"{name}/gaussian-sigmoid/standard-normal/diagonal-normal"
+    name = f"{name}/bernoulli/standard-normal/diagonal-normal"
     model = build(name, seed=2)
     x, noise = inputs(name, batch=2)
     keys = list(dict(model.named_parameters()))
 
     def total(*values: Tensor) -> Tensor:
-        return Elbo()(functional_call(model, dict(zip(keys, values, strict=True)), (x, noise)), ONE).total
+        trace: Trace = functional_call(model, dict(zip(keys, values, strict=True)), (x, noise))
+        return Elbo()(trace, ONE, model=model, noise=noise).total
 
     assert torch.autograd.gradcheck(total, tuple(value.detach().requires_grad_() for value in model.parameters()))
 
@@ -151,18 +152,20 @@ def test_the_whole_jacobian_of_small_models(name: str) -> None:
 
 
 def trace_of(rate: list[float], distortion: list[float]) -> Trace:
-    name = "linear/gaussian/standard-normal/diagonal-normal"
+    name = "linear/bernoulli/standard-normal/diagonal-normal"
     trace = build(name)(*inputs(name, batch=len(rate)))
     latent = replace(trace.latents[0], rate=torch.tensor(rate, dtype=torch.float64))
     return replace(trace, latents=(latent,), distortion=torch.tensor(distortion, dtype=torch.float64))
 
 
 def test_elbo_by_hand() -> None:
-    trace = trace_of([1.0, 3.0], [10.0, 20.0])
-    loss = Elbo()(trace, torch.tensor(0.5, dtype=torch.float64))
+    trace, model = trace_of([1.0, 3.0], [10.0, 20.0]), linear_vae(0)
+    loss = Elbo()(trace, torch.tensor(0.5, dtype=torch.float64), model=model, noise={})
     assert loss.total.item() == pytest.approx((10.5 + 21.5) / 2)
-    assert {key: value.item() for key, value in loss.terms.items()} == {"elbo": -17.0, "rate": 2.0, "distortion": 15.0}
-    per_datum = Elbo()(trace, torch.tensor([2.0, 0.0], dtype=torch.float64))
+    error = (trace.target - trace.mean).square().mean().item()  # images of one size: the mean over all elements
+    expected = {"elbo": -17.0, "rate": 2.0, "distortion": 15.0, "squared_error": pytest.approx(error, rel=1e-14)}
+    assert {key: value.item() for key, value in loss.terms.items()} == expected
+    per_datum = Elbo()(trace, torch.tensor([2.0, 0.0], dtype=torch.float64), model=model, noise={})
     assert per_datum.total.item() == pytest.approx((12 + 20) / 2)
     assert per_datum.terms["elbo"].item() == -17.0  # at beta = 1, whatever beta is
 

@@ -102,7 +102,7 @@ def test_only_masses_stay_below_zero() -> None:
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_gradients_against_finite_differences(name: str) -> None:
-    likelihood: Likelihood = LIKELIHOODS[name].build()
+    likelihood: Likelihood = LIKELIHOODS[name].build((1, 2, 3))
     generator = torch.Generator().manual_seed(1)
     decoded = torch.randn(3, 1, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     x = torch.rand(3, 1, 2, 2, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -136,7 +136,7 @@ def test_bernoulli_samples_follow_the_mass(logit: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_samples_are_finite_at_the_ends_of_the_noise(name: str, dtype: torch.dtype) -> None:
     noise = torch.tensor([[0.0, 1 - torch.finfo(dtype).eps / 2, 1.0]], dtype=dtype)
-    x = LIKELIHOODS[name].build().sample(torch.zeros_like(noise), noise)
+    x = LIKELIHOODS[name].build((1, 2, 3)).sample(torch.zeros_like(noise), noise)
     assert torch.isfinite(x).all()
     assert x.dtype == dtype
     assert (x.diff() * (1 if name.startswith("gaussian") else -1) >= 0).all()

@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from tests.catalogue import PRIORS
+from tests.catalogue import PRIORS, draw
 from vae_models.normal import kl_to_standard, log_density, log_standard
 from vae_models.posteriors import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
@@ -31,7 +31,7 @@ def row(*values: float) -> Tensor:
 def latent_of(batch: int, latent: int = 3, seed: int = 0) -> tuple[Latent, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     mean, raw, noise = torch.randn(3, batch, latent, generator=generator, dtype=torch.float64)
-    return DiagonalNormal().latent("z", mean, raw, noise, StandardNormal()), noise
+    return DiagonalNormal().latent("z", mean, raw, noise, StandardNormal(latent=3)), noise
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (1.5, -2.0), (-3.0, 0.7), (0.01, 0.01)])
@@ -74,7 +74,7 @@ def test_a_latent_is_what_its_record_says() -> None:
     """raw is the log-variance; the sample is reparameterized; log q and log p are scipy's."""
     generator = torch.Generator().manual_seed(0)
     mean, raw, noise = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
-    latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal())
+    latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal(latent=3))
     std = np.sqrt(np.exp(raw.numpy()))
     np.testing.assert_allclose(latent.log_std.exp(), std, rtol=1e-13)
     np.testing.assert_allclose(latent.sample, mean.numpy() + std * noise.numpy(), rtol=1e-13)
@@ -87,7 +87,7 @@ def test_the_closed_form_rate_is_the_mean_of_the_sampled_one() -> None:
     generator = torch.Generator().manual_seed(0)
     mean, raw = torch.randn(2, 1, 3, generator=generator, dtype=torch.float64).expand(2, n, 3)
     noise = torch.randn(n, 3, generator=generator, dtype=torch.float64)
-    latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal())
+    latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal(latent=3))
     sampled = latent.log_q - latent.log_p
     error = sampled.std() / math.sqrt(n)
     assert abs(sampled.mean() - latent.rate[0]) < 4 * error
@@ -103,9 +103,6 @@ class Laplace:
     def normal_kl(self, mean: Tensor, log_std: Tensor) -> None:
         return None
 
-    def sample(self, noise: Tensor) -> Tensor:
-        return noise
-
 
 def test_without_a_closed_form_the_rate_is_log_q_minus_log_p() -> None:
     latent = DiagonalNormal().latent("z", row(0.3, -1.0), row(0.1, -0.5), row(0.7, 2.0), Laplace())
@@ -116,8 +113,9 @@ def test_without_a_closed_form_the_rate_is_log_q_minus_log_p() -> None:
 @pytest.mark.parametrize("name", PRIORS)
 def test_prior_samples_follow_the_density(name: str) -> None:
     """E_p[-log p] over samples against the entropy by quadrature, and each coordinate by Kolmogorov-Smirnov."""
-    prior = PRIORS[name].build()
-    z = prior.sample(torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    prior = PRIORS[name].build((1, 2, 3), 2)
+    noise = draw(prior.sample_noise(), 20_000, torch.Generator().manual_seed(0))
+    z = prior.sample(noise, None)
     axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     density = prior.log_prob(grid).exp() * 0.1**2
@@ -136,7 +134,7 @@ def test_gradients_against_finite_differences() -> None:
     mean, raw, noise = torch.randn(3, 2, 3, generator=generator, dtype=torch.float64).requires_grad_().unbind(0)
 
     def outputs(mean: Tensor, raw: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal())
+        latent = DiagonalNormal().latent("z", mean, raw, noise, StandardNormal(latent=3))
         return latent.sample, latent.log_q, latent.log_p, latent.rate
 
     inputs = tuple(tensor.detach().requires_grad_() for tensor in (mean, raw, noise))

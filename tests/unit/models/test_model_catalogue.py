@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from tests.catalogue import BETAS, LATENT, MODELS, OBJECTIVES, build, inputs
+from tests.catalogue import BETAS, LATENT, MODELS, OBJECTIVES, build, draw, inputs, loss
 from vae_models.models.vae import VAE
+from vae_models.objectives.elbo import Elbo
 
 BETA = torch.tensor(0.7, dtype=torch.float64)
 
@@ -37,10 +38,27 @@ def test_the_declared_noise_is_what_it_takes(name: str) -> None:
     model = build(name)
     x, noise = inputs(name)
     assert {key: (4, *spec.shape) for key, spec in model.noise().items()} == {k: v.shape for k, v in noise.items()}
-    assert {spec.kind for spec in (*model.noise().values(), *model.prior_noise().values())} == {"normal"}
-    assert model.sample_mean(
-        {key: torch.zeros(4, *s.shape).double() for key, s in model.prior_noise().items()}
-    ).shape == (x.shape)
+    assert model.sample_mean(draw(model.prior_noise(), 4, torch.Generator().manual_seed(0))).shape == x.shape
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_several_samples_are_rows_side_by_side(name: str) -> None:
+    """Sample k of datum i is row i K + k, the same as a pass with that sample's noise alone."""
+    model = build(name).eval()
+    x, noise = inputs(name, samples=3)
+    trace = model(x, noise)
+    assert trace.samples == 3
+    for k in range(3):
+        alone = model(x, {key: value[:, k] for key, value in noise.items()})
+        assert alone.samples == 1
+        for found, expected in (
+            (trace.distortion, alone.distortion),
+            (trace.rate, alone.rate),
+            (trace.squared_error, alone.squared_error),
+            (trace.latents[0].sample, alone.latents[0].sample),
+            (trace.target, alone.target),
+        ):
+            torch.testing.assert_close(found.unflatten(0, (4, 3))[:, k], expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -64,8 +82,7 @@ def test_a_step_is_pure(name: str) -> None:
     model = build(name)
     twin = copy.deepcopy(model)
     before = torch.random.get_rng_state()
-    objective = OBJECTIVES["elbo"].build()
-    losses = [objective(net(*inputs(name)), BETA).total for net in (model, twin)]
+    losses = [loss(net, Elbo(), *inputs(name), BETA).total for net in (model, twin)]
     assert torch.equal(*losses)
     assert torch.equal(before, torch.random.get_rng_state())
     changed = {
@@ -78,11 +95,13 @@ def test_a_step_is_pure(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_gets_a_gradient(name: str, objective: str) -> None:
     model = build(name, dtype=torch.float32)
-    x, noise = inputs(name, dtype=torch.float32)
-    loss = OBJECTIVES[objective].build()(model(x, noise), BETA)
-    loss.total.backward()
-    assert torch.isfinite(loss.total)
-    assert {term: value.requires_grad for term, value in loss.terms.items()} == dict.fromkeys(loss.terms, False)
+    part = OBJECTIVES[objective].build(100)
+    x, noise = inputs(name, samples=part.samples, dtype=torch.float32)
+    noise |= draw(part.noise(), 4, torch.Generator().manual_seed(0), torch.float32)
+    found = loss(model, part, x, noise, BETA)
+    found.total.backward()
+    assert torch.isfinite(found.total)
+    assert {term: value.requires_grad for term, value in found.terms.items()} == dict.fromkeys(found.terms, False)
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key
         assert torch.isfinite(parameter.grad).all(), key
@@ -100,11 +119,11 @@ def test_vmap_over_stacked_parameters_equals_separate_models(name: str) -> None:
     fresh = [build(name, seed=seed) for seed in range(3)]  # the calls above moved the running statistics
     parameters, buffers = stack_module_state(fresh)  # type: ignore[arg-type]
 
-    def loss(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], beta: Tensor) -> Tensor:
-        trace = functional_call(skeleton, (parameters, buffers), (x, noise))
-        return OBJECTIVES["elbo"].build()(trace, beta).total
+    def total(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], beta: Tensor) -> Tensor:
+        trace = functional_call(skeleton, (parameters, buffers), (x, noise, beta))
+        return Elbo()(trace, beta, model=skeleton, noise=noise).total
 
-    gradients, values = vmap(grad_and_value(loss))(parameters, buffers, betas)
+    gradients, values = vmap(grad_and_value(total))(parameters, buffers, betas)
     for lane, (value, expected) in enumerate(separate):
         torch.testing.assert_close(values[lane], value, rtol=1e-12, atol=1e-12)
         largest = float(torch.stack([gradient.abs().max() for gradient in expected.values()]).max())
@@ -116,11 +135,12 @@ def test_vmap_over_stacked_parameters_equals_separate_models(name: str) -> None:
 def test_beta_controllers_are_pure_functions_of_state_and_step(kind: str) -> None:
     controller = BETAS[kind].build(steps_per_epoch=10.5)
     state = controller.initial()
-    values = [controller.beta(state, step) for step in (3, 50, 3)]
-    assert values[0].shape == ()
-    assert values[0].item() == values[2].item()
+    noise = draw(controller.noise(), 4, torch.Generator().manual_seed(0))
+    values = [controller.beta(state, step, noise) for step in (3, 50, 3)]
+    assert values[0].shape in ((), (4,))
+    assert torch.equal(values[0], values[2])
     kept = {key: value.clone() for key, value in state.items()}
-    after = controller.update(state, {"rate": torch.tensor(1.0), "distortion": torch.tensor(2.0)})
+    after = controller.update(state, {"distortion": torch.tensor(2.0), "squared_error": torch.tensor(0.1)})
     assert after is not state
     assert after.keys() == kept.keys()
     assert all(torch.equal(state[key], kept[key]) for key in kept)
@@ -138,6 +158,6 @@ def _idle(key: str, model: VAE) -> bool:
 def _loss_and_gradients(
     model: VAE, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    total = OBJECTIVES["elbo"].build()(model(x, noise), beta).total
+    total = loss(model, Elbo(), x, noise, beta).total
     gradients = torch.autograd.grad(total, list(model.parameters()))
     return total.detach(), dict(zip(dict(model.named_parameters()), gradients, strict=True))

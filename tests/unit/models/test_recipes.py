@@ -8,9 +8,12 @@ import sys
 import pytest
 import torch
 
+from tests.catalogue import draw
+from tests.catalogue import loss as one_loss
 from vae_models.config import ConvConfig, TrainConfig
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
+from vae_models.training.step import merged
 
 CNN = "binarized-mnist/beta-vae-cnn"  # at its full size once; its relatives differ in data and beta alone
 
@@ -37,13 +40,14 @@ def test_a_recipe_trains_two_steps(name: str) -> None:
     config = small(catalogue()[name].build(), name)
     torch.manual_seed(0)
     shape = CATALOGUE[config.data.name].shape
-    model, objective, beta = config.model.build(shape), config.objective.build(), config.beta.build(100.0)
+    model, objective, beta = config.model.build(shape), config.objective.build(1000), config.beta.build(100.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     x = torch.rand(4, *shape).round()
     for step in (200, 201):  # in a KL warm-up beta is 0 at the very start
-        noise = {key: torch.randn(4, *spec.shape) for key, spec in model.noise().items()}
-        loss = objective(model(x, noise), beta.beta(beta.initial(), step))
+        specs = merged(model.noise(objective.samples), objective.noise(), beta.noise())
+        noise = draw(specs, 4, torch.Generator().manual_seed(step), torch.float32)
+        loss = one_loss(model, objective, x, noise, beta.beta(beta.initial(), step, noise))
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
