@@ -10,7 +10,7 @@ from __future__ import annotations
 from vae_models.config.backbones import BackboneConfig, ConvConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
 from vae_models.config.control import BetaConfig, ConstantBetaConfig, WarmupBetaConfig
-from vae_models.config.data import DataConfig, DatasetName
+from vae_models.config.data import DataConfig, DatasetName, NoiseConfig
 from vae_models.config.likelihoods import BernoulliConfig, GaussianConfig, LikelihoodConfig
 from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig
@@ -39,6 +39,7 @@ __all__ = [
     "LikelihoodConfig",
     "MLPConfig",
     "ModelConfig",
+    "NoiseConfig",
     "ScheduleConfig",
     "StandardNormalConfig",
     "Strict",

@@ -25,5 +25,28 @@ def backbone_takes_the_data(config: TrainConfig) -> Iterator[str]:
         yield str(error)
 
 
+def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
+    if config.data.binarize != "none" and config.data.reals:
+        what = f"{config.data.name} with noise" if config.data.noise else config.data.name
+        yield (
+            f"data.binarize={config.data.binarize} needs values in [0, 1] to compare or to draw from, "
+            f"and those of {what} are unbounded; set it to none"
+        )
+
+
+def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
+    name = config.data.name
+    if config.data.noise is not None and CATALOGUE[name].label_name != "digit":
+        digits = ", ".join(key for key, facts in CATALOGUE.items() if facts.label_name == "digit")
+        yield (
+            f"data.noise tells digits 0-4 from 5-9 by their labels, and {name} has no digits; "
+            f"leave it out, or choose one of {digits}"
+        )
+
+
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
-RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (backbone_takes_the_data,)
+RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
+    backbone_takes_the_data,
+    only_bytes_are_binarized,
+    noise_patterns_need_digits,
+)

@@ -4,17 +4,55 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vae_models.config.base import Strict
+from pydantic import Field
 
-DatasetName = Literal["digits", "mnist", "fashion-mnist", "binarized-mnist", "omniglot", "pendulum"]
+from vae_models.config.base import Strict
+from vae_models.data.catalogue import CATALOGUE
+
+DatasetName = Literal[
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "binarized-mnist",
+    "omniglot",
+    "pendulum",
+    "cifar10",
+    "cifar10-subset",
+    "svhn",
+    "svhn-28",
+    "celeba",
+    "celeba-hq",
+    "dsprites",
+    "frey-faces",
+    "caltech-silhouettes",
+    "cmu-motion",
+]
+
+
+class NoiseConfig(Strict):
+    """Gaussian noise added once to every image of digits (AR-ELBO 5.3); x leaves [0, 1].
+
+    Which parts get it: "uniform" all, "spatial" the upper half of the rows, "conditional" digits 0-4,
+    "spatial-conditional" the upper half of digits 0-4.
+    """
+
+    pattern: Literal["uniform", "spatial", "conditional", "spatial-conditional"]
+    variance: float = Field(gt=0, description="of an element, in the unit of x squared; the paper has 0.01 and 0.1")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise; the run's seed does not change the data")
 
 
 class DataConfig(Strict):
     """Which data, and how bytes become x.
 
     binarize: "none" keeps k/255 (digits: k/16 is stored as a byte); "threshold" is x >= 0.5; "dynamic" draws
-    x ~ Bernoulli(k/255) anew at every step.
+    x ~ Bernoulli(k/255) anew at every step. noise: artificial noise, part of the data.
     """
 
     name: DatasetName
     binarize: Literal["none", "threshold", "dynamic"] = "none"
+    noise: NoiseConfig | None = None
+
+    @property
+    def reals(self) -> bool:
+        """x is real-valued and unbounded: no byte, and no bit."""
+        return CATALOGUE[self.name].values == "reals" or self.noise is not None

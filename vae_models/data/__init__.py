@@ -26,7 +26,7 @@ def load(
     cache_dir: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> Dataset:
-    """The data set that `config` names, as uint8 (`binarize` is applied to batches, not here).
+    """The data set that `config` names, with its noise (`binarize` is applied to batches, not here).
 
     Files are looked for under `data_dir` (default VAESVC_DATA_DIR) and `cache_dir` (default VAESVC_CACHE_DIR, else
     ~/.cache/vaesvc), then downloaded, told to `progress` (default: standard error). Cheap to call again, from any
@@ -38,4 +38,9 @@ def load(
 
     found = Places.from_environment()
     places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
-    return load_dataset(config.name, places, progress=progress or StderrProgress())
+    dataset = load_dataset(config.name, places, progress=progress or StderrProgress())
+    if config.noise is None:
+        return dataset
+    from vae_models.data.noise import with_noise
+
+    return with_noise(dataset, config.noise)

@@ -17,7 +17,7 @@ class Images(Protocol):
     """What is needed of a `Split`."""
 
     @property
-    def images(self) -> Tensor: ...  # uint8 [n, channels, height, width]
+    def images(self) -> Tensor: ...  # uint8 or float32 [n, channels, height, width]
 
 
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
@@ -65,15 +65,18 @@ class BatchPlan:
 
 
 class Resident:
-    """A split that lives on the device as bytes; batches become x there.
+    """A split that lives on the device as it was read; batches become x there.
 
-    x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is x ~ Bernoulli(k/255) from the
-    uniform noise that `noise` declares. Memory: one byte per element.
+    Bytes: x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is x ~ Bernoulli(k/255)
+    from the uniform noise that `noise` declares. Memory: one byte per element.
+    Reals (float32): x as it is; nothing to binarize. Memory: four bytes per element.
     """
 
     def __init__(self, split: Images, config: DataConfig, device: torch.device, dtype: torch.dtype) -> None:
-        if split.images.dtype != torch.uint8:
-            raise TypeError(f"images must be uint8, got {split.images.dtype}")
+        if split.images.dtype not in (torch.uint8, torch.float32):
+            raise TypeError(f"images must be uint8 or float32, got {split.images.dtype}")
+        if split.images.dtype == torch.float32 and config.binarize != "none":
+            raise ValueError(f"binarize={config.binarize!r} is for bytes; these images are real-valued")
         self._images = split.images.to(device).contiguous()
         self._binarize = config.binarize
         self._dtype = dtype
@@ -89,10 +92,12 @@ class Resident:
 
     def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """x [batch, channels, height, width] for `indices` [batch]; of `noise` it reads what `noise()` names."""
-        bytes_ = self._images.index_select(0, indices)
+        chosen = self._images.index_select(0, indices)
         if self._binarize == "threshold":
-            return (bytes_ >= 128).to(self._dtype)
-        x = bytes_.to(self._dtype).div_(255)
+            return (chosen >= 128).to(self._dtype)
+        if chosen.is_floating_point():
+            return chosen.to(self._dtype)
+        x = chosen.to(self._dtype).div_(255)
         if self._binarize == "dynamic":
             return (noise["x"] < x).to(self._dtype)
         return x

@@ -38,7 +38,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Where a download is."""
+    """Where a download is, or the decoding of what was downloaded (`url` is then empty)."""
 
     name: str
     url: str
@@ -85,9 +85,9 @@ def fetch(
     `DataError` when the file cannot be written.
     """
     policy = policy or Policy()
-    with _writing(destination):
+    with writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(destination.with_name(destination.name + ".lock"), policy.lock_timeout_seconds):
+    with locked(destination.with_name(destination.name + ".lock"), policy.lock_timeout_seconds):
         if not destination.exists():  # another process may have brought it while this one waited
             _Fetch(form, destination, progress, policy).run()
 
@@ -142,7 +142,7 @@ class _Fetch:
         if self.form.sha256 is not None and found != self.form.sha256:
             self.part.unlink()
             raise _Altered(found=found, resumed=resumed)
-        with _writing(self.destination):
+        with writing(self.destination):
             os.replace(self.part, self.destination)
 
     def _transfer(self, url: str) -> bool:
@@ -187,9 +187,9 @@ class _Fetch:
         self, response: http.client.HTTPResponse, url: str, start: int, total: int | None, *, append: bool
     ) -> int:
         limit = self.form.bytes + _SLACK if self.form.bytes is not None else None
-        meter = _Meter(self.form.name, url, start, total, self.progress)
+        meter = Meter(self.form.name, url, start, total, self.progress)
         done = start
-        with _writing(self.part), self.part.open("ab" if append else "wb") as file:
+        with writing(self.part), self.part.open("ab" if append else "wb") as file:
             while chunk := self._read(response):
                 file.write(chunk)
                 done += len(chunk)
@@ -219,7 +219,7 @@ class _Fetch:
         return size
 
 
-class _Meter:
+class Meter:
     """Calls back at most five times a second, and at the end."""
 
     def __init__(self, name: str, url: str, start: int, total: int | None, callback: ProgressCallback | None) -> None:
@@ -251,10 +251,10 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, timeout_seconds: float) -> Iterator[None]:
+def locked(path: Path, timeout_seconds: float = 3600.0) -> Iterator[None]:
     """An exclusive lock that ends with the process; the file itself stays, because removing it would race."""
     deadline = time.monotonic() + timeout_seconds
-    with _writing(path):
+    with writing(path):
         file = path.open("ab")
     with file:
         while True:
@@ -272,7 +272,7 @@ def _locked(path: Path, timeout_seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turns the disk's errors into one that says how to mend it."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""A data set in memory: bytes as published, three splits, labels where there are any."""
+"""A data set in memory: bytes as published (or real numbers), three splits, labels where there are any."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images in their published order (Omniglot's training file is shuffled once by a fixed permutation).
+    """Images in their published order (sets without a published split are shuffled once by a fixed permutation).
 
-    images:     uint8, [n, channels, height, width]; x = images / 255
-    labels:     [n], int64 (a class) or float32 (a quantity); None where none are published
-    label_name: what a label is: "digit", "class", "alphabet", "angle"; None without labels
+    images:     [n, channels, height, width]; uint8: x = images / 255; float32: x itself, in the unit `loading` states
+    labels:     [n], int64 (a class) or float32 (a quantity), or [n, k]: k of them; None where none are published
+    label_name: what a label is: "digit", "class", "alphabet", "angle", or k names; None without labels
     label_unit: its unit, "rad" for angles; None for classes
     """
 
     images: Tensor
     labels: Tensor | None = None
-    label_name: str | None = None
+    label_name: str | tuple[str, ...] | None = None
     label_unit: str | None = None
 
     def __len__(self) -> int:

@@ -198,12 +198,24 @@ def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert Places.from_environment() == Places(data_dir=tmp_path / "d", cache_dir=tmp_path / "c")
 
 
-def test_every_file_of_the_catalogue_has_an_address_a_home_and_a_sum() -> None:
-    files = [(facts.name, file) for facts in CATALOGUE.values() for file in facts.files.values()]
-    assert len(files) == 12
-    for name, file in files:
-        assert any(form.urls for form in file.forms)
+def test_every_file_of_the_catalogue_has_a_home_an_address_and_the_sums_that_are_published() -> None:
+    files = [(facts.name, key, file) for facts in CATALOGUE.values() for key, file in facts.files.items()]
+    for name, key, file in files:
         assert file.home.startswith("http")
-        for form in file.forms:
-            assert form.sha256 is None or len(form.sha256) == 64
-            assert form.sha256 is not None or (name, form.name) == ("omniglot", "chardata.mat")
+        assert file.folder is None or not Path(file.folder).is_absolute()
+        for sum_ in [*file.content, *(form.sha256 for form in file.forms if form.sha256)]:
+            assert len(sum_) in (32, 64), (name, key)
+            assert set(sum_) <= set("0123456789abcdef")
+    without_a_sum = {name for name, _, file in files if not (file.content or all(form.sha256 for form in file.forms))}
+    assert without_a_sum == {"omniglot", "frey-faces", "caltech-silhouettes", "cmu-motion", "celeba", "celeba-hq"}
+    by_hand = {(name, key) for name, key, file in files if file.download is None}
+    batches = {(name, f"batch-{i}") for name in ("cifar10", "cifar10-subset") for i in range(1, 6)}
+    tests = {("cifar10", "test"), ("cifar10-subset", "test"), ("cifar10-subset", "test-1000")}
+    assert by_hand == batches | tests | {("celeba-hq", "images")}
+
+
+@pytest.mark.parametrize("name", [name for name, facts in CATALOGUE.items() if facts.alternatives])
+def test_alternatives_name_files_and_the_first_can_be_downloaded(name: str) -> None:
+    facts = CATALOGUE[name]
+    assert {key for keys in facts.alternatives for key in keys} <= set(facts.files)
+    assert all(facts.files[key].download for key in facts.alternatives[0])

@@ -1,63 +1,12 @@
-"""Which data sets there are: their sizes, their files, the files' checksums, and where they are published.
+"""Files of MNIST, Fashion-MNIST and the static binarized MNIST.
 
-Nothing here imports torch or numpy, so specs can be checked against it at once.
-
-Checksums are SHA-256, of the file as published and of its decompressed content: a file is accepted when either agrees,
-so it makes no difference who compressed it. MNIST, Fashion-MNIST: the bytes whose MD5 sums the authors (and
-torchvision) publish. Binarized MNIST: the sums that TensorFlow Datasets publishes for the `.amat` files.
-
-Omniglot has two known forms. `chardata.mat` is the file of the IWAE authors (24,345 + 8,070 images); no checksum of it
-is published, so it is checked by its layout and counts, and the sum of the copy in the cache is kept beside it and must
-agree from then on. `omniglot_28x28_chardata_layout.mat` is a conversion of the 105x105 originals into the same layout
-(24,345 + 8,115 images, drawings 16-20 of every character are the test set), resized in another way: likelihoods on the
-two are not comparable.
+MNIST, Fashion-MNIST: the bytes whose MD5 sums the authors (and torchvision) publish. Binarized MNIST: the sums that
+TensorFlow Datasets publishes for the `.amat` files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """One form in which a file goes round: its name, its checksum (None: none is published) and its addresses."""
-
-    name: str
-    sha256: str | None
-    bytes: int | None = None
-    urls: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataFile:
-    """A file of a data set. `forms` are looked for in order; the first with addresses is what is downloaded.
-
-    content: checksums of the decompressed content that are accepted; empty when none is published
-    home:    where a person can read about the file
-    """
-
-    forms: tuple[Form, ...]
-    content: frozenset[str]
-    home: str
-
-    @property
-    def name(self) -> str:
-        return self.forms[0].name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """`sizes` are those of train, val and test (Omniglot: of the published `chardata.mat`)."""
-
-    name: str
-    shape: tuple[int, int, int]
-    sizes: tuple[int, int, int]
-    folder: str  # under VAESVC_DATA_DIR and under the cache directory
-    label_name: str | None = None
-    label_unit: str | None = None
-    files: Mapping[str, DataFile] = field(default_factory=dict)
+from vae_models.data.catalogue.records import DataFile, Form
 
 
 def _idx(urls: tuple[str, ...], home: str, stem: str, published: str, size: int, content: str) -> DataFile:
@@ -74,7 +23,7 @@ _MNIST_URLS = (
 )
 _MNIST_HOME = "http://yann.lecun.com/exdb/mnist/"
 
-_MNIST = {
+MNIST = {
     "train-images": _idx(
         _MNIST_URLS,
         _MNIST_HOME,
@@ -115,7 +64,7 @@ _FASHION_URLS = (
 )
 _FASHION_HOME = "https://github.com/zalandoresearch/fashion-mnist"
 
-_FASHION = {
+FASHION = {
     "train-images": _idx(
         _FASHION_URLS,
         _FASHION_HOME,
@@ -162,7 +111,7 @@ def _amat(split: str, size: int, content: str, gz: str) -> DataFile:
     return DataFile(forms=(plain, Form(name=f"{name}.gz", sha256=gz)), content=frozenset({content}), home=_AMAT_URLS[0])
 
 
-_BINARIZED = {
+BINARIZED = {
     "train": _amat(
         "train",
         78400000,
@@ -182,65 +131,3 @@ _BINARIZED = {
         "32a3c54d03504632bf9f131b4a148c7567aa6fc87da017049b044bdc14c2a0f2",
     ),
 }
-
-OMNIGLOT_CONVERSION = "83a2b33668833b7d7e892cb072766774b6df300dfad7ba945d31ca4eca98657c"
-_CHARDATA = Form(
-    name="chardata.mat",
-    sha256=None,
-    urls=(
-        "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
-        "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat",
-    ),
-)
-_OMNIGLOT = {
-    "chardata": DataFile(
-        forms=(_CHARDATA, Form(name="omniglot_28x28_chardata_layout.mat", sha256=OMNIGLOT_CONVERSION)),
-        content=frozenset(),
-        home="https://github.com/yburda/iwae/tree/master/datasets/OMNIGLOT",
-    )
-}
-
-_ALL = (
-    Facts(name="digits", shape=(1, 8, 8), sizes=(1297, 250, 250), folder="digits", label_name="digit"),
-    Facts(
-        name="mnist",
-        shape=(1, 28, 28),
-        sizes=(50000, 10000, 10000),
-        folder="mnist",
-        label_name="digit",
-        files=MappingProxyType(_MNIST),
-    ),
-    Facts(
-        name="fashion-mnist",
-        shape=(1, 28, 28),
-        sizes=(50000, 10000, 10000),
-        folder="fashion_mnist",
-        label_name="class",
-        files=MappingProxyType(_FASHION),
-    ),
-    Facts(
-        name="binarized-mnist",
-        shape=(1, 28, 28),
-        sizes=(50000, 10000, 10000),
-        folder="binarized_mnist",
-        files=MappingProxyType(_BINARIZED),
-    ),
-    Facts(
-        name="omniglot",
-        shape=(1, 28, 28),
-        sizes=(23000, 1345, 8070),
-        folder="omniglot",
-        label_name="alphabet",
-        files=MappingProxyType(_OMNIGLOT),
-    ),
-    Facts(
-        name="pendulum",
-        shape=(1, 16, 16),
-        sizes=(5000, 1000, 1000),
-        folder="pendulum",
-        label_name="angle",
-        label_unit="rad",
-    ),
-)
-
-CATALOGUE: Mapping[str, Facts] = MappingProxyType({facts.name: facts for facts in _ALL})

@@ -1,0 +1,88 @@
+"""The digits, the pendulum, Frey Faces, Caltech silhouettes, CMU motion."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_models.data import formats, generated
+from vae_models.data.builders.common import Files, Images, cut, dataset
+from vae_models.data.catalogue import Facts
+from vae_models.data.catalogue.motion import SUBJECTS, TRIALS, Trial
+from vae_models.data.records import Dataset
+
+# numpy keeps the streams of the legacy RandomState fixed for ever, which it does not promise for Generator
+_DIGITS_SEED = 0
+_FREY_SEED = 0
+_LEFT_OUT = ("root", "lfingers", "lthumb", "rfingers", "rthumb")  # 6 + 6 of 62 channels
+
+
+def digits(facts: Facts, files: Files) -> Dataset:
+    images, labels = generated.read_digits()
+    order = np.random.RandomState(_DIGITS_SEED).permutation(len(images))
+    return dataset(facts, files.sources, *cut(images[order], labels[order], facts.sizes))
+
+
+def pendulum(facts: Facts, files: Files) -> Dataset:
+    angles = generated.pendulum_angles(sum(facts.sizes))
+    images = generated.render_pendulum(angles)
+    return dataset(facts, files.sources, *cut(images, angles.astype(np.float32), facts.sizes))
+
+
+def frey_faces(facts: Facts, files: Files) -> Dataset:
+    faces = files.read("faces", partial(_counted_faces, sum(facts.sizes)))
+    faces = faces[np.random.RandomState(_FREY_SEED).permutation(len(faces))]
+    a, b = facts.sizes[0], sum(facts.sizes[:2])
+    return dataset(facts, files.sources, (faces[:a], None), (faces[a:b], None), (faces[b:], None))
+
+
+def _counted_faces(count: int, content: bytes) -> Images:
+    faces = formats.read_frey_faces(content)
+    if len(faces) != count:
+        raise ValueError(f"{len(faces):,} frames, expected {count:,}")
+    return faces
+
+
+def silhouettes(facts: Facts, files: Files) -> Dataset:
+    parts = files.read("split1", partial(_counted_silhouettes, facts.sizes))
+    train, val, test = ((images * np.uint8(255), labels) for images, labels in parts.values())
+    return dataset(facts, files.sources, train, val, test)
+
+
+def _counted_silhouettes(
+    sizes: tuple[int, int, int], content: bytes
+) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    parts = formats.read_silhouettes(content)
+    counts = tuple(len(images) for images, _ in parts.values())
+    if counts != sizes:
+        raise ValueError(f"{counts} images in train, val and test, expected {sizes}")
+    return parts
+
+
+def cmu_motion(facts: Facts, files: Files) -> Dataset:
+    skeletons = {subject: files.read(f"skeleton-{subject}", formats.read_asf) for subject in SUBJECTS}
+    splits: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = [[], [], []]
+    for trial in TRIALS:
+        angles = files.read(trial.name, partial(_joint_angles, skeletons[trial.subject], trial))
+        n = len(angles)
+        labels = np.full(n, trial.movement, dtype=np.int64)
+        for split, stretch in zip(
+            splits, (slice(0, n * 8 // 10), slice(n * 8 // 10, n * 9 // 10), slice(n * 9 // 10, n)), strict=True
+        ):
+            split.append((angles[stretch], labels[stretch]))
+    train, val, test = (
+        (np.concatenate([part for part, _ in split]), np.concatenate([labels for _, labels in split]))
+        for split in splits
+    )
+    return dataset(facts, files.sources, train, val, test)
+
+
+def _joint_angles(skeleton: formats.Skeleton, trial: Trial, content: bytes) -> NDArray[np.float32]:
+    """[frames, 50] radians; the published file's number of frames is known."""
+    motion = formats.read_amc(content, skeleton)
+    if len(motion) != trial.frames:
+        raise ValueError(f"{len(motion):,} frames, expected {trial.frames:,}")
+    kept = [name not in _LEFT_OUT for name, count in skeleton.channels for _ in range(count)]
+    return np.asarray(np.deg2rad(motion[:, kept]), dtype=np.float32)

@@ -1,0 +1,48 @@
+"""Files of the CMU Graphics Lab motion capture database. No sums are published: channels and counts are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vae_models.data.catalogue.records import DataFile, Form
+
+_HOME = "http://mocap.cs.cmu.edu"
+MOVEMENTS = ("walk", "jog", "balance", "punch")  # labels 0, 1, 2, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A recording: `name` is <subject>_<trial>, `frames` what the published file holds, `movement` an index."""
+
+    name: str
+    movement: int
+    frames: int
+
+    @property
+    def subject(self) -> str:
+        return self.name.partition("_")[0]
+
+
+TRIALS = (
+    Trial(name="02_01", movement=0, frames=343),
+    Trial(name="02_02", movement=0, frames=298),
+    Trial(name="35_01", movement=0, frames=358),
+    Trial(name="02_03", movement=1, frames=173),
+    Trial(name="49_18", movement=2, frames=1102),
+    Trial(name="49_19", movement=2, frames=957),
+    Trial(name="49_20", movement=2, frames=898),
+    Trial(name="02_05", movement=3, frames=1854),
+)
+SUBJECTS = tuple(sorted({trial.subject for trial in TRIALS}))
+
+
+def _file(subject: str, name: str) -> DataFile:
+    path = f"{subject}/{name}"
+    form = Form(name=path, sha256=None, urls=(f"{_HOME}/subjects/{path}",))
+    return DataFile(forms=(form,), content=frozenset(), home=f"{_HOME}/search.php?subjectnumber={int(subject)}")
+
+
+CMU_MOTION = {
+    **{f"skeleton-{subject}": _file(subject, f"{subject}.asf") for subject in SUBJECTS},
+    **{trial.name: _file(trial.subject, f"{trial.name}.amc") for trial in TRIALS},
+}

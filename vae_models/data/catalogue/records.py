@@ -1,0 +1,65 @@
+"""What is known of a data set before any of it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One form in which a file goes round: its name, its checksum (None: none is published) and its addresses.
+
+    A name that ends in .gz or .xz is decompressed before it is read; a name may begin with a folder.
+    """
+
+    name: str
+    sha256: str | None
+    bytes: int | None = None
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A file of a data set. `forms` are looked for in order; the first with addresses is what is downloaded.
+
+    content: checksums of the decompressed content that are accepted (SHA-256, or MD5 where only that is published; of a
+             zip, `sums.archive_sum`); empty when none is published
+    home:    where a person can read about the file
+    folder:  where it lies when that is not the data set's own folder
+    """
+
+    forms: tuple[Form, ...]
+    content: frozenset[str]
+    home: str
+    folder: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.forms[0].name
+
+    @property
+    def download(self) -> Form | None:
+        """The form that is fetched when the file is nowhere; None: it has to be brought by hand."""
+        return next((form for form in self.forms if form.urls), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """`sizes` are those of train, val and test (Omniglot: of the published `chardata.mat`).
+
+    values:       "bytes" (x = k/255, and may be binarized) or "reals" (x as it is, in the unit `loading` states)
+    alternatives: groups of `files`, each of which is enough; the first is downloaded when none is there. Empty: all
+                  files are needed
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    sizes: tuple[int, int, int]
+    folder: str  # under VAESVC_DATA_DIR and under the cache directory
+    values: Literal["bytes", "reals"] = "bytes"
+    label_name: str | tuple[str, ...] | None = None
+    label_unit: str | None = None
+    files: Mapping[str, DataFile] = field(default_factory=dict)
+    alternatives: tuple[tuple[str, ...], ...] = ()

@@ -1,0 +1,201 @@
+"""A cache of decoded pictures: hundreds of thousands of JPEGs are decoded once, into one file of bytes.
+
+<cache>/<folder>/<name>.uint8   the pictures, [n, channels, height, width], train then val then test
+<cache>/<folder>/<name>.json    its SHA-256, its shape, how it was made, and of what; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vae_models.data.catalogue import Facts
+from vae_models.data.errors import DataCorrupt
+from vae_models.data.fetch import Meter, ProgressCallback, locked, writing
+
+Images = NDArray[np.uint8]
+
+_AT_ONCE = 1024  # pictures that are in memory as JPEG and decoded
+
+
+class Pictures(Protocol):
+    """A zip archive or a folder."""
+
+    def read(self, name: str) -> bytes: ...  # DataCorrupt when it is not there, or cut short
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """From a picture to an image: `size` (width, height) is asserted (None: any), `crop` is a side, centred."""
+
+    size: tuple[int, int] | None
+    crop: int | None
+    side: int
+
+    def __str__(self) -> str:
+        crop = f"centre crop {self.crop}x{self.crop}, " if self.crop else ""
+        return f"{crop}Pillow bilinear to {self.side}x{self.side}"
+
+    def image(self, jpeg: bytes, name: str) -> Images:
+        """uint8 [3, side, side]; bilinear with antialiasing: the filter's support grows with the factor."""
+        try:
+            with Image.open(io.BytesIO(jpeg)) as opened:
+                picture = opened.convert("RGB")
+        except OSError as error:  # what Pillow raises for no picture and for half a one
+            raise DataCorrupt(f"{name} is not a readable picture: {error}") from error
+        if self.size is not None and picture.size != self.size:
+            raise DataCorrupt(
+                f"{name} is {picture.size[0]}x{picture.size[1]} pixels, expected {self.size[0]}x{self.size[1]}"
+            )
+        if self.crop is not None:
+            left, top = (picture.width - self.crop) // 2, (picture.height - self.crop) // 2
+            picture = picture.crop((left, top, left + self.crop, top + self.crop))
+        return np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is decoded when the cache is empty: names in the order of the splits; what was read, for the records."""
+
+    pictures: Pictures
+    names: Sequence[str]
+    sources: dict[str, str]
+
+
+def decoded(
+    facts: Facts,
+    recipe: Recipe,
+    cache_dir: Path,
+    source: Callable[[], AbstractContextManager[Source]],
+    progress: ProgressCallback | None,
+) -> tuple[list[Images], dict[str, str]]:
+    """Train, val and test as uint8 arrays, and what they were made of; `source` is called when nothing is cached.
+
+    Whole or not at all: the file gets its name when all is written, and one process decodes while the others wait.
+    """
+    path = cache_dir / facts.folder / f"{facts.name}-{recipe.side}.uint8"
+    manifest = path.with_suffix(".json")
+    if not manifest.exists():
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(path.name + ".lock")):
+            if not manifest.exists():  # another process may have decoded while this one waited
+                with source() as opened_source:
+                    _decode(facts, recipe, path, manifest, opened_source, progress)
+    return _read(facts, recipe, path, manifest)
+
+
+def _decode(
+    facts: Facts, recipe: Recipe, path: Path, manifest: Path, source: Source, progress: ProgressCallback | None
+) -> None:
+    total = len(source.names) * int(np.prod(facts.shape))
+    meter = Meter(f"{facts.name}: decoding", "", 0, total, progress)
+    part, digest, pictures, done = path.with_suffix(".part"), hashlib.sha256(), hashlib.sha256(), 0
+    with part.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in range(0, len(source.names), _AT_ONCE):
+            names = source.names[first : first + _AT_ONCE]
+            jpegs = [source.pictures.read(name) for name in names]
+            for name, jpeg in zip(names, jpegs, strict=True):
+                pictures.update(name.encode() + b"\0" + len(jpeg).to_bytes(8, "big") + jpeg)
+            block = np.stack(list(pool.map(recipe.image, jpegs, names))).tobytes()
+            digest.update(block)
+            with writing(part):
+                file.write(block)
+            done += len(block)
+            meter.report(done, last=done == total)
+        with writing(part):
+            file.flush()
+            os.fsync(file.fileno())
+    made: dict[str, Any] = {
+        "recipe": str(recipe),
+        "shape": [len(source.names), *facts.shape],
+        "sha256": digest.hexdigest(),
+        "sources": {**source.sources, "pictures": pictures.hexdigest()},
+    }
+    with writing(path):
+        os.replace(part, path)
+        draft = manifest.with_suffix(".json.part")
+        draft.write_text(json.dumps(made, indent=1))
+        os.replace(draft, manifest)
+
+
+def _read(facts: Facts, recipe: Recipe, path: Path, manifest: Path) -> tuple[list[Images], dict[str, str]]:
+    mend = f"delete {manifest}, and the pictures are decoded again"
+    try:
+        made = json.loads(manifest.read_text())
+        as_now = made["recipe"] == str(recipe) and made["shape"] == [sum(facts.sizes), *facts.shape]
+        expected, sources = str(made["sha256"]), {str(key): str(value) for key, value in made["sources"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataCorrupt(f"{manifest} is truncated or altered: {error!r}; {mend}") from error
+    if not as_now:
+        raise DataCorrupt(f"{manifest} is of {made['shape']}, {made['recipe']}; expected {recipe}; {mend}")
+    parts, digest = [], hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for size in facts.sizes:
+                pixels = np.fromfile(file, np.uint8, count=size * int(np.prod(facts.shape)))
+                digest.update(pixels.data)
+                parts.append(pixels)
+            digest.update(file.read())
+    except OSError as error:
+        raise DataCorrupt(f"cannot read {path}: {error.strerror or error}; {mend}") from error
+    if digest.hexdigest() != expected:
+        raise DataCorrupt(
+            f"{path} is truncated or altered: expected SHA-256 {expected}, found {digest.hexdigest()}; {mend}"
+        )
+    return [pixels.reshape(-1, *facts.shape) for pixels in parts], sources
+
+
+class Folder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise DataCorrupt(f"{self.path} lacks {name}, or it cannot be read: {error.strerror or error}") from error
+
+
+class Archive:
+    """Names are looked up by how they end: archives differ in the folder that holds everything."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self.archive = archive
+        self.members = {name.rpartition("/")[2]: name for name in archive.namelist()}
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.archive.read(self.members[name.rpartition("/")[2]])
+        except KeyError as error:
+            raise DataCorrupt(f"{self.path} has no member {name}") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            raise DataCorrupt(f"{self.path} is truncated or altered at {name}: {error}") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Pictures]:
+    if path.is_dir():
+        yield Folder(path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataCorrupt(f"{path} is not a readable zip archive: {error}") from error
+    with archive:
+        yield Archive(path, archive)

@@ -1,0 +1,53 @@
+"""Checksums as they are published: of a file, of what it decompresses to, or of what an archive holds."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import lzma
+import zipfile
+import zlib
+
+_KINDS = {32: "md5", 64: "sha256"}  # by the number of hexadecimal digits
+
+
+def decompressed(name: str, raw: bytes) -> bytes:
+    """`raw`, or what it decompresses to when `name` ends in .gz or .xz; ValueError when it does not."""
+    try:
+        if name.endswith(".gz"):
+            return gzip.decompress(raw)
+        if name.endswith(".xz"):
+            return lzma.decompress(raw)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{name.rpartition('.')[2]}: {error}") from error
+    return raw
+
+
+def label(published: str) -> str:
+    return {"md5": "MD5", "sha256": "SHA-256"}[_KINDS[len(published)]]
+
+
+def content_sum(published: str, name: str, content: bytes) -> str:
+    """The sum of `content`, of the same kind as `published`; of a zip, `archive_sum`."""
+    if name.endswith(".zip"):
+        return archive_sum(content)
+    return hashlib.new(_KINDS[len(published)], content, usedforsecurity=False).hexdigest()
+
+
+def archive_sum(content: bytes) -> str:
+    """SHA-256 over the files of a zip, however it was packed: of each in the order of names, name, NUL, length, bytes.
+
+    The length is 8 bytes, big-endian. Folders, and what is not a PNG or JPEG picture, do not count. ValueError when it
+    is no readable zip.
+    """
+    digest = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in sorted(archive.namelist()):
+                if name.lower().endswith((".png", ".jpg")):
+                    data = archive.read(name)
+                    digest.update(name.encode() + b"\0" + len(data).to_bytes(8, "big") + data)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        raise ValueError(f"zip: {error}") from error
+    return digest.hexdigest()
