@@ -10,8 +10,17 @@ from __future__ import annotations
 from vae_models.config.backbones import BackboneConfig, ConvConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
 from vae_models.config.control import BetaConfig, ConstantBetaConfig, WarmupBetaConfig
-from vae_models.config.data import DataConfig, DatasetName, NoiseConfig
-from vae_models.config.likelihoods import BernoulliConfig, GaussianConfig, LikelihoodConfig
+from vae_models.config.data import DataConfig, DatasetName, GaussianNoiseConfig, NoiseConfig, NoNoiseConfig
+from vae_models.config.likelihoods import (
+    BernoulliConfig,
+    BetaLikelihoodConfig,
+    BitwiseConfig,
+    CategoricalConfig,
+    DiscretizedConfig,
+    GaussianConfig,
+    LikelihoodConfig,
+    LogisticMixtureConfig,
+)
 from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, ScheduleConfig
@@ -24,6 +33,9 @@ __all__ = [
     "BackboneConfig",
     "BernoulliConfig",
     "BetaConfig",
+    "BetaLikelihoodConfig",
+    "BitwiseConfig",
+    "CategoricalConfig",
     "CheckpointConfig",
     "ConstantBetaConfig",
     "ConstantScheduleConfig",
@@ -33,12 +45,16 @@ __all__ = [
     "DataShape",
     "DatasetName",
     "DiagonalNormalConfig",
+    "DiscretizedConfig",
     "ElboConfig",
     "EvaluationConfig",
     "GaussianConfig",
+    "GaussianNoiseConfig",
     "LikelihoodConfig",
+    "LogisticMixtureConfig",
     "MLPConfig",
     "ModelConfig",
+    "NoNoiseConfig",
     "NoiseConfig",
     "ScheduleConfig",
     "StandardNormalConfig",

@@ -27,7 +27,7 @@ def backbone_takes_the_data(config: TrainConfig) -> Iterator[str]:
 
 def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
     if config.data.binarize != "none" and config.data.reals:
-        what = f"{config.data.name} with noise" if config.data.noise else config.data.name
+        what = f"{config.data.name} with noise" if config.data.noise.kind != "none" else config.data.name
         yield (
             f"data.binarize={config.data.binarize} needs values in [0, 1] to compare or to draw from, "
             f"and those of {what} are unbounded; set it to none"
@@ -36,7 +36,7 @@ def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
 
 def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
     name = config.data.name
-    if config.data.noise is not None and CATALOGUE[name].label_name != "digit":
+    if config.data.noise.kind != "none" and CATALOGUE[name].label_name != "digit":
         digits = ", ".join(key for key, facts in CATALOGUE.items() if facts.label_name == "digit")
         yield (
             f"data.noise tells digits 0-4 from 5-9 by their labels, and {name} has no digits; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,16 +29,26 @@ DatasetName = Literal[
 ]
 
 
-class NoiseConfig(Strict):
+class NoNoiseConfig(Strict):
+    """The images as published."""
+
+    kind: Literal["none"] = "none"
+
+
+class GaussianNoiseConfig(Strict):
     """Gaussian noise added once to every image of digits (AR-ELBO 5.3); x leaves [0, 1].
 
     Which parts get it: "uniform" all, "spatial" the upper half of the rows, "conditional" digits 0-4,
     "spatial-conditional" the upper half of digits 0-4.
     """
 
-    pattern: Literal["uniform", "spatial", "conditional", "spatial-conditional"]
-    variance: float = Field(gt=0, description="of an element, in the unit of x squared; the paper has 0.01 and 0.1")
+    kind: Literal["gaussian"] = "gaussian"
+    pattern: Literal["uniform", "spatial", "conditional", "spatial-conditional"] = "uniform"
+    variance: float = Field(default=0.01, gt=0, description="of an element, x in [0, 1]; the paper has 0.01 and 0.1")
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise; the run's seed does not change the data")
+
+
+NoiseConfig = Annotated[NoNoiseConfig | GaussianNoiseConfig, Field(discriminator="kind")]
 
 
 class DataConfig(Strict):
@@ -50,9 +60,9 @@ class DataConfig(Strict):
 
     name: DatasetName
     binarize: Literal["none", "threshold", "dynamic"] = "none"
-    noise: NoiseConfig | None = None
+    noise: NoiseConfig = NoNoiseConfig()
 
     @property
     def reals(self) -> bool:
         """x is real-valued and unbounded: no byte, and no bit."""
-        return CATALOGUE[self.name].values == "reals" or self.noise is not None
+        return CATALOGUE[self.name].values == "reals" or self.noise.kind != "none"

@@ -39,7 +39,7 @@ def load(
     found = Places.from_environment()
     places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
     dataset = load_dataset(config.name, places, progress=progress or StderrProgress())
-    if config.noise is None:
+    if config.noise.kind == "none":
         return dataset
     from vae_models.data.noise import with_noise
 

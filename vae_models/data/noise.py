@@ -26,7 +26,7 @@ from vae_models.data.records import Dataset, Split
 from vae_models.records import NoiseSpec
 
 if TYPE_CHECKING:
-    from vae_models.config.data import NoiseConfig
+    from vae_models.config.data import GaussianNoiseConfig
 
 NOISY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ def partitions(labels: Tensor, height: int) -> dict[str, Tensor]:
     return {"SU": small & upper, "SL": small & ~upper, "BU": ~small & upper, "BL": ~small & ~upper}
 
 
-def with_noise(dataset: Dataset, config: NoiseConfig) -> Dataset:
+def with_noise(dataset: Dataset, config: GaussianNoiseConfig) -> Dataset:
     """The same images, labels and splits with the noise of `config`: a function of its seed alone."""
     return replace(
         dataset,
@@ -58,7 +58,7 @@ def with_noise(dataset: Dataset, config: NoiseConfig) -> Dataset:
     )
 
 
-def _noisy(split: Split, config: NoiseConfig, name: str) -> Split:
+def _noisy(split: Split, config: GaussianNoiseConfig, name: str) -> Split:
     if split.labels is None:
         raise ValueError("noise patterns need the digits' labels")
     images = split.images.to(torch.float32).div_(255)
