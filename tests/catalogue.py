@@ -13,12 +13,18 @@ from torch import Tensor
 from vae_models.config import (
     BackboneConfig,
     BernoulliConfig,
+    BetaLikelihoodConfig,
+    BitwiseConfig,
+    CategoricalConfig,
     ConstantBetaConfig,
     ConvConfig,
     DataShape,
     DiagonalNormalConfig,
+    DiscretizedConfig,
     ElboConfig,
     GaussianConfig,
+    LikelihoodConfig,
+    LogisticMixtureConfig,
     MLPConfig,
     ModelConfig,
     StandardNormalConfig,
@@ -42,10 +48,25 @@ BACKBONES: Mapping[str, tuple[BackboneConfig, DataShape]] = {
     "conv-32": (ConvConfig(channels=(2, 3, 4)), (3, 32, 32)),
     "conv-64": (ConvConfig(channels=(2, 3, 4, 5, 6)), (3, 64, 64)),
 }
-LIKELIHOODS = {
+LIKELIHOODS: Mapping[str, LikelihoodConfig] = {
     "bernoulli": BernoulliConfig(),
     "gaussian": GaussianConfig(sigma=0.3),
     "gaussian-sigmoid": GaussianConfig(sigma=0.3, link="sigmoid"),
+    "gaussian-trained-iso": GaussianConfig(fit="trained", sigma=0.5),
+    "gaussian-trained-diag": GaussianConfig(fit="trained", tie="diag", softclip=None),
+    "gaussian-mle-iso": GaussianConfig(fit="mle"),
+    "gaussian-mle-diag": GaussianConfig(fit="mle", tie="diag", softclip=None, epsilon=1e-6),
+    "gaussian-mle-iso-datum": GaussianConfig(fit="mle", per="datum", softclip=None, epsilon=1e-6),
+    "gaussian-mle-diag-datum": GaussianConfig(fit="mle", per="datum", tie="diag", softclip=None, epsilon=1e-6),
+    "gaussian-predicted-iso": GaussianConfig(fit="predicted", per="datum"),
+    "gaussian-predicted-diag": GaussianConfig(fit="predicted", per="datum", tie="diag", link="sigmoid"),
+    "categorical": CategoricalConfig(),
+    "bitwise": BitwiseConfig(),
+    "discretized-gaussian": DiscretizedConfig(shape="gaussian", scale=0.2),
+    "discretized-logistic": DiscretizedConfig(shape="logistic", scale=0.1, link="sigmoid"),
+    "discretized-logistic-predicted": DiscretizedConfig(shape="logistic", fit="predicted"),
+    "logistic-mixture": LogisticMixtureConfig(components=2),
+    "beta": BetaLikelihoodConfig(),
 }
 PRIORS = {"standard-normal": StandardNormalConfig()}
 POSTERIORS = {"diagonal-normal": DiagonalNormalConfig()}

@@ -44,9 +44,23 @@ def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
         )
 
 
+def levels_need_bytes(config: TrainConfig) -> Iterator[str]:
+    """A mass over the 256 levels k/255, and the Beta density on their range, are of grey or coloured bytes."""
+    likelihood = config.model.likelihood
+    if likelihood.levels != 256 and likelihood.kind != "beta":
+        return
+    if config.data.reals or config.data.binarize != "none" or config.data.name == "binarized-mnist":
+        yield (
+            f"model.likelihood {likelihood.kind} is of the levels k/255 of grey or coloured images, and x here is "
+            f"{'unbounded' if config.data.reals else 'binary'}: choose "
+            f"{'gaussian' if config.data.reals else 'bernoulli'}, or data.binarize none on grey images"
+        )
+
+
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     backbone_takes_the_data,
     only_bytes_are_binarized,
     noise_patterns_need_digits,
+    levels_need_bytes,
 )

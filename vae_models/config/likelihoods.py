@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.likelihoods.bernoulli import Bernoulli
-    from vae_models.likelihoods.gaussian import Gaussian
+    from vae_models.likelihoods.beta import Beta
+    from vae_models.likelihoods.categorical import Bitwise, Categorical
+    from vae_models.likelihoods.discretized import Discretized, LogisticMixture
+    from vae_models.likelihoods.gaussian import DatasetMLE, DatumMLE, Gaussian, PredictedGaussian, TrainedGaussian
+    from vae_models.protocols import Measure
+
+Link = Literal["identity", "sigmoid"]
+
+
+def _link() -> Link:
+    field: Link = Field(
+        default="identity", description="from the decoder's output to the mean; sigmoid keeps it inside (0, 1)"
+    )
+    return field
 
 
 class BernoulliConfig(Strict):
     """A mass over {0, 1}; on grey values the cross-entropy, which is no log-likelihood."""
+
+    measure: ClassVar[Measure] = "mass"
+    levels: ClassVar[int | None] = 2
 
     kind: Literal["bernoulli"] = "bernoulli"
 
@@ -25,18 +41,141 @@ class BernoulliConfig(Strict):
 
 
 class GaussianConfig(Strict):
-    """N(mean(z), sigma^2 I) with a fixed sigma: a density."""
+    """N(mean(z), diag sigma^2), a density: which elements share a sigma, and where it comes from.
+
+    fit "fixed" gives sigma; "trained" makes it a parameter per data set; "mle" takes the mean squared error of the
+    global batch or of each datum; "predicted" reads it, per datum, from the decoder. See `likelihoods.gaussian`.
+    """
+
+    measure: ClassVar[Measure] = "density"
+    levels: ClassVar[int | None] = None
 
     kind: Literal["gaussian"] = "gaussian"
-    sigma: float = Field(default=1.0, gt=0, description="standard deviation of every element of x, in units of x")
-    link: Literal["identity", "sigmoid"] = Field(
-        default="identity", description="from the decoder's output to the mean; sigmoid keeps it inside (0, 1)"
+    tie: Literal["iso", "diag"] = Field(
+        default="iso", description="one sigma for all elements of a datum, or one for each"
     )
+    per: Literal["dataset", "datum"] = Field(
+        default="dataset", description="the same sigma for all data, or each datum its own"
+    )
+    fit: Literal["fixed", "trained", "mle", "predicted"] = "fixed"
+    sigma: float = Field(
+        default=1.0, gt=0, description="standard deviation in units of x: fixed, or where a trained one starts"
+    )
+    link: Link = _link()
+    softclip: float | None = Field(
+        default=-6.0, description="log sigma is kept above this, smoothly, unless sigma is fixed; none: it is not"
+    )
+    epsilon: float = Field(default=0.0, ge=0, description="added to sigma^2 that is fitted by maximum likelihood")
 
-    def build(self, data_shape: DataShape) -> Gaussian:
-        from vae_models.likelihoods.gaussian import Gaussian
+    @model_validator(mode="after")
+    def _axes_fit(self) -> GaussianConfig:
+        if self.fit == "fixed" and (self.tie, self.per) != ("iso", "dataset"):
+            raise ValueError("a fixed sigma is one number: tie iso, per dataset; to fit more, fit trained or mle")
+        if self.fit == "trained" and self.per == "datum":
+            raise ValueError("a trained sigma is the same for all data: per dataset; for one per datum, fit predicted")
+        if self.fit == "predicted" and self.per == "dataset":
+            raise ValueError(
+                "a predicted sigma is the decoder's, for each datum: per datum; for one of all data, fit trained"
+            )
+        if (self.tie, self.per, self.fit) == ("diag", "datum", "mle") and self.softclip is None and self.epsilon == 0:
+            raise ValueError("one squared error per sigma has no largest likelihood: set epsilon (1e-6) or softclip")
+        return self
 
-        return Gaussian(sigma=self.sigma, link=self.link)
+    def build(self, data_shape: DataShape) -> Gaussian | TrainedGaussian | DatasetMLE | DatumMLE | PredictedGaussian:
+        from vae_models.likelihoods import gaussian
+
+        if self.fit == "fixed":
+            return gaussian.Gaussian(sigma=self.sigma, link=self.link)
+        if self.fit == "trained":
+            return gaussian.TrainedGaussian(
+                data_shape=data_shape, tie=self.tie, sigma=self.sigma, link=self.link, minimum=self.softclip
+            )
+        if self.fit == "predicted":
+            return gaussian.PredictedGaussian(tie=self.tie, link=self.link, minimum=self.softclip)
+        if self.per == "datum":
+            return gaussian.DatumMLE(tie=self.tie, link=self.link, minimum=self.softclip, epsilon=self.epsilon)
+        return gaussian.DatasetMLE(
+            data_shape=data_shape, tie=self.tie, link=self.link, minimum=self.softclip, epsilon=self.epsilon
+        )
 
 
-LikelihoodConfig = Annotated[BernoulliConfig | GaussianConfig, Field(discriminator="kind")]
+class _Levels(Strict):
+    measure: ClassVar[Measure] = "mass"
+    levels: ClassVar[int | None] = 256
+
+
+class CategoricalConfig(_Levels):
+    """A mass over the 256 levels k/255: one logit each."""
+
+    kind: Literal["categorical"] = "categorical"
+
+    def build(self, data_shape: DataShape) -> Categorical:
+        from vae_models.likelihoods.categorical import Categorical
+
+        return Categorical()
+
+
+class BitwiseConfig(_Levels):
+    """A mass over the 256 levels k/255: one logit for each of k's 8 bits."""
+
+    kind: Literal["bitwise"] = "bitwise"
+
+    def build(self, data_shape: DataShape) -> Bitwise:
+        from vae_models.likelihoods.categorical import Bitwise
+
+        return Bitwise()
+
+
+class DiscretizedConfig(_Levels):
+    """A mass over the 256 levels k/255: a Gaussian or logistic distribution integrated over each level's interval."""
+
+    kind: Literal["discretized"] = "discretized"
+    shape: Literal["gaussian", "logistic"] = "logistic"
+    fit: Literal["trained", "predicted"] = Field(
+        default="trained", description="the scale: one trained number, or the decoder's for each element"
+    )
+    scale: float = Field(default=1.0, gt=0.0025, description="where a trained scale starts, in units of x")
+    link: Link = _link()
+
+    def build(self, data_shape: DataShape) -> Discretized:
+        from vae_models.likelihoods.discretized import Discretized
+
+        return Discretized(shape=self.shape, fit=self.fit, scale=self.scale, link=self.link)
+
+
+class LogisticMixtureConfig(_Levels):
+    """A mass over the 256 levels k/255: a mixture of discretized logistics, no element depending on another."""
+
+    kind: Literal["logistic-mixture"] = "logistic-mixture"
+    components: int = Field(default=10, ge=1)
+
+    def build(self, data_shape: DataShape) -> LogisticMixture:
+        from vae_models.likelihoods.discretized import LogisticMixture
+
+        return LogisticMixture(components=self.components)
+
+
+class BetaLikelihoodConfig(Strict):
+    """A Beta density on the range of x, both concentrations above 1."""
+
+    measure: ClassVar[Measure] = "density"
+    levels: ClassVar[int | None] = None
+
+    kind: Literal["beta"] = "beta"
+
+    def build(self, data_shape: DataShape) -> Beta:
+        from vae_models.likelihoods.beta import Beta
+
+        return Beta()
+
+
+LikelihoodConfig = Annotated[
+    BernoulliConfig
+    | GaussianConfig
+    | CategoricalConfig
+    | BitwiseConfig
+    | DiscretizedConfig
+    | LogisticMixtureConfig
+    | BetaLikelihoodConfig,
+    Field(discriminator="kind"),
+]

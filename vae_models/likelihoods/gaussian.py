@@ -1,4 +1,20 @@
-"""p(x|z) of continuous data."""
+"""p(x|z) = N(x; mean(z), diag sigma^2): a density. Which elements share a sigma, and where it comes from.
+
+Three axes (AR-ELBO 5.1 and table 2; sigma-VAE 3.1-3.2):
+
+tie: "iso": one sigma for all elements of a datum; "diag": one each
+per: "dataset": the same for all data; "datum": each datum has its own
+fit: "fixed"      iso/dataset only: sigma is given
+     "trained"    per dataset: log sigma is a parameter, moved by the gradient ("shared" in sigma-VAE)
+     "mle"        sigma^2 is the mean squared error of what shares it: the value that maximises the likelihood. Per
+                  dataset it is the mean over the global batch: iso is sigma-VAE's optimal sigma and AR-ELBO's Iso-I,
+                  diag is Diag-I. Per datum: Iso-D and Diag-D
+     "predicted"  per datum: the decoder's second output; iso takes its mean over the elements ("per-image" in
+                  sigma-VAE), diag takes it as it is ("per-pixel")
+
+log sigma is kept up by softclip(v, m) = m + softplus(v - m) (sigma-VAE B: m = -6), or sigma^2 by an epsilon (AR-ELBO
+5.2: 1e-6, but for Iso-I), or by nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +23,40 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from vae_models.normal import log_standard
+from vae_models.collectives import global_mean
+from vae_models.normal import HALF_LOG_TWO_PI, log_standard, sum_per_datum
 from vae_models.protocols import Measure
+
+Link = Literal["identity", "sigmoid"]
+Tie = Literal["iso", "diag"]
+SLOWEST = 0.01  # smallest weight of a new batch in the running variance: a memory of about a hundred steps
+
+
+def linked(raw: Tensor, link: Link) -> Tensor:
+    """From the decoder's output to the mean."""
+    return torch.sigmoid(raw) if link == "sigmoid" else raw
+
+
+def softclip(value: Tensor, minimum: float | None) -> Tensor:
+    """minimum + softplus(value - minimum): above `minimum`, and nearly `value` far above it. None: value."""
+    return value if minimum is None else minimum + F.softplus(value - minimum)
+
+
+def standard_normal_of(noise: Tensor) -> Tensor:
+    """Phi^-1(noise) of uniform noise in [0, 1); 0 and 1 (to which a float32 may round) give large finite values."""
+    info = torch.finfo(noise.dtype)
+    standard: Tensor = torch.special.ndtri(noise.clamp(info.tiny, 1 - info.eps / 2))
+    return standard
+
+
+def log_normal(error: Tensor, log_sigma: Tensor) -> Float[Tensor, " batch"]:
+    """-sum_i [(error_i / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2], [batch], nats; log_sigma broadcasts."""
+    terms = 0.5 * (error * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
+    return -sum_per_datum(terms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +70,7 @@ class Gaussian:
     measure: ClassVar[Measure] = "density"
 
     sigma: float = 1.0
-    link: Literal["identity", "sigmoid"] = "identity"
+    link: Link = "identity"
 
     def parameters_per_element(self) -> int:
         return 1
@@ -39,13 +84,204 @@ class Gaussian:
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
-        return torch.sigmoid(decoded) if self.link == "sigmoid" else decoded
+        return linked(decoded, self.link)
+
+    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log sigma, []."""
+        return decoded.new_tensor(math.log(self.sigma))
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
         """x from uniform `noise` in [0, 1): mean + sigma * Phi^-1(noise)."""
-        # 0 and 1 would map to infinity: a generator may return the one, and rounding to float32 make the other
-        info = torch.finfo(noise.dtype)
-        standard: Tensor = torch.special.ndtri(noise.clamp(info.tiny, 1 - info.eps / 2))
-        return self.mean(decoded) + self.sigma * standard
+        return self.mean(decoded) + self.sigma * standard_normal_of(noise)
+
+
+class TrainedGaussian(nn.Module):
+    """sigma is a parameter: [] (iso) or one for each element of the data (diag). It starts at `sigma`."""
+
+    measure: ClassVar[Measure] = "density"
+
+    def __init__(
+        self, *, data_shape: tuple[int, ...], tie: Tie, sigma: float, link: Link, minimum: float | None
+    ) -> None:
+        """minimum: of log sigma, by `softclip`. ValueError if sigma is not above it."""
+        super().__init__()
+        self.link = link
+        self.minimum = minimum
+        start = math.log(sigma)
+        if minimum is not None:
+            if start <= minimum:
+                raise ValueError(f"sigma {sigma} is not above the soft clip at log sigma = {minimum}")
+            start = minimum + math.log(math.expm1(start - minimum))  # softclip's inverse
+        self.raw_log_sigma = nn.Parameter(torch.full(() if tie == "iso" else data_shape, start))
+
+    def parameters_per_element(self) -> int:
+        return 1
+
+    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log sigma, [] or [*data]."""
+        return softclip(self.raw_log_sigma, self.minimum)
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum."""
+        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+
+    def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """E[x|z]."""
+        return linked(decoded, self.link)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"]:
+        """x from uniform `noise` in [0, 1)."""
+        return self.mean(decoded) + self.log_sigma(decoded, noise).exp() * standard_normal_of(noise)
+
+
+class DatasetMLE(nn.Module):
+    """sigma^2 by maximum likelihood over the global batch: the mean over data (and, iso, elements) of (x - mean)^2.
+
+    With nothing to keep sigma up the mean distortion is (dimensions / 2) (log sigma^2 + 1 + log 2 pi), iso, and
+    sum_i of the same for each element, diag: AR-ELBO's table 2, up to constants. The gradient goes through sigma.
+    Squared errors are reduced over workers before the logarithm, so N workers compute what one does.
+
+    In evaluation sigma^2 is the running mean of training's: the plain mean of the first hundred batches, then with a
+    weight of 1/100 for each new one. It is a buffer, so checkpoints keep it. Before any training it is 1.
+    """
+
+    measure: ClassVar[Measure] = "density"
+    running_variance: Tensor
+    batches: Tensor
+
+    def __init__(
+        self, *, data_shape: tuple[int, ...], tie: Tie, link: Link, minimum: float | None, epsilon: float
+    ) -> None:
+        super().__init__()
+        self.tie = tie
+        self.link = link
+        self.minimum = minimum
+        self.epsilon = epsilon
+        self.register_buffer("running_variance", torch.ones(() if tie == "iso" else data_shape))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def parameters_per_element(self) -> int:
+        return 1
+
+    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log sigma, [] or [*data]: of this batch in training, the running one in evaluation. Changes nothing."""
+        return self._log_of(self._variance(decoded, x) if self.training else self.running_variance)
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum. In training it couples the batch and moves the running variance."""
+        if not self.training:
+            return log_normal(x - self.mean(decoded), self._log_of(self.running_variance))
+        variance = self._variance(decoded, x)
+        with torch.no_grad():
+            self.batches.add_(1)
+            weight = (1 / self.batches).clamp(min=SLOWEST)
+            self.running_variance.add_(weight * (variance - self.running_variance))
+        return log_normal(x - self.mean(decoded), self._log_of(variance))
+
+    def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """E[x|z]."""
+        return linked(decoded, self.link)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"]:
+        """x from uniform `noise` in [0, 1), with the running variance."""
+        return self.mean(decoded) + self._log_of(self.running_variance).exp() * standard_normal_of(noise)
+
+    def _variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        squared = (x - self.mean(decoded)).square()
+        return global_mean(squared.flatten(1).mean(1) if self.tie == "iso" else squared)
+
+    def _log_of(self, variance: Tensor) -> Tensor:
+        return softclip(0.5 * torch.log(variance + self.epsilon), self.minimum)
+
+
+class DatumMLE(nn.Module):
+    """sigma^2 by maximum likelihood for each datum: the mean over its elements of (x - mean)^2, or each element's own.
+
+    AR-ELBO's Iso-D and Diag-D with one posterior sample (row) at a time. It reads x, so it is an objective to train on
+    and no likelihood of data held out: nothing can be sampled from it. Diag-D has one squared error per variance:
+    without the epsilon its log-likelihood has no upper bound as an error goes to zero.
+    """
+
+    measure: ClassVar[Measure] = "density"
+
+    def __init__(self, *, tie: Tie, link: Link, minimum: float | None, epsilon: float) -> None:
+        super().__init__()
+        self.tie = tie
+        self.link = link
+        self.minimum = minimum
+        self.epsilon = epsilon
+
+    def parameters_per_element(self) -> int:
+        return 1
+
+    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log sigma, [batch, 1, 1, 1] or [batch, *data]."""
+        squared = (x - self.mean(decoded)).square()
+        if self.tie == "iso":
+            squared = squared.flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1))
+        return softclip(0.5 * torch.log(squared + self.epsilon), self.minimum)
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum."""
+        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+
+    def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """E[x|z]."""
+        return linked(decoded, self.link)
+
+    def sample(self, decoded: Tensor, noise: Tensor) -> Tensor:
+        """NotImplementedError: the variance is that of a known x."""
+        raise NotImplementedError("the variance of each datum is fitted to the datum itself: without x there is none")
+
+
+class PredictedGaussian(nn.Module):
+    """The decoder gives two values per element: the mean (by `link`) and log sigma.
+
+    iso: one log sigma per datum, the mean of the second map over all elements; diag: the second map. Soft-clipped.
+    """
+
+    measure: ClassVar[Measure] = "density"
+
+    def __init__(self, *, tie: Tie, link: Link, minimum: float | None) -> None:
+        super().__init__()
+        self.tie = tie
+        self.link = link
+        self.minimum = minimum
+
+    def parameters_per_element(self) -> int:
+        return 2
+
+    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log sigma, [batch, 1, 1, 1] or [batch, *data]."""
+        raw = decoded.chunk(2, dim=1)[1]
+        if self.tie == "iso":
+            raw = raw.flatten(1).mean(1).view(-1, *[1] * (raw.ndim - 1))
+        return softclip(raw, self.minimum)
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum."""
+        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+
+    def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
+        """E[x|z]."""
+        return linked(decoded.chunk(2, dim=1)[0], self.link)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """x from uniform `noise` in [0, 1)."""
+        return self.mean(decoded) + self.log_sigma(decoded, noise).exp() * standard_normal_of(noise)

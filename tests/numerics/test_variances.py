@@ -1,0 +1,181 @@
+"""The Gaussian likelihood's variances: by optimizer, by quadrature, by hand, and what evaluation uses."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy import integrate, optimize, stats
+from torch import Tensor
+
+from tests.catalogue import LIKELIHOODS
+from vae_models.config import BetaLikelihoodConfig, GaussianConfig
+from vae_models.likelihoods.gaussian import DatasetMLE, softclip
+
+SHAPE = (1, 2, 3)
+GAUSSIANS = [name for name, config in LIKELIHOODS.items() if isinstance(config, GaussianConfig)]
+
+
+def batch(rows: int, outputs: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    decoded = torch.randn(rows, outputs, 2, 3, generator=generator, dtype=torch.float64)
+    return decoded, torch.rand(rows, *SHAPE, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("tie", ["iso", "diag"])
+@pytest.mark.parametrize("per", ["dataset", "datum"])
+def test_mle_is_the_argmin_that_an_optimizer_finds(tie: str, per: str) -> None:
+    """Minimise the mean negative log-likelihood of scipy's normal over every sigma that the axes leave free."""
+    likelihood = GaussianConfig(fit="mle", tie=tie, per=per, softclip=None, epsilon=1e-12).build(SHAPE)  # type: ignore[arg-type]
+    likelihood.double().train()
+    decoded, x = batch(4)
+    error = (x - decoded).numpy()
+    shape = {
+        "iso dataset": (1, 1, 1, 1),
+        "diag dataset": (1, 1, 2, 3),
+        "iso datum": (4, 1, 1, 1),
+        "diag datum": (4, 1, 2, 3),
+    }
+    free = shape[f"{tie} {per}"]
+
+    def distortion(log_sigma: np.ndarray) -> float:
+        return float(-stats.norm.logpdf(error, 0, np.exp(log_sigma.reshape(free))).sum() / 4)
+
+    best = optimize.minimize(distortion, np.zeros(math.prod(free)), method="BFGS", options={"gtol": 1e-9})
+    assert -likelihood.log_prob(decoded, x).mean().item() == pytest.approx(best.fun, rel=1e-9)
+    found = likelihood.log_sigma(decoded, x).detach().numpy().reshape(-1)
+    np.testing.assert_allclose(found, best.x, atol=1e-5)
+
+
+def test_iso_is_half_the_dimensions_times_the_log_of_the_mean_squared_error() -> None:
+    """AR-ELBO table 2, Iso-I: (d/2) log MSE up to a constant, and its gradient."""
+    likelihood = GaussianConfig(fit="mle", softclip=None).build(SHAPE).double().train()
+    decoded, x = batch(5)
+    decoded.requires_grad_()
+    distortion = -likelihood.log_prob(decoded, x).mean()
+    expected = 3 * torch.log((x - decoded).square().mean()) + 3 * (1 + math.log(2 * math.pi))
+    torch.testing.assert_close(distortion, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(value, decoded)[0] for value in (distortion, expected)))
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_densities_integrate_to_one(name: str) -> None:
+    """Each element on a grid of +-12 sigma, the others at their means: exact to rounding, evaluation mode."""
+    config = LIKELIHOODS[name]
+    if config.per == "datum" and config.fit == "mle":
+        pytest.skip("a variance fitted to the datum itself makes no density")
+    likelihood = config.build((1, 1, 2))
+    if isinstance(likelihood, torch.nn.Module):
+        likelihood.double().eval()
+    decoded = torch.randn(
+        1, likelihood.parameters_per_element(), 1, 2, generator=torch.Generator().manual_seed(0)
+    ).double()
+    mean = likelihood.mean(decoded)
+    sigma = likelihood.log_sigma(decoded, mean).exp().expand_as(mean).detach().flatten()
+    steps = torch.arange(-48, 49, dtype=torch.float64) * 0.25
+    grid = torch.cartesian_prod(mean.flatten()[0] + steps * sigma[0], mean.flatten()[1] + steps * sigma[1])
+    x = grid.view(-1, 1, 1, 2)
+    density = likelihood.log_prob(decoded.expand(len(x), -1, -1, -1), x).exp()
+    assert (density.sum() * sigma.prod() * 0.25**2).item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("raw", [(-3.0, -3.0), (0.0, 0.0), (4.0, 1.0), (40.0, 60.0)])
+def test_beta_integrates_to_one_over_its_range(raw: tuple[float, float]) -> None:
+    likelihood = BetaLikelihoodConfig().build((1, 1, 1))
+    decoded = torch.tensor(raw, dtype=torch.float64).view(1, 2, 1, 1)
+
+    def density(x: float) -> float:
+        return likelihood.log_prob(decoded, torch.full((1, 1, 1, 1), x, dtype=torch.float64)).exp().item()
+
+    mean = likelihood.mean(decoded).item()
+    total, _ = integrate.quad(density, -0.5 / 255, 255.5 / 255, points=[mean])
+    first, _ = integrate.quad(lambda x: x * density(x), -0.5 / 255, 255.5 / 255, points=[mean])
+    assert total == pytest.approx(1, abs=1e-7)
+    assert first == pytest.approx(mean, abs=1e-7)
+
+
+def test_beta_against_scipy_and_its_samples() -> None:
+    likelihood = BetaLikelihoodConfig().build((1, 1, 1))
+    decoded = torch.tensor([0.3, 2.0], dtype=torch.float64).view(1, 2, 1, 1)
+    a, b = (1 + math.log1p(math.exp(value)) for value in (0.3, 2.0))
+    x = torch.linspace(0, 1, 11).double().view(-1, 1, 1, 1)
+    y = (255 * x + 0.5) / 256
+    expected = stats.beta.logpdf(y.numpy(), a, b).ravel() + math.log(255 / 256)
+    np.testing.assert_allclose(likelihood.log_prob(decoded.expand(11, -1, -1, -1), x), expected, rtol=1e-10)
+    noise = torch.rand(5000, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    samples = likelihood.sample(decoded.expand(5000, -1, -1, -1), noise).numpy().ravel()
+    assert stats.kstest((255 * samples + 0.5) / 256, stats.beta(a, b).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in GAUSSIANS if "datum" not in name or "predicted" in name])
+def test_samples_follow_the_density(name: str) -> None:
+    likelihood = LIKELIHOODS[name].build((1, 1, 1))
+    if isinstance(likelihood, torch.nn.Module):
+        likelihood.double().eval()
+    n = 5000
+    row = torch.randn(1, likelihood.parameters_per_element(), 1, 1, generator=torch.Generator().manual_seed(3)).double()
+    decoded = row.expand(n, -1, -1, -1)
+    noise = torch.rand(n, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = likelihood.sample(decoded, noise).detach()
+    sigma = likelihood.log_sigma(row, x[:1]).exp().item()
+    mean = likelihood.mean(row).item()
+    assert stats.kstest(x.numpy().ravel(), stats.norm(mean, sigma).cdf).pvalue > 0.01
+
+
+def test_softclip() -> None:
+    value = torch.tensor([-1e4, -60.0, -6.0, 0.0, 5.0, 1e4], dtype=torch.float64)
+    expected = -6 + np.logaddexp(0, value.numpy() + 6)
+    np.testing.assert_allclose(softclip(value, -6.0), expected, rtol=1e-12)
+    assert softclip(value, None) is value
+
+
+@pytest.mark.parametrize("sigma", [0.003, 0.05, 1.0, 30.0])
+def test_a_trained_sigma_starts_where_it_is_told(sigma: float) -> None:
+    for minimum in (-6.0, None):
+        likelihood = GaussianConfig(fit="trained", sigma=sigma, softclip=minimum).build(SHAPE).double()
+        decoded, x = batch(1)
+        assert likelihood.log_sigma(decoded, x).exp().item() == pytest.approx(sigma, rel=1e-6)
+
+
+@pytest.mark.parametrize("tie", ["iso", "diag"])
+def test_evaluation_uses_the_running_variance(tie: str) -> None:
+    """The mean of the batches' variances while they are few; log_sigma asks without moving it; eval leaves it."""
+    likelihood = GaussianConfig(fit="mle", tie=tie, softclip=None).build(SHAPE)  # type: ignore[arg-type]
+    assert isinstance(likelihood, DatasetMLE)
+    likelihood.double()
+    seen = []
+    for seed in range(4):
+        decoded, x = batch(3, seed=seed)
+        squared = (x - decoded).square()
+        seen.append(squared.mean() if tie == "iso" else squared.mean(0))
+        likelihood.log_sigma(decoded, x)
+        likelihood.log_prob(decoded, x)
+    expected = torch.stack(seen).mean(0)
+    torch.testing.assert_close(likelihood.running_variance, expected)
+    likelihood.eval()
+    decoded, x = batch(3, seed=9)
+    for _ in range(2):
+        log_prob = likelihood.log_prob(decoded, x)
+    want = stats.norm.logpdf(x.numpy(), decoded.numpy(), expected.sqrt().numpy()).sum((1, 2, 3))
+    np.testing.assert_allclose(log_prob, want, rtol=1e-10)
+    again = GaussianConfig(fit="mle", tie=tie, softclip=None).build(SHAPE).double()  # type: ignore[arg-type]
+    again.load_state_dict(likelihood.state_dict())
+    torch.testing.assert_close(again.eval().log_prob(decoded, x), log_prob, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"fit": "fixed", "tie": "diag"}, "a fixed sigma is one number"),
+        ({"fit": "fixed", "per": "datum"}, "a fixed sigma is one number"),
+        ({"fit": "trained", "per": "datum"}, "fit predicted"),
+        ({"fit": "predicted"}, "fit trained"),
+        ({"fit": "mle", "tie": "diag", "per": "datum", "softclip": None}, "no largest likelihood"),
+    ],
+)
+def test_axes_that_do_not_go_together_are_refused(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        GaussianConfig.model_validate(fields)

@@ -1,0 +1,96 @@
+"""Masses over the 256 levels k/255 without any order between them (sigma-VAE 3.2, appendix C)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vae_models.likelihoods.intervals import LEVELS, level
+from vae_models.likelihoods.layout import by_parameter
+from vae_models.normal import sum_per_datum
+from vae_models.protocols import Measure
+
+BITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categorical:
+    """log P(k|z) = log softmax(l)_k, l the decoder's 256 values for each element of x."""
+
+    measure: ClassVar[Measure] = "mass"
+
+    def parameters_per_element(self) -> int:
+        return LEVELS
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum, of x = k/255."""
+        logits = by_parameter(decoded, LEVELS)
+        chosen = logits.gather(1, level(x).unsqueeze(1)).squeeze(1)
+        return sum_per_datum(chosen - torch.logsumexp(logits, dim=1))
+
+    def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
+        """E[x|z] = sum_k P(k|z) k/255."""
+        weights = torch.softmax(by_parameter(decoded, LEVELS), dim=1)
+        levels = torch.arange(LEVELS, dtype=decoded.dtype, device=decoded.device) / (LEVELS - 1)
+        mean: Tensor = torch.tensordot(weights, levels, dims=([1], [0]))
+        return mean
+
+    def sample(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """k/255 from uniform `noise` in [0, 1)."""
+        ends = torch.softmax(by_parameter(decoded, LEVELS), dim=1).cumsum(1)
+        return (noise.unsqueeze(1) >= ends[:, :-1]).sum(1).to(decoded.dtype) / (LEVELS - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bitwise:
+    """log P(k|z) = sum_b log s(+-l_b): the 8 bits of k, highest first, are independent given z; + where the bit is 1.
+
+    s is the logistic function, l the decoder's 8 values for each element of x.
+    """
+
+    measure: ClassVar[Measure] = "mass"
+
+    def parameters_per_element(self) -> int:
+        return BITS
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum, of x = k/255."""
+        logits = by_parameter(decoded, BITS)
+        values = _values(decoded).view(-1, *[1] * (x.ndim - 1)).long()
+        bits = level(x).unsqueeze(1).div(values, rounding_mode="floor") % 2
+        return sum_per_datum(F.logsigmoid(torch.where(bits == 1, logits, -logits)))
+
+    def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
+        """E[x|z] = sum_b 2^(7 - b) P(bit b is 1) / 255."""
+        weights = torch.sigmoid(by_parameter(decoded, BITS))
+        number: Tensor = torch.tensordot(weights, _values(decoded), dims=([1], [0]))
+        return number / (LEVELS - 1)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """k/255 from uniform `noise` in [0, 1): each bit takes its part of the interval, the next one is in that."""
+        place, value = noise.double(), torch.zeros_like(noise)
+        for one, weight in zip(
+            torch.sigmoid(by_parameter(decoded, BITS).double()).unbind(1), _values(decoded), strict=True
+        ):
+            bit = place < one
+            place = torch.where(bit, place / one, (place - one) / (1 - one))
+            value = value + weight * bit
+        return value / (LEVELS - 1)
+
+
+def _values(like: Tensor) -> Tensor:
+    """128, 64, ..., 1."""
+    return 2.0 ** torch.arange(BITS - 1, -1, -1, dtype=like.dtype, device=like.device)

@@ -1,0 +1,128 @@
+"""Masses over the 256 levels k/255 from continuous distributions cut into intervals (sigma-VAE table 4, appendix C)."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae_models.likelihoods.gaussian import Link, linked, softclip, standard_normal_of
+from vae_models.likelihoods.intervals import LEVELS, logistic_log_mass, normal_log_mass
+from vae_models.likelihoods.layout import by_parameter
+from vae_models.normal import sum_per_datum
+from vae_models.protocols import Measure
+
+Shape = Literal["gaussian", "logistic"]
+MASSES = {"gaussian": normal_log_mass, "logistic": logistic_log_mass}
+
+
+def quantiles(shape: Shape, noise: Tensor) -> Tensor:
+    """Inverse distribution function of the standard distribution."""
+    if shape == "gaussian":
+        return standard_normal_of(noise)
+    info = torch.finfo(noise.dtype)
+    return torch.logit(noise.clamp(info.tiny, 1 - info.eps / 2))
+
+
+def to_level(x: Tensor) -> Tensor:
+    """The level k/255 in whose interval x lies."""
+    return torch.round(x * (LEVELS - 1)).clamp(0, LEVELS - 1) / (LEVELS - 1)
+
+
+class Discretized(nn.Module):
+    """P(k|z) = F(upper end of k's interval) - F(lower end), F of N(m, s^2) or of the logistic distribution.
+
+    m is the decoder's output by `link`, in units of x; s is one trained number for all data and elements ("scalar scale
+    parameters", table 4), or predicted: the decoder's second output per element. log s is soft-clipped from below.
+    """
+
+    measure: ClassVar[Measure] = "mass"
+
+    def __init__(self, *, shape: Shape, fit: Literal["trained", "predicted"], scale: float, link: Link) -> None:
+        """scale: where a trained s starts."""
+        super().__init__()
+        self.shape = shape
+        self.link = link
+        self.raw_log_scale = nn.Parameter(torch.tensor(math.log(scale))) if fit == "trained" else None
+
+    def parameters_per_element(self) -> int:
+        return 1 if self.raw_log_scale is not None else 2
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum, of x = k/255."""
+        location, log_scale = self._cut(decoded)
+        return sum_per_datum(MASSES[self.shape](x, location, log_scale))
+
+    def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
+        """The location clipped to [0, 1]: E[x|z] but for the little that the cut tails move it."""
+        return self._cut(decoded)[0].clamp(0, 1)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """k/255 from uniform `noise` in [0, 1)."""
+        location, log_scale = self._cut(decoded)
+        return to_level(location + log_scale.exp() * quantiles(self.shape, noise))
+
+    def _cut(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and log scale, of the data's shape (a trained scale broadcasts)."""
+        if self.raw_log_scale is not None:
+            return linked(decoded, self.link), softclip(self.raw_log_scale, MINIMUM)
+        location, raw = decoded.chunk(2, dim=1)
+        return linked(location, self.link), softclip(raw, MINIMUM)
+
+
+class LogisticMixture(nn.Module):
+    """P(k|z) = sum_c pi_c [F_c(upper) - F_c(lower)], F_c logistic, for each element of x on its own.
+
+    The decoder gives 3 values for each of `components`: logit, location, log scale. Unlike Salimans et al. (2017) no
+    channel's location depends on another channel, so colour has to go through z (sigma-VAE appendix C).
+    """
+
+    measure: ClassVar[Measure] = "mass"
+
+    def __init__(self, *, components: int) -> None:
+        super().__init__()
+        self.components = components
+
+    def parameters_per_element(self) -> int:
+        return 3 * self.components
+
+    def log_prob(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, " batch"]:
+        """[batch], nats per datum, of x = k/255."""
+        logits, location, log_scale = self._cut(decoded)
+        masses = logistic_log_mass(x.unsqueeze(1), location, log_scale)
+        return sum_per_datum(torch.logsumexp(torch.log_softmax(logits, dim=1) + masses, dim=1))
+
+    def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
+        """sum_c pi_c clip(location_c, 0, 1): E[x|z] but for the little that the cut tails move it."""
+        logits, location, _ = self._cut(decoded)
+        return (torch.softmax(logits, dim=1) * location.clamp(0, 1)).sum(1)
+
+    def sample(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """k/255 from uniform `noise` in [0, 1): it chooses the component, and its place therein the value."""
+        logits, location, log_scale = self._cut(decoded)
+        weights = torch.softmax(logits, dim=1)
+        ends = weights.cumsum(1)
+        chosen = (noise.unsqueeze(1) >= ends[:, :-1]).sum(1, keepdim=True)
+        weight, end = weights.gather(1, chosen), ends.gather(1, chosen)
+        inside = ((noise.unsqueeze(1) - (end - weight)) / weight).clamp(0, 1)
+        value = location.gather(1, chosen) + log_scale.gather(1, chosen).exp() * quantiles("logistic", inside)
+        return to_level(value.squeeze(1))
+
+    def _cut(self, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each [batch, components, channels, *rest]."""
+        parts = by_parameter(decoded, 3 * self.components).chunk(3, dim=1)
+        return parts[0], parts[1], softclip(parts[2], MINIMUM)
+
+
+MINIMUM = -6.0  # of log scale, by soft clip: a scale of half a level
