@@ -91,9 +91,9 @@ def test_dynamic_binarization_has_the_bytes_as_probabilities() -> None:
     assert 0.8 < deviations.square().mean() < 1.2
 
 
-def test_only_bytes_are_taken() -> None:
-    with pytest.raises(TypeError, match="uint8"):
-        Resident(Split(images=torch.zeros(2, 1, 2, 2)), DataConfig(name="mnist"), CPU, torch.float32)
+def test_only_bytes_and_reals_are_taken() -> None:
+    with pytest.raises(TypeError, match="uint8 or float32"):
+        Resident(Split(images=torch.zeros(2, 1, 2, 2).long()), DataConfig(name="mnist"), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("binarize", ["none", "threshold", "dynamic"])

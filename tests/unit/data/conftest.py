@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.unit.data import publishing
 from vae_models.data.locate import Places
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -99,3 +101,15 @@ def published(tmp_path: Path) -> Places:
             f"the published files are not at {folder}: set VAESVC_DATA_DIR to a folder with mnist/ and the others"
         )
     return Places(data_dir=folder, cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    (tmp_path / "data").mkdir()
+    return Places(data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch, places: Places) -> publishing.Publish:
+    """`publishing.publish` into `places`."""
+    return partial(publishing.publish, monkeypatch, places)

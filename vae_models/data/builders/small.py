@@ -16,7 +16,8 @@ from vae_models.data.records import Dataset
 # numpy keeps the streams of the legacy RandomState fixed for ever, which it does not promise for Generator
 _DIGITS_SEED = 0
 _FREY_SEED = 0
-_LEFT_OUT = ("root", "lfingers", "lthumb", "rfingers", "rthumb")  # 6 + 6 of 62 channels
+_CHANNELS = 62
+_LEFT_OUT = ("root", "lfingers", "lthumb", "rfingers", "rthumb")  # 6 + 6 of them
 
 
 def digits(facts: Facts, files: Files) -> Dataset:
@@ -62,7 +63,7 @@ def _counted_silhouettes(
 
 
 def cmu_motion(facts: Facts, files: Files) -> Dataset:
-    skeletons = {subject: files.read(f"skeleton-{subject}", formats.read_asf) for subject in SUBJECTS}
+    skeletons = {subject: files.read(f"skeleton-{subject}", _skeleton) for subject in SUBJECTS}
     splits: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = [[], [], []]
     for trial in TRIALS:
         angles = files.read(trial.name, partial(_joint_angles, skeletons[trial.subject], trial))
@@ -77,6 +78,14 @@ def cmu_motion(facts: Facts, files: Files) -> Dataset:
         for split in splits
     )
     return dataset(facts, files.sources, train, val, test)
+
+
+def _skeleton(content: bytes) -> formats.Skeleton:
+    skeleton = formats.read_asf(content)
+    channels = sum(count for _, count in skeleton.channels)
+    if channels != _CHANNELS:
+        raise ValueError(f"{channels} channels in {len(skeleton.channels)} bones, expected {_CHANNELS}")
+    return skeleton
 
 
 def _joint_angles(skeleton: formats.Skeleton, trial: Trial, content: bytes) -> NDArray[np.float32]:

@@ -5,9 +5,9 @@ MD5 sums in general circulation (CIFAR-10's single batches, dSprites). None is p
 and the silhouettes: their layout, counts and values are checked instead.
 
 Omniglot has two known contents. `chardata.mat` is the file of the IWAE authors (24,345 + 8,070 images). The 105x105
-originals, reduced to 28x28 by area averaging (24,345 + 8,115 images: drawings 16-20 of every character are the test
-set), are read either from the published archives or from a conversion of them into the layout of `chardata.mat`, to the
-same bytes. Likelihoods on the two contents are not comparable.
+originals, reduced to 28x28 by a box filter (24,345 + 8,115 images: drawings 16-20 of every character are the test set),
+are read either from the published archives or from a conversion of them into the layout of `chardata.mat`, to the same
+bytes. Likelihoods on the two contents are not comparable.
 """
 
 from __future__ import annotations

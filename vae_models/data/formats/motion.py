@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def _values(words: list[str], count: int, number: int) -> list[float]:
         values = [float(word) for word in words[1:]]
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
-    if len(values) != count or not np.isfinite(values).all():
+    if len(values) != count or not all(map(math.isfinite, values)):
         raise ValueError(f"line {number}: {words[0]} needs {count} finite values, got {' '.join(words[1:])}")
     return values
 

@@ -27,8 +27,8 @@ class Drawings:
 def read_drawings(content: bytes) -> Drawings:
     """`images_background.zip` or `images_evaluation.zip` (Lake et al. 2015): <part>/<Alphabet>/characterNN/IIII_DD.png.
 
-    105x105, 1 bit, ink 0 on white 1. Inverted and reduced to 28x28 by exact area averaging, rounded to bytes: a pixel
-    is the share of ink in its 3.75x3.75 square of the original.
+    105x105, 1 bit, ink 0 on white 1. Inverted and reduced to 28x28 by Pillow's box filter, rounded to bytes: a pixel is
+    the share of ink among the 3 or 4 by 3 or 4 pixels whose centres lie in its 3.75x3.75 square of the original.
     """
     alphabets: dict[str, int] = {}
     images, labels, numbers = [], [], []

@@ -1,0 +1,74 @@
+"""Every set of the catalogue: what is said when its files are missing, altered, or of another set."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.unit.data.publishing import NOWHERE, load, offline
+from vae_models.data import loading, locate
+from vae_models.data.catalogue import CATALOGUE
+from vae_models.data.errors import DataCorrupt, DataMissing
+from vae_models.data.locate import Places
+
+WITH_FILES = [name for name, facts in CATALOGUE.items() if facts.files]
+GARBAGE = b"<html>not what was asked for</html>" * 9
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "CATALOGUE", {name: offline(facts) for name, facts in CATALOGUE.items()})
+
+
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_offline_and_missing_says_what_where_and_whence(name: str, places: Places) -> None:
+    with pytest.raises(DataMissing) as missing:
+        load(name, places)
+    message, facts = str(missing.value), CATALOGUE[name]
+    first = next(
+        file for file in facts.files.values() if f"{name}: {(file.download or file).name} is missing" in message
+    )
+    for folder in (places.data_dir, places.data_dir / facts.folder, places.cache_dir / facts.folder):  # type: ignore[operator]
+        assert f"  {folder}/{first.name}\n" in message or first.folder
+    assert (f"  {NOWHERE}: [Errno 111] Connection refused" in message) == (first.download is not None)
+    assert first.home in message
+    assert "VAESVC_DATA_DIR=DIR" in message
+    assert not list(Path(places.data_dir).iterdir())  # type: ignore[arg-type]
+    for keys in facts.alternatives[1:]:
+        assert all(f"{facts.files[key].name} (missing)" in message for key in keys)
+
+
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_other_bytes_are_refused_file_by_file(name: str, places: Places) -> None:
+    """Where a sum is published: by it. The message has both sums."""
+    facts = CATALOGUE[name]
+    for file in facts.files.values():
+        for form in file.forms:
+            if not (form.sha256 or file.content):
+                continue
+            path = places.data_dir / (file.folder or facts.folder) / form.name  # type: ignore[operator]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(GARBAGE)
+            with pytest.raises(DataCorrupt) as refused:
+                locate.obtain(facts, file, bytes, places)
+            message = str(refused.value)
+            assert f"{path} is truncated or altered" in message
+            assert hashlib.sha256(GARBAGE).hexdigest() in message
+            assert (form.sha256 or next(iter(file.content))) in message
+            path.unlink()
+
+
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_a_folder_of_other_bytes_is_refused_on_loading(name: str, places: Places) -> None:
+    """Where no sum is published the layout gives it away."""
+    facts = CATALOGUE[name]
+    for file in facts.files.values():
+        path = places.data_dir / (file.folder or facts.folder) / file.name  # type: ignore[operator]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(GARBAGE)
+    with pytest.raises(DataCorrupt) as refused:
+        load(name, places)
+    assert hashlib.sha256(GARBAGE).hexdigest() in str(refused.value)
+    assert str(places.data_dir) in str(refused.value)
