@@ -49,11 +49,19 @@ def levels_need_bytes(config: TrainConfig) -> Iterator[str]:
     likelihood = config.model.likelihood
     if likelihood.levels != 256 and likelihood.kind != "beta":
         return
-    if config.data.reals or config.data.binarize != "none" or config.data.name == "binarized-mnist":
+    if config.data.reals or config.data.bits:
         yield (
             f"model.likelihood {likelihood.kind} is of the levels k/255 of grey or coloured images, and x here is "
             f"{'unbounded' if config.data.reals else 'binary'}: choose "
             f"{'gaussian' if config.data.reals else 'bernoulli'}, or data.binarize none on grey images"
+        )
+
+
+def bernoulli_needs_the_unit_interval(config: TrainConfig) -> Iterator[str]:
+    if config.model.likelihood.levels == 2 and config.data.reals:
+        yield (
+            f"model.likelihood {config.model.likelihood.kind} takes x for a probability, and x here is unbounded: "
+            "choose gaussian"
         )
 
 
@@ -63,4 +71,5 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     only_bytes_are_binarized,
     noise_patterns_need_digits,
     levels_need_bytes,
+    bernoulli_needs_the_unit_interval,
 )

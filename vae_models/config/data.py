@@ -66,3 +66,8 @@ class DataConfig(Strict):
     def reals(self) -> bool:
         """x is real-valued and unbounded: no byte, and no bit."""
         return CATALOGUE[self.name].values == "reals" or self.noise.kind != "none"
+
+    @property
+    def bits(self) -> bool:
+        """x is 0 or 1."""
+        return self.binarize != "none" or (CATALOGUE[self.name].values == "bits" and not self.reals)

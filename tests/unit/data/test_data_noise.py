@@ -105,6 +105,22 @@ def test_what_does_not_go_together_is_refused_with_the_reason(settings, complain
         TrainConfig.model_validate({"data": settings, "epochs": 1, "model": {"likelihood": {"kind": "gaussian"}}})
 
 
+@pytest.mark.parametrize("settings", [{"name": "cmu-motion"}, {"name": "digits", "noise": {"kind": "gaussian"}}])
+@pytest.mark.parametrize(("kind", "complaint"), [("bernoulli", "for a probability"), ("categorical", "is unbounded")])
+def test_real_values_need_a_density_of_the_reals(settings, kind: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        TrainConfig.model_validate({"data": settings, "epochs": 1, "model": {"likelihood": {"kind": kind}}})
+
+
+@pytest.mark.parametrize("name", ["binarized-mnist", "dsprites", "caltech-silhouettes"])
+def test_bits_are_no_levels_of_256(name: str) -> None:
+    assert DataConfig(name=name).bits  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="x here is binary"):
+        TrainConfig.model_validate(
+            {"data": {"name": name}, "epochs": 1, "model": {"likelihood": {"kind": "categorical"}}}
+        )
+
+
 def test_real_valued_data_is_not_binarized() -> None:
     dataset = _noisy("uniform")
     with pytest.raises(ValueError, match="binarize='dynamic' is for bytes"):

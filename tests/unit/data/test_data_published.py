@@ -39,7 +39,7 @@ def _check(dataset: Dataset) -> None:
     facts = CATALOGUE[dataset.name]
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == facts.sizes
     for split in (dataset.train, dataset.val, dataset.test):
-        assert split.images.dtype == (torch.uint8 if facts.values == "bytes" else torch.float32)
+        assert split.images.dtype == (torch.float32 if facts.values == "reals" else torch.uint8)
         assert split.images.shape == (len(split), *facts.shape)
         assert split.label_name == (facts.label_name if split.labels is not None else None)
     assert all(len(sum_) == 64 for sum_ in dataset.sources.values())

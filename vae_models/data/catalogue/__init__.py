@@ -52,6 +52,7 @@ _ALL = (
         shape=(1, 28, 28),
         sizes=(50000, 10000, 10000),
         folder="binarized_mnist",
+        values="bits",
         files=MappingProxyType(BINARIZED),
     ),
     Facts(
@@ -124,6 +125,7 @@ _ALL = (
         shape=(1, 64, 64),
         sizes=(717280, 10000, 10000),
         folder="dsprites",
+        values="bits",
         label_name=("shape", "scale", "orientation", "x", "y"),
         files=MappingProxyType(DSPRITES),
     ),
@@ -139,6 +141,7 @@ _ALL = (
         shape=(1, 28, 28),
         sizes=(4100, 2264, 2307),
         folder="caltech101_silhouettes",
+        values="bits",
         label_name="class",
         files=MappingProxyType(SILHOUETTES),
     ),

@@ -49,7 +49,8 @@ class DataFile:
 class Facts:
     """`sizes` are those of train, val and test (Omniglot: of the published `chardata.mat`).
 
-    values:       "bytes" (x = k/255, and may be binarized) or "reals" (x as it is, in the unit `loading` states)
+    values:       "bytes" (x = k/255, and may be binarized), "bits" (the bytes 0 and 255 alone) or "reals" (x as it is,
+                  in the unit that `loading` states)
     alternatives: groups of `files`, each of which is enough; the first is downloaded when none is there. Empty: all
                   files are needed
     """
@@ -58,7 +59,7 @@ class Facts:
     shape: tuple[int, int, int]
     sizes: tuple[int, int, int]
     folder: str  # under VAESVC_DATA_DIR and under the cache directory
-    values: Literal["bytes", "reals"] = "bytes"
+    values: Literal["bytes", "bits", "reals"] = "bytes"
     label_name: str | tuple[str, ...] | None = None
     label_unit: str | None = None
     files: Mapping[str, DataFile] = field(default_factory=dict)
