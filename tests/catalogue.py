@@ -11,23 +11,35 @@ import torch
 from torch import Tensor
 
 from vae_models.config import (
+    AlternativeBetaConfig,
     BackboneConfig,
     BernoulliConfig,
+    BetaConfig,
     BetaLikelihoodConfig,
     BitwiseConfig,
     CategoricalConfig,
     ConstantBetaConfig,
     ConvConfig,
+    CyclicBetaConfig,
     DataShape,
+    DeltaConfig,
     DiagonalNormalConfig,
     DiscretizedConfig,
     ElboConfig,
     GaussianConfig,
+    GecoBetaConfig,
+    IsotropicNormalConfig,
     LikelihoodConfig,
     LogisticMixtureConfig,
+    LogUniformBetaConfig,
     MLPConfig,
     ModelConfig,
+    PosteriorConfig,
+    PriorConfig,
+    RewoBetaConfig,
     StandardNormalConfig,
+    VampPriorConfig,
+    VHPConfig,
     WarmupBetaConfig,
 )
 from vae_models.models.vae import VAE
@@ -68,10 +80,29 @@ LIKELIHOODS: Mapping[str, LikelihoodConfig] = {
     "logistic-mixture": LogisticMixtureConfig(components=2),
     "beta": BetaLikelihoodConfig(),
 }
-PRIORS = {"standard-normal": StandardNormalConfig()}
-POSTERIORS = {"diagonal-normal": DiagonalNormalConfig()}
+PRIORS: Mapping[str, PriorConfig] = {
+    "standard-normal": StandardNormalConfig(),
+    "vhp": VHPConfig(importance_samples=3, hidden=(4,)),
+    "vhp-plain": VHPConfig(importance_samples=1, hidden=(4,), inner=2, activation="tanh"),
+    "vhp-gated": VHPConfig(importance_samples=2, hidden=(4, 4), gated=True),
+    "vampprior": VampPriorConfig(components=5),
+}
+POSTERIORS: Mapping[str, PosteriorConfig] = {
+    "diagonal-normal": DiagonalNormalConfig(),
+    "isotropic-trained": IsotropicNormalConfig(sigma=0.5),
+    "isotropic-fixed": IsotropicNormalConfig(sigma=0.5, fit="fixed"),
+    "delta": DeltaConfig(),
+}
 OBJECTIVES = {"elbo": ElboConfig()}
-BETAS = {"constant": ConstantBetaConfig(value=0.5), "warmup": WarmupBetaConfig(start=0.1, value=0.9, epochs=2)}
+BETAS: Mapping[str, BetaConfig] = {
+    "constant": ConstantBetaConfig(value=0.5),
+    "warmup": WarmupBetaConfig(start=0.1, value=0.9, epochs=2),
+    "cyclic": CyclicBetaConfig(start=0.1, value=0.9, cycle_epochs=2),
+    "log-uniform": LogUniformBetaConfig(),
+    "rewo": RewoBetaConfig(kappa=0.3),
+    "geco": GecoBetaConfig(kappa=0.3),
+    "rewo-alternative": AlternativeBetaConfig(kappa=0.3),
+}
 
 DEFAULT = ("mlp-relu", "bernoulli", "standard-normal", "diagonal-normal")
 KINDS = (BACKBONES, LIKELIHOODS, PRIORS, POSTERIORS)

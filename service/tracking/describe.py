@@ -10,32 +10,33 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from service.queue.jobs import Job
+from vae_models.config import LikelihoodConfig
 
 JOB_ID = "vaesvc.job_id"
 PARAM_LENGTH = 6000  # MLflow's limits, characters
 TAG_LENGTH = 8000
 GIT_SECONDS = 5.0
 
-# What log p(x|z) is, by the kind of the likelihood: nats of a density and of a mass are never compared.
-MEASURES = {"bernoulli": "mass", "gaussian": "density"}
-
 # The result does not depend on these: they would only blur a comparison. The tag vaesvc.spec has them, too.
 ASIDE = frozenset({"log_every_steps", "evaluation", "checkpoint"})
 
 
 def data_name(spec: Mapping[str, Any]) -> str:
-    """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized."""
+    """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some."""
     data = spec["train"]["data"]
-    binarize = data.get("binarize", "none")
-    return str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
+    binarize, noise = data.get("binarize", "none"), data.get("noise", {"kind": "none"})
+    name = str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
+    return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
 
 
 def measure(spec: Mapping[str, Any]) -> str:
-    """mass or density."""
-    return MEASURES[spec["train"]["model"]["likelihood"]["kind"]]
+    """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
+    kind = spec["train"]["model"]["likelihood"]["kind"]
+    config = next(each for each in get_args(get_args(LikelihoodConfig)[0]) if each.model_fields["kind"].default == kind)
+    return str(config.measure) if config.levels in (None, 2) else f"{config.measure} of {config.levels} levels"
 
 
 def experiment_name(spec: Mapping[str, Any]) -> str:

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from vae_models.config.backbones import BackboneConfig, ConvConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
-from vae_models.config.control import BetaConfig, ConstantBetaConfig, WarmupBetaConfig
+from vae_models.config.control import (
+    AlternativeBetaConfig,
+    BetaConfig,
+    ConstantBetaConfig,
+    CyclicBetaConfig,
+    GecoBetaConfig,
+    LogUniformBetaConfig,
+    RewoBetaConfig,
+    WarmupBetaConfig,
+)
 from vae_models.config.data import DataConfig, DatasetName, GaussianNoiseConfig, NoiseConfig, NoNoiseConfig
 from vae_models.config.likelihoods import (
     BernoulliConfig,
@@ -24,12 +33,13 @@ from vae_models.config.likelihoods import (
 from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, ScheduleConfig
-from vae_models.config.posteriors import DiagonalNormalConfig
-from vae_models.config.priors import StandardNormalConfig
+from vae_models.config.posteriors import DeltaConfig, DiagonalNormalConfig, IsotropicNormalConfig, PosteriorConfig
+from vae_models.config.priors import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 
 __all__ = [
     "AdamConfig",
+    "AlternativeBetaConfig",
     "BackboneConfig",
     "BernoulliConfig",
     "BetaConfig",
@@ -41,24 +51,34 @@ __all__ = [
     "ConstantScheduleConfig",
     "ConvConfig",
     "CosineScheduleConfig",
+    "CyclicBetaConfig",
     "DataConfig",
     "DataShape",
     "DatasetName",
+    "DeltaConfig",
     "DiagonalNormalConfig",
     "DiscretizedConfig",
     "ElboConfig",
     "EvaluationConfig",
     "GaussianConfig",
     "GaussianNoiseConfig",
+    "GecoBetaConfig",
+    "IsotropicNormalConfig",
     "LikelihoodConfig",
+    "LogUniformBetaConfig",
     "LogisticMixtureConfig",
     "MLPConfig",
     "ModelConfig",
     "NoNoiseConfig",
     "NoiseConfig",
+    "PosteriorConfig",
+    "PriorConfig",
+    "RewoBetaConfig",
     "ScheduleConfig",
     "StandardNormalConfig",
     "Strict",
     "TrainConfig",
+    "VHPConfig",
+    "VampPriorConfig",
     "WarmupBetaConfig",
 ]

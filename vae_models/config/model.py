@@ -9,8 +9,8 @@ from pydantic import Field
 from vae_models.config.backbones import BackboneConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
 from vae_models.config.likelihoods import BernoulliConfig, LikelihoodConfig
-from vae_models.config.posteriors import DiagonalNormalConfig
-from vae_models.config.priors import StandardNormalConfig
+from vae_models.config.posteriors import DiagonalNormalConfig, PosteriorConfig
+from vae_models.config.priors import PriorConfig, StandardNormalConfig
 
 if TYPE_CHECKING:
     from vae_models.models.vae import VAE
@@ -23,8 +23,8 @@ class ModelConfig(Strict):
     latent: int = Field(default=32, ge=1, description="dimensions of z")
     backbone: BackboneConfig = MLPConfig()
     likelihood: LikelihoodConfig = BernoulliConfig()
-    prior: StandardNormalConfig = StandardNormalConfig()
-    posterior: DiagonalNormalConfig = DiagonalNormalConfig()
+    prior: PriorConfig = StandardNormalConfig()
+    posterior: PosteriorConfig = DiagonalNormalConfig()
 
     def build(self, data_shape: DataShape) -> VAE:
         """The model for data of one shape, (channels, height, width), on the CPU in torch's default dtype.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from vae_models.config.base import Strict
 
 if TYPE_CHECKING:
-    from vae_models.posteriors import DiagonalNormal
+    from vae_models.posteriors import Delta, DiagonalNormal, IsotropicNormal
 
 
 class DiagonalNormalConfig(Strict):
@@ -19,3 +21,30 @@ class DiagonalNormalConfig(Strict):
         from vae_models.posteriors import DiagonalNormal
 
         return DiagonalNormal()
+
+
+class IsotropicNormalConfig(Strict):
+    """N(mean(x), sigma^2 I): one sigma for all data and dimensions."""
+
+    kind: Literal["isotropic-normal"] = "isotropic-normal"
+    sigma: float = Field(default=1.0, gt=0, description="standard deviation of z: fixed, or where a trained one starts")
+    fit: Literal["fixed", "trained"] = "trained"
+
+    def build(self) -> IsotropicNormal:
+        from vae_models.posteriors import IsotropicNormal
+
+        return IsotropicNormal(sigma=self.sigma, trained=self.fit == "trained")
+
+
+class DeltaConfig(Strict):
+    """z = mean(x): a deterministic encoder, without rate or bound."""
+
+    kind: Literal["delta"] = "delta"
+
+    def build(self) -> Delta:
+        from vae_models.posteriors import Delta
+
+        return Delta()
+
+
+PosteriorConfig = Annotated[DiagonalNormalConfig | IsotropicNormalConfig | DeltaConfig, Field(discriminator="kind")]

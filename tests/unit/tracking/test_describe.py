@@ -51,6 +51,8 @@ def test_params_and_tags_keep_to_the_limits() -> None:
         ((), "digits (density)"),
         (("model.likelihood.kind=bernoulli",), "digits (mass)"),
         (("data.binarize=dynamic", "model.likelihood.kind=bernoulli"), "digits-dynamic (mass)"),
+        (("model.likelihood.kind=categorical",), "digits (mass of 256 levels)"),
+        (("data.noise={kind: gaussian, pattern: spatial}",), "digits-spatial-0.01 (density)"),
     ],
 )
 def test_one_experiment_for_what_can_be_compared(overrides: tuple[str, ...], name: str) -> None:
@@ -58,11 +60,15 @@ def test_one_experiment_for_what_can_be_compared(overrides: tuple[str, ...], nam
 
 
 def test_every_likelihood_has_its_measure() -> None:
-    """The table spares the dispatcher an import of torch: it must say what the likelihoods say."""
+    """The configs spare the dispatcher an import of torch: they must say what the likelihoods say."""
     configs = typing.get_args(ModelConfig.model_fields["likelihood"].annotation)
-    assert len(configs) > 1
-    found = {config.model_fields["kind"].default: config().build().measure for config in configs}
-    assert found == describe.MEASURES
+    assert len(configs) > 5
+    for config in configs:
+        kind = config.model_fields["kind"].default
+        assert config().build((1, 1, 1)).measure == config.measure
+        said = describe.measure({"train": {"model": {"likelihood": {"kind": kind}}}})
+        assert said.startswith(config.measure)
+        assert (said == "mass of 256 levels") == (config.levels == 256)
 
 
 def test_versions_are_read_without_imports() -> None:
