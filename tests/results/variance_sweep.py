@@ -1,0 +1,72 @@
+"""AR-ELBO table 1: the fixed decoder variance sigma_x^2 decides whether the posterior collapses. MNIST, grey values.
+
+    python -m tests.results.variance_sweep --out DIR
+
+One run for each sigma_x^2 between 1 and 0.1, posterior N(mean(x), sigma_z^2 I) with a trained sigma_z ("stochastic
+encoding"). Smaller than the paper's: fully connected nets of 400 and 10 epochs. Test split, sums over the datum.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from tests.results.runs import main, run_all, table
+from vae_models.config import (
+    AdamConfig,
+    DataConfig,
+    EvaluationConfig,
+    GaussianConfig,
+    IsotropicNormalConfig,
+    MLPConfig,
+    ModelConfig,
+    TrainConfig,
+)
+
+LOG10 = (0.0, -0.1, -0.2, -0.4, -0.6, -0.8, -1.0)
+EPOCHS = 10
+
+
+def config(log10: float, scale: float) -> TrainConfig:
+    return TrainConfig(
+        data=DataConfig(name="mnist"),
+        model=ModelConfig(
+            latent=16,
+            backbone=MLPConfig(hidden=(400, 400)),
+            likelihood=GaussianConfig(sigma=10 ** (log10 / 2)),
+            posterior=IsotropicNormalConfig(sigma=0.5),
+        ),
+        optimizer=AdamConfig(lr=1e-3),
+        batch_size=128,
+        epochs=EPOCHS * scale,
+        evaluation=EvaluationConfig(every_epochs=EPOCHS, pictures=False),
+    )
+
+
+def show(out: Path, scale: float) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    runs = run_all({f"sigma2-{10**value:.3f}": config(value, scale) for value in LOG10}, out)
+    rows, points = [], []
+    for value, run in zip(LOG10, runs.values(), strict=True):
+        sigma_z2 = math.exp(2 * float(run.model().posterior.log_sigma))  # type: ignore[union-attr, arg-type]
+        error = 784 * run.metrics["test/squared_error"]
+        points.append((10**value, run.metrics["test/rate"], error, sigma_z2))
+        rows.append([f"{value:.1f}", error, run.metrics["test/rate"], sigma_z2, f"{run.seconds:.0f}"])
+    print(table(["log10 σ_x²", "squared error per datum", "KL [nats per datum]", "σ_z²", "seconds"], rows))
+    figure, left = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    x, rate, error, _ = zip(*points, strict=True)
+    left.semilogx(x, rate, "o-", color="tab:blue", label="KL")
+    left.set_xlabel("σ_x²")
+    left.set_ylabel("KL [nats per datum]", color="tab:blue")
+    right = left.twinx()
+    right.semilogx(x, error, "s--", color="tab:orange", label="squared error")
+    right.set_ylabel("squared error per datum", color="tab:orange")
+    figure.savefig(out / "variance-sweep.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main(__doc__, show)
