@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from vae_models.config import (
     AlternativeBetaConfig,
+    AutoencoderConfig,
     BackboneConfig,
     BernoulliConfig,
     BetaConfig,
@@ -29,17 +31,23 @@ from vae_models.config import (
     GaussianConfig,
     GecoBetaConfig,
     IsotropicNormalConfig,
+    IwaeConfig,
     LikelihoodConfig,
     LogisticMixtureConfig,
     LogUniformBetaConfig,
     MLPConfig,
     ModelConfig,
+    ObjectiveConfig,
     PosteriorConfig,
     PriorConfig,
+    RaeConfig,
     RewoBetaConfig,
     StandardNormalConfig,
+    TotalCorrelationConfig,
+    TrainConfig,
     VampPriorConfig,
     VHPConfig,
+    WaeMmdConfig,
     WarmupBetaConfig,
 )
 from vae_models.models.vae import VAE
@@ -93,7 +101,16 @@ POSTERIORS: Mapping[str, PosteriorConfig] = {
     "isotropic-fixed": IsotropicNormalConfig(sigma=0.5, fit="fixed"),
     "delta": DeltaConfig(),
 }
-OBJECTIVES = {"elbo": ElboConfig()}
+OBJECTIVES: Mapping[str, ObjectiveConfig] = {
+    "elbo": ElboConfig(),
+    "iwae": IwaeConfig(samples=3),
+    "tc-mws": TotalCorrelationConfig(estimator="mws"),
+    "tc-mss": TotalCorrelationConfig(estimator="mss"),
+    "ae": AutoencoderConfig(),
+    "wae-mmd": WaeMmdConfig(),
+    "rae": RaeConfig(decoder_weight=1e-3),
+    "rae-gp": RaeConfig(regularizer="gradient", decoder_weight=1e-3),
+}
 BETAS: Mapping[str, BetaConfig] = {
     "constant": ConstantBetaConfig(value=0.5),
     "warmup": WarmupBetaConfig(start=0.1, value=0.9, epochs=2),
@@ -165,3 +182,30 @@ def draw(
 def loss(model: Model, objective: Objective, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor) -> Loss:
     """One pass, as a training step makes it."""
     return objective(model(x, noise, beta), beta, model=model, noise=noise)
+
+
+def train_config(objective: str, model: ModelConfig, *, data: str = "digits", **fields: object) -> TrainConfig:
+    """A run of one step with these parts; ValidationError where they do not go together."""
+    binary = model.likelihood.levels == 2
+    metric = {"checkpoint": {"metric": "val/distortion", "mode": "min"}}
+    return TrainConfig.model_validate(
+        {
+            "data": {"name": data, "binarize": "dynamic" if binary else "none"},
+            "model": model,
+            "objective": OBJECTIVES[objective],
+            "steps": 1,
+            "batch_size": 6,
+            **metric,
+            **fields,
+        }
+    )
+
+
+def goes_together(objective: str, model: str) -> bool:
+    """Whether a spec with this objective and the parts of the model `model` is accepted (on data that suit them)."""
+    small = MODELS[model][0].model_copy(update={"backbone": MLPConfig(hidden=(5,))})
+    try:
+        train_config(objective, small)
+    except ValidationError:
+        return False
+    return True

@@ -82,6 +82,22 @@ def all_gather(x: Tensor) -> Tensor:
     return result
 
 
+def gather_rows(x: Tensor) -> tuple[Tensor, int]:
+    """All workers' rows in the global batch's order, [global, *rest], and the place of this worker's first one.
+
+    Local batches may differ in size. Differentiable: a loss that every worker computes from the same rows, and adds to
+    its global loss, has the gradient of one worker that has them all. It waits for the sizes.
+    """
+    if world_size() == 1:
+        return x, 0
+    counts = all_gather(torch.tensor(x.shape[0], device=x.device)).tolist()
+    largest = max(counts)
+    padding = x.new_zeros((largest - x.shape[0], *x.shape[1:]))
+    blocks = all_gather(torch.cat([x, padding]))
+    rows = torch.cat([block[:count] for block, count in zip(blocks.unbind(0), counts, strict=True)])
+    return rows, sum(counts[: rank()])
+
+
 def global_mean(per_datum: Tensor) -> Tensor:
     """Mean over the global batch: sum over workers and data / number of data. [local, *rest] -> [*rest].
 

@@ -52,7 +52,7 @@ def show(out: Path, scale: float) -> None:
     runs = run_all({f"sigma2-{10**value:.3f}": config(value, scale) for value in LOG10}, out)
     rows, points = [], []
     for value, run in zip(LOG10, runs.values(), strict=True):
-        sigma_z2 = math.exp(2 * float(run.model().posterior.log_sigma))  # type: ignore[union-attr, arg-type]
+        sigma_z2 = math.exp(2 * run.model().get_parameter("posterior.log_sigma").item())
         error = 784 * run.metrics["test/squared_error"]
         points.append((10**value, run.metrics["test/rate"], error, sigma_z2))
         rows.append([f"{value:.1f}", error, run.metrics["test/rate"], sigma_z2, f"{run.seconds:.0f}"])

@@ -214,7 +214,9 @@ def test_step_module_maps_over_configurations() -> None:
     for seed in (0, 1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            steps.append(StepModule(config.model.build((1, 28, 28)).double(), config.objective.build(10)))
+            steps.append(
+                StepModule(config.model.build((1, 28, 28)).double(), config.objective.build(10, (1, 28, 28), 2))
+            )
     x = torch.rand(3, 5, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = {"z": torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)}
     beta = torch.tensor([0.1, 1.0, 4.0], dtype=torch.float64)

@@ -31,7 +31,15 @@ from vae_models.config.likelihoods import (
     LogisticMixtureConfig,
 )
 from vae_models.config.model import ModelConfig
-from vae_models.config.objectives import ElboConfig
+from vae_models.config.objectives import (
+    AutoencoderConfig,
+    ElboConfig,
+    IwaeConfig,
+    ObjectiveConfig,
+    RaeConfig,
+    TotalCorrelationConfig,
+    WaeMmdConfig,
+)
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, ScheduleConfig
 from vae_models.config.posteriors import DeltaConfig, DiagonalNormalConfig, IsotropicNormalConfig, PosteriorConfig
 from vae_models.config.priors import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
@@ -40,6 +48,7 @@ from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainCon
 __all__ = [
     "AdamConfig",
     "AlternativeBetaConfig",
+    "AutoencoderConfig",
     "BackboneConfig",
     "BernoulliConfig",
     "BetaConfig",
@@ -64,6 +73,7 @@ __all__ = [
     "GaussianNoiseConfig",
     "GecoBetaConfig",
     "IsotropicNormalConfig",
+    "IwaeConfig",
     "LikelihoodConfig",
     "LogUniformBetaConfig",
     "LogisticMixtureConfig",
@@ -71,14 +81,18 @@ __all__ = [
     "ModelConfig",
     "NoNoiseConfig",
     "NoiseConfig",
+    "ObjectiveConfig",
     "PosteriorConfig",
     "PriorConfig",
+    "RaeConfig",
     "RewoBetaConfig",
     "ScheduleConfig",
     "StandardNormalConfig",
     "Strict",
+    "TotalCorrelationConfig",
     "TrainConfig",
     "VHPConfig",
     "VampPriorConfig",
+    "WaeMmdConfig",
     "WarmupBetaConfig",
 ]

@@ -65,6 +65,49 @@ def bernoulli_needs_the_unit_interval(config: TrainConfig) -> Iterator[str]:
         )
 
 
+AUTOENCODERS = ("ae", "wae-mmd", "rae")  # objectives without a rate
+
+
+def bounds_need_densities(config: TrainConfig) -> Iterator[str]:
+    """Objectives with a rate need q(z|x) to have a density; autoencoders would let it shrink to nothing."""
+    objective, posterior = config.objective.kind, config.model.posterior
+    if objective not in AUTOENCODERS:
+        if posterior.kind == "delta":
+            yield f"objective {objective} needs the density of q(z|x), which delta has not: choose ae, wae-mmd or rae"
+    elif objective != "wae-mmd" and posterior.kind != "delta":
+        yield f"objective {objective} is of a deterministic encoder: set model.posterior.kind=delta"
+    elif posterior.kind == "diagonal-normal" or (posterior.kind == "isotropic-normal" and posterior.fit == "trained"):
+        yield (
+            f"objective {objective} has no rate, so a scale of q(z|x) that is trained shrinks to nothing: set "
+            "model.posterior to delta, or to isotropic-normal with fit fixed"
+        )
+
+
+def autoencoders_train_no_prior(config: TrainConfig) -> Iterator[str]:
+    prior = config.model.prior.kind
+    if config.objective.kind in AUTOENCODERS and prior != "standard-normal":
+        yield f"objective {config.objective.kind} trains no prior: model.prior must be standard-normal, not {prior}"
+
+
+def some_objectives_have_no_beta(config: TrainConfig) -> Iterator[str]:
+    fixed = config.beta.kind == "constant" and config.beta.value == 1
+    if config.objective.kind in ("iwae", *AUTOENCODERS) and not fixed:
+        yield f"objective {config.objective.kind} has no beta: leave beta at the constant 1"
+
+
+def metrics_need_a_bound(config: TrainConfig) -> Iterator[str]:
+    if config.model.posterior.kind == "delta" and config.checkpoint.metric in ("val/elbo", "val/rate"):
+        yield (
+            f"checkpoint.metric {config.checkpoint.metric} is of a bound, and a delta posterior has none: choose "
+            "val/distortion or val/squared_error, with checkpoint.mode=min"
+        )
+
+
+def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
+    if config.objective.kind in ("tc", "wae-mmd") and config.batch_size < 2:
+        yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
+
+
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     backbone_takes_the_data,
@@ -72,4 +115,9 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     noise_patterns_need_digits,
     levels_need_bytes,
     bernoulli_needs_the_unit_interval,
+    bounds_need_densities,
+    autoencoders_train_no_prior,
+    some_objectives_have_no_beta,
+    metrics_need_a_bound,
+    some_objectives_compare_data,
 )

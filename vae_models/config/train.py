@@ -11,7 +11,7 @@ from vae_models.config.compatibility import check
 from vae_models.config.control import BetaConfig, ConstantBetaConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.model import ModelConfig
-from vae_models.config.objectives import ElboConfig
+from vae_models.config.objectives import ElboConfig, ObjectiveConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
 
 
@@ -38,7 +38,7 @@ class CheckpointConfig(Strict):
 class TrainConfig(Strict):
     data: DataConfig
     model: ModelConfig = ModelConfig()
-    objective: ElboConfig = ElboConfig()
+    objective: ObjectiveConfig = ElboConfig()
     beta: BetaConfig = ConstantBetaConfig()
     optimizer: AdamConfig = AdamConfig()
     schedule: ScheduleConfig = ConstantScheduleConfig()

@@ -144,7 +144,7 @@ class _Run:
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
         self.saved = 0  # the step of the last checkpoint
         self._restore()
-        objective: Objective = config.objective.build(len(self.train_data))
+        objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.latent)
         self.module = collectives.data_parallel(StepModule(self.model, objective))
         self.prior_parameters = prior_parameters(self.model)
         self.noise_specs = merged(

@@ -40,7 +40,11 @@ def test_a_recipe_trains_two_steps(name: str) -> None:
     config = small(catalogue()[name].build(), name)
     torch.manual_seed(0)
     shape = CATALOGUE[config.data.name].shape
-    model, objective, beta = config.model.build(shape), config.objective.build(1000), config.beta.build(100.0)
+    model, objective, beta = (
+        config.model.build(shape),
+        config.objective.build(1000, shape, config.model.latent),
+        config.beta.build(100.0),
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     x = torch.rand(4, *shape).round()
