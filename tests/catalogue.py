@@ -41,7 +41,9 @@ from vae_models.config import (
     PosteriorConfig,
     PriorConfig,
     RaeConfig,
+    ResNetConfig,
     RewoBetaConfig,
+    SigmaVaeConfig,
     StandardNormalConfig,
     TotalCorrelationConfig,
     TrainConfig,
@@ -67,6 +69,12 @@ BACKBONES: Mapping[str, tuple[BackboneConfig, DataShape]] = {
     "conv-28": (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28)),
     "conv-32": (ConvConfig(channels=(2, 3, 4)), (3, 32, 32)),
     "conv-64": (ConvConfig(channels=(2, 3, 4, 5, 6)), (3, 64, 64)),
+    "mlp-unequal": (MLPConfig(hidden=(5, 4), decoder_hidden=(3, 4, 5), decoder_activation="tanh"), (1, 2, 3)),
+    "resnet-28": (ResNetConfig(channels=4), (1, 28, 28)),
+    "resnet-32": (ResNetConfig(channels=4), (3, 32, 32)),
+    "resnet-64": (ResNetConfig(channels=4), (3, 64, 64)),
+    "sigma-vae-28": (SigmaVaeConfig(channels=2), (3, 28, 28)),
+    "sigma-vae-32": (SigmaVaeConfig(channels=2), (3, 32, 32)),
 }
 LIKELIHOODS: Mapping[str, LikelihoodConfig] = {
     "bernoulli": BernoulliConfig(),

@@ -58,6 +58,15 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class HasLogScale(Protocol):
+    """A likelihood with one scale for all data, which moves while training."""
+
+    def log_scale(self) -> Tensor:
+        """Mean over the elements of the scale's logarithm, []."""
+        ...
+
+
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # x [n, *data] -> mean and log std of q(z|x), each [n, latent]
 
 

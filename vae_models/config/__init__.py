@@ -7,7 +7,16 @@ take longer than the work. Recipes are functions that return a `TrainConfig` (`v
 
 from __future__ import annotations
 
-from vae_models.config.backbones import BackboneConfig, ConvConfig, MLPConfig
+from vae_models.config.backbones import (
+    BackboneConfig,
+    ConvConfig,
+    InfoGanConfig,
+    MLPConfig,
+    ResNetConfig,
+    SigmaVaeConfig,
+    VhpConvConfig,
+    VhpGatedConfig,
+)
 from vae_models.config.base import DataShape, Strict
 from vae_models.config.control import (
     AlternativeBetaConfig,
@@ -72,6 +81,7 @@ __all__ = [
     "GaussianConfig",
     "GaussianNoiseConfig",
     "GecoBetaConfig",
+    "InfoGanConfig",
     "IsotropicNormalConfig",
     "IwaeConfig",
     "LikelihoodConfig",
@@ -85,14 +95,18 @@ __all__ = [
     "PosteriorConfig",
     "PriorConfig",
     "RaeConfig",
+    "ResNetConfig",
     "RewoBetaConfig",
     "ScheduleConfig",
+    "SigmaVaeConfig",
     "StandardNormalConfig",
     "Strict",
     "TotalCorrelationConfig",
     "TrainConfig",
     "VHPConfig",
     "VampPriorConfig",
+    "VhpConvConfig",
+    "VhpGatedConfig",
     "WaeMmdConfig",
     "WarmupBetaConfig",
 ]

@@ -123,6 +123,10 @@ class TrainedGaussian(nn.Module):
         """log sigma, [] or [*data]."""
         return softclip(self.raw_log_sigma, self.minimum)
 
+    def log_scale(self) -> Tensor:
+        """Mean of log sigma over the elements, []: for curves."""
+        return softclip(self.raw_log_sigma, self.minimum).mean()
+
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
@@ -172,6 +176,10 @@ class DatasetMLE(nn.Module):
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
         """log sigma, [] or [*data]: of this batch in training, the running one in evaluation. Changes nothing."""
         return self._log_of(self._variance(decoded, x) if self.training else self.running_variance)
+
+    def log_scale(self) -> Tensor:
+        """Mean of the running log sigma over the elements, []: for curves."""
+        return self._log_of(self.running_variance).mean()
 
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]

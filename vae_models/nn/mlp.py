@@ -39,20 +39,24 @@ class MLPBackbone(nn.Module):
         hidden: Sequence[int],
         activation: str,
         parameters_per_element: int,
+        decoder_hidden: Sequence[int] | None = None,
+        decoder_activation: str | None = None,
         scale: bool = True,
     ) -> None:
         """data_shape: (channels, height, width) of one datum. parameters_per_element: what the likelihood asks for.
 
+        decoder_hidden, decoder_activation: the mirror image of the encoder's where they are None.
         scale: whether q(z|x) reads a raw scale.
         """
         super().__init__()
         channels, height, width = data_shape
         inputs = math.prod(data_shape)
-        outer, inner = [inputs, *hidden][-1], [latent, *reversed(hidden)][-1]
+        down = [latent, *(reversed(hidden) if decoder_hidden is None else decoder_hidden)]
+        outer, inner = [inputs, *hidden][-1], down[-1]
         self.encoder = nn.Sequential(nn.Flatten(), dense([inputs, *hidden], activation))
         self.heads = PosteriorHeads(outer, latent, scale=scale)
         self.decoder = nn.Sequential(
-            dense([latent, *reversed(hidden)], activation),
+            dense(down, decoder_activation or activation),
             nn.Linear(inner, inputs * parameters_per_element),
             nn.Unflatten(1, (channels * parameters_per_element, height, width)),
         )

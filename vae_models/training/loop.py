@@ -38,6 +38,7 @@ from vae_models.training.step import (
     adam,
     gradient_norm,
     hold,
+    internals,
     merged,
     optimizer_tensors,
     prior_parameters,
@@ -234,6 +235,7 @@ class _Run:
         metrics["train/lr"] = self.lr(step - 1)
         metrics["train/grad_norm"] = float(self.gradient_norm)
         metrics["epoch"] = step / self.plan.steps_per_epoch
+        metrics |= internals(self.model, self.control)
         speed = self.speed.images_per_second()
         if speed is not None:
             metrics["images_per_second"] = speed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vae_models import random
 from vae_models.config import AdamConfig
-from vae_models.protocols import Model, Objective
+from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 
 
@@ -90,6 +90,16 @@ def merged(*specs: Mapping[str, NoiseSpec]) -> dict[str, NoiseSpec]:
             raise ValueError(f"two parts ask for noise of the same name: {sorted(clash)}")
         result |= part
     return result
+
+
+@torch.no_grad()
+def internals(model: nn.Module, control: Mapping[str, Tensor]) -> dict[str, float]:
+    """What is worth a curve beside the loss: the likelihood's log sigma, a beta controller's state. Waits for them."""
+    found = {f"train/control_{name}": value.item() for name, value in control.items() if value.ndim == 0}
+    for module in model.modules():
+        if isinstance(module, HasLogScale):
+            found["train/log_sigma"] = module.log_scale().item()
+    return found
 
 
 def prior_parameters(model: nn.Module) -> list[nn.Parameter]:
