@@ -50,7 +50,7 @@ def config(pattern: str, variance: float, name: str, scale: float) -> TrainConfi
     epsilon = 0.0 if name == "Iso-I" else 1e-6
     noise = GaussianNoiseConfig.model_validate({"pattern": pattern, "variance": variance})
     likelihood = GaussianConfig.model_validate(
-        {"tie": tie, "per": per, "fit": "mle", "softclip": None, "epsilon": epsilon}
+        {"tie": tie, "per": per, "fit": "mle", "softclip": None, "epsilon": epsilon, "link": "sigmoid"}
     )
     return TrainConfig(
         data=DataConfig(name="mnist", noise=noise),

@@ -29,6 +29,7 @@ from vae_models.config.control import (
     WarmupBetaConfig,
 )
 from vae_models.config.data import DataConfig, DatasetName, GaussianNoiseConfig, NoiseConfig, NoNoiseConfig
+from vae_models.config.gating import GatingConfig
 from vae_models.config.likelihoods import (
     BernoulliConfig,
     BetaLikelihoodConfig,
@@ -78,6 +79,7 @@ __all__ = [
     "DiscretizedConfig",
     "ElboConfig",
     "EvaluationConfig",
+    "GatingConfig",
     "GaussianConfig",
     "GaussianNoiseConfig",
     "GecoBetaConfig",

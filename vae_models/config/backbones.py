@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vae_models.nn.stacks import StackBackbone
 
 
-Activation = Literal["relu", "tanh", "elu", "softplus", "gelu"]
+Activation = Literal["relu", "tanh", "elu", "softplus", "gelu", "identity"]
 
 
 class MLPConfig(Strict):

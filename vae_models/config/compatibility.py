@@ -108,6 +108,38 @@ def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
         yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
 
 
+def gating_goes_with_its_beta(config: TrainConfig) -> Iterator[str]:
+    """Gates read the beta of each datum, so beta must be drawn from their range; and nothing else can read it."""
+    gating, beta = config.model.gating, config.beta
+    if gating is None:
+        if beta.kind == "log-uniform":
+            yield "beta log-uniform trains a multi-rate model, and nothing here reads beta: set model.gating too"
+        if config.evaluation.betas:
+            yield "evaluation.betas are for a multi-rate model: set model.gating too, or leave them out"
+        return
+    if beta.kind != "log-uniform" or (beta.low, beta.high) != (gating.low, gating.high):
+        yield (
+            "model.gating needs the beta that it is gated by: set beta to log-uniform with the same range, "
+            f"low {gating.low:g} and high {gating.high:g}"
+        )
+    outside = [f"{value:g}" for value in config.evaluation.betas if not gating.low <= value <= gating.high]
+    if outside:
+        yield f"evaluation.betas {', '.join(outside)} are outside the gates' range, {gating.low:g} to {gating.high:g}"
+
+
+def gating_needs_layers(config: TrainConfig) -> Iterator[str]:
+    gating, backbone = config.model.gating, config.model.backbone
+    if gating is None:
+        return
+    if config.model.prior.kind == "vampprior":
+        yield "model.gating and vampprior do not go together: the pseudo-inputs have no beta for the encoder's gates"
+    if gating.place == "gates" and backbone.kind == "mlp" and not backbone.hidden and not backbone.decoder_hidden:
+        yield "model.gating has nothing to gate in a backbone without hidden layers: set model.backbone.hidden"
+    normed = backbone.kind == "conv" or (backbone.kind == "infogan" and backbone.norm)
+    if gating.place == "batch-norm" and not normed:
+        yield f"model.gating.place=batch-norm needs a backbone with batch norm, and {backbone.kind} has none: use gates"
+
+
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     backbone_takes_the_data,
@@ -120,4 +152,6 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     some_objectives_have_no_beta,
     metrics_need_a_bound,
     some_objectives_compare_data,
+    gating_goes_with_its_beta,
+    gating_needs_layers,
 )

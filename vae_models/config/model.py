@@ -8,11 +8,13 @@ from pydantic import Field
 
 from vae_models.config.backbones import BackboneConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
+from vae_models.config.gating import GatingConfig
 from vae_models.config.likelihoods import BernoulliConfig, LikelihoodConfig
 from vae_models.config.posteriors import DiagonalNormalConfig, PosteriorConfig
 from vae_models.config.priors import PriorConfig, StandardNormalConfig
 
 if TYPE_CHECKING:
+    from vae_models.models.multi_rate import MultiRate
     from vae_models.models.vae import VAE
 
 
@@ -25,8 +27,9 @@ class ModelConfig(Strict):
     likelihood: LikelihoodConfig = BernoulliConfig()
     prior: PriorConfig = StandardNormalConfig()
     posterior: PosteriorConfig = DiagonalNormalConfig()
+    gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
 
-    def build(self, data_shape: DataShape) -> VAE:
+    def build(self, data_shape: DataShape) -> VAE | MultiRate:
         """The model for data of one shape, (channels, height, width), on the CPU in torch's default dtype.
 
         Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
@@ -35,7 +38,7 @@ class ModelConfig(Strict):
         from vae_models.models.vae import VAE
 
         likelihood, posterior = self.likelihood.build(data_shape), self.posterior.build()
-        return VAE(
+        model = VAE(
             backbone=self.backbone.build(
                 data_shape, self.latent, likelihood.parameters_per_element(), scale=posterior.scale
             ),
@@ -44,3 +47,4 @@ class ModelConfig(Strict):
             posterior=posterior,
             latent=self.latent,
         )
+        return model if self.gating is None else self.gating.build(model)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vae_models.nn.heads import PosteriorHeads
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "softplus": nn.Softplus, "gelu": nn.GELU}
+    {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "softplus": nn.Softplus, "gelu": nn.GELU, "identity": nn.Identity}
 )
 
 

@@ -1,0 +1,104 @@
+"""A model for every beta at once (Bae et al. 2023, "Multi-Rate VAE")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vae_models.models.vae import VAE
+from vae_models.nn import gates
+from vae_models.protocols import Likelihood
+from vae_models.records import NoiseSpec, Trace
+
+
+class MultiRate(nn.Module):
+    """A VAE whose layers are gated by log beta, from outside: the VAE itself knows nothing of it.
+
+    Gates read u = sqrt(3) (log beta - m) / h, of mean 0 and variance 1 where log beta is uniform on [log low, log high]
+    (m its middle, h half its width), which is what training draws for each datum. A call without beta is one at 1.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        *,
+        low: float,
+        high: float,
+        network: gates.Network,
+        encoder: gates.Function,
+        decoder: gates.Function,
+        hidden: int,
+        place: Literal["gates", "batch-norm"],
+    ) -> None:
+        """ValueError if the model has nothing to gate. `model` is changed in place."""
+        super().__init__()
+        self._middle = (math.log(low) + math.log(high)) / 2
+        self._half = (math.log(high) - math.log(low)) / 2
+        self._signal = gates.Signal()
+        shared = nn.Linear(1, hidden) if network == "mlp-shared" and place == "gates" else None
+        count = 0
+        for name, function in (("encoder", encoder), ("decoder", decoder)):
+            part = model.get_submodule(f"backbone.{name}")
+            if place == "gates":
+                count += gates.add_gates(
+                    part,
+                    self._signal,
+                    decoder=name == "decoder",
+                    network=network,
+                    function=function,
+                    hidden=hidden,
+                    first=shared,
+                )
+            else:
+                count += gates.replace_norms(part, self._signal, hidden=hidden)
+        if count == 0:
+            what = "hidden layers" if place == "gates" else "batch norm"
+            raise ValueError(f"gating has nothing to act on: the backbone has no {what}; choose another backbone")
+        self.model = model
+
+    @property
+    def bound(self) -> bool:
+        """As the model's."""
+        return self.model.bound
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The model's."""
+        return self.model.likelihood
+
+    def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
+        """As the model's."""
+        return self.model.noise(samples)
+
+    def forward(
+        self, x: Float[Tensor, "batch *data"], noise: Mapping[str, Tensor], beta: Tensor | None = None
+    ) -> Trace:
+        """One pass at beta, [] or [batch]."""
+        with self._signal.of(self._standardized(beta, x)):
+            trace: Trace = self.model(x, noise)
+            return trace
+
+    def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+        """E[x|z] at beta."""
+        with self._signal.of(self._standardized(beta, z)):
+            return self.model.decode(z)
+
+    def prior_noise(self) -> Mapping[str, NoiseSpec]:
+        """As the model's."""
+        return self.model.prior_noise()
+
+    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+        """E[x|z] of z ~ p(z), at beta."""
+        like = next(iter(noise.values()))
+        with self._signal.of(self._standardized(beta, like)):
+            return self.model.sample_mean(noise)
+
+    def _standardized(self, beta: Tensor | None, like: Tensor) -> Tensor:
+        """u, in `like`'s type and on its device."""
+        log_beta = like.new_zeros(()) if beta is None else torch.log(beta.to(like))
+        return math.sqrt(3) * (log_beta - self._middle) / self._half
