@@ -28,6 +28,7 @@ from vae_models.config import (
     DiagonalNormalConfig,
     DiscretizedConfig,
     ElboConfig,
+    GatingConfig,
     GaussianConfig,
     GecoBetaConfig,
     IsotropicNormalConfig,
@@ -129,6 +130,18 @@ BETAS: Mapping[str, BetaConfig] = {
     "rewo-alternative": AlternativeBetaConfig(kappa=0.3),
 }
 
+# name -> (gating, a backbone that it acts on, data shape)
+_NET = MLPConfig(hidden=(5, 4))
+GATINGS: Mapping[str, tuple[GatingConfig, BackboneConfig, DataShape]] = {
+    "affine": (GatingConfig(), _NET, (1, 2, 3)),
+    "mlp": (GatingConfig(network="mlp", hidden=3), _NET, (1, 2, 3)),
+    "mlp-shared": (GatingConfig(network="mlp-shared", hidden=3), _NET, (1, 2, 3)),
+    "mlp-5": (GatingConfig(network="mlp-5", hidden=3), _NET, (1, 2, 3)),
+    "film": (GatingConfig(encoder="film", decoder="film"), _NET, (1, 2, 3)),
+    "sqrt-sigmoid": (GatingConfig(encoder="sqrt", decoder="sigmoid"), _NET, (1, 2, 3)),
+    "resnet": (GatingConfig(), ResNetConfig(channels=4), (1, 28, 28)),
+    "batch-norm": (GatingConfig(place="batch-norm", hidden=3), ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28)),
+}
 DEFAULT = ("mlp-relu", "bernoulli", "standard-normal", "diagonal-normal")
 KINDS = (BACKBONES, LIKELIHOODS, PRIORS, POSTERIORS)
 
