@@ -25,7 +25,7 @@ from vae_models.config import (
     TrainConfig,
 )
 
-BETAS = (10.0, 1.0, 0.1, 0.01, 0.001)
+BETAS = (1.0, 0.1, 0.01, 0.001)
 D = 784
 EPOCHS = 4
 
@@ -72,7 +72,7 @@ def show(out: Path, scale: float) -> None:
     for name in fitted:
         curve = runs[name].curve("train/log_sigma")
         axis.plot([step / steps_per_epoch for step, _ in curve], [value for _, value in curve], label=f"σ-VAE, {name}")
-    for beta in BETAS[1:]:
+    for beta in BETAS:
         axis.axhline(0.5 * math.log(beta), color="grey", lw=0.8, ls=":")
         axis.text(EPOCHS * scale, 0.5 * math.log(beta), f"β = {beta:g}", va="bottom", ha="right", fontsize=7)
     axis.set_xlabel("epochs")

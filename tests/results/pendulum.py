@@ -4,7 +4,7 @@
 
 VHP + REWO, beside VHP + GECO, VHP + KL warm-up (20 epochs), VHP alone, and IWAE with N(0, I); networks, optimizer,
 kappa, nu and K of table 3. Open in the text, and chosen here: sigma = kappa of the Gaussian likelihood, so that beta =
-1 belongs to the constraint; batch 128; 20,000 steps. Angle errors of the test split's posterior means, radians (B.3).
+1 belongs to the constraint; batch 128; 10,000 steps. Angle errors of the test split's posterior means, radians (B.3).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vae_models.config import (
 )
 
 KAPPA, NU, K = 0.02, 5.0, 16
-STEPS = 20_000
+STEPS = 10_000
 BETAS: dict[str, BetaConfig] = {
     "VHP + REWO": RewoBetaConfig(kappa=KAPPA, nu=NU),
     "VHP + GECO": GecoBetaConfig(kappa=KAPPA, nu=NU),

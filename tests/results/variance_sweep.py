@@ -24,7 +24,7 @@ from vae_models.config import (
     TrainConfig,
 )
 
-LOG10 = (0.0, -0.2, -0.4, -0.7, -1.0)
+LOG10 = (0.0, -0.4, -0.7, -1.0)
 EPOCHS = 2
 
 
