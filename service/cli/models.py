@@ -11,17 +11,33 @@ from service.cli import connect, output
 from service.cli.jobs import AsJson
 
 
-def recipes(json: AsJson = False) -> None:
-    """List the recipes that can be submitted or run."""
+def recipes(
+    what: Annotated[
+        str, typer.Argument(metavar="[TEXT]", help="Only recipes with this in their name, paper, source or data.")
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """List the recipes that can be submitted or run, by paper."""
     from vae_models.recipes import catalogue
 
-    found = list(catalogue().values())
+    fields = ("name", "paper", "section", "data", "summary")
+    every = list(catalogue().values())
+    found = [one for one in every if what.lower() in " ".join(getattr(one, field) for field in fields).lower()]
     if json:
-        fields = ("name", "paper", "section", "data", "summary")
         output.as_json([{field: getattr(recipe, field) for field in fields} for recipe in found])
         return
-    rows = [(one.name, f"{one.paper}, {one.section}" if one.section else one.paper, one.summary) for one in found]
-    output.table(("RECIPE", "SOURCE", "WHAT"), rows)
+    for paper in dict.fromkeys(one.paper for one in found):
+        of_paper = [one for one in found if one.paper == paper]
+        output.data(f"{paper}: {len(of_paper)}")
+        output.table(
+            ("RECIPE", "SOURCE", "WHAT", "DATA"), [(one.name, one.section, one.summary, one.data) for one in of_paper]
+        )
+        output.data("")
+    output.note(
+        f"{len(found)} of {len(every)} recipes. See one: vaesvc submit NAME --dry-run"
+        if found
+        else f"No recipe has {what!r} in its name, paper, source or data; all: vaesvc recipes"
+    )
 
 
 def list_models(json: AsJson = False) -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.results.pendulum --out DIR
 
-VHP + REWO, beside VHP + GECO, VHP + KL warm-up (20 epochs), VHP alone, and IWAE with N(0, I); networks, optimizer,
+VHP + REWO, beside VHP + GECO, VHP + KL warm-up (20 epochs), and IWAE with N(0, I); networks, optimizer,
 kappa, nu and K of table 3. Open in the text, and chosen here: sigma = kappa of the Gaussian likelihood, so that beta =
 1 belongs to the constraint; batch 128; 10,000 steps. Angle errors of the test split's posterior means, radians (B.3).
 """
@@ -36,7 +36,6 @@ BETAS: dict[str, BetaConfig] = {
     "VHP + REWO": RewoBetaConfig(kappa=KAPPA, nu=NU),
     "VHP + GECO": GecoBetaConfig(kappa=KAPPA, nu=NU),
     "VHP + warm-up": WarmupBetaConfig(epochs=20),
-    "VHP": ConstantBetaConfig(),
 }
 
 

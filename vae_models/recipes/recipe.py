@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from vae_models.config import TrainConfig
+from vae_models.config import DataConfig, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +27,38 @@ class Recipe:
     data: str
     summary: str
     build: Callable[[], TrainConfig]
+
+
+# what the data sets are, for people
+DATA: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "scikit-learn digits (8x8, carried by the package)",
+        "mnist": "MNIST (28x28)",
+        "fashion-mnist": "Fashion-MNIST (28x28)",
+        "binarized-mnist": "static binarized MNIST (28x28)",
+        "omniglot": "Omniglot (28x28)",
+        "pendulum": "pendulum (16x16, rendered by rule)",
+        "cifar10": "CIFAR-10 (3x32x32)",
+        "svhn": "SVHN (3x32x32)",
+        "svhn-28": "SVHN cropped to 3x28x28",
+        "celeba": "CelebA (3x64x64)",
+        "celeba-hq": "CelebAMask-HQ (3x128x128, fetched by hand)",
+        "dsprites": "dSprites (64x64)",
+        "cmu-motion": "CMU motion capture (50 angles)",
+    }
+)
+
+
+def described(config: DataConfig) -> str:
+    """The data that a config needs."""
+    text = DATA[config.name]
+    if config.binarize == "dynamic":
+        text += ", binarized anew at every step"
+    if config.noise.kind == "gaussian":
+        text += f", {config.noise.pattern} noise"
+    return text
+
+
+def recipe(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
+    """With the data described as the config has them."""
+    return Recipe(name=name, paper=paper, section=section, data=described(config().data), summary=summary, build=config)
