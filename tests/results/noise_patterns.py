@@ -5,8 +5,8 @@
 Gaussian noise of variance s^2 on parts of the images (digits 0-4 or 5-9: S, B; upper or lower half: U, L), four
 patterns, four parameterizations. Each estimate is the mean over the part of the variances at the end: the data set's
 running ones (Iso-I, Diag-I), or those of the test images (Iso-D, Diag-D). Smaller than the paper's: fully connected
-nets of 400 with a sigmoid, and 4 epochs. Marked with *: what the parameterization can express, and should be s^2 (or 0) and what is
-left of the images themselves.
+nets of 400 with a sigmoid, and 4 epochs. Marked with *: what the parameterization can express, and should be s^2 (or
+0) and what is left of the images themselves.
 """
 
 from __future__ import annotations

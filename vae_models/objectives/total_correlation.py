@@ -36,7 +36,7 @@ def log_weights(rows: int, batch: int, start: int, data_size: int, estimator: Es
     others = math.log((data_size - 1) / (data_size * (batch - 1)))
     own = torch.arange(start, start + rows, device=like.device).unsqueeze(1)
     is_own = own == torch.arange(batch, device=like.device)
-    return torch.where(is_own, -math.log(data_size), others).to(like.dtype)
+    return torch.where(is_own, like.new_tensor(-math.log(data_size)), like.new_tensor(others))
 
 
 def parts(
