@@ -70,12 +70,9 @@ def three_steps(config: TrainConfig) -> None:
     step, optimizer = StepModule(model, objective), adam(model.parameters(), config.optimizer)
     generator = torch.Generator().manual_seed(1)
     specs = merged(model.noise(objective.samples), objective.noise(), beta.noise())
-    closed: set[str] = set()
+    levels = config.model.likelihood.levels or 256
     for number in range(3):
-        x = torch.randint(
-            0, 2 if config.model.likelihood.levels == 2 else 256, (6, *SHAPE), generator=generator
-        ).float()
-        x = x if config.model.likelihood.levels == 2 else x / 255
+        x = torch.randint(0, levels, (6, *SHAPE), generator=generator).float() / (levels - 1)
         noise = draw(specs, 6, generator, torch.float32)
         loss, terms = step(x, noise, beta.beta({}, number, noise))
         optimizer.zero_grad()
