@@ -115,7 +115,7 @@ def test_prior_samples_follow_the_density(name: str) -> None:
     """E_p[-log p] over samples against the entropy by quadrature, and each coordinate by Kolmogorov-Smirnov."""
     prior = PRIORS[name].build((1, 2, 3), 2)
     noise = draw(prior.sample_noise(), 20_000, torch.Generator().manual_seed(0))
-    z = prior.sample(noise, None)
+    z = prior.sample(noise, lambda x: (x, x))
     axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     density = prior.log_prob(grid).exp() * 0.1**2

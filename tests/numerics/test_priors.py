@@ -51,9 +51,13 @@ def hierarchy(samples: int, *, exact: bool, seed: int = 0) -> tuple[VHP, stats.r
     return VHP(latent=LATENT, inner=INNER, importance_samples=samples, q=q, p=p), marginal
 
 
+def no_encoder(x: Tensor) -> tuple[Tensor, Tensor]:
+    raise AssertionError("this prior encodes nothing")
+
+
 def bound(prior: VHP, z: Tensor, seed: int = 0) -> Tensor:
     noise = draw(prior.noise(), z.shape[0], torch.Generator().manual_seed(seed))
-    return prior.bind(None, noise).log_prob(z).detach()
+    return prior.bind(no_encoder, noise).log_prob(z).detach()
 
 
 def test_the_bound_is_exact_with_the_true_posterior() -> None:
@@ -88,7 +92,9 @@ def test_plain_bound_is_the_elbo_of_the_second_layer() -> None:
     exact_prior, _ = hierarchy(1, exact=True)
     z = torch.randn(4, LATENT, generator=torch.Generator().manual_seed(7)).double()
     points = math.sqrt(INNER) * torch.cat([torch.eye(INNER), -torch.eye(INNER)]).double()
-    found = torch.stack([prior.bind(None, {"zeta": point.expand(4, 1, INNER)}).log_prob(z) for point in points]).mean(0)
+    found = torch.stack(
+        [prior.bind(no_encoder, {"zeta": point.expand(4, 1, INNER)}).log_prob(z) for point in points]
+    ).mean(0)
     q_mean, q_log = prior.q(z)
     p_mean, p_log = exact_prior.q(z)
     gap = (p_log - q_log + ((2 * q_log).exp() + (q_mean - p_mean).square()) / (2 * (2 * p_log).exp()) - 0.5).sum(1)
@@ -98,7 +104,7 @@ def test_plain_bound_is_the_elbo_of_the_second_layer() -> None:
 def test_vhp_samples_have_the_marginals_moments() -> None:
     prior, marginal = hierarchy(1, exact=True)
     n = 40_000
-    z = prior.sample(draw(prior.sample_noise(), n, torch.Generator().manual_seed(0)), None).detach().numpy()
+    z = prior.sample(draw(prior.sample_noise(), n, torch.Generator().manual_seed(0)), no_encoder).detach().numpy()
     np.testing.assert_allclose(z.mean(0), marginal.mean, atol=4 * math.sqrt(3 / n))
     np.testing.assert_allclose(np.cov(z.T), marginal.cov, atol=0.06)
     for column in range(LATENT):
@@ -111,7 +117,7 @@ def test_vhp_networks_give_a_gradient_to_every_parameter() -> None:
         prior = config.build((1, 2, 3), LATENT).double()
         z = torch.randn(3, LATENT, dtype=torch.float64)
         noise = draw(prior.noise(), 3, torch.Generator().manual_seed(0))
-        prior.bind(None, noise).log_prob(z).sum().backward()
+        prior.bind(no_encoder, noise).log_prob(z).sum().backward()
         assert all(parameter.grad.abs().max() > 0 for parameter in prior.parameters())
 
 

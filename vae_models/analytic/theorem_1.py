@@ -41,8 +41,9 @@ class Gated:
 
 def encoder_response(d: Float64[Tensor, "dimensions latent"], eta: float) -> Float64[Tensor, "latent dimensions"]:
     """E*(eta) = (D^T D + e^eta I)^-1 D^T (eq 22)."""
-    latent = d.shape[1]
-    return torch.linalg.solve(d.T @ d + math.exp(eta) * torch.eye(latent, dtype=d.dtype), d.T)
+    squares = d.T @ d + math.exp(eta) * torch.eye(d.shape[1], dtype=d.dtype)
+    response: Tensor = torch.linalg.solve(squares, d.T)
+    return response
 
 
 def gated_encoder(d: Float64[Tensor, "dimensions latent"]) -> tuple[Gated, Gated]:

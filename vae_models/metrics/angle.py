@@ -28,7 +28,7 @@ class AngleFit:
     angular_error: float
 
 
-def angle_fit(means: Float[Tensor, "data 2"], angles: Float[Tensor, " data"]) -> AngleFit:
+def angle_fit(means: Float[Tensor, "data latent"], angles: Float[Tensor, " data"]) -> AngleFit:
     """Posterior means and true angles in radians, of at least three data.
 
     The circle is the algebraic least-squares one (Kasa 1976): |z|^2 = 2 c.z + (r^2 - |c|^2) is linear in c and the
