@@ -233,8 +233,8 @@ def test_metrics_have_the_agreed_names_and_values(uninterrupted: dict[str, Path]
     assert [line["step"] for line in training] == [5, 10, 15, 20, 23]
     assert [line["step"] for line in lines if "val/elbo" in line["metrics"]] == [6, 12, 18, 23]
     assert set(training[0]["metrics"]) == {
-        "train/loss", "train/elbo", "train/rate", "train/distortion", "train/beta", "train/lr", "train/grad_norm",
-        "epoch", "images_per_second",
+        "train/loss", "train/elbo", "train/rate", "train/distortion", "train/squared_error", "train/beta", "train/lr",
+        "train/grad_norm", "epoch", "images_per_second",
     }  # fmt: skip
     assert training[1]["metrics"]["epoch"] == pytest.approx(80 / 31)
     assert training[1]["metrics"]["train/beta"] == pytest.approx(9 / (3 * 31 / 8))

@@ -6,7 +6,20 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from vae_models.config import ConvConfig, DataConfig, DataShape, MLPConfig, ModelConfig, TrainConfig
+from vae_models.config import (
+    BackboneConfig,
+    ConvConfig,
+    DataConfig,
+    DataShape,
+    InfoGanConfig,
+    MLPConfig,
+    ModelConfig,
+    ResNetConfig,
+    SigmaVaeConfig,
+    TrainConfig,
+    VhpConvConfig,
+    VhpGatedConfig,
+)
 from vae_models.nn.geometry import BENCHMARK_DECODERS
 
 
@@ -70,3 +83,48 @@ def test_widths_are_positive(kind: type[MLPConfig] | type[ConvConfig]) -> None:
     field = "hidden" if kind is MLPConfig else "channels"
     with pytest.raises(ValidationError, match="greater than 0"):
         kind.model_validate({field: [4, 0]})
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "latent", "count"),
+    [
+        (ResNetConfig(), (1, 28, 28), 32, 1_881_217),
+        (ResNetConfig(), (3, 32, 32), 256, 7_896_963),
+        (ResNetConfig(), (3, 64, 64), 64, 2_770_819),
+        (InfoGanConfig(norm=False, kernel=4), (1, 28, 28), 8, 13_142_417),
+        (InfoGanConfig(), (1, 28, 28), 16, 13_331_809),
+        (InfoGanConfig(), (3, 64, 64), 64, 40_789_891),
+        (InfoGanConfig(), (3, 128, 128), 256, 135_358_723),
+        (VhpConvConfig(), (1, 64, 64), 32, 1_652_705),
+        (VhpGatedConfig(), (1, 28, 28), 32, 498_541),
+        (SigmaVaeConfig(), (3, 28, 28), 20, 602_155),
+        (SigmaVaeConfig(channels=128), (3, 32, 32), 20, 8_391_211),
+    ],
+)
+def test_published_nets_have_their_counts_and_sizes(
+    backbone: BackboneConfig, shape: DataShape, latent: int, count: int
+) -> None:
+    """The ResNet's are MR-VAE's table 1; the others are counted from the papers' layers. Built without memory."""
+    assert parameters(ModelConfig(latent=latent, backbone=backbone), shape) == count
+    with torch.device("meta"):
+        for outputs, scale in ((1, True), (2, False)):
+            net = backbone.build(shape, latent, outputs, scale=scale)
+            mean, raw = net.encode(torch.zeros(2, *shape))
+            assert mean.shape == (2, latent)
+            assert (raw is None) == (not scale)
+            assert net.decode(mean).shape == (2, outputs * shape[0], *shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "message"),
+    [
+        (ResNetConfig(), (1, 16, 16), "resnet backbone takes images of 28 x 28, 32 x 32, 64 x 64 pixels, not 16 x 16"),
+        (InfoGanConfig(), (3, 32, 32), "infogan backbone takes images of 28 x 28, 64 x 64, 128 x 128 pixels"),
+        (VhpConvConfig(), (1, 28, 28), "vhp-conv backbone takes images of 64 x 64 pixels"),
+        (VhpGatedConfig(), (1, 28, 20), "vhp-gated backbone takes images of 28 x 28 pixels, not 28 x 20"),
+        (SigmaVaeConfig(), (1, 8, 8), "square images of 16 pixels or more, not 8 x 8"),
+    ],
+)
+def test_published_nets_refuse_other_images(backbone: BackboneConfig, shape: DataShape, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbone.check(shape)
