@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_models.config import TrainConfig
+from tests.catalogue import GATINGS, MODELS, train_config
+from vae_models.config import ModelConfig, TrainConfig
 from vae_models.training import checkpoint
 from vae_models.training.checkpoint import CorruptCheckpoint, IncompatibleCheckpoint, Manifest
 from vae_models.training.context import LocalContext
@@ -61,6 +62,29 @@ def test_written_read_and_loaded(tmp_path: Path) -> None:
     assert not model.training
     for name, value in _model().state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("name", [*GATINGS, *MODELS])
+def test_every_model_comes_back(tmp_path: Path, name: str) -> None:
+    """Also where gates share a layer: one tensor under several names."""
+    if name in GATINGS:
+        gating, backbone, shape = GATINGS[name]
+        model_config, beta = ModelConfig(latent=2, backbone=backbone, gating=gating), {"kind": "log-uniform"}
+    else:
+        model_config, shape = MODELS[name]
+        beta = {"kind": "constant"}
+    objective = "ae" if model_config.posterior.kind == "delta" else "elbo"
+    config = train_config(objective, model_config, data="celeba" if shape[1] == 64 else "mnist", beta=beta)
+    model = model_config.build(shape)
+    state = {"data_shape": list(shape), "position": {}}
+    checkpoint.write(
+        tmp_path / "c", step=1, config=config, model=model.state_dict(), training={}, state=state, metrics={}
+    )
+    loaded, found = checkpoint.load_model(tmp_path / "c")
+    assert found == config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
 
 
 def test_the_manifest_is_written_last(tmp_path: Path) -> None:

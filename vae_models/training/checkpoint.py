@@ -215,13 +215,24 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        save_file(_apart(tensors), path)
     except SafetensorError as error:
         for number in _FULL:  # the library wraps the system's error in its own, as text
             if f"os error {number})" in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from error
         raise
     _sync(path)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, no two sharing memory: a layer that gates share has several names, and is written for each."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().contiguous()
+        result[name] = found.clone() if found.data_ptr() in seen else found
+        seen.add(found.data_ptr())
+    return result
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -72,7 +72,7 @@ def train(
     Raises NonFiniteLoss, CheckpointError, Fenced; on workers other than 0 `collectives.PeerError` where worker 0's own
     error says more.
     """
-    return _Run(config, context, dataset or data.load(config.data), poll_seconds).run()
+    return Run(config, context, dataset or data.load(config.data), poll_seconds=poll_seconds).run()
 
 
 @dataclass(kw_only=True)
@@ -113,8 +113,22 @@ class _Speed:
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
-class _Run:
-    def __init__(self, config: TrainConfig, context: RunContext, dataset: data.Dataset, poll_seconds: float) -> None:
+class Run:
+    """One configuration on its way: `run` takes it to its end, `lanes` take several there together.
+
+    `begin`; then every step is `batch`, `control_beta`, the gradients of `module`'s loss, `apply`, and `after_step`;
+    then `end`. `resident`: the splits, by name, that other runs of the same data have on the device; it adds its own.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        context: RunContext,
+        dataset: data.Dataset,
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        resident: dict[str, Resident] | None = None,
+    ) -> None:
         _check(config, context)
         self.config = config
         self.context = context
@@ -122,8 +136,9 @@ class _Run:
         self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
-        self.train_data = self._resident(dataset.train)
-        self.val_data = self._resident(dataset.val)
+        self.splits = {} if resident is None else resident
+        self.train_data = self._resident("train")
+        self.val_data = self._resident("val")
         self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.device)
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
@@ -156,35 +171,54 @@ class _Run:
         )
         self.speed = _Speed(config.batch_size)
 
-    def _resident(self, split: data.Split) -> Resident:
-        return Resident(split, self.config.data, self.device, self.dtype)
+    def _resident(self, name: str) -> Resident:
+        if name not in self.splits:
+            split: data.Split = getattr(self.dataset, name)
+            self.splits[name] = Resident(split, self.config.data, self.device, self.dtype)
+        return self.splits[name]
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
-        self.model.train()
-        poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
-        self.speed.restart()
-        stopped = not self._settle()
-        while not stopped and not self.timetable.is_last(self.at.step):
-            self._step()
-            stopped = poller.tick()
-            if stopped:
-                self._log_if_due()
-                self._save()
-            else:
-                stopped = not self._settle()
-        self._report_progress()
-        return Result(steps=self.at.step, metrics=dict(self.at.latest), stopped=stopped)
+        going = self.begin()
+        while going and not self.done:
+            self.step()
+            going = self.after_step()
+        return self.end(stopped=not going)
 
-    def _step(self) -> None:
-        step = self.at.step
-        noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
-        x = self.train_data.batch(self.plan.indices(step)[self.rows], noise)
-        self.beta = self.controller.beta(self.control, step, noise)
-        loss, terms = self.module(x, noise, self.beta)
+    def begin(self) -> bool:
+        """What is due before the first step. False: asked to stop."""
+        self.model.train()
+        self.poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
+        self.speed.restart()
+        return self._settle()
+
+    @property
+    def done(self) -> bool:
+        return self.timetable.is_last(self.at.step)
+
+    def step(self) -> None:
+        """One optimizer step, alone."""
+        x, noise = self.batch()
+        loss, terms = self.module(x, noise, self.control_beta(noise))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.apply(loss, terms)
+
+    def batch(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """x and noise of the coming step, this worker's rows: a function of (data, noise's shapes, seed, step)."""
+        step = self.at.step
+        noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
+        return self.train_data.batch(self.plan.indices(step)[self.rows], noise), noise
+
+    def control_beta(self, noise: Mapping[str, Tensor]) -> Tensor:
+        """beta of the coming step, [] or [local batch]."""
+        self.beta = self.controller.beta(self.control, self.at.step, noise)
+        return self.beta
+
+    def apply(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """The optimizer's step with the gradients that the parameters hold, and what follows from it."""
+        step = self.at.step
         gate = self.controller.trains_prior(self.control)
         if gate is not None:
             hold(self.prior_parameters, gate)
@@ -200,6 +234,21 @@ class _Run:
         self.at.step = step + 1
         self.fresh = {}
         self.speed.step()
+
+    def after_step(self) -> bool:
+        """What is due after a step. False: asked to stop, and a checkpoint of this step is written."""
+        return self.stop() if self.poller.tick() else self._settle()
+
+    def stop(self) -> bool:
+        """A checkpoint of the present step, for another run to go on from; False, as `after_step` when asked to."""
+        self._log_if_due()
+        if self.saved != self.at.step:
+            self._save()
+        return False
+
+    def end(self, *, stopped: bool) -> Result:
+        self._report_progress()
+        return Result(steps=self.at.step, metrics=dict(self.at.latest), stopped=stopped)
 
     def _settle(self) -> bool:
         """Does what is due after the present step, each thing once, also across a restart. False: stopped meanwhile."""
@@ -279,7 +328,7 @@ class _Run:
         """On val, at the end on test too, and pictures. False, and nothing reported, when stopped meanwhile."""
         metrics = self._evaluated_on("val", self.val_data)
         if metrics is not None and self.timetable.is_last(self.at.step) and self.config.evaluation.test:
-            on_test = self._evaluated_on("test", self._resident(self.dataset.test))
+            on_test = self._evaluated_on("test", self._resident("test"))
             metrics = None if on_test is None else {**metrics, **on_test}
         if metrics is None:
             return False

@@ -1,0 +1,339 @@
+"""Many configurations in one process: each is a lane with a run of its own, and some share every training step.
+
+A *pack* is a list of runs of the same data. Lanes of equal shape can be *fused*: their parameters and buffers are
+stacked, [lanes, *shape], and one `torch.func.vmap` of the step's gradient serves them all; each lane's optimizer,
+controller, metrics and checkpoints stay its own, on views of the stacks. So lane i gives the curve of configuration i
+trained alone, up to rounding. Lanes that are not fused are trained *in turn*, from one evaluation to the next, on the
+same resident data.
+
+How many lanes to fuse at a time is measured in the first steps, which are real ones: see `Widths`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from vae_models import data
+from vae_models.config import GaussianConfig, TrainConfig
+from vae_models.data.batching import Resident
+from vae_models.protocols import RunContext
+from vae_models.training.errors import NonFiniteLoss
+from vae_models.training.loop import Result, Run
+from vae_models.training.polling import POLL_SECONDS
+
+PROBE_STEPS = 5  # of which the first is not timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """How one configuration ended: with a result, or with a loss that was not finite."""
+
+    result: Result | None = None
+    error: NonFiniteLoss | None = None
+
+
+@dataclass(kw_only=True)
+class Widths:
+    """What was measured: width w -> seconds for one step of all lanes, fused w at a time (1: in turn).
+
+    reasons: why a width could not be taken; chosen: the fastest, None before it is known.
+    """
+
+    seconds: dict[int, float] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    chosen: int | None = None
+
+
+# (step, metrics of each lane that still runs, by its number) -> the numbers of those that shall stop here
+Decide = Callable[[int, Mapping[int, Mapping[str, float]]], Iterable[int]]
+
+
+def reason_against(config: TrainConfig) -> str | None:
+    """Why runs of this configuration are trained in turn; None where they can be fused.
+
+    Fused lanes differ from separate runs by rounding. A variance for each element of each datum, fitted to that element
+    alone (AR-ELBO's Diag-D), has the loss log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred
+    steps rounding becomes another curve.
+    """
+    match config.model.likelihood:
+        case GaussianConfig(fit="mle", tie="diag", per="datum"):
+            return (
+                "a variance for each element of each datum amplifies rounding: fused, a lane would leave its own curve"
+            )
+    return None
+
+
+def shape_of(config: TrainConfig) -> str:
+    """Equal for configurations that can be one stack.
+
+    They differ in no more than seed, optimizer, schedule, the numbers of beta, length, evaluation and checkpoints.
+    """
+    parts: list[Any] = [
+        config.data.model_dump_json(), config.model.model_dump_json(), config.objective.model_dump_json(),
+        config.batch_size, config.dtype, config.beta.kind,
+    ]  # fmt: skip
+    return repr(parts)
+
+
+class Fused:
+    """Runs at one step as a stack, from now until `close`; every run's model and optimizer are views of it."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        modules = [run.module for run in runs]
+        self._names = [name for name, _ in modules[0].named_parameters()]
+        self._views = [dict(module.named_parameters()) for module in modules]
+        self._parameters = {name: _stacked([views[name] for views in self._views]) for name in self._names}
+        self._buffers = _stack_buffers(modules)
+        self._one_batch = len({run.config.seed for run in runs}) == 1
+        self._proved = False  # one step has gone well: later ones cannot run out of memory
+        skeleton = modules[0]
+
+        def loss(
+            parameters: dict[str, Tensor],
+            buffers: dict[str, Tensor],
+            x: Tensor,
+            noise: dict[str, Tensor],
+            beta: Tensor,
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            # a shared layer is one module under several names: set once, by its first; torch would put it back wrongly
+            total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta), tie_weights=False)
+            return total, terms
+
+        shared = None if self._one_batch else 0
+        self._gradient = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, shared, shared, 0), randomness="error")
+
+    def step(self) -> None:
+        """One optimizer step of every lane. If it raises, nothing has changed: neither weights nor statistics."""
+        x, noise, beta = self._inputs()
+        before = None if self._proved else {name: buffer.clone() for name, buffer in self._buffers.items()}
+        try:
+            gradients, (losses, terms) = self._gradient(self._parameters, self._buffers, x, noise, beta)
+        except RuntimeError:
+            for name, buffer in (before or {}).items():
+                self._buffers[name].copy_(buffer)
+            raise
+        self._proved = True
+        for lane, run in enumerate(self.runs):
+            for name, view in self._views[lane].items():
+                view.grad = gradients[name][lane]
+            run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
+
+    def _inputs(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Lanes of one seed have the same batches and noise: drawn once, and not stacked."""
+        if self._one_batch:
+            x, noise = self.runs[0].batch()
+            betas = [run.control_beta(noise) for run in self.runs]
+            return x, noise, torch.stack(betas)
+        by_seed: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        for run in self.runs:
+            if run.config.seed not in by_seed:
+                by_seed[run.config.seed] = run.batch()
+        drawn = [by_seed[run.config.seed] for run in self.runs]
+        betas = [run.control_beta(noise) for run, (_, noise) in zip(self.runs, drawn, strict=True)]
+        noises = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+        return torch.stack([x for x, _ in drawn]), noises, torch.stack(betas)
+
+    def close(self) -> None:
+        """Gives every run tensors of its own again, so the stack's memory goes with the last lane."""
+        for run in self.runs:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.grad = None
+                    parameter.data = parameter.data.clone()
+                for module in run.module.modules():
+                    for name, buffer in module._buffers.items():
+                        if buffer is not None:
+                            module._buffers[name] = buffer.clone()
+
+
+def _stacked(tensors: Sequence[nn.Parameter]) -> Tensor:
+    """[lanes, *shape], and every parameter a view of its row."""
+    stack = torch.stack([tensor.detach() for tensor in tensors])
+    for row, tensor in zip(stack.unbind(0), tensors, strict=True):
+        tensor.data = row
+    return stack
+
+
+def _stack_buffers(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+    stacks: dict[str, Tensor] = {}
+    for name, _ in modules[0].named_buffers():
+        path, _, last = name.rpartition(".")
+        owners = [module.get_submodule(path) for module in modules]
+        stacks[name] = torch.stack([module.get_buffer(name) for module in modules])
+        for row, owner in zip(stacks[name].unbind(0), owners, strict=True):
+            owner._buffers[last] = row
+    return stacks
+
+
+def train_pack(
+    configs: Sequence[TrainConfig],
+    contexts: Sequence[RunContext],
+    *,
+    dataset: data.Dataset | None = None,
+    width: int | None = None,
+    decide: Decide = lambda step, metrics: (),
+    poll_seconds: float = POLL_SECONDS,
+    widths: Widths | None = None,
+) -> list[Lane]:
+    """Trains every configuration from its context's latest checkpoint to its last step; one process, one worker.
+
+    dataset: of all of them, instead of loading the first one's. width: how many to fuse at a time, 1 for none; None
+    measures. decide: asked after every evaluation with what each lane has measured; whom it names is stopped there,
+    with a checkpoint. widths: what was measured is written there. A lane whose loss is not finite ends alone.
+    """
+    pack = _Pack(configs, contexts, dataset or data.load(configs[0].data), decide, poll_seconds, widths or Widths())
+    return pack.run(width)
+
+
+class _Pack:
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        contexts: Sequence[RunContext],
+        dataset: data.Dataset,
+        decide: Decide,
+        poll_seconds: float,
+        widths: Widths,
+    ) -> None:
+        if len({config.data.model_dump_json() for config in configs}) > 1:
+            raise ValueError("the configurations of a pack have one `data`: they share the resident set")
+        self.decide = decide
+        self.widths = widths
+        self.ended: dict[int, Lane] = {}
+        resident: dict[tuple[str, str], dict[str, Resident]] = {}
+        self.runs: dict[int, Run] = {}
+        for number, (config, context) in enumerate(zip(configs, contexts, strict=True)):
+            splits = resident.setdefault((str(context.device), config.dtype), {})
+            self.runs[number] = Run(config, context, dataset, poll_seconds=poll_seconds, resident=splits)
+
+    def run(self, width: int | None) -> list[Lane]:
+        for number in list(self.runs):
+            self._guarded(number, self.runs[number].begin)
+        if width is None:
+            width = self._measure()
+        self.widths.chosen = width
+        while self.runs:
+            self._advance(width)
+            self._decide()
+        return [self.ended[number] for number in sorted(self.ended)]
+
+    # --- one lane ---------------------------------------------------------------------------------------------------
+
+    def _guarded(self, number: int, act: Callable[[], bool]) -> bool:
+        """Does it for one lane; takes the lane out when it has ended. True: it goes on."""
+        run = self.runs[number]
+        try:
+            going = act()
+        except NonFiniteLoss as error:
+            self.ended[number] = Lane(error=error)
+        else:
+            if going and not run.done:
+                return True
+            self.ended[number] = Lane(result=run.end(stopped=not going))
+        del self.runs[number]
+        return False
+
+    # --- all lanes --------------------------------------------------------------------------------------------------
+
+    def _groups(self, width: int) -> list[list[int]]:
+        """Lanes that can be one stack and are at one step, at most `width` together."""
+        kinds: dict[tuple[str, int], list[int]] = {}
+        groups = []
+        for number, run in self.runs.items():
+            if reason_against(run.config) is None:
+                kinds.setdefault((shape_of(run.config), run.at.step), []).append(number)
+            else:
+                groups.append([number])
+        return groups + [
+            lanes[start : start + width] for lanes in kinds.values() for start in range(0, len(lanes), width)
+        ]
+
+    def _advance(self, width: int, steps: int | None = None) -> None:
+        """Every lane to its next evaluation, or `steps` steps."""
+        for group in self._groups(width):
+            until = {number: _target(self.runs[number], steps) for number in group}
+            if len(group) == 1:
+                (number,) = group
+                run = self.runs[number]
+                while run.at.step < until[number] and self._guarded(number, partial(_one, run)):
+                    pass
+            else:
+                self._advance_fused(group, until)
+
+    def _advance_fused(self, group: list[int], until: Mapping[int, int]) -> None:
+        going = list(group)
+        while going:
+            fused = Fused([self.runs[number] for number in going])
+            lanes = {number: self.runs[number] for number in going}
+            try:
+                while len(going) == len(lanes) and all(lanes[n].at.step < until[n] for n in going):
+                    fused.step()
+                    going = [number for number in going if self._guarded(number, lanes[number].after_step)]
+            finally:
+                fused.close()
+            going = [number for number in going if lanes[number].at.step < until[number]]
+
+    def _decide(self) -> None:
+        if not self.runs:
+            return
+        step = min(run.at.step for run in self.runs.values())
+        stop = set(self.decide(step, {number: dict(run.at.latest) for number, run in self.runs.items()}))
+        for number in sorted(stop & self.runs.keys()):
+            self._guarded(number, self.runs[number].stop)
+
+    # --- how wide ---------------------------------------------------------------------------------------------------
+
+    def _measure(self) -> int:
+        """The fastest of 1, 2, 4, ... and all lanes; each is tried for a few steps, which count like all others."""
+        largest = max((len(group) for group in self._groups(len(self.runs) or 1)), default=1)
+        candidates = [1, *(2**power for power in range(1, 12) if 2**power < largest), largest]
+        for width in dict.fromkeys(candidates):
+            if (
+                not self.runs
+                or min(run.timetable.total_steps - run.at.step for run in self.runs.values()) <= PROBE_STEPS
+            ):
+                break
+            try:
+                self._advance(width, 1)
+                _finish(self.runs.values())
+                began = time.perf_counter()
+                self._advance(width, PROBE_STEPS - 1)
+                _finish(self.runs.values())
+            except (torch.OutOfMemoryError, NotImplementedError, RuntimeError) as error:
+                if width == 1:
+                    raise
+                self.widths.reasons[width] = str(error).splitlines()[0]
+                break
+            self.widths.seconds[width] = (time.perf_counter() - began) / (PROBE_STEPS - 1)
+        return min(self.widths.seconds, key=lambda width: self.widths.seconds[width], default=1)
+
+
+def _one(run: Run) -> bool:
+    run.step()
+    return run.after_step()
+
+
+def _target(run: Run, steps: int | None) -> int:
+    """The step of the next evaluation, or `steps` further, and never beyond the last."""
+    timetable, step = run.timetable, run.at.step
+    if steps is not None:
+        return min(step + steps, timetable.total_steps)
+    step += 1
+    while not timetable.evaluation_due(step):
+        step += 1
+    return step
+
+
+def _finish(runs: Iterable[Run]) -> None:
+    """Waits for the device, so that a time is of the work and not of its queue."""
+    if any(run.device.type == "cuda" for run in runs):
+        torch.cuda.synchronize()
