@@ -78,7 +78,7 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 def assert_same(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> None:
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for mine, theirs in zip(found, expected, strict=True):
-        assert mine.get("train/loss") == pytest.approx(theirs.get("train/loss"), rel=RTOL)
+        assert mine.get("train/loss", 0.0) == pytest.approx(theirs.get("train/loss", 0.0), rel=RTOL)
         assert mine == pytest.approx(
             theirs, rel=1e-6, abs=1e-10
         )  # small terms of a large loss, slopes where it is flat
