@@ -33,11 +33,20 @@ def test_angular_noise_is_its_own_error() -> None:
     assert fit.angular_error == pytest.approx(0.4 / math.pi, rel=0.02)
 
 
+def test_a_closed_curve_that_is_no_circle_has_the_angle_in_its_neighbours() -> None:
+    squeezed = circle(ANGLES, 1.0, (0, 0)) * torch.tensor([1.0, 0.1])
+    fit = angle_fit(squeezed, ANGLES)
+    step = 2 * math.pi / len(ANGLES)
+    assert fit.neighbour_error == pytest.approx(step, rel=1e-6)
+    assert fit.angular_error > 0.2
+
+
 def test_a_latent_that_knows_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     shuffled = ANGLES[torch.randperm(len(ANGLES), generator=generator)]
     fit = angle_fit(circle(shuffled, 1.0, (0, 0)), ANGLES)
     assert fit.angular_error > 1.3
+    assert fit.neighbour_error > 1.3
     assert fit.ols_error > 0.6
     assert abs(fit.slope) < 0.3
 

@@ -90,13 +90,13 @@ def show(out: Path, scale: float) -> None:
         root = run.metrics["test/squared_error"] ** 0.5
         beta = run.curve("train/beta")[-1][1]
         rows.append(
-            [name, fit.ols_error, fit.angular_error, fit.slope, fit.radial_deviation / fit.radius, root, beta,
+            [name, fit.ols_error, fit.angular_error, fit.neighbour_error, fit.radial_deviation / fit.radius, root, beta,
              run.metrics["test/rate"], run.metrics["test/elbo"], f"{run.seconds:.0f}"]
         )  # fmt: skip
         axis.scatter(*means.T, c=angles, cmap="hsv", s=3)  # type: ignore[attr-defined]
         axis.set_title(f"{name}: {fit.ols_error:.3f} rad")
         axis.set_aspect("equal", "datalim")
-    header = ["training", "OLS error [rad]", "angle error [rad]", "slope", "off the circle", "root squared error", "β",
+    header = ["training", "OLS error [rad]", "angle error [rad]", "neighbour's error [rad]", "off the circle", "root squared error", "β",
               "rate [nats]", "ELBO [nats]", "seconds"]  # fmt: skip
     print(table(header, rows))
     figure.savefig(out / "pendulum.png", dpi=100)

@@ -19,6 +19,8 @@ class AngleFit:
     ols_error:      mean absolute residual of that OLS, radians: what the paper's table 1 reports
     angular_error:  mean absolute difference, radians, of the true angle and the angle on the circle, both ways round
                     tried, best offset taken; pi/2 for a latent that knows nothing
+    neighbour_error: mean absolute difference, radians, of a datum's true angle and that of the nearest other mean:
+                    small for every closed curve that the angle runs round once, a circle or not
     """
 
     radius: float
@@ -26,6 +28,7 @@ class AngleFit:
     slope: float
     ols_error: float
     angular_error: float
+    neighbour_error: float
 
 
 def angle_fit(means: Float[Tensor, "data latent"], angles: Float[Tensor, " data"]) -> AngleFit:
@@ -57,12 +60,23 @@ def angle_fit(means: Float[Tensor, "data latent"], angles: Float[Tensor, " data"
         slope=float(slope),
         ols_error=float(residual.abs().mean()),
         angular_error=float(error),
+        neighbour_error=float(_neighbour_error(z, theta)),
     )
+
+
+def _neighbour_error(z: Tensor, theta: Tensor) -> Tensor:
+    distances = torch.cdist(z, z)
+    distances.fill_diagonal_(math.inf)
+    return _wrapped(theta - theta[distances.argmin(1)]).abs().mean()
+
+
+def _wrapped(difference: Tensor) -> Tensor:
+    """Radians in [-pi, pi)."""
+    return torch.remainder(difference + math.pi, 2 * math.pi) - math.pi
 
 
 def _turned(phi: Tensor, theta: Tensor, sign: float) -> tuple[float, Tensor, Tensor]:
     """(sign, offset, mean absolute error) with the circular mean of theta - sign * phi as offset, all in radians."""
     difference = theta - sign * phi
     offset = torch.atan2(difference.sin().mean(), difference.cos().mean())
-    wrapped = torch.remainder(difference - offset + math.pi, 2 * math.pi) - math.pi
-    return sign, offset, wrapped.abs().mean()
+    return sign, offset, _wrapped(difference - offset).abs().mean()
