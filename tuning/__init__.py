@@ -1,1 +1,1 @@
-"""What to try and what won: search spaces, studies, packs. Its place is kept; searches come with their own release."""
+"""What to try and what won: spaces, studies, packs of configurations in one process, and who wins."""

@@ -96,8 +96,8 @@ def show(out: Path, scale: float) -> None:
         axis.scatter(*means.T, c=angles, cmap="hsv", s=3)  # type: ignore[attr-defined]
         axis.set_title(f"{name}: {fit.ols_error:.3f} rad")
         axis.set_aspect("equal", "datalim")
-    header = ["training", "OLS error [rad]", "angle error [rad]", "neighbour's error [rad]", "off the circle", "root squared error", "β",
-              "rate [nats]", "ELBO [nats]", "seconds"]  # fmt: skip
+    header = ["training", "OLS error [rad]", "angle error [rad]", "neighbour's error [rad]", "off the circle",
+              "root squared error", "β", "rate [nats]", "ELBO [nats]", "seconds"]  # fmt: skip
     print(table(header, rows))
     figure.savefig(out / "pendulum.png", dpi=100)
 

@@ -258,9 +258,12 @@ class _Pack:
         ]
 
     def _advance(self, width: int, steps: int | None = None) -> None:
-        """Every lane to its next evaluation, or `steps` steps."""
+        """All lanes to the next evaluation of the one that is furthest behind, or each by `steps` steps."""
+        nearest = min((_next_evaluation(run) for run in self.runs.values()), default=0)
+        until = {number: nearest if steps is None else run.at.step + steps for number, run in self.runs.items()}
         for group in self._groups(width):
-            until = {number: _target(self.runs[number], steps) for number in group}
+            if self.runs[group[0]].at.step >= until[group[0]]:
+                continue  # lanes of one group are at one step
             if len(group) == 1:
                 (number,) = group
                 run = self.runs[number]
@@ -297,11 +300,9 @@ class _Pack:
         largest = max((len(group) for group in self._groups(len(self.runs) or 1)), default=1)
         candidates = [1, *(2**power for power in range(1, 12) if 2**power < largest), largest]
         for width in dict.fromkeys(candidates):
-            if (
-                not self.runs
-                or min(run.timetable.total_steps - run.at.step for run in self.runs.values()) <= PROBE_STEPS
-            ):
-                break
+            left = min((_next_evaluation(run) - run.at.step for run in self.runs.values()), default=0)
+            if left <= PROBE_STEPS:
+                break  # a decision may be due there
             try:
                 self._advance(width, 1)
                 _finish(self.runs.values())
@@ -322,13 +323,10 @@ def _one(run: Run) -> bool:
     return run.after_step()
 
 
-def _target(run: Run, steps: int | None) -> int:
-    """The step of the next evaluation, or `steps` further, and never beyond the last."""
-    timetable, step = run.timetable, run.at.step
-    if steps is not None:
-        return min(step + steps, timetable.total_steps)
-    step += 1
-    while not timetable.evaluation_due(step):
+def _next_evaluation(run: Run) -> int:
+    """Its step, counted from 1; the last step has one."""
+    step = run.at.step + 1
+    while not run.timetable.evaluation_due(step):
         step += 1
     return step
 

@@ -1,0 +1,112 @@
+"""A study in a folder, on real data: stages, a diverging trial, early stops, an end that no kill changes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuning.local import StageResult, run_study
+from tuning.study import StudyConfig
+
+BASE: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "model": {
+        "latent": 4, "backbone": {"kind": "mlp", "hidden": [32]}, "likelihood": {"kind": "gaussian", "sigma": 0.2},
+    },
+    "epochs": 4,
+    "batch_size": 64,
+    "evaluation": {"pictures": False, "test": False},
+    "checkpoint": {"every_steps": 10},
+}  # fmt: skip
+RATES: dict[str, Any] = {"name": "rates", "space": {"optimizer.lr": [1e-4, 1e-2, 1e38]}, "repeats": [0, 1]}
+BETAS: dict[str, Any] = {"name": "betas", "space": {"beta.value": [0.1, 1.0]}, "metric": "val/rate", "mode": "min"}
+
+
+def study(*stages: dict[str, Any], **base: Any) -> StudyConfig:
+    return StudyConfig.model_validate({"base": BASE | base, "stages": stages})
+
+
+def table(results: Sequence[StageResult]) -> list[list[tuple[Any, ...]]]:
+    return [
+        [(c.number, c.states, c.complete, c.mean and pytest.approx(c.mean, rel=1e-4)) for c in result.ranked]
+        for result in results
+    ]
+
+
+def test_two_stages_of_which_one_trial_diverges(tmp_path: Path) -> None:
+    rates, betas = run_study(study(RATES, BETAS), tmp_path)
+    assert [c.assignment["optimizer.lr"] for c in rates.ranked] == [1e-2, 1e-4, 1e38]
+    assert rates.ranked[2].states == ("failed", "failed")
+    assert "step" in str(rates.outcomes[4].error)
+    assert rates.winner is not None
+    assert rates.winner.standard_error is not None
+    assert betas.winner is not None
+    assert betas.winner.assignment == {"beta.value": 1.0}
+    assert {trial.config.optimizer.lr for trial in betas.trials} == {1e-2}
+    again = run_study(study(RATES, BETAS), tmp_path)
+    assert table(again) == table([rates, betas])
+
+
+def test_a_study_whose_every_trial_fails_ends_there(tmp_path: Path) -> None:
+    (only,) = run_study(study(RATES | {"space": {"optimizer.lr": [1e37, 1e38]}}, BETAS), tmp_path)
+    assert only.winner is None
+    assert {outcome.state for outcome in only.outcomes.values()} == {"failed"}
+
+
+def test_halving_stops_what_is_behind(tmp_path: Path) -> None:
+    rates = {"optimizer.lr": [1e-6, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2]}
+    (found,) = run_study(study(RATES | {"space": rates, "pruning": {"kind": "halving", "factor": 2}}), tmp_path)
+    assert [candidate.states[0] for candidate in found.ranked].count("done") == 1
+    assert [candidate.states[0] for candidate in found.ranked].count("pruned") == 5
+    assert found.winner is not None
+    assert found.winner.assignment["optimizer.lr"] >= 1e-3
+    steps = [
+        json.loads((tmp_path / "rates" / f"trial-{n:04d}" / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+        for n in range(12)
+    ]
+    assert sorted(set(steps)) == [21, 41, 81]  # after 1, 2 and 4 epochs of 1,297 / 64 steps
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tuning.local import run_study
+from tuning.study import StudyConfig
+run_study(StudyConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), width=3)
+"""
+
+
+@pytest.mark.parametrize("pruning", ["none", "halving"])
+def test_killed_three_times_it_ends_the_same(tmp_path: Path, pruning: str) -> None:
+    config = study(RATES | {"pruning": {"kind": pruning}}, BETAS, epochs=8.0)
+    undisturbed = table(run_study(config, tmp_path / "undisturbed", width=3))
+    spec, out = tmp_path / "study.json", tmp_path / "killed"
+    spec.write_text(config.model_dump_json())
+    killed = 0
+    for seconds in (4.0, 5.0, 6.0, 120.0):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
+        try:
+            process.wait(seconds)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+            time.sleep(0.1)
+    assert killed in range(1, 4)
+    assert table(run_study(config, out, width=3)) == undisturbed
+
+
+def test_two_data_sets_are_two_packs(tmp_path: Path) -> None:
+    data = {"name": "data", "space": {"data.name": ["digits", "pendulum"]}, "metric": "val/rate", "mode": "min"}
+    (found,) = run_study(study(data, epochs=1.0), tmp_path)
+    assert found.winner is not None
+    assert [outcome.state for outcome in found.outcomes.values()] == ["done", "done"]

@@ -1,0 +1,115 @@
+"""What is tried: every trial is a valid configuration, known before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tuning import space
+from tuning.space import InvalidAssignment, LogUniform, Uniform, Values
+from tuning.study import StageConfig, StudyConfig, trials
+from vae_models.config import TrainConfig
+
+BASE = TrainConfig.model_validate({"data": {"name": "digits"}, "epochs": 2, "model": {"backbone": {"kind": "mlp"}}})
+
+
+def stage(**fields: Any) -> StageConfig:
+    return StageConfig.model_validate({"name": "rates", "space": {"optimizer.lr": [0.01, 0.001]}} | fields)
+
+
+def test_a_grid_is_every_combination_with_every_seed() -> None:
+    one = stage(
+        space={
+            "optimizer.lr": [0.01, 0.001],
+            "beta.value": {"kind": "log-uniform", "low": 0.01, "high": 1, "points": 3},
+        },
+        repeats=[4, 5],
+    )
+    found = list(trials(one, BASE))
+    assert [trial.number for trial in found] == list(range(12))
+    assert [trial.candidate for trial in found] == [n // 2 for n in range(12)]
+    values = [(t.config.optimizer.lr, t.config.beta.value, t.config.seed) for t in found]  # type: ignore[union-attr]
+    assert values == [
+        (lr, pytest.approx(beta), seed) for lr in (0.01, 0.001) for beta in (0.01, 0.1, 1.0) for seed in (4, 5)
+    ]
+
+
+def test_more_random_trials_leave_the_first_as_they_are() -> None:
+    space_ = {"optimizer.lr": {"kind": "log-uniform", "low": 1e-5, "high": 1e-1}, "batch_size": [16, 32, 64]}
+    few, many = (stage(space=space_, search={"kind": "random", "trials": n, "seed": 3}) for n in (5, 50))
+    assert list(few.assignments()) == list(many.assignments())[:5]
+    drawn = [math.log10(a["optimizer.lr"]) for a in many.assignments()]
+    assert min(drawn) > -5
+    assert max(drawn) < -1
+    assert -3.6 < sum(drawn) / len(drawn) < -2.4  # uniform in the logarithm
+    assert {a["batch_size"] for a in many.assignments()} == {16, 32, 64}
+
+
+@given(low=st.floats(1e-6, 1.0), ratio=st.floats(1.01, 1e6), points=st.integers(2, 9))
+def test_intervals_include_both_ends_and_are_even(low: float, ratio: float, points: int) -> None:
+    high = low * ratio
+    found = LogUniform(low=low, high=high, points=points).points_of()
+    assert (found[0], found[-1], len(found)) == (low, high, points)
+    steps = [math.log(b / a) for a, b in itertools.pairwise(found)]
+    assert steps == pytest.approx([math.log(high / low) / (points - 1)] * (points - 1), rel=1e-6)
+    assert all(low <= domain.at(u) <= high for domain in [Uniform(low=low, high=high)] for u in (0.0, 0.3, 0.999))
+
+
+def test_a_whole_part_may_be_a_value() -> None:
+    warmup = {"kind": "warmup", "epochs": 1}
+    found = [t.config.beta for t in trials(stage(space={"beta": [{"value": 3.0}, warmup]}), BASE)]
+    assert [part.kind for part in found] == ["constant", "warmup"]
+    assert found[0].value == 3.0  # type: ignore[union-attr]
+
+
+def test_a_length_replaces_the_other() -> None:
+    (trial,) = trials(stage(space={"steps": [7]}), BASE)
+    assert (trial.config.steps, trial.config.epochs) == (7, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"space": {"optimizer.rate": [1]}}, "optimizer.rate: there is no such field; there are: kind, lr"),
+        ({"space": {"optimiser.lr": [1]}}, "there is no optimiser; there are: data, model"),
+        ({"space": {"optimizer.lr": [-1.0]}}, "greater than 0 .tried: optimizer.lr=-1.0"),
+        ({"space": {"beta": [{"kind": "rewo"}]}}, "kappa"),
+        ({"space": {"seed": [1, 2]}}, "name them in `repeats`"),
+        ({"space": {"optimizer.lr": {"kind": "uniform", "low": 0.1, "high": 0.2}}}, "a grid needs `points`"),
+        ({"space": {"optimizer.lr": {"kind": "uniform", "low": 2, "high": 1}}}, "low must be below high"),
+        ({"space": {"optimizer.lr": []}}, "at least 1 item"),
+        ({"space": {}}, "at least 1 item"),
+        ({"repeats": [1, 1]}, "a seed is named twice"),
+        ({"metric": "val/accuracy"}, "val/accuracy is not measured"),
+        ({"metric": "val/beta_2/elbo"}, "val/beta_2/elbo is not measured"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValidationError, InvalidAssignment), match=message):
+        StudyConfig(base=BASE, stages=(stage(**fields),))
+
+
+def test_a_later_stage_starts_from_the_first() -> None:
+    study = StudyConfig(
+        base=BASE, stages=(stage(), stage(name="betas", space={"beta.value": [0.1, 1.0]}, repeats=(0, 1, 2)))
+    )
+    assert study.size() == 2 + 6
+    with pytest.raises(ValidationError, match="two have one name"):
+        StudyConfig(base=BASE, stages=(stage(), stage()))
+
+
+def test_it_is_data() -> None:
+    study = StudyConfig(base=BASE, stages=(stage(pruning={"kind": "halving"}),))
+    assert StudyConfig.model_validate_json(study.model_dump_json()) == study
+
+
+def test_values_at_random_are_all_reached() -> None:
+    domain = Values(values=("a", "b", "c"))
+    assert {domain.at(u / 10) for u in range(10)} == {"a", "b", "c"}
+    assert space.sample({"x": domain}, 3, 0) == space.sample({"x": domain}, 3, 0)

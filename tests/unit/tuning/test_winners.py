@@ -1,0 +1,118 @@
+"""Who wins, under ties, failures, missing seeds and values that are not finite; who is stopped early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuning.pruning import Halver
+from tuning.study import Halving, Trial
+from tuning.winners import Outcome, rank, winner
+from vae_models.config import TrainConfig
+
+CONFIG = TrainConfig.model_validate({"data": {"name": "digits"}, "steps": 1})
+
+
+def made(candidates: int, seeds: int) -> list[Trial]:
+    return [
+        Trial(number=c * seeds + s, candidate=c, assignment={"optimizer.lr": c}, seed=s, config=CONFIG)
+        for c in range(candidates)
+        for s in range(seeds)
+    ]
+
+
+def outcomes(rows: Sequence[Sequence[float | str | None]]) -> dict[int, Outcome]:
+    """A number: done; None: missing; text: failed."""
+    flat = [cell for row in rows for cell in row]
+    return {
+        number: Outcome(state="failed", error=cell) if isinstance(cell, str) else Outcome(state="done", value=cell)
+        for number, cell in enumerate(flat)
+        if cell is not None
+    }
+
+
+def ranking(rows: Sequence[Sequence[float | str | None]], mode: str = "max") -> list[int]:
+    found = rank(made(len(rows), len(rows[0])), outcomes(rows), mode)  # type: ignore[arg-type]
+    return [candidate.number for candidate in found]
+
+
+def test_the_mean_decides_and_not_the_best_seed() -> None:
+    assert ranking([[-90.0, -120.0, -120.0], [-100.0, -100.0, -101.0]]) == [1, 0]
+    assert ranking([[90.0, 120.0, 120.0], [100.0, 100.0, 101.0]], "min") == [1, 0]
+
+
+@pytest.mark.parametrize("lost", [None, "diverged", math.nan, math.inf])
+def test_a_missing_seed_cannot_win(lost: float | str | None) -> None:
+    rows = [[-1.0, lost], [-100.0, -100.0]]
+    assert ranking(rows) == [1, 0]
+    assert winner(rank(made(2, 2), outcomes(rows), "max")).number == 1  # type: ignore[union-attr]
+
+
+def test_nobody_wins_where_all_failed() -> None:
+    found = rank(made(2, 2), outcomes([["a", "b"], ["c", -1.0]]), "max")
+    assert winner(found) is None
+    assert found[0].number == 1  # the table still shows the better first
+    assert winner([]) is None
+
+
+def test_ties_go_to_the_first_in_the_space() -> None:
+    assert ranking([[-2.0], [-1.0], [-1.0]]) == [1, 2, 0]
+
+
+def test_mean_and_its_standard_error() -> None:
+    (found,) = rank(made(1, 3), outcomes([[1.0, 2.0, 6.0]]), "max")
+    assert found.mean == pytest.approx(3.0)
+    assert found.standard_error == pytest.approx(math.sqrt(7.0 / 3))  # sample variance 7, three values
+    assert found.best_trial == 2
+    (single,) = rank(made(1, 1), outcomes([[1.0]]), "min")
+    assert (single.standard_error, single.complete) == (None, True)
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2), min_size=1, max_size=6))
+def test_the_winner_has_the_best_mean(rows: list[list[float]]) -> None:
+    for mode, best in (("max", max), ("min", min)):
+        found = winner(rank(made(len(rows), 2), outcomes(rows), mode))  # type: ignore[arg-type]
+        assert found is not None
+        assert found.mean == pytest.approx(best(sum(row) / 2 for row in rows))  # type: ignore[operator]
+
+
+# --- halving --------------------------------------------------------------------------------------------------------
+
+
+def halver(candidates: int, seeds: int = 1, *, mode: str = "max", assignments: int | None = None) -> Halver:
+    return Halver(
+        Halving(epochs=1, factor=3), made(candidates, seeds), metric="val/elbo", mode=mode,  # type: ignore[arg-type]
+        steps_per_epoch=10, assignments=assignments,
+    )  # fmt: skip
+
+
+def metrics(values: dict[int, float]) -> dict[int, dict[str, float]]:
+    return {lane: {"val/elbo": value} for lane, value in values.items()}
+
+
+def test_a_third_goes_on_at_each_decision() -> None:
+    decide = halver(9)
+    left = {lane: float(lane) for lane in range(9)}
+    assert decide(9, metrics(left)) == []
+    assert decide(10, metrics(left)) == [0, 1, 2, 3, 4, 5]
+    left = {lane: left[lane] for lane in (6, 7, 8)}
+    assert decide(20, metrics(left)) == []
+    assert decide(30, metrics(left)) == [6, 7]
+    assert decide(90, metrics({8: 8.0})) == []  # one is always left
+
+
+def test_an_interrupted_pack_decides_as_it_would_have() -> None:
+    assert halver(3, assignments=9)(20, metrics({0: 0.0, 1: 1.0, 2: 2.0})) == []
+    assert halver(3, assignments=9)(30, metrics({0: 0.0, 1: 1.0, 2: 2.0})) == [0, 1]
+
+
+def test_seeds_stand_or_fall_together_and_failures_first() -> None:
+    decide = halver(3, seeds=2)
+    values = {0: 5.0, 1: -90.0, 2: 0.0, 3: 0.0, 4: 100.0}  # the second seed of the third diverged
+    assert decide(10, metrics(values)) == [0, 1, 4]
+    assert halver(3)(10, metrics({0: 1.0, 1: math.nan, 2: 0.0})) == [1, 2]
+    assert halver(3, mode="min")(10, metrics({0: 1.0, 1: 3.0, 2: 0.0})) == [0, 1]

@@ -1,0 +1,148 @@
+"""What to try: dotted paths of a `TrainConfig`, each with its values or its distribution."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Discriminator, Field, ValidationError, model_validator
+
+from vae_models.config import TrainConfig
+from vae_models.config.base import Strict
+
+Assignment = Mapping[str, Any]  # path -> value, as JSON
+
+
+class InvalidAssignment(ValueError):  # noqa: N818 - says what is the case
+    """A path that the configuration does not have, or a value that it does not take; one line for each mistake."""
+
+
+class Values(Strict):
+    """Each of these; in a file a plain list is enough. A value may be a mapping, for example a whole `beta`."""
+
+    kind: Literal["values"] = "values"
+    values: tuple[Any, ...] = Field(min_length=1)
+
+    def points_of(self) -> tuple[Any, ...]:
+        return self.values
+
+    def at(self, uniform: float) -> Any:
+        return self.values[min(int(uniform * len(self.values)), len(self.values) - 1)]
+
+
+class _Interval(Strict):
+    low: float
+    high: float
+    points: int | None = Field(default=None, ge=2, description="for a grid: evenly spaced, both ends included")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Interval:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
+
+    def points_of(self) -> tuple[float, ...]:
+        if self.points is None:
+            raise ValueError("a grid needs `points` of an interval; or search at random")
+        inner = tuple(self.at(i / (self.points - 1)) for i in range(1, self.points - 1))
+        return (self.low, *inner, self.high)
+
+    def at(self, uniform: float) -> float:
+        raise NotImplementedError
+
+
+class Uniform(_Interval):
+    """x ~ U(low, high)."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def at(self, uniform: float) -> float:
+        return self.low + (self.high - self.low) * uniform
+
+
+class LogUniform(_Interval):
+    """ln x ~ U(ln low, ln high)."""
+
+    kind: Literal["log-uniform"] = "log-uniform"
+    low: float = Field(gt=0)
+
+    def at(self, uniform: float) -> float:
+        return float(math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * uniform))
+
+
+Domain = Annotated[Values | Uniform | LogUniform, Discriminator("kind")]
+Space = Mapping[str, Domain]
+
+
+def grid(space: Space) -> Iterator[dict[str, Any]]:
+    """Every combination, the last path changing fastest. ValueError names the path of an interval without points."""
+    columns = []
+    for path, domain in space.items():
+        try:
+            columns.append([(path, value) for value in domain.points_of()])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return (dict(row) for row in itertools.product(*columns))
+
+
+def sample(space: Space, number: int, seed: int) -> dict[str, Any]:
+    """The assignment of trial `number`: a function of (seed, number, path), so more trials never change the first."""
+    return {path: domain.at(_uniform(seed, number, path)) for path, domain in space.items()}
+
+
+def _uniform(seed: int, number: int, path: str) -> float:
+    digest = blake2b(f"{seed}/{number}/{path}".encode(), digest_size=16).digest()
+    key = np.frombuffer(digest, dtype=np.uint64)
+    return float(np.random.Generator(np.random.Philox(key=key)).random())
+
+
+def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
+    """`config` with every path set. A mapping of another `kind` replaces what was there, of the same kind it is merged.
+
+    Setting `steps` clears `epochs` and the other way round. InvalidAssignment says which path or value is wrong.
+    """
+    plain = config.model_dump(mode="json")
+    for path, value in assignment.items():
+        _put(plain, path, value)
+        for budget, other in (("steps", "epochs"), ("epochs", "steps")):
+            if path == budget and other not in assignment:
+                plain[other] = None
+    try:
+        return TrainConfig.model_validate(plain)
+    except ValidationError as error:
+        raise InvalidAssignment("\n".join(_line(detail, assignment) for detail in error.errors())) from None
+
+
+def _put(plain: dict[str, Any], path: str, value: Any) -> None:
+    at: Any = plain
+    *parents, last = path.split(".")
+    for depth, name in enumerate(parents):
+        if not isinstance(at, dict) or name not in at:
+            raise InvalidAssignment(f"{path}: there is no {'.'.join(parents[: depth + 1])}{_names(at)}")
+        at = at[name]
+    if not isinstance(at, dict) or last not in at:
+        raise InvalidAssignment(f"{path}: there is no such field{_names(at)}")
+    before = at[last]
+    if (
+        isinstance(value, Mapping)
+        and isinstance(before, dict)
+        and value.get("kind", before.get("kind")) == before.get("kind")
+    ):
+        at[last] = {**before, **value}
+    else:
+        at[last] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _names(at: Any) -> str:
+    return f"; there are: {', '.join(at)}" if isinstance(at, dict) else ""
+
+
+def _line(detail: Any, assignment: Assignment) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    tried = ", ".join(f"{path}={value!r}" for path, value in assignment.items())
+    return f"{where or 'together'}: {message} (tried: {tried})"

@@ -1,0 +1,73 @@
+"""What won: the mean over the seeds that were asked for decides, never one lucky seed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tuning.space import Assignment
+from tuning.study import Trial
+
+State = Literal["done", "pruned", "failed", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one."""
+
+    state: State
+    value: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One assignment with all its seeds. mean and standard_error are of the finite values; None without any, and the
+    error None of a single one. complete: every seed was trained to its end and gave a finite value."""
+
+    number: int
+    assignment: Assignment
+    values: tuple[float, ...]
+    states: tuple[State, ...]
+    mean: float | None
+    standard_error: float | None
+    complete: bool
+    best_trial: int | None  # of its trials the one with the best value
+
+
+def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], mode: Literal["max", "min"]) -> list[Candidate]:
+    """Candidates, best first: complete ones by their mean, then the others by theirs; ties by the order of the space.
+
+    outcomes by the trial's number; a trial without one is missing.
+    """
+    sign = -1.0 if mode == "max" else 1.0
+    groups: dict[int, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.candidate, []).append(trial)
+    found = [_candidate(number, group, outcomes, sign) for number, group in groups.items()]
+    return sorted(found, key=lambda c: (not c.complete, math.inf if c.mean is None else sign * c.mean, c.number))
+
+
+def winner(ranked: Sequence[Candidate]) -> Candidate | None:
+    """The first, if it is complete: an assignment that failed for one seed has not won, however good the others."""
+    return ranked[0] if ranked and ranked[0].complete else None
+
+
+def _candidate(number: int, group: Sequence[Trial], outcomes: Mapping[int, Outcome], sign: float) -> Candidate:
+    ended = [(trial.number, outcomes.get(trial.number, Outcome(state="missing"))) for trial in group]
+    finite = [(n, o.value) for n, o in ended if o.value is not None and math.isfinite(o.value)]
+    values = tuple(value for _, value in finite)
+    best = min(finite, key=lambda pair: (sign * pair[1], pair[0]), default=(None, 0.0))[0]
+    return Candidate(
+        number=number,
+        assignment=group[0].assignment,
+        values=values,
+        states=tuple(outcome.state for _, outcome in ended),
+        mean=statistics.fmean(values) if values else None,
+        standard_error=statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
+        complete=len(values) == len(group) and all(outcome.state == "done" for _, outcome in ended),
+        best_trial=best,
+    )
