@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from tuning import winners
+from tuning import curves, winners
 from tuning.pruning import Halver
 from tuning.study import Halving, StageConfig, StudyConfig, Trial, trials
 from tuning.winners import Candidate, Outcome
 from vae_models import data
 from vae_models.config import TrainConfig
+from vae_models.records import Progress
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Decide, Lane, Widths, train_pack
 
@@ -33,6 +36,20 @@ class StageResult:
     widths: Widths = field(default_factory=Widths)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyProgress:
+    """Of one stage: steps and total_steps are sums over its trials that have not ended before; width: lanes at a time,
+    0 before it is known; seconds_left: None before the first steps."""
+
+    stage: str
+    ended: int
+    trials: int
+    steps: int
+    total_steps: int
+    width: int
+    seconds_left: float | None
+
+
 def run_study(
     study: StudyConfig,
     out: Path,
@@ -42,20 +59,37 @@ def run_study(
     width: int | None = None,
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[StageResult]:
     """Every stage, each from the winner of the one before; ends early at a stage that nobody won, or when stopped.
 
     out: `<stage>/trial-0007/` is the folder of one trial as `vaesvc run` keeps it. A trial that has ended is not run
     again. dataset: instead of loading those that the configurations name. width: see `train_pack`.
     """
+    run = _Runner(out=out, device=device, dataset=dataset, width=width, stop=stop, say=say, on_progress=on_progress)
     results: list[StageResult] = []
     base = study.base
     for stage in study.stages:
-        result = _run_stage(stage, base, out / stage.name, device, dataset, width, stop, say)
+        result = run.stage(stage, base)
         results.append(result)
+        curves.write(result.stage, result.trials, result.outcomes, out / stage.name / "curve.png")
         if result.winner is None or stop():
             break
         base = next(t.config for t in result.trials if t.candidate == result.winner.number)
+    return results
+
+
+def read_study(study: StudyConfig, out: Path) -> list[StageResult]:
+    """What `run_study` has left in `out` so far; runs nothing."""
+    results: list[StageResult] = []
+    base = study.base
+    for stage in study.stages:
+        every = list(trials(stage, base))
+        result = _result(stage, every, _ended(out / stage.name, every), Widths())
+        results.append(result)
+        if result.winner is None:
+            break
+        base = next(t.config for t in every if t.candidate == result.winner.number)
     return results
 
 
@@ -63,33 +97,98 @@ def folder_of(out: Path, trial: Trial) -> Path:
     return out / f"trial-{trial.number:04d}"
 
 
-def _run_stage(
-    stage: StageConfig,
-    base: TrainConfig,
-    out: Path,
-    device: torch.device | str,
-    given: data.Dataset | None,
-    width: int | None,
-    stop: Callable[[], bool],
-    say: Callable[[str], None],
-) -> StageResult:
-    every = list(trials(stage, base))
-    outcomes = {trial.number: found for trial in every if (found := _read(folder_of(out, trial))) is not None}
-    widths = Widths()
-    for pack in _packs([trial for trial in every if trial.number not in outcomes]):
-        if stop():
-            break
-        dataset = given or data.load(pack[0].config.data)
-        contexts = [_context(folder_of(out, trial), trial.config, device, stop, say) for trial in pack]
-        lanes = train_pack(
-            [trial.config for trial in pack], contexts, dataset=dataset, width=width,
-            decide=_decide(stage, pack, len({trial.candidate for trial in every}), dataset), widths=widths,
-        )  # fmt: skip
-        for trial, lane in zip(pack, lanes, strict=True):
-            outcome = _outcome(lane, stage.metric, stopped_by_user=stop())
-            if outcome.state != "missing":
-                _write(folder_of(out, trial), outcome)
-                outcomes[trial.number] = outcome
+@dataclass(frozen=True, kw_only=True)
+class _Runner:
+    out: Path
+    device: torch.device | str
+    dataset: data.Dataset | None
+    width: int | None
+    stop: Callable[[], bool]
+    say: Callable[[str], None]
+    on_progress: Callable[[StudyProgress], None]
+
+    def stage(self, stage: StageConfig, base: TrainConfig) -> StageResult:
+        out = self.out / stage.name
+        every = list(trials(stage, base))
+        outcomes = _ended(out, every)
+        assignments = len({trial.candidate for trial in every})
+        widths = Widths()
+        for pack in _packs([trial for trial in every if trial.number not in outcomes]):
+            if self.stop():
+                break
+            dataset = self.dataset or data.load(pack[0].config.data)
+            progress = _Progress(stage.name, len(outcomes), len(every), pack, widths, self.on_progress)
+            contexts = [self._context(folder_of(out, trial), trial, progress) for trial in pack]
+            lanes = train_pack(
+                [trial.config for trial in pack], contexts, dataset=dataset, width=self.width,
+                decide=_decide(stage, pack, assignments, dataset), widths=widths,
+            )  # fmt: skip
+            for trial, lane in zip(pack, lanes, strict=True):
+                outcome = _outcome(lane, stage.metric, stopped_by_user=self.stop())
+                if outcome.state != "missing":
+                    _write(folder_of(out, trial), outcome)
+                    outcomes[trial.number] = outcome
+        return _result(stage, every, outcomes, widths)
+
+    def _context(self, folder: Path, trial: Trial, progress: _Progress) -> LocalContext:
+        kept = trial.config.checkpoint
+        return LocalContext(
+            folder,
+            device=self.device,
+            keep_best=kept.keep_best,
+            metric=kept.metric,
+            mode=kept.mode,
+            stop=self.stop,
+            say=self.say,
+            on_progress=partial(progress.of, trial.number),
+        )
+
+
+class _Progress:
+    """The lanes' reports, added up."""
+
+    def __init__(
+        self,
+        stage: str,
+        ended: int,
+        trials: int,
+        pack: Sequence[Trial],
+        widths: Widths,
+        tell: Callable[[StudyProgress], None],
+    ) -> None:
+        self._stage, self._ended, self._trials, self._widths, self._tell = stage, ended, trials, widths, tell
+        self._left = len(pack)
+        self._reports: dict[int, Progress] = {}
+        self._began: tuple[float, int] | None = None
+
+    def of(self, number: int, report: Progress) -> None:
+        self._reports[number] = report
+        known = list(self._reports.values())
+        steps = sum(one.step for one in known)
+        total = round(sum(one.total_steps for one in known) / len(known) * self._left)
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, steps)
+        began, first = self._began
+        done = steps - first
+        self._tell(
+            StudyProgress(
+                stage=self._stage,
+                ended=self._ended + sum(one.step >= one.total_steps for one in known),
+                trials=self._trials,
+                steps=steps,
+                total_steps=total,
+                width=self._widths.chosen or 0,
+                seconds_left=(now - began) / done * (total - steps) if done > 0 else None,
+            )
+        )
+
+
+def _ended(out: Path, every: Sequence[Trial]) -> dict[int, Outcome]:
+    return {trial.number: found for trial in every if (found := _read(folder_of(out, trial))) is not None}
+
+
+def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, Outcome], widths: Widths) -> StageResult:
     ranked = winners.rank(every, outcomes, stage.mode)
     won = winners.winner(ranked)
     return StageResult(stage=stage, trials=every, outcomes=outcomes, ranked=ranked, winner=won, widths=widths)
@@ -101,15 +200,6 @@ def _packs(left: Sequence[Trial]) -> Iterator[list[Trial]]:
     for trial in left:
         by_data.setdefault(trial.config.data.model_dump_json(), []).append(trial)
     yield from by_data.values()
-
-
-def _context(
-    folder: Path, config: TrainConfig, device: torch.device | str, stop: Callable[[], bool], say: Callable[[str], None]
-) -> LocalContext:
-    kept = config.checkpoint
-    return LocalContext(
-        folder, device=device, keep_best=kept.keep_best, metric=kept.metric, mode=kept.mode, stop=stop, say=say
-    )
 
 
 def _decide(stage: StageConfig, pack: Sequence[Trial], assignments: int, dataset: data.Dataset) -> Decide:
@@ -125,12 +215,13 @@ def _outcome(lane: Lane, metric: str, *, stopped_by_user: bool) -> Outcome:
     if lane.error is not None:
         return Outcome(state="failed", error=str(lane.error))
     assert lane.result is not None
-    value = lane.result.metrics.get(metric)
+    metrics = lane.result.metrics
+    value = metrics.get(metric)
     if lane.result.stopped:
-        return Outcome(state="missing" if stopped_by_user else "pruned", value=value)
+        return Outcome(state="missing" if stopped_by_user else "pruned", value=value, metrics=metrics)
     if value is None:
-        return Outcome(state="failed", error=f"{metric} was not measured, or not finite")
-    return Outcome(state="done", value=value)
+        return Outcome(state="failed", error=f"{metric} was not measured, or not finite", metrics=metrics)
+    return Outcome(state="done", value=value, metrics=metrics)
 
 
 def _read(folder: Path) -> Outcome | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tuning.space import Assignment
@@ -16,11 +16,13 @@ State = Literal["done", "pruned", "failed", "missing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one."""
+    """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one;
+    metrics: the last value of each name."""
 
     state: State
     value: float | None = None
     error: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

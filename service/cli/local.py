@@ -46,7 +46,7 @@ def run(
 
     resolved = spec.resolve(source, overrides or [])
     folder = out or Path("runs") / resolved.name.replace("/", "-")
-    with _own_folder(folder):
+    with own_folder(folder):
         _same_config(folder, resolved.train)
         result = _train(resolved.train, folder, device)
     if json:
@@ -66,14 +66,14 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
     from vae_models.data.errors import DataError
     from vae_models.training.errors import TrainingError
 
-    _data_folders()
-    with _stop_on_interrupt() as stop, _printer() as show:
+    data_folders()
+    with stop_on_interrupt() as stop, _printer() as show:
         from vae_models.training.context import LocalContext  # torch: 2 s, in which Ctrl-C is heard already
         from vae_models.training.loop import train
 
         context = LocalContext(
             folder,
-            device=_device(device),
+            device=chosen_device(device),
             keep_best=config.checkpoint.keep_best,
             metric=config.checkpoint.metric,
             mode=config.checkpoint.mode,
@@ -87,7 +87,7 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
             raise VaesvcError(str(error)) from error
 
 
-def _data_folders() -> None:
+def data_folders() -> None:
     """The settings' folders, where vae_models looks for them."""
     from service import settings
 
@@ -97,7 +97,7 @@ def _data_folders() -> None:
         os.environ["VAESVC_DATA_DIR"] = str(loaded.data_dir)
 
 
-def _device(name: str) -> Any:
+def chosen_device(name: str) -> Any:
     import torch
 
     if name == "auto":
@@ -118,7 +118,7 @@ def _cuda_names() -> str:
 
 
 @contextmanager
-def _own_folder(folder: Path) -> Iterator[None]:
+def own_folder(folder: Path) -> Iterator[None]:
     """The folder, for this process alone."""
     import fcntl
 
@@ -167,7 +167,7 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
     asked = False
 

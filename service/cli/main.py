@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import doctor, follow, jobs, local, models, output, servers, stack, submit, tokens
+from service.cli import doctor, follow, jobs, local, models, output, servers, stack, study, submit, tokens
 from service.errors import VaesvcError
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ app.command()(stack.status)
 app.command()(doctor.doctor)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
+app.add_typer(study.app, name="study")
 app.add_typer(tokens.app, name="token")
 
 

@@ -1,0 +1,45 @@
+"""Every published search is a valid study of a recipe that exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tuning.searches import catalogue
+from tuning.study import trials
+from vae_models.recipes import catalogue as recipes
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_it_is_valid(name: str) -> None:
+    study = catalogue()[name].build()
+    data = name.split("/")[1]
+    assert any(recipe.startswith(f"{data}/") for recipe in recipes())
+    for stage in study.stages:
+        assert stage.repeats == (0, 1, 2)
+
+
+def test_the_published_numbers_of_mr_vae() -> None:
+    study = catalogue()["searches/binarized-mnist/beta-vae-cnn"].build()
+    rates, betas = study.stages
+    assert [a["optimizer.lr"] for a in rates.assignments()] == [0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001]
+    assert len(list(trials(rates, study.base))) == 21
+    found = [a["beta.value"] for a in betas.assignments()]
+    assert (len(found), found[0], found[-1]) == (10, 0.01, 10.0)
+    assert study.size() == 21 + 30
+    tc = catalogue()["searches/dsprites/beta-tcvae"].build().stages[1]
+    assert next(iter(tc.assignments())) == {"beta.value": 0.1}
+    assert catalogue()["searches/dsprites/beta-tcvae"].build().stages[0].metric == "train/loss"
+
+
+def test_warmed_up_searches_keep_their_warm_up() -> None:
+    study = catalogue()["searches/binarized-mnist/beta-vae-resnet-warmup"].build()
+    kinds = {trial.config.beta.kind for stage in study.stages for trial in trials(stage, study.base)}
+    assert kinds == {"warmup"}
+
+
+def test_names_alone_load_no_torch() -> None:
+    code = "import sys; from tuning.searches import catalogue; catalogue(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,71 @@
+"""What the other papers compare: sigma-VAE's sweep of beta, VHP's rules for beta, AR-ELBO's variances.
+
+sigma-VAE and AR-ELBO compare by FID; here the ELBO of the validation split decides, at unit variance and at the fitted
+or trained one. Three seeds, which the papers leave open.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tuning.searches.search import Search, recipe
+from tuning.space import Values
+from tuning.study import StageConfig, StudyConfig
+
+SEEDS = (0, 1, 2)
+BETAS = (100.0, 10.0, 1.0, 0.1, 0.01, 0.001, 0.0001)
+
+
+def sweep(base: str) -> StudyConfig:
+    stage = StageConfig(name="betas", space={"beta.value": Values(values=BETAS)}, repeats=SEEDS)
+    return StudyConfig(base=recipe(base), stages=(stage,))
+
+
+def parts(base: str, path: str, recipes: tuple[str, ...], name: str) -> StudyConfig:
+    """One part of the configuration taken from each of the recipes in turn."""
+    values = []
+    for one in recipes:
+        value = recipe(one).model_dump(mode="json")
+        for step in path.split("."):
+            value = value[step]
+        values.append(value)
+    stage = StageConfig(name=name, space={path: Values(values=tuple(values))}, repeats=SEEDS)
+    return StudyConfig(base=recipe(base), stages=(stage,))
+
+
+def _rules(data: str) -> StudyConfig:
+    systems = ("vhp-rewo", "vhp-geco", "vhp-warmup-20", "vhp-warmup-200")
+    return parts(f"{data}/vhp-rewo", "beta", tuple(f"{data}/{system}" for system in systems), "rules")
+
+
+def _variances(data: str) -> StudyConfig:
+    systems = ("ar-elbo-iso-i", "trained-iso-i", "ar-elbo-diag-i", "trained-diag-i")
+    recipes = tuple(f"{data}/{system}" for system in systems)
+    return parts(f"{data}/ar-elbo-iso-i", "model.likelihood", recipes, "variances")
+
+
+SEARCHES = [
+    *(
+        Search(
+            name=f"searches/{data}/gaussian-vae", paper="sigma-VAE", section="section 5, appendix B",
+            summary="beta-VAE of unit variance with beta 100, 10, ..., 0.0001; 3 seeds",
+            build=partial(sweep, f"{data}/gaussian-vae"),
+        )
+        for data in ("svhn", "celeba", "cifar10")
+    ),
+    *(
+        Search(
+            name=f"searches/{data}/vhp", paper="VHP", section="section 4, appendix B",
+            summary="REWO, GECO, and warm-up over 20 and 200 epochs; 3 seeds", build=partial(_rules, data),
+        )
+        for data in ("pendulum", "cmu-motion", "binarized-mnist", "mnist", "fashion-mnist", "omniglot")
+    ),
+    *(
+        Search(
+            name=f"searches/{data}/ar-elbo", paper="AR-ELBO", section="section 6",
+            summary="variances fitted by maximum likelihood against trained ones, one or one for each element; 3 seeds",
+            build=partial(_variances, data),
+        )
+        for data in ("mnist", "celeba")
+    ),
+]  # fmt: skip
