@@ -40,3 +40,8 @@ def kl_to_standard(
     where a collapsed posterior sits.
     """
     return sum_per_datum(0.5 * (mean.square() + torch.expm1(2 * log_std)) - log_std)
+
+
+def logarithm(value: float | Tensor) -> float | Tensor:
+    """Natural logarithm of a setting: a number, or a tensor where lanes differ in it."""
+    return torch.log(value) if isinstance(value, Tensor) else math.log(value)

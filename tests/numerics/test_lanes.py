@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests import catalogue
 from vae_models.config import ModelConfig, TrainConfig
 from vae_models.data import Dataset, Split
+from vae_models.likelihoods.gaussian import Gaussian
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Lane, Widths, reason_against, train_pack
 from vae_models.training.loop import train
@@ -88,14 +89,16 @@ def contexts(folder: Path, configs: Sequence[TrainConfig]) -> list[LocalContext]
     return [LocalContext(folder / f"lane-{number}") for number in range(len(configs))]
 
 
-def check(configs: Sequence[TrainConfig], data: Dataset, folder: Path, width: int | None) -> list[Lane]:
+def check(
+    configs: Sequence[TrainConfig], data: Dataset, folder: Path, width: int | None, widths: Widths | None = None
+) -> list[Lane]:
     """Trains them alone and as a pack, and compares all curves."""
     for number, one in enumerate(configs):
         alone = folder / f"alone-{number}"
         if not alone.exists():
             train(one, LocalContext(alone), dataset=data)
     together = folder / f"width-{width}"
-    lanes = train_pack(configs, contexts(together, configs), dataset=data, width=width)
+    lanes = train_pack(configs, contexts(together, configs), dataset=data, width=width, widths=widths)
     for number in range(len(configs)):
         assert_same(curve(together / f"lane-{number}"), curve(folder / f"alone-{number}"))
     return lanes
@@ -240,6 +243,50 @@ def test_lanes_of_several_shapes_and_lengths_share_one_process(tmp_path: Path) -
     ]  # fmt: skip
     lanes = check(configs, dataset(), tmp_path, 4)
     assert [lane.result.steps for lane in lanes if lane.result is not None] == [40, 60, 30, 30]
+
+
+NUMBERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "sigma": ("elbo", "mlp-relu/gaussian/standard-normal/diagonal-normal", {"model__likelihood__sigma": 0.7}),
+    "scale of a discretized likelihood": (
+        "elbo", "mlp-relu/discretized-logistic/standard-normal/diagonal-normal", {"model__likelihood__scale": 0.3},
+    ),
+    "fixed posterior": (
+        "elbo", "mlp-relu/bernoulli/standard-normal/isotropic-fixed", {"model__posterior__sigma": 0.9},
+    ),
+    "soft clip": (
+        "elbo", "mlp-relu/gaussian-mle-iso/standard-normal/diagonal-normal", {"model__likelihood__softclip": -2.0},
+    ),
+    "weight of MMD": ("wae-mmd", "mlp-relu/bernoulli/standard-normal/delta", {"objective__weight": 3.0}),
+    "weights of RAE": (
+        "rae-gp", "mlp-relu/bernoulli/standard-normal/delta",
+        {"objective__latent_weight": 0.1, "objective__decoder_weight": 0.01},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NUMBERS)
+def test_numbers_of_the_parts_differ_between_lanes(what: str, tmp_path: Path) -> None:
+    objective, model, change = NUMBERS[what]
+    base = config(objective, catalogue.MODELS[model][0])
+    widths = Widths()
+    configs = [base, changed(base, **change), changed(base, **change, seed=3)]
+    check(configs, dataset(), tmp_path, 3, widths)
+    assert widths.reasons == {}  # fused, and not in turn
+
+
+def test_a_part_that_cannot_be_mapped_is_trained_in_turn_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = config("elbo", catalogue.MODELS["mlp-relu/gaussian/standard-normal/diagonal-normal"][0])
+    original = Gaussian.log_prob
+
+    def waits(self: Gaussian, x: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        return original(self, x, decoded) * float(x.sum() != -1)
+
+    monkeypatch.setattr(Gaussian, "log_prob", waits)
+    widths = Widths()
+    check([base, changed(base, seed=3)], dataset(), tmp_path, 2, widths)
+    assert "item" in widths.reasons[2]
 
 
 def test_one_data_set_for_all(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from vae_models.config.base import Strict
 
 
 class AdamConfig(Strict):
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient, as published."""
+
     kind: Literal["adam"] = "adam"
     lr: float = Field(default=1e-3, gt=0, description="peak learning rate")
     betas: tuple[float, float] = (0.9, 0.999)

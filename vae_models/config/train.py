@@ -29,6 +29,8 @@ class EvaluationConfig(Strict):
 
 
 class CheckpointConfig(Strict):
+    """When checkpoints are written, and which are kept: the last, and the best evaluations by `metric`."""
+
     every_steps: int = Field(default=500, ge=1)
     keep_best: int = Field(default=1, ge=1, description="how many of the best are kept beside the last")
     metric: str = "val/elbo"
@@ -36,6 +38,11 @@ class CheckpointConfig(Strict):
 
 
 class TrainConfig(Strict):
+    """Everything that a run's result depends on; `vae_models.training.loop.train` takes it to its end.
+
+    The parts must go together (`compatibility.RULES`), else a ValidationError says which do not and why.
+    """
+
     data: DataConfig
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ElboConfig()

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.collectives import global_mean
-from vae_models.normal import HALF_LOG_TWO_PI, log_standard, sum_per_datum
+from vae_models.normal import HALF_LOG_TWO_PI, log_standard, logarithm, sum_per_datum
 from vae_models.protocols import Measure
 
 Link = Literal["identity", "sigmoid"]
@@ -41,7 +41,7 @@ def linked(raw: Tensor, link: Link) -> Tensor:
     return torch.sigmoid(raw) if link == "sigmoid" else raw
 
 
-def softclip(value: Tensor, minimum: float | None) -> Tensor:
+def softclip(value: Tensor, minimum: float | Tensor | None) -> Tensor:
     """minimum + softplus(value - minimum): above `minimum`, and nearly `value` far above it. None: value."""
     return value if minimum is None else minimum + F.softplus(value - minimum)
 
@@ -80,7 +80,7 @@ class Gaussian:
     ) -> Float[Tensor, " batch"]:
         """-sum_i [((x_i - mean_i) / sigma)^2 / 2 + log sigma + log(2 pi) / 2], [batch], nats per datum."""
         dimensions = math.prod(x.shape[1:])
-        return log_standard((x - self.mean(decoded)) / self.sigma) - dimensions * math.log(self.sigma)
+        return log_standard((x - self.mean(decoded)) / self.sigma) - dimensions * logarithm(self.sigma)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -88,7 +88,7 @@ class Gaussian:
 
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
         """log sigma, []."""
-        return decoded.new_tensor(math.log(self.sigma))
+        return torch.as_tensor(logarithm(self.sigma), dtype=decoded.dtype, device=decoded.device)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]

@@ -12,8 +12,10 @@ How many lanes to fuse at a time is measured in the first steps, which are real 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -56,6 +58,10 @@ class Widths:
 Decide = Callable[[int, Mapping[int, Mapping[str, float]]], Iterable[int]]
 
 
+class CannotFuse(RuntimeError):  # noqa: N818 - says what is the case
+    """These lanes cannot be one stack, and why."""
+
+
 def reason_against(config: TrainConfig) -> str | None:
     """Why runs of this configuration are trained in turn; None where they can be fused.
 
@@ -72,15 +78,68 @@ def reason_against(config: TrainConfig) -> str | None:
 
 
 def shape_of(config: TrainConfig) -> str:
-    """Equal for configurations that can be one stack.
+    """Equal for configurations that may be one stack.
 
-    They differ in no more than seed, optimizer, schedule, the numbers of beta, length, evaluation and checkpoints.
+    They are alike but for real numbers of their parts, seed, optimizer, schedule, beta's numbers, length, evaluation
+    and checkpoints.
     """
-    parts: list[Any] = [
-        config.data.model_dump_json(), config.model.model_dump_json(), config.objective.model_dump_json(),
-        config.batch_size, config.dtype, config.beta.kind,
-    ]  # fmt: skip
-    return repr(parts)
+    parts: list[Any] = [config.data.model_dump(), config.batch_size, config.dtype, config.beta.kind]
+    return repr([*parts, _without_reals(config.model.model_dump()), _without_reals(config.objective.model_dump())])
+
+
+def _without_reals(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_reals(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_without_reals(part) for part in value]
+    return "real" if isinstance(value, float) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Number:
+    """A real attribute of a part, which differs between lanes: of the module at `path`, or of the record it holds as
+    `record` (a likelihood, an objective)."""
+
+    path: str
+    record: str | None
+    name: str
+
+    def of(self, module: nn.Module) -> float:
+        owner: Any = module.get_submodule(self.path)
+        return float(getattr(owner if self.record is None else getattr(owner, self.record), self.name))
+
+
+def _differing(modules: Sequence[nn.Module]) -> list[_Number]:
+    found = []
+    for path, module in modules[0].named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float):
+                found.append(_Number(path=path, record=None, name=name))
+            elif is_dataclass(value) and not isinstance(value, type | nn.Module):
+                reals = [field.name for field in fields(value) if isinstance(getattr(value, field.name), float)]
+                found += [_Number(path=path, record=name, name=real) for real in reals]
+    return [number for number in found if len({number.of(module) for module in modules}) > 1]
+
+
+@contextmanager
+def _with_numbers(module: nn.Module, numbers: Mapping[_Number, Tensor]) -> Iterator[None]:
+    """`module` with these for its numbers; its records are copied, not changed: lanes may share them."""
+    before: list[tuple[nn.Module, str, Any]] = []
+    try:
+        for number, value in numbers.items():
+            owner = module.get_submodule(number.path)
+            attribute = number.record or number.name
+            before.append((owner, attribute, getattr(owner, attribute)))
+            if number.record is None:
+                setattr(owner, attribute, value)
+            else:
+                record = copy(getattr(owner, attribute))
+                object.__setattr__(record, number.name, value)
+                setattr(owner, attribute, record)
+        yield
+    finally:
+        for owner, attribute, value in reversed(before):
+            setattr(owner, attribute, value)
 
 
 class Fused:
@@ -94,34 +153,48 @@ class Fused:
         self._parameters = {name: _stacked([views[name] for views in self._views]) for name in self._names}
         self._buffers = _stack_buffers(modules)
         self._one_batch = len({run.config.seed for run in runs}) == 1
-        self._proved = False  # one step has gone well: later ones cannot run out of memory
+        self._checked = False
+        self._parts_differ = len({_parts(run.config) for run in runs}) > 1
+        numbers = _differing(modules) if self._parts_differ else []
+        some = next(iter(self._parameters.values()))
+        self._numbers = [
+            torch.tensor([n.of(m) for m in modules], dtype=some.dtype, device=some.device) for n in numbers
+        ]
         skeleton = modules[0]
 
         def loss(
             parameters: dict[str, Tensor],
             buffers: dict[str, Tensor],
+            values: list[Tensor],
             x: Tensor,
             noise: dict[str, Tensor],
             beta: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            # a shared layer is one module under several names: set once, by its first; torch would put it back wrongly
-            total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta), tie_weights=False)
+            with _with_numbers(skeleton, dict(zip(numbers, values, strict=True))):
+                # a shared layer is one module under several names: set once; torch would put it back wrongly
+                total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta), tie_weights=False)
             return total, terms
 
         shared = None if self._one_batch else 0
-        self._gradient = vmap(grad_and_value(loss, has_aux=True), in_dims=(0, 0, shared, shared, 0), randomness="error")
+        self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, 0, shared, shared, 0), randomness="error")
 
     def step(self) -> None:
-        """One optimizer step of every lane. If it raises, nothing has changed: neither weights nor statistics."""
+        """One optimizer step of every lane. If it raises, nothing has changed: neither weights nor statistics.
+
+        CannotFuse, in the first step only: the losses are not those of the lanes alone, a part is not a function of
+        what can be stacked. RuntimeError: torch cannot map an operation, or has not the memory.
+        """
         x, noise, beta = self._inputs()
-        before = None if self._proved else {name: buffer.clone() for name, buffer in self._buffers.items()}
+        before = None if self._checked else {name: buffer.clone() for name, buffer in self._buffers.items()}
         try:
-            gradients, (losses, terms) = self._gradient(self._parameters, self._buffers, x, noise, beta)
+            expected = self._alone(x, noise, beta) if before is not None and self._parts_differ else None
+            gradients, (losses, terms) = self._gradient(self._parameters, self._buffers, self._numbers, x, noise, beta)
+            if expected is not None and not torch.allclose(losses, expected, rtol=1e-4):
+                raise CannotFuse("the parts differ in numbers that cannot be stacked")
         except RuntimeError:
-            for name, buffer in (before or {}).items():
-                self._buffers[name].copy_(buffer)
+            self._restore(before or {})
             raise
-        self._proved = True
+        self._checked = True
         for lane, run in enumerate(self.runs):
             for name, view in self._views[lane].items():
                 view.grad = gradients[name][lane]
@@ -142,6 +215,20 @@ class Fused:
         noises = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
         return torch.stack([x for x, _ in drawn]), noises, torch.stack(betas)
 
+    def _alone(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Tensor:
+        """[lanes]: the losses of the lanes one by one; changes nothing."""
+        before = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        losses = []
+        for lane, run in enumerate(self.runs):
+            own = (x, noise) if self._one_batch else (x[lane], {name: value[lane] for name, value in noise.items()})
+            losses.append(run.module(*own, beta[lane])[0].detach())  # some losses are slopes: they need the graph
+        self._restore(before)
+        return torch.stack(losses)
+
+    def _restore(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            self._buffers[name].copy_(buffer)
+
     def close(self) -> None:
         """Gives every run tensors of its own again, so the stack's memory goes with the last lane."""
         for run in self.runs:
@@ -153,6 +240,10 @@ class Fused:
                     for name, buffer in module._buffers.items():
                         if buffer is not None:
                             module._buffers[name] = buffer.clone()
+
+
+def _parts(config: TrainConfig) -> str:
+    return config.model.model_dump_json() + config.objective.model_dump_json()
 
 
 def _stacked(tensors: Sequence[nn.Parameter]) -> Tensor:
@@ -209,6 +300,7 @@ class _Pack:
         self.decide = decide
         self.widths = widths
         self.ended: dict[int, Lane] = {}
+        self._in_turn: set[int] = set()  # lanes that were found not to be fusable
         resident: dict[tuple[str, str], dict[str, Resident]] = {}
         self.runs: dict[int, Run] = {}
         for number, (config, context) in enumerate(zip(configs, contexts, strict=True)):
@@ -249,7 +341,7 @@ class _Pack:
         kinds: dict[tuple[str, int], list[int]] = {}
         groups = []
         for number, run in self.runs.items():
-            if reason_against(run.config) is None:
+            if reason_against(run.config) is None and number not in self._in_turn:
                 kinds.setdefault((shape_of(run.config), run.at.step), []).append(number)
             else:
                 groups.append([number])
@@ -261,7 +353,8 @@ class _Pack:
         """All lanes to the next evaluation of the one that is furthest behind, or each by `steps` steps."""
         nearest = min((_next_evaluation(run) for run in self.runs.values()), default=0)
         until = {number: nearest if steps is None else run.at.step + steps for number, run in self.runs.items()}
-        for group in self._groups(width):
+        groups = self._groups(width)
+        for group in groups:
             if self.runs[group[0]].at.step >= until[group[0]]:
                 continue  # lanes of one group are at one step
             if len(group) == 1:
@@ -270,20 +363,37 @@ class _Pack:
                 while run.at.step < until[number] and self._guarded(number, partial(_one, run)):
                     pass
             else:
-                self._advance_fused(group, until)
+                groups += [[number] for number in self._advance_fused(group, until)]
 
-    def _advance_fused(self, group: list[int], until: Mapping[int, int]) -> None:
+    def _advance_fused(self, group: list[int], until: Mapping[int, int]) -> list[int]:
+        """Those that cannot be fused, and have not moved."""
         going = list(group)
         while going:
-            fused = Fused([self.runs[number] for number in going])
             lanes = {number: self.runs[number] for number in going}
+            fused = Fused(list(lanes.values()))
             try:
+                if not self._first_step(fused, lanes):
+                    return going
+                going = [number for number in going if self._guarded(number, lanes[number].after_step)]
                 while len(going) == len(lanes) and all(lanes[n].at.step < until[n] for n in going):
                     fused.step()
                     going = [number for number in going if self._guarded(number, lanes[number].after_step)]
             finally:
                 fused.close()
             going = [number for number in going if lanes[number].at.step < until[number]]
+        return []
+
+    def _first_step(self, fused: Fused, lanes: Mapping[int, Run]) -> bool:
+        """False where these lanes cannot be fused: they are trained in turn from now on, and the reason is kept."""
+        try:
+            fused.step()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._in_turn |= lanes.keys()
+            self.widths.reasons[len(lanes)] = str(error).strip().splitlines()[0]
+            return False
+        return True
 
     def _decide(self) -> None:
         if not self.runs:
@@ -309,7 +419,7 @@ class _Pack:
                 began = time.perf_counter()
                 self._advance(width, PROBE_STEPS - 1)
                 _finish(self.runs.values())
-            except (torch.OutOfMemoryError, NotImplementedError, RuntimeError) as error:
+            except torch.OutOfMemoryError as error:
                 if width == 1:
                     raise
                 self.widths.reasons[width] = str(error).splitlines()[0]
