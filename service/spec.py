@@ -93,7 +93,10 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str |
         return {str(name): _plain(value) for name, value in source.items()}, None
     path = Path(source)
     if isinstance(source, Path) or path.suffix in spec_text.SUFFIXES:
-        return spec_text.read_file(path), re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")
+        given = spec_text.read_file(path)
+        if "stages" in given:
+            raise UsageError(f"{path} is a study, not a job: vaesvc study run {path}")
+        return given, re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")
     return {"recipe": source}, None
 
 
@@ -112,8 +115,10 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
     if not _complete(train):
         near = spec_schema.nearest(name, list(recipes))
         hint = f"; did you mean {near}?" if near else ""
+        if name.startswith("searches/"):
+            hint = f"; that is a search: vaesvc study run {name}."
         problems.append(
-            f"recipe: there is no recipe {spec_schema.show(name)}{hint} Recipes: {', '.join(recipes)}. "
+            f"recipe: there is no recipe {spec_schema.show(name)}{hint or '.'} All {len(recipes)}: vaesvc recipes. "
             f"A spec file ends in {', '.join(spec_text.SUFFIXES)}."
         )
     return dict(given)

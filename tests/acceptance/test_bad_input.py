@@ -40,7 +40,7 @@ def refused(stack: Stack, *arguments: str, code: int, words: tuple[str, ...], **
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("digits/beta-vae-mpl",), ("digits/beta-vae-mpl", "did you mean digits/beta-vae-mlp", "Recipes:")),
+        (("digits/beta-vae-mpl",), ("digits/beta-vae-mpl", "did you mean digits/beta-vae-mlp", "vaesvc recipes")),
         (
             (DIGITS, "--set", "optimizer.learning_rate=1"),
             ("train.optimizer.learning_rate", "did you mean lr"),

@@ -100,6 +100,13 @@ def test_mistakes_are_named_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_a_search_is_not_a_job(env: dict[str, str], file: Path, command: str) -> None:
+    assert f"vaesvc study run {file}" in vaesvc(env, command, str(file), code=2).stderr
+    name = "searches/mnist/linear-vae"
+    assert f"vaesvc study run {name}" in vaesvc(env, command, name, code=2).stderr
+
+
 def test_a_study_that_nobody_wins_says_so(env: dict[str, str], file: Path, tmp_path: Path) -> None:
     rates = ("--set", "rates.space={optimizer.lr: [1.0e+38]}")
     done = vaesvc(env, "study", "run", str(file), "--out", str(tmp_path / "out"), *rates, code=1)

@@ -300,8 +300,8 @@ def test_a_mistake_names_the_path_the_value_what_is_allowed_and_the_nearest(over
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("mnist/beta-vae-cn", ["no recipe mnist/beta-vae-cn", "did you mean mnist/beta-vae-cnn?", DIGITS]),
-        ("nothing-like-it", ["no recipe nothing-like-it", DIGITS, ".yaml"]),
+        ("mnist/beta-vae-cn", ["no recipe mnist/beta-vae-cn", "did you mean mnist/beta-vae-cnn?", "vaesvc recipes"]),
+        ("nothing-like-it", ["no recipe nothing-like-it", "vaesvc recipes", ".yaml"]),
         ({"recipe": "digits/beta-vae"}, ["did you mean digits/beta-vae-mlp?"]),
         ({}, ["train: is missing"]),
         ({"train": {"steps": 3}}, ["train.data: is missing"]),
