@@ -18,10 +18,7 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     """A PNG: one panel for each path of numbers, every trial a point, the mean over seeds a line with its spread where
     one path alone was searched; and rate against distortion [nats per datum] where they were measured. Nothing where
     nothing was measured."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     done = [(trial, outcomes[trial.number]) for trial in trials if trial.number in outcomes]
     measured = [(trial, outcome) for trial, outcome in done if outcome.value is not None]
@@ -32,14 +29,14 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     panels = len(paths) + bool(planes)
     if not measured or not panels:
         return
-    figure, axes = plt.subplots(1, panels, figsize=(4.2 * panels, 3.4), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)
     for axis, name in zip(axes[0], paths, strict=False):
         _metric(axis, name, measured, stage, line=len(stage.space) == 1)
     if planes:
         _plane(axes[0][-1], planes)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _metric(
