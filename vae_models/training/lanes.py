@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from vae_models import data
+from vae_models.collectives import world_size
 from vae_models.config import GaussianConfig, TrainConfig
 from vae_models.data.batching import Resident
 from vae_models.protocols import RunContext
@@ -153,7 +154,7 @@ class Fused:
         self._parameters = {name: _stacked([views[name] for views in self._views]) for name in self._names}
         self._buffers = _stack_buffers(modules)
         self._one_batch = len({run.config.seed for run in runs}) == 1
-        self._checked = False
+        self._tried = False
         self._parts_differ = len({_parts(run.config) for run in runs}) > 1
         numbers = _differing(modules) if self._parts_differ else []
         some = next(iter(self._parameters.values()))
@@ -179,22 +180,14 @@ class Fused:
         self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, 0, shared, shared, 0), randomness="error")
 
     def step(self) -> None:
-        """One optimizer step of every lane. If it raises, nothing has changed: neither weights nor statistics.
+        """One optimizer step of every lane.
 
-        CannotFuse, in the first step only: the losses are not those of the lanes alone, a part is not a function of
-        what can be stacked. RuntimeError: torch cannot map an operation, or has not the memory.
+        CannotFuse, in the first step only: torch cannot map an operation over lanes, or the losses are not those of the
+        lanes alone because a part is not a function of what can be stacked. OutOfMemoryError: the stack is too large.
+        In both cases nothing has changed, neither weights nor statistics.
         """
         x, noise, beta = self._inputs()
-        before = None if self._checked else {name: buffer.clone() for name, buffer in self._buffers.items()}
-        try:
-            expected = self._alone(x, noise, beta) if before is not None and self._parts_differ else None
-            gradients, (losses, terms) = self._gradient(self._parameters, self._buffers, self._numbers, x, noise, beta)
-            if expected is not None and not torch.allclose(losses, expected, rtol=1e-4):
-                raise CannotFuse("the parts differ in numbers that cannot be stacked")
-        except RuntimeError:
-            self._restore(before or {})
-            raise
-        self._checked = True
+        gradients, (losses, terms) = self._first(x, noise, beta) if not self._tried else self._map(x, noise, beta)
         for lane, run in enumerate(self.runs):
             for name, view in self._views[lane].items():
                 view.grad = gradients[name][lane]
@@ -214,6 +207,26 @@ class Fused:
         betas = [run.control_beta(noise) for run, (_, noise) in zip(self.runs, drawn, strict=True)]
         noises = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
         return torch.stack([x for x, _ in drawn]), noises, torch.stack(betas)
+
+    def _map(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+        """(gradients, (losses, terms)), each [lanes, ...]."""
+        return self._gradient(self._parameters, self._buffers, self._numbers, x, noise, beta)
+
+    def _first(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+        """As `_map`, with an error where these lanes cannot be fused."""
+        before = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        try:
+            expected = self._alone(x, noise, beta) if self._parts_differ else None
+            found = self._map(x, noise, beta)
+            if expected is not None and not torch.allclose(found[1][0], expected, rtol=1e-4, equal_nan=True):
+                raise CannotFuse("the parts differ in numbers that cannot be stacked")
+        except RuntimeError as error:
+            self._restore(before)
+            if isinstance(error, CannotFuse | torch.OutOfMemoryError):
+                raise
+            raise CannotFuse(str(error).strip().splitlines()[0]) from error
+        self._tried = True
+        return found
 
     def _alone(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Tensor:
         """[lanes]: the losses of the lanes one by one; changes nothing."""
@@ -297,6 +310,8 @@ class _Pack:
     ) -> None:
         if len({config.data.model_dump_json() for config in configs}) > 1:
             raise ValueError("the configurations of a pack have one `data`: they share the resident set")
+        if world_size() > 1:
+            raise ValueError("a pack is trained by one process; several workers train one configuration each time")
         self.decide = decide
         self.widths = widths
         self.ended: dict[int, Lane] = {}
@@ -387,11 +402,9 @@ class _Pack:
         """False where these lanes cannot be fused: they are trained in turn from now on, and the reason is kept."""
         try:
             fused.step()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
+        except CannotFuse as error:
             self._in_turn |= lanes.keys()
-            self.widths.reasons[len(lanes)] = str(error).strip().splitlines()[0]
+            self.widths.reasons[len(lanes)] = str(error)
             return False
         return True
 
