@@ -1,9 +1,9 @@
-"""All tests, in two processes at a time: those on the stack, which mostly wait, beside all others.
+"""All tests, in three processes at a time: those on the stack, which mostly wait, the services' and the models'.
 
-    python -m tests.run [arguments of pytest]
+    python -m tests.run [options of pytest]
 
-What the others print is seen as it comes, what those on the stack print when both have ended. The exit status is 0 if
-both are; one of the two may have no tests where a path or an expression selects them.
+What the models' print is seen as it comes, what the others print when all have ended. The exit status is 0 if all are;
+a process may have no tests where an expression selects none. Named files or folders run in one process.
 """
 
 from __future__ import annotations
@@ -14,29 +14,48 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
+from pathlib import Path
 
 NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
+MODELS = ("tests/unit", "tests/numerics")
+SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
 
 
 def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest", *arguments]
     # many processes share the cores, and two threads that wait for each other on a busy core cost ten times one
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
-    with tempfile.TemporaryFile() as printed:
-        on_stack = subprocess.Popen([*pytest, "-m", "stack"], stdout=printed, stderr=subprocess.STDOUT, env=environment)
-        others = subprocess.Popen([*pytest, "-m", "not stack"], env=environment)
+    if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
+        return subprocess.run(pytest, env=environment, check=False).returncode
+    behind = {
+        "on the stack": ["-m", "stack"],
+        "of the services": ["-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
+    }
+    with ExitStack() as files:
+        printed = {name: files.enter_context(tempfile.TemporaryFile()) for name in behind}
+        processes = {
+            name: subprocess.Popen([*pytest, *options], stdout=printed[name], stderr=subprocess.STDOUT, env=environment)
+            for name, options in behind.items()
+        }
+        front = subprocess.Popen(
+            [*pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
+        )
+        every = [front, *processes.values()]
         try:
-            status = {others.wait(), on_stack.wait()}
+            status = {abs(process.wait()) for process in every}  # negative: ended by a signal
         except KeyboardInterrupt:
-            for process in (others, on_stack):
+            for process in every:
                 process.send_signal(signal.SIGINT)
+            for process in every:
                 process.wait(GRACE_SECONDS)
             status = {int(signal.SIGINT) + 128}
-        printed.seek(0)
-        sys.stdout.write("\nThe tests on the stack, which ran beside these:\n")
-        sys.stdout.flush()
-        shutil.copyfileobj(printed, sys.stdout.buffer)
+        for name, file in printed.items():
+            file.seek(0)
+            sys.stdout.write(f"\nThe tests {name}, which ran beside these:\n")
+            sys.stdout.flush()
+            shutil.copyfileobj(file, sys.stdout.buffer)
     return max(status - {NO_TESTS}, default=NO_TESTS)
 
 

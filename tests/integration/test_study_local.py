@@ -85,13 +85,13 @@ run_study(StudyConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(s
 
 
 @pytest.mark.parametrize("pruning", ["none", "halving"])
-def test_killed_three_times_it_ends_the_same(tmp_path: Path, pruning: str) -> None:
+def test_killed_twice_it_ends_the_same(tmp_path: Path, pruning: str) -> None:
     config = study(RATES | {"pruning": {"kind": pruning}}, BETAS, epochs=8.0)
     undisturbed = table(run_study(config, tmp_path / "undisturbed", width=3))
     spec, out = tmp_path / "study.json", tmp_path / "killed"
     spec.write_text(config.model_dump_json())
     killed = 0
-    for seconds in (4.0, 5.0, 6.0, 120.0):
+    for seconds in (4.0, 5.0, 120.0):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
         try:
             process.wait(seconds)
@@ -101,7 +101,7 @@ def test_killed_three_times_it_ends_the_same(tmp_path: Path, pruning: str) -> No
             process.wait()
             killed += 1
             time.sleep(0.1)
-    assert killed in range(1, 4)
+    assert killed in (1, 2)
     assert table(run_study(config, out, width=3)) == undisturbed
 
 
