@@ -66,7 +66,7 @@ def test_ctrl_c_stops_after_checkpoints_and_the_same_command_goes_on(
     env: dict[str, str], file: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    arguments = ("study", "run", str(file), "--out", str(out), "--set", "epochs=60")
+    arguments = ("study", "run", str(file), "--out", str(out), "--set", "epochs=25")
     process = start(env, *arguments)
     deadline = time.monotonic() + 60
     while not list(out.glob("rates/trial-*/metrics.jsonl")) and time.monotonic() < deadline:
