@@ -144,17 +144,17 @@ public = APIRouter(prefix="/v1", tags=["health"])
 def submit(request: wire.SubmitRequest, services: App, owner: Owner) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
     is sent; the same key with another spec is a conflict."""
-    from service import spec
+    from service.study_spec import resolve_job
 
-    return services.store.submit(spec.resolve(request.spec), owner=owner, key=request.key)
+    return services.store.submit(resolve_job(request.spec), owner=owner, key=request.key)
 
 
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
 def dry_run(request: wire.SubmitRequest) -> wire.ResolvedSpec:
     """The spec with every default filled in."""
-    from service import spec
+    from service.study_spec import resolve_job
 
-    return wire.ResolvedSpec(spec=spec.resolve(request.spec).model_dump(mode="json"))
+    return wire.ResolvedSpec(spec=resolve_job(request.spec).model_dump(mode="json"))
 
 
 @users.get("/jobs", summary="List jobs")
@@ -194,6 +194,48 @@ def cancel(job_id: JobId, services: App, owner: Owner) -> Job:
 def retry(job_id: JobId, services: App, owner: Owner) -> Job:
     """The next attempt goes on from the last committed checkpoint."""
     return services.store.retry(job_id, by=owner)
+
+
+@users.get("/jobs/{job_id}/study", summary="A study's trials, best first")
+async def study(job_id: JobId, services: App) -> wire.StudyDetail:
+    """As far as they have come: those that have ended from storage, the others from the running attempt's report."""
+    job = await anyio.to_thread.run_sync(services.store.job, job_id)
+    return await services.wait_for(lambda: _study(services, job))
+
+
+def _study(services: Services, job: Job) -> wire.StudyDetail:
+    from service.launch.study_table import read
+    from service.study_spec import StudySpec
+    from service.study_view import view
+
+    if job.kind != "study":
+        raise UsageError(f"job {job.id} is one run, not a study: vaesvc show {job.id}")
+    ends = read(StudySpec.model_validate(job.spec), services.artifacts, job.id)
+    going = job.progress if not job.state.final else {}
+    running = {int(number): int(steps) for number, steps in going.get("steps", {}).items()}
+    pictures = {
+        name: services.artifacts.presign(uri, PRESIGN_SECONDS) for name, uri in job.result.get("pictures", {}).items()
+    }
+    stages = tuple(
+        view(
+            end.stage, end.trials, end.outcomes, end.ranked, end.winner,
+            running if going.get("stage") == end.stage.name else {},
+        )
+        for end in ends
+    )  # fmt: skip
+    return wire.StudyDetail(job=job, stages=stages, pictures=pictures)
+
+
+@users.post("/jobs/{job_id}/study/stop", summary="End a study with what it has found out")
+def stop_study(job_id: JobId, services: App, owner: Owner) -> Job:
+    """The trials that run are stopped, the winner is chosen among those that have ended. Asks again harmlessly."""
+    return services.store.stop_study(job_id, by=owner)
+
+
+@users.post("/jobs/{job_id}/study/extend", summary="More trials for a study")
+def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, owner: Owner) -> Job:
+    """What has been trained is not trained again."""
+    return services.store.extend_study(job_id, request.trials, stage=request.stage, by=owner)
 
 
 @users.get("/jobs/{job_id}/logs", summary="A piece of an attempt's log")

@@ -258,6 +258,19 @@ class Client:
         """NotFoundError, ConflictError (not failed or cancelled)."""
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry", _one(Job), repeatable=False)
 
+    def study(self, job_id: str) -> wire.StudyDetail:
+        return self._http.call("GET", f"/v1/jobs/{quote(job_id, safe='')}/study", _one(wire.StudyDetail))
+
+    def stop_study(self, job_id: str) -> Job:
+        """End it with what it has found out."""
+        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/study/stop", _one(Job))
+
+    def extend_study(self, job_id: str, trials: int, stage: str | None = None) -> Job:
+        """So many assignments in all, of the stage or of the last that draws at random. UsageError, ConflictError."""
+        request = wire.ExtendRequest(trials=trials, stage=stage)
+        path = f"/v1/jobs/{quote(job_id, safe='')}/study/extend"
+        return self._http.call("POST", path, _one(Job), body=request)
+
     def models(self) -> list[wire.ModelVersion]:
         """Newest first."""
         return self._http.call("GET", "/v1/models", _versions.validate_json, read_seconds=SLOW_READ_SECONDS)

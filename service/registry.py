@@ -15,9 +15,10 @@ import platform
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from service import __version__
@@ -45,17 +46,25 @@ Mode = Literal["max", "min"]
 
 
 def register(
-    mlflow_uri: str, artifacts: Artifacts, job: Job, checkpoint: Checkpoint, metric: str, mode: Mode
+    mlflow_uri: str,
+    artifacts: Artifacts,
+    job: Job,
+    checkpoint: Checkpoint,
+    metric: str,
+    mode: Mode,
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
 ) -> ModelVersion:
     """The job's version of the model `register_as`, made unless it is there; `best` moved to it if it is better.
 
     A value that is not a finite number never becomes the best; neither is one compared with another metric's, another
-    data set's, or a density with a mass. CorruptObjectError if the checkpoint is not what was committed.
+    data set's, or a density with a mass. tags: of the version, beside its own. CorruptObjectError if the checkpoint is
+    not what was committed.
     """
     name = str(job.spec["register_as"])
     source = _store(artifacts, job, checkpoint, name)
     value = checkpoint.metrics.get(metric, math.nan)
-    tags = {
+    all_tags = dict(tags) | {
         describe.JOB_ID: job.id,
         METRIC: metric,
         VALUE: repr(value),
@@ -65,7 +74,7 @@ def register(
         DATA: describe.data_name(job.spec),
         CHECKPOINT: checkpoint.uri,
     }
-    version = patiently(lambda: _one_version(mlflow_uri, job, name, source, tags), PATIENCE)
+    version = patiently(lambda: _one_version(mlflow_uri, job, name, source, all_tags), PATIENCE)
     patiently(lambda: _move_alias(mlflow_uri, name, version), PATIENCE)
     found = patiently(lambda: versions(mlflow_uri, name), PATIENCE)
     return next(each for each in found if each.version == version)

@@ -18,8 +18,9 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from service import __version__
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
@@ -94,7 +95,7 @@ class Runner:
             f"the attempt {outcome.outcome}" if outcome.outcome != "failed" else f"the attempt failed: {outcome.error}"
         )
         shipped = shipper.close(_SHIP_SECONDS if not self._terminated.is_set() else 1.0)
-        return self._finish(outcome, log_uri if shipped else None)
+        return self._finish(outcome, log_uri if shipped else None, context.job.spec)
 
     def _shipper(self, context: AttemptContext, folder: Path) -> tuple[LogShipper, str]:
         from service.artifacts import Artifacts
@@ -138,9 +139,9 @@ class Runner:
         how = f"the driver process ended without a result (exit code {child.exit_code()})"
         return outcome.model_copy(update={"error": f"{how}; its last words: {last}" if last else how})
 
-    def _finish(self, outcome: Outcome, log_uri: str | None) -> int:
+    def _finish(self, outcome: Outcome, log_uri: str | None, spec: Mapping[str, Any]) -> int:
         """Report the end, for a bounded time. When the API stays away the lease ends and a new attempt goes on."""
-        request = outcome.request(self.runner_id, log_uri)
+        request = outcome.request(self.runner_id, log_uri, spec)
         try:
             with self.access.client(retry_seconds=_FINISH_SECONDS) as client:
                 client.finish(request)

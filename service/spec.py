@@ -33,22 +33,25 @@ class RetryPolicy(Strict):
     backoff_seconds: float = Field(default=5.0, ge=0, description="before the 2nd attempt; doubles, at most 300 s")
 
 
-class TrainSpec(Strict):
-    """kind: train. One run of the loop on a gang of workers."""
+class JobSpec(Strict):
+    """What every kind of job says of itself; `resources` is the gang that starts together or not at all."""
 
-    kind: Literal["train"] = "train"
+    kind: str
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    recipe: str | None = None  # where `train` came from; kept for people, never read again
+    recipe: str | None = None  # where the rest came from; kept for people, never read again
     register_as: str = Field(
         min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="registered model"
     )
     priority: int = Field(default=0, ge=-1000, le=1000)
     resources: Resources = Resources()
     retry: RetryPolicy = RetryPolicy()
+
+
+class TrainSpec(JobSpec):
+    """kind: train. One run of the loop on a gang of workers."""
+
+    kind: Literal["train"] = "train"
     train: TrainConfig
-
-
-JobSpec = TrainSpec  # a union discriminated by `kind` once there is a second kind (studies)
 
 
 def resolve(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any) -> TrainSpec:
@@ -95,7 +98,9 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str |
     if isinstance(source, Path) or path.suffix in spec_text.SUFFIXES:
         given = spec_text.read_file(path)
         if "stages" in given:
-            raise UsageError(f"{path} is a study, not a job: vaesvc study run {path}")
+            raise UsageError(
+                f"{path} is a study of many runs: vaesvc submit {path} queues it, vaesvc study run {path} runs it here"
+            )
         return given, re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")
     return {"recipe": source}, None
 
@@ -116,7 +121,7 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
         near = spec_schema.nearest(name, list(recipes))
         hint = f"; did you mean {near}?" if near else ""
         if name.startswith("searches/"):
-            hint = f"; that is a search: vaesvc study run {name}."
+            hint = f"; a search of many runs: vaesvc submit {name} queues it, vaesvc study run {name} runs it here."
         problems.append(
             f"recipe: there is no recipe {spec_schema.show(name)}{hint or '.'} All {len(recipes)}: vaesvc recipes. "
             f"A spec file ends in {', '.join(spec_text.SUFFIXES)}."
@@ -228,7 +233,11 @@ def _named(whole: dict[str, Any], default: str | None) -> dict[str, Any]:
         str(part[key]) for part, key in ((data, "name"), (model, "kind")) if isinstance(part, Mapping) and key in part
     )
     recipe = whole.get("recipe")
-    suggested = recipe if isinstance(recipe, str) else default or described or "unnamed"
+    return with_name(whole, recipe if isinstance(recipe, str) else default or described or "unnamed")
+
+
+def with_name(whole: Mapping[str, Any], suggested: str) -> dict[str, Any]:
+    """With `suggested` for a name unless it has one, and a registered model's name made of it."""
     name = suggested if whole.get("name") is None else whole["name"]
     # always a valid one, so that a wrong name is one mistake and not two
     model_name = re.sub(r"[^A-Za-z0-9._-]", "-", str(name)).lstrip("._-")[:100] or "unnamed"
@@ -251,22 +260,32 @@ def _validate(whole: Mapping[str, Any], problems: list[str]) -> TrainSpec | None
 
 def _misfits(spec: TrainSpec) -> list[str]:
     """Each field is right, but not together: cheap to know now, dear to learn when the job's turn has come."""
-    from vae_models.data.catalogue import CATALOGUE
-
     train, resources = spec.train, spec.resources
-    size, found = CATALOGUE[train.data.name].sizes[0], []
-    if train.batch_size > size:
-        found.append(
-            f"train.batch_size: {train.batch_size:,} is more than the {size:,} training images of {train.data.name}"
-        )
+    found = batch_misfits(train, "train")
     if resources.workers > train.batch_size:
         found.append(
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
+    found += resource_misfits(resources)
+    if train.checkpoint.metric not in METRICS:
+        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(METRICS)))
+    return found
+
+
+def batch_misfits(train: TrainConfig, at: str) -> list[str]:
+    """at: where in the spec `train` stands."""
+    from vae_models.data.catalogue import CATALOGUE
+
+    size = CATALOGUE[train.data.name].sizes[0]
+    if train.batch_size <= size:
+        return []
+    return [f"{at}.batch_size: {train.batch_size:,} is more than the {size:,} training images of {train.data.name}"]
+
+
+def resource_misfits(resources: Resources) -> list[str]:
+    found = []
     for name in ("cpus_per_worker", "gpus_per_worker"):
         if not math.isfinite(getattr(resources, name)):
             found.append(f"resources.{name}: {getattr(resources, name)} is not allowed; it should be a finite number")
-    if train.checkpoint.metric not in METRICS:
-        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(METRICS)))
     return found

@@ -9,6 +9,9 @@ User calls (bearer token of a user):
     GET  /v1/jobs/{id}/logs?epoch=&offset= -> LogChunk
     POST /v1/jobs/{id}/cancel              -> Job
     POST /v1/jobs/{id}/retry               -> Job
+    GET  /v1/jobs/{id}/study               -> StudyDetail  (of a job of kind study)
+    POST /v1/jobs/{id}/study/stop          -> Job
+    POST /v1/jobs/{id}/study/extend        ExtendRequest -> Job
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
     GET  /v1/cluster                       -> ClusterStatus
@@ -54,6 +57,57 @@ class JobDetail(Record):
     job: Job
     attempts: tuple[Attempt, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
+
+
+class StudyTrial(Record):
+    """One line of a study's table. state: done, pruned, failed, running, waiting."""
+
+    number: int
+    candidate: int  # trials of one assignment, with different seeds, share it
+    seed: int
+    assignment: dict[str, Any]
+    state: str
+    value: float | None = None  # of the stage's metric
+    steps: int = 0
+    error: str | None = None
+
+
+class StudyCandidate(Record):
+    """An assignment with all its seeds. complete: every seed was trained to its end and gave a finite value."""
+
+    number: int
+    assignment: dict[str, Any]
+    mean: float | None
+    standard_error: float | None
+    values: tuple[float, ...]
+    complete: bool
+
+
+class StudyStage(Record):
+    """trials and candidates: best first. winner: the candidate's number, None before there is one."""
+
+    name: str
+    metric: str
+    mode: str
+    paths: tuple[str, ...]  # what is searched over
+    trials: tuple[StudyTrial, ...]
+    candidates: tuple[StudyCandidate, ...]
+    winner: int | None
+
+
+class StudyDetail(Record):
+    """stages: those that have begun, or could begin."""
+
+    job: Job
+    stages: tuple[StudyStage, ...]
+    pictures: dict[str, str] = Field(default_factory=dict)  # stage -> presigned address of its curves
+
+
+class ExtendRequest(Record):
+    """The same again changes nothing."""
+
+    trials: int = Field(ge=1, le=10_000, description="assignments of the stage in all, those it has included")
+    stage: str | None = Field(default=None, description="which stage; default: the last that draws at random")
 
 
 class LogChunk(Record):
@@ -102,6 +156,7 @@ class HeartbeatRequest(Record):
 class HeartbeatReply(Record):
     lease_seconds: float
     cancel: bool  # checkpoint if you can, then stop
+    finish: bool = False  # a study: stop trying, and end with what there is
 
 
 class ProgressReport(Record):
@@ -121,6 +176,7 @@ class FinishRequest(Record):
     retryable: bool = True
     result: dict[str, Any] = Field(default_factory=dict)
     log_uri: str | None = None
+    spec_sha256: str | None = None  # of the spec that the attempt ran: where it was extended, another one follows
 
 
 class ModelVersion(Record):

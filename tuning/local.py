@@ -1,25 +1,24 @@
-"""A study in this process: one pack for each stage, everything in a folder, and a second call goes on from there."""
+"""A study in this process: one pack after the other, everything in a folder, and a second call goes on from there."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from tuning import curves, winners
-from tuning.pruning import Halver
-from tuning.study import Halving, StageConfig, StudyConfig, Trial, trials
+from tuning import curves, pack, winners
+from tuning.study import StageConfig, StudyConfig, Trial, trials
 from tuning.winners import Candidate, Outcome
 from vae_models import data
 from vae_models.config import TrainConfig
 from vae_models.records import Progress
 from vae_models.training.context import LocalContext
-from vae_models.training.lanes import Decide, Lane, Widths, train_pack
+from vae_models.training.lanes import Widths
 
 RESULT = "result.json"
 
@@ -113,21 +112,21 @@ class _Runner:
         outcomes = _ended(out, every)
         assignments = len({trial.candidate for trial in every})
         widths = Widths()
-        for pack in _packs([trial for trial in every if trial.number not in outcomes]):
+        for trials_of_pack in pack.packs([trial for trial in every if trial.number not in outcomes], stage, 1):
             if self.stop():
                 break
-            dataset = self.dataset or data.load(pack[0].config.data)
-            progress = _Progress(stage.name, len(outcomes), len(every), pack, widths, self.on_progress)
-            contexts = [self._context(folder_of(out, trial), trial, progress) for trial in pack]
-            lanes = train_pack(
-                [trial.config for trial in pack], contexts, dataset=dataset, width=self.width,
-                decide=_decide(stage, pack, assignments, dataset), widths=widths,
+            progress = _Progress(stage.name, len(outcomes), len(every), trials_of_pack, widths, self.on_progress)
+
+            def ended(trial: Trial, outcome: Outcome) -> None:
+                _write(folder_of(out, trial), outcome)
+                outcomes[trial.number] = outcome
+
+            pack.train(
+                stage, trials_of_pack,
+                [self._context(folder_of(out, trial), trial, progress) for trial in trials_of_pack],
+                assignments=assignments, dataset=self.dataset or data.load(trials_of_pack[0].config.data),
+                width=self.width, widths=widths, stopping=self.stop, on_end=ended,
             )  # fmt: skip
-            for trial, lane in zip(pack, lanes, strict=True):
-                outcome = _outcome(lane, stage.metric, stopped_by_user=self.stop())
-                if outcome.state != "missing":
-                    _write(folder_of(out, trial), outcome)
-                    outcomes[trial.number] = outcome
         return _result(stage, every, outcomes, widths)
 
     def _context(self, folder: Path, trial: Trial, progress: _Progress) -> LocalContext:
@@ -192,36 +191,6 @@ def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, O
     ranked = winners.rank(every, outcomes, stage.mode)
     won = winners.winner(ranked)
     return StageResult(stage=stage, trials=every, outcomes=outcomes, ranked=ranked, winner=won, widths=widths)
-
-
-def _packs(left: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """Trials of one data set in one process."""
-    by_data: dict[str, list[Trial]] = {}
-    for trial in left:
-        by_data.setdefault(trial.config.data.model_dump_json(), []).append(trial)
-    yield from by_data.values()
-
-
-def _decide(stage: StageConfig, pack: Sequence[Trial], assignments: int, dataset: data.Dataset) -> Decide:
-    if not isinstance(stage.pruning, Halving):
-        return lambda step, metrics: ()
-    return Halver(
-        stage.pruning, pack, metric=stage.metric, mode=stage.mode,
-        steps_per_epoch=len(dataset.train.images) / pack[0].config.batch_size, assignments=assignments,
-    )  # fmt: skip
-
-
-def _outcome(lane: Lane, metric: str, *, stopped_by_user: bool) -> Outcome:
-    if lane.error is not None:
-        return Outcome(state="failed", error=str(lane.error))
-    assert lane.result is not None
-    metrics = lane.result.metrics
-    value = metrics.get(metric)
-    if lane.result.stopped:
-        return Outcome(state="missing" if stopped_by_user else "pruned", value=value, metrics=metrics)
-    if value is None:
-        return Outcome(state="failed", error=f"{metric} was not measured, or not finite", metrics=metrics)
-    return Outcome(state="done", value=value, metrics=metrics)
 
 
 def _read(folder: Path) -> Outcome | None:

@@ -48,7 +48,8 @@ class _Interval(Strict):
     def points_of(self) -> tuple[float, ...]:
         if self.points is None:
             raise ValueError("a grid needs `points` of an interval; or search at random")
-        inner = tuple(self.at(i / (self.points - 1)) for i in range(1, self.points - 1))
+        # 12 digits: 1.0 in the middle of 0.1 and 10, not 1.0000000000000004
+        inner = tuple(float(f"{self.at(i / (self.points - 1)):.12g}") for i in range(1, self.points - 1))
         return (self.low, *inner, self.high)
 
     def at(self, uniform: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -93,6 +94,12 @@ class Trial:
     assignment: Assignment
     seed: int
     config: TrainConfig
+
+    @property
+    def key(self) -> str:
+        """Names the trial in its stage for as long as its configuration is this one: `0007-3f9a51c2e0b4`."""
+        digest = hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()
+        return f"{self.number:04d}-{digest[:12]}"
 
 
 class StudyConfig(Strict):

@@ -17,12 +17,13 @@ State = Literal["done", "pruned", "failed", "missing"]
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one;
-    metrics: the last value of each name."""
+    metrics: the last value of each name; steps: that it took."""
 
     state: State
     value: float | None = None
     error: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

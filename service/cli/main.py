@@ -56,6 +56,7 @@ app.command()(stack.status)
 app.command()(doctor.doctor)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
+app.command("studies")(study.list_studies)
 app.add_typer(study.app, name="study")
 app.add_typer(tokens.app, name="token")
 

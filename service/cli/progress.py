@@ -20,6 +20,8 @@ def metric(metrics: Mapping[str, float], name: str) -> float | None:
 
 def pieces(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label with its unit, value) of everything that a progress report says."""
+    if "trials" in progress:
+        return _of_study(progress)
     metrics: Mapping[str, float] = progress.get("metrics") or {}
     step, total = progress.get("step"), progress.get("total_steps")
     found = [("step", "-" if step is None else f"{step:,}/{total:,}" if total else f"{step:,}")]
@@ -33,6 +35,17 @@ def pieces(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
     found.append(("images/s", whole(progress.get("images_per_second"))))
     found.append(("left [h:mm:ss]", duration(progress.get("seconds_left"))))
     return found
+
+
+def _of_study(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
+    step, total = progress.get("step", 0), progress.get("total_steps", 0)
+    return [
+        ("stage", str(progress.get("stage"))),
+        ("trials ended", f"{progress.get('ended')}/{progress['trials']}"),
+        ("steps of all", f"{step:,}/{total:,}"),
+        ("images/s", whole(progress.get("images_per_second"))),
+        ("left [h:mm:ss]", duration(progress.get("seconds_left"))),
+    ]
 
 
 def line(progress: Mapping[str, Any]) -> str:
@@ -51,12 +64,25 @@ def state(job: Job) -> str:
 
 def outcome(job: Job) -> list[str]:
     """What a job left behind: its final metrics and the model version that it became."""
-    lines = summary(job.result.get("metrics") or {})
+    lines = [_stage(stage) for stage in job.result.get("stages", ())]
+    lines += summary(job.result.get("metrics") or {})
     model = job.result.get("model")
     if isinstance(model, dict):
         aliases = "".join(f" @{alias}" for alias in model.get("aliases", ()))
         lines.append(f"{'model':<20} {model.get('name')} version {model.get('version')}{aliases}")
     return lines
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    won = stage.get("winner")
+    count = f"{stage['ended']}/{stage['trials']} trials" + (f", {stage['failed']} failed" if stage["failed"] else "")
+    if not won:
+        return f"{stage['name']:<20} {count}, no winner"
+    tried = ", ".join(f"{path}={value}" for path, value in won["assignment"].items())
+    error = won.get("standard_error")
+    return f"{stage['name']:<20} {count}, winner {tried}: {won['mean']:.6g}" + (
+        "" if error is None else f" +- {error:.2g}"
+    )
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""study list, run, show: many configurations in this process. Studies through the queue come with their own release."""
+"""studies; study list, run, show, curve, stop, extend. `vaesvc submit` queues a study, `study run` runs one here."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import local, output
+from service.cli import connect, local, output, progress
 from service.cli.jobs import AsJson
-from service.errors import StorageError, UsageError, VaesvcError
+from service.errors import NotFoundError, StorageError, UnavailableError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service import wire
+    from service.queue.jobs import Job
+    from service.study_spec import StudySpec
     from tuning.local import StageResult, StudyProgress
     from tuning.study import StudyConfig
 
-app = typer.Typer(help="Searches: many configurations in this process, and which of them won.", no_args_is_help=True)
+app = typer.Typer(help="Searches: many configurations, and which of them won.", no_args_is_help=True)
 
 FILE = "study.json"
 LINE_SECONDS = 5.0  # between two lines of progress
+PICTURE_SECONDS = 30.0
+OVER = ("done", "pruned", "failed")
 
 
 @app.command("list")
@@ -66,117 +71,166 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and end.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Train every configuration of a search, and say which won. Run again with the same --out, it goes on.
+    """Train every configuration of a search in this process. Run again with the same --out, it goes on.
 
     The first Ctrl-C writes checkpoints and stops, the second aborts.
     """  # fmt: skip
-    study, name = _resolve(source, overrides or [])
+    from service.study_spec import resolve_study
+
+    spec = resolve_study(source, overrides or [])
     if dry_run:
-        _plan(study, json=json)
+        plan(spec, json=json)
         return
-    folder = out or Path("studies") / name
+    folder = out or Path("studies") / spec.name.removeprefix("searches/").replace("/", "-")
     with local.own_folder(folder):
-        _same_study(folder, study)
-        results = _run(study, folder, device, lanes)
-    _show(results, json=json)
+        _same_study(folder, spec.study)
+        results = _run(spec.study, folder, device, lanes or spec.lanes)
+    _show(_views(results), json=json)
     if any(result.winner is None for result in results):
         raise typer.Exit(1)
     output.note(f"Every trial has a folder of its own in {folder}; curves: {folder}/*/curve.png")
 
 
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="The study's id.", show_default=False)]
+
+
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of `study run`.")], json: AsJson = False
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY|DIR", help="A study's id, or the --out of `study run`.", show_default=False)
+    ],
+    json: AsJson = False,
 ) -> None:
     """Show the trials of a study, best first, as far as they have come."""
-    from tuning.local import read_study
+    if Path(study).is_dir():
+        from tuning.local import read_study
 
-    _show(read_study(_read(folder), folder), json=json)
+        _show(_views(read_study(_read(Path(study)), Path(study))), json=json)
+        return
+    with connect.client() as client:
+        found = client.study(study)
+    if json:
+        output.as_json(found)
+        return
+    output.data(f"{found.job.id}  {found.job.name}  {progress.state(found.job)}")
+    output.data("")
+    _show(found.stages, json=False)
+    model = found.job.result.get("model")
+    if isinstance(model, dict):
+        output.data(f"registered: {model.get('name')} version {model.get('version')}")
+
+
+@app.command()
+def curve(
+    study: Study,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the pictures go; default here.", show_default=False)
+    ] = Path(),
+) -> None:
+    """Save the pictures of a study: the metric over what was searched, rate against distortion, Pareto front."""
+    import httpx
+
+    with connect.client() as client:
+        found = client.study(study)
+    if not found.pictures:
+        raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(found.job)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, address in found.pictures.items():
+        path = out / f"{study}-{name}.png"
+        try:
+            answer = httpx.get(address, timeout=PICTURE_SECONDS, follow_redirects=True).raise_for_status()
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"the picture of stage {name} could not be fetched: {error}") from error
+        path.write_bytes(answer.content)
+        output.data(str(path))
+
+
+@app.command()
+def stop(study: Study) -> None:
+    """End a study with what it has found out: the winner is chosen among the trials that have ended."""
+    with connect.client() as client:
+        job = client.stop_study(study)
+    output.data(f"{job.id}  {job.state.value}")
+    output.note(f"Its trials write checkpoints and stop. Follow it: vaesvc watch {job.id}")
+
+
+@app.command()
+def extend(
+    study: Study,
+    trials: Annotated[int, typer.Option("--trials", min=1, metavar="N", help="So many assignments more.")],
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Of this stage; default the last that draws at random.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw more assignments. What has been trained is not trained again."""
+    from service.study_spec import StudySpec, drawn_stage
+
+    with connect.client() as client:
+        before = client.job(study).job
+        if before.kind != "study":
+            raise UsageError(f"job {study} is one run, not a study")
+        name, present = drawn_stage(StudySpec.model_validate(before.spec).study, stage)
+        job = client.extend_study(study, present + trials, name)
+    output.data(f"{job.id}  {job.state.value}")
+    output.note(f"Stage {name} has {present + trials} assignments now.")
+
+
+def list_studies(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Look at so many jobs.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """List studies, newest first."""
+    with connect.client() as client:
+        found = [job for job in client.jobs(limit=limit) if job.kind == "study"]
+    if json:
+        output.as_json(found)
+        return
+    rows = [
+        (
+            job.id,
+            job.name,
+            job.owner,
+            job.state.value,
+            str(job.progress.get("stage", "-")),
+            f"{job.progress['ended']}/{job.progress['trials']}" if "trials" in job.progress else "-",
+            output.duration(None if job.state.final else job.progress.get("seconds_left")),
+            _won(job),
+            output.since(job.created_at),
+            job.reason or "",
+        )
+        for job in found
+    ]
+    output.table(
+        ("ID", "NAME", "OWNER", "STATE", "STAGE", "TRIALS", "LEFT [h:mm:ss]", "WINNER", "SUBMITTED", "REASON"), rows
+    )
+
+
+def _won(job: Job) -> str:
+    winner = job.result.get("winner")
+    return _text(winner["assignment"]) if isinstance(winner, dict) else "-"
 
 
 # --- what was asked for ---------------------------------------------------------------------------------------------
 
 
-def _resolve(source: str, overrides: Sequence[str]) -> tuple[StudyConfig, str]:
-    from pydantic import ValidationError
-
-    from service import spec_schema, spec_text
-    from tuning.searches import catalogue
-    from tuning.study import StudyConfig
-
-    if Path(source).suffix in spec_text.SUFFIXES:
-        given, name = spec_text.read_file(Path(source)), Path(source).stem
-    elif source in catalogue():
-        given, name = (
-            catalogue()[source].build().model_dump(mode="json"),
-            source.removeprefix("searches/").replace("/", "-"),
-        )
-    else:
-        near = spec_schema.nearest(source, list(catalogue()))
-        hint = f"; did you mean {near}?" if near else ""
-        raise UsageError(f"there is no search {source!r}{hint} All: vaesvc study list. A file ends in .yaml or .json")
-    try:
-        study = StudyConfig.model_validate(_with_base(given))
-        return (_overridden(study, overrides) if overrides else study), name
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, one['loc'])) or 'study'}: {str(one['msg']).removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise UsageError("\n".join(lines)) from None
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def _with_base(given: dict[str, Any]) -> dict[str, Any]:
-    """In a file `base` may be a recipe's name, or a mapping with `recipe` and fields that change it."""
-    from tuning.space import with_values
-    from vae_models.recipes import catalogue
-
-    base = given.get("base")
-    name = base if isinstance(base, str) else base.get("recipe") if isinstance(base, dict) else None
-    if name is None:
-        return given
-    if name not in catalogue():
-        raise UsageError(f"base: there is no recipe {name!r}; all: vaesvc recipes")
-    changes = {path: value for path, value in base.items() if path != "recipe"} if isinstance(base, dict) else {}
-    return {**given, "base": with_values(catalogue()[name].build(), changes).model_dump(mode="json")}
-
-
-def _overridden(study: StudyConfig, overrides: Sequence[str]) -> StudyConfig:
-    from service import spec_text
-    from tuning.space import with_values
-    from tuning.study import StudyConfig
-
-    base: dict[str, Any] = {}
-    plain = study.model_dump(mode="json")
-    stages = {stage["name"]: stage for stage in plain["stages"]}
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"{override}: an override has the form path=value, for example optimizer.clip_norm=10")
-        first, _, rest = path.strip().partition(".")
-        value = spec_text.parse_value(text)
-        if first in stages:
-            stages[first][rest] = value
-        else:
-            base[path.strip()] = value
-    plain["base"] = with_values(study.base, base).model_dump(mode="json")
-    return StudyConfig.model_validate(plain)
-
-
-def _plan(study: StudyConfig, *, json: bool) -> None:
+def plan(spec: StudySpec, *, json: bool) -> None:
+    """What would run, and what it costs."""
+    from service.study_spec import cost
     from tuning.study import trials
 
     if json:
-        output.as_json(study.model_dump(mode="json"))
+        output.as_json(spec)
         return
-    base = study.base
-    for stage in study.stages:
+    base, steps = spec.study.base, cost(spec.study)
+    for stage in spec.study.stages:
         found = list(trials(stage, base))
         assignments = len({trial.candidate for trial in found})
         size = f"{len(found)} trials, {assignments} x {len(stage.repeats)} seeds"
-        output.data(f"{stage.name}: {size}, best {stage.metric} ({stage.mode})")
+        output.data(
+            f"{stage.name}: {size}, best {stage.metric} ({stage.mode}); at most {steps[stage.name]:,} steps of "
+            f"{base.batch_size} images"
+        )
         output.table(("TRIAL", "SEED", "VALUES"), [(str(t.number), str(t.seed), _text(t.assignment)) for t in found])
         base = found[0].config
     output.note("The values of a later stage are set on top of what wins the one before.")
@@ -242,54 +296,66 @@ def _read(folder: Path) -> StudyConfig:
 # --- showing --------------------------------------------------------------------------------------------------------
 
 
-def _show(results: Sequence[StageResult], *, json: bool) -> None:
+def _views(results: Sequence[StageResult]) -> list[wire.StudyStage]:
+    from service.study_view import view
+
+    return [view(result.stage, result.trials, result.outcomes, result.ranked, result.winner) for result in results]
+
+
+def _show(stages: Sequence[wire.StudyStage], *, json: bool) -> None:
     if json:
-        output.as_json([_plain(result) for result in results])
+        output.as_json([stage.model_dump(mode="json") for stage in stages])
         return
-    for result in results:
-        stage = result.stage
+    for stage in stages:
+        over = [trial for trial in stage.trials if trial.state in OVER]
         output.data(
-            f"{stage.name}: {len(result.outcomes)} of {len(result.trials)} trials ended, best {stage.metric} first"
+            f"{stage.name}: {len(over)} of {len(stage.trials)} trials ended, best {stage.metric} first ({stage.mode})"
         )
         rows = [
             (
-                str(place), _text(one.assignment), output.number(one.mean, 4), output.number(one.standard_error, 4),
-                f"{sum(state == 'done' for state in one.states)}/{len(one.states)}",
-                ", ".join(sorted(set(one.states) - {"done"})) or "-",
+                str(trial.number),
+                trial.state,
+                output.number(trial.value, 4),
+                f"{trial.steps:,}",
+                str(trial.seed),
+                _text(trial.assignment),
             )
-            for place, one in enumerate(result.ranked, 1)
-        ]  # fmt: skip
-        output.table(("PLACE", "VALUES", "MEAN", "STANDARD ERROR", "SEEDS", "ELSE"), rows)
-        if result.winner is not None:
-            output.data(f"winner: {_text(result.winner.assignment)}, trial {result.winner.best_trial}")
-        elif len(result.outcomes) == len(result.trials):
-            errors = {outcome.error for outcome in result.outcomes.values() if outcome.error}
-            output.data(
-                "winner: none, no assignment was trained to its end with every seed. " + " ".join(sorted(errors)[:1])
-            )
+            for trial in stage.trials
+        ]
+        output.table(("TRIAL", "STATE", stage.metric, "STEPS", "SEED", "VALUES"), rows)
+        for error in dict.fromkeys(trial.error for trial in stage.trials if trial.error):
+            output.data(f"failed: {error}")
+        _show_means(stage)
         output.data("")
 
 
-def _plain(result: StageResult) -> dict[str, Any]:
-    return {
-        "stage": result.stage.name,
-        "ended": len(result.outcomes),
-        "trials": len(result.trials),
-        "ranked": [vars(one) for one in result.ranked],
-        "winner": None if result.winner is None else result.winner.assignment,
-        "fused": {"chosen": result.widths.chosen, "seconds": result.widths.seconds, "reasons": result.widths.reasons},
-    }
+def _show_means(stage: wire.StudyStage) -> None:
+    if any(len(candidate.values) > 1 for candidate in stage.candidates):
+        output.data("")
+        rows = [
+            (
+                output.number(one.mean, 4),
+                output.number(one.standard_error, 4),
+                str(len(one.values)),
+                "" if one.complete else "incomplete",
+                _text(one.assignment),
+            )
+            for one in stage.candidates
+        ]
+        output.table(("MEAN", "STANDARD ERROR", "SEEDS", "", "VALUES"), rows)
+    won = next((one for one in stage.candidates if one.number == stage.winner), None)
+    if won is not None:
+        error = "" if won.standard_error is None else f" +- {won.standard_error:.2g}"
+        output.data(f"winner: {_text(won.assignment)}, mean {output.number(won.mean, 4)}{error}")
+    elif all(trial.state in OVER for trial in stage.trials):
+        output.data("winner: none, no assignment was trained to its end with every seed")
 
 
 def _text(assignment: Any) -> str:
     def short(value: Any) -> str:
         if isinstance(value, dict):
-            return (
-                str(value.get("kind", ""))
-                + "("
-                + ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "kind")
-                + ")"
-            )
+            inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "kind")
+            return f"{value.get('kind', '')}({inner})"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     return ", ".join(f"{path}={short(value)}" for path, value in assignment.items())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import connect, follow, output
+from service.cli import connect, follow, output, study
 
 if TYPE_CHECKING:
     from service.spec import JobSpec
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE|FILE", help="A recipe's name (`vaesvc recipes`) or a YAML/JSON file.", show_default=False
+        metavar="RECIPE|FILE",
+        help="A recipe's name (`vaesvc recipes`), a search's (`vaesvc study list`) or a YAML/JSON file.",
+        show_default=False,
     ),
 ]
 Overrides = Annotated[
@@ -40,13 +42,16 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Put a training job into the queue and print its id."""
-    from service.spec import resolve
+    """Put a training job, or a study of many, into the queue and print its id."""
+    from service.study_spec import resolve_job
 
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
     # resolved here, so that a mistake is found before anything is sent
-    spec = resolve(source, overrides or [], resources=resources or None, priority=priority, name=name)
+    spec = resolve_job(source, overrides or [], resources=resources or None, priority=priority, name=name)
+    if dry_run and spec.kind == "study" and not json:
+        study.plan(spec, json=False)
+        return
     if dry_run:
         _print_spec(spec, json)
         return

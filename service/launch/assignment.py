@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_serializer
 
 from service.client import AttemptClient
 from service.errors import UsageError
-from service.queue.jobs import Record
+from service.queue.jobs import Record, spec_sha256
 from service.wire import AttemptContext, FinishRequest
 
 API_URL = "VAESVC_API_URL"
@@ -79,7 +80,7 @@ class Outcome(Record):
     retryable: bool = True
     result: dict[str, Any] = Field(default_factory=dict)
 
-    def request(self, runner_id: str, log_uri: str | None) -> FinishRequest:
+    def request(self, runner_id: str, log_uri: str | None, spec: Mapping[str, Any]) -> FinishRequest:
         return FinishRequest(
             runner_id=runner_id,
             outcome=self.outcome,
@@ -87,6 +88,7 @@ class Outcome(Record):
             retryable=self.retryable,
             result=self.result,
             log_uri=log_uri,
+            spec_sha256=spec_sha256(spec),
         )
 
 
@@ -120,6 +122,7 @@ def log_uri_parts(job_id: str, epoch: int) -> tuple[str, str, str]:
     return ("logs", job_id, f"{epoch}.log")
 
 
-def spool_uri_parts(job_id: str) -> tuple[str, str]:
-    """Points that MLflow did not take while the attempt lived; the dispatcher delivers them."""
-    return ("spool", job_id)
+def spool_uri_parts(job_id: str, *, trials: bool = False) -> tuple[str, str]:
+    """Points that MLflow did not take while the attempt lived; the dispatcher delivers them. trials: those of a study's
+    trials, NAME.jsonl each, with NAME.run.json that says whose they are."""
+    return ("trial-spool" if trials else "spool", job_id)

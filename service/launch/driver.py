@@ -1,4 +1,4 @@
-"""The runner's child: reads its orders, drives Ray Train, registers the best checkpoint, leaves the outcome.
+"""The runner's child: reads its orders, drives Ray Train or a study, registers the best checkpoint, leaves the outcome.
 
 Started by `service.runner` as `python -m service.launch.driver PARENT_PID`, with an `Assignment` on standard input. It
 ends with its parent, however that ends.
@@ -11,15 +11,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
-from service.launch.best import best_checkpoint
-from service.launch.failures import Failure, classify, worst
+from service.launch.best import Choice, choose
+from service.launch.failures import Failure, Kind, classify, worst
 from service.launch.processes import die_with_parent
-from service.queue.jobs import Checkpoint
-from service.spec import TrainSpec
+from service.study_spec import StudySpec, parse
 from service.wire import ModelVersion
 
 _API_SECONDS = 60.0
@@ -35,27 +35,35 @@ def run(order: Assignment) -> Outcome:
     timings = {"driver_started": time.time()}
     artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)
     try:
-        spec = TrainSpec.model_validate(order.context.job.spec)
+        spec = parse(order.context.job.spec)
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
         os.environ.update({name: os.environ.get(name, value) for name, value in ray_train.ENVIRONMENT.items()})
         ray_train.connect()
         timings["ray_joined"] = time.time()
         ray_train.wait_until_feasible(spec.resources)
-        ray_train.fit(order, spec)
+        if isinstance(spec, StudySpec):
+            from service.launch import study
+
+            result = study.run(order, spec, artifacts)
+        else:
+            ray_train.fit(order, spec)
+            result = _result(order, artifacts)
         timings["workers_ended"] = time.time()
-        result = _result(order, artifacts)
     except Exception as error:
         failure = _failure(error)
         return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable)
     result["timings"] = timings | result.get("timings", {})
     if result.pop("stopped", False):
         return CANCELLED.model_copy(update={"result": result})
-    result |= _register(order, spec, artifacts)
+    result |= _register(order, result, artifacts)
     return Outcome(outcome="succeeded", result=result)
 
 
 def _failure(error: Exception) -> Failure:
     """Ray Train wraps what the workers raised, by rank."""
+    retryable = getattr(error, "retryable", None)
+    if retryable is not None:  # a study's own verdict
+        return Failure(text=str(error), kind=Kind.ENDING if retryable else Kind.HOPELESS)
     errors = getattr(error, "worker_failures", None)
     if isinstance(errors, dict) and errors:
         return worst(errors)[1]
@@ -74,33 +82,27 @@ def _result(order: Assignment, artifacts: Any) -> dict[str, Any]:
     return found
 
 
-def _register(order: Assignment, spec: TrainSpec, artifacts: Any) -> dict[str, Any]:
+def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> dict[str, Any]:
     """The best checkpoint as a model version. An MLflow that is away costs the result nothing but this entry."""
     with order.access.client(retry_seconds=_API_SECONDS) as client:
-        best = best_checkpoint(client.checkpoints(), spec)
-    if best is None:
+        choice = choose(order.context.job, result, client.checkpoints)
+    if choice is None:
         return {}
-    found: dict[str, Any] = {"checkpoint": best.uri, "checkpoint_step": best.step}
+    found: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
     if order.context.mlflow_uri is None:
         return found
     try:
-        return found | {"model": _patiently(order, spec, artifacts, best).model_dump()}
+        return found | {"model": _patiently(choice, order.context.mlflow_uri, artifacts).model_dump()}
     except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
         print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
         return found
 
 
-def _patiently(order: Assignment, spec: TrainSpec, artifacts: Any, best: Checkpoint) -> ModelVersion:
-    from service import registry
-
-    assert order.context.mlflow_uri is not None
-    config = spec.train.checkpoint
+def _patiently(choice: Choice, mlflow_uri: str, artifacts: Any) -> ModelVersion:
     deadline = time.monotonic() + _REGISTRY_SECONDS
     while True:
         try:
-            return registry.register(
-                order.context.mlflow_uri, artifacts, order.context.job, best, config.metric, config.mode
-            )
+            return choice.register(mlflow_uri, artifacts)
         except UnavailableError:
             if time.monotonic() >= deadline:
                 raise

@@ -20,7 +20,7 @@ from service.launch.ray_jobs import RayCluster, RayJob
 from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
 from service.settings import Settings
-from service.spec import TrainSpec
+from service.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -133,6 +133,8 @@ class Housekeeper:
         if uri is not None:
             try:
                 self._deliver(uri, job)
+                if job.kind == "study":
+                    self._close_trials(uri, job)
                 self._register(uri, job)
                 self._end_run(uri, job)
             except UnavailableError:
@@ -144,6 +146,33 @@ class Housekeeper:
                 self._broken.add(job.id)
                 return
         self._store.tracked(job.id)
+
+    def _close_trials(self, uri: str, job: Job) -> None:
+        """Child runs of a study: what their packs could not deliver, and the end of those that were left open."""
+        import json
+
+        from service import tracking
+        from service.launch.study_table import read
+
+        artifacts = self._artifacts
+        for stored in artifacts.list(artifacts.uri(*spool_uri_parts(job.id, trials=True))):
+            if not stored.uri.endswith(".jsonl"):
+                continue
+            described = stored.uri.removesuffix(".jsonl") + ".run.json"
+            run = tracking.TrialRun(**json.loads(artifacts.get_bytes(described)))
+            path = self._spools / f"{job.id}-{stored.uri.rpartition('/')[2]}"
+            path.write_bytes(artifacts.get_bytes(stored.uri))
+            run_id = tracking.open_trial(uri, job, run, epoch=job.epoch)
+            tracking.send_spool(uri, run_id, path, _SPOOL_SECONDS)
+            artifacts.delete_prefix(stored.uri)
+            artifacts.delete_prefix(described)
+        states = {
+            (end.stage.name, end.trials[number].key): record.state
+            for end in read(StudySpec.model_validate(job.spec), artifacts, job.id)
+            for number, record in end.records.items()
+        }
+        for trial, run_id in tracking.open_trials(uri, job).items():
+            tracking.end_trial(uri, run_id, states.get(trial, "stopped"))
 
     def _end_run(self, uri: str, job: Job) -> None:
         from service import tracking
@@ -167,13 +196,9 @@ class Housekeeper:
         """The model of a job whose driver could not reach MLflow."""
         if job.state is not JobState.SUCCEEDED or "model" in job.result:
             return
-        from service import registry
-        from service.launch.best import best_checkpoint
+        from service.launch.best import choose
 
-        spec = TrainSpec.model_validate(job.spec)
-        best = best_checkpoint(self._store.checkpoints(job.id), spec)
-        if best is not None:
+        choice = choose(job, job.result, lambda: self._store.checkpoints(job.id))
+        if choice is not None:
             with contextlib.suppress(NotFoundError):
-                registry.register(
-                    uri, self._artifacts, job, best, spec.train.checkpoint.metric, spec.train.checkpoint.mode
-                )
+                choice.register(uri, self._artifacts)

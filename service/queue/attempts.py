@@ -18,9 +18,9 @@ from sqlalchemy.engine import RowMapping
 from service import wire
 from service.errors import ConflictError, FencedError
 from service.queue import retention
-from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger
+from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger, spec_sha256
 from service.queue.rows import Clocked, clean, finite, kept_checkpoints
-from service.queue.schema import checkpoints
+from service.queue.schema import checkpoints, events
 from vae_models.config import CheckpointConfig
 
 MAX_BACKOFF_SECONDS = 300.0
@@ -78,7 +78,15 @@ def progress(
         values["run_id"] = report.run_id
         work.record(job_id, "run_opened", epoch, run_id=report.run_id)
     work.update_job(job_id, **values)
-    return _reply(job, lease_seconds)
+    reply = _reply(job, lease_seconds)
+    return reply.model_copy(update={"finish": job["kind"] == "study" and stop_requested(work, job_id)})
+
+
+def stop_requested(work: Clocked, job_id: str) -> bool:
+    """Whether a study shall end with what there is: until somebody extends or retries it."""
+    kinds = ("stop_requested", "extended", "retried")
+    query = sa.select(events.c.kind).where(events.c.job_id == job_id, events.c.kind.in_(kinds))
+    return work.connection.scalar(query.order_by(events.c.id.desc()).limit(1)) == "stop_requested"
 
 
 def commit_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
@@ -142,7 +150,11 @@ def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) 
     _end(work, job, epoch, said, error, log_uri=request.log_uri)
     detail = {"outcome": request.outcome, "error": error}
     result = finite(request.result)
-    if request.outcome == "succeeded":
+    more = request.spec_sha256 not in (None, spec_sha256(job["spec"])) and job["state"] == JobState.RUNNING
+    if more and not (request.outcome == "failed" and request.retryable):
+        # the study was extended meanwhile: the next attempt trains the rest
+        work.move(job, Trigger.REQUEUE, "finished", detail=detail, result=result)
+    elif request.outcome == "succeeded":
         _leave(work, job, Trigger.SUCCEED, "finished", detail, result=result)
     elif request.outcome == "cancelled" and job["state"] == JobState.CANCELLING:
         _leave(work, job, Trigger.STOP, "finished", detail, result=result)

@@ -5,6 +5,7 @@
       └──── retry budget, after a backoff ───┘
     any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED goes to CANCELLED at once)
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
+    a study: SUCCEEDED, FAILED, CANCELLED ──extend──▶ QUEUED   (what was trained before is not trained again)
 
 An attempt is fenced by its epoch (1, 2, ...): what an older epoch says is refused with `FencedError`. The whole
 machine is the table `TRANSITIONS`; what is not in it cannot happen.
@@ -12,6 +13,8 @@ machine is the table `TRANSITIONS`; what is not in it cannot happen.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -51,6 +54,7 @@ class Trigger(StrEnum):
     CANCEL = "cancel"  # somebody asked
     STOP = "stop"  # the cancelled attempt is over
     RETRY = "retry"  # somebody asked for another go
+    EXTEND = "extend"  # somebody asked for more trials of a study
 
 
 def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
@@ -68,6 +72,10 @@ def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
         table[running, t.FAIL] = s.FAILED
         table[running, t.REQUEUE] = s.QUEUED
         table[running, t.CANCEL] = s.CANCELLING
+    for final in FINAL:
+        table[final, t.EXTEND] = s.QUEUED
+    for going in (s.QUEUED, s.STARTING, s.RUNNING):  # the attempt that runs is followed by another one
+        table[going, t.EXTEND] = going
     # Cancel wins: once it was asked for, every way out leads to CANCELLED, a success that comes too late included.
     for over in (t.SUCCEED, t.FAIL, t.REQUEUE, t.STOP):
         table[s.CANCELLING, over] = s.CANCELLED
@@ -173,7 +181,7 @@ class Job(Record):
     state: JobState
     priority: int
     owner: str
-    spec: dict[str, Any]  # the resolved JobSpec, as data
+    spec: dict[str, Any]  # the resolved spec, as data: `service.study_spec.parse`
     resources: Resources
     epoch: int = 0  # of the newest attempt; 0 before the first
     failures: int = 0  # attempts that count against the retry budget
@@ -190,6 +198,15 @@ class Job(Record):
     cancel_requested_at: float | None = None  # while CANCELLING, and after it
 
 
+def canonical(value: Any) -> str:
+    """JSON in one form only: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def spec_sha256(spec: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()
+
+
 class Event(Record):
     """One line of the append-only log."""
 
@@ -198,7 +215,8 @@ class Event(Record):
     epoch: int | None
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
-    #            cancel_requested, cancelled, retried, log; where the job's state changed, detail has "from" and "to"
+    #            cancel_requested, cancelled, retried, stop_requested, extended, log; where the job's state changed,
+    #            detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from service.queue.jobs import canonical
+
 
 class Json(TypeDecorator[Any]):
     """JSON as text: the same bytes for the same value on every database, and strings may hold U+0000."""
@@ -24,10 +26,6 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         return None if value is None else json.loads(value)
-
-
-def canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _id() -> sa.types.TypeEngine[str]:

@@ -34,11 +34,13 @@ from service.queue.jobs import (
     Resources,
     TokenInfo,
     Trigger,
+    spec_sha256,
 )
 from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints
 from service.queue.schema import attempts as attempts_table
-from service.queue.schema import canonical, events, jobs, tokens
-from service.spec import TrainSpec
+from service.queue.schema import events, jobs, tokens
+from service.spec import JobSpec
+from service.study_spec import StudySpec, extended
 
 
 class Store:
@@ -98,14 +100,14 @@ class Store:
 
     # --- users ------------------------------------------------------------------------------------------------------
 
-    def submit(self, spec: TrainSpec, *, owner: str, key: str | None = None) -> Job:
+    def submit(self, spec: JobSpec, *, owner: str, key: str | None = None) -> Job:
         """Puts a job into the line. The same owner, key and spec again: the same job, whatever has become of it.
 
         Raises ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever
         seen could run it.
         """
         data = spec.model_dump(mode="json")
-        digest = hashlib.sha256(canonical(data).encode()).hexdigest()
+        digest = spec_sha256(data)
         with self._write() as work:
             known = self._submitted(work, owner, key, digest)
             if known is None:
@@ -126,7 +128,7 @@ class Store:
         return row
 
     def _insert_job(
-        self, work: Clocked, spec: TrainSpec, data: dict[str, Any], digest: str, owner: str, key: str | None
+        self, work: Clocked, spec: JobSpec, data: dict[str, Any], digest: str, owner: str, key: str | None
     ) -> str | None:
         """The new job's id; None when somebody else used the key in the meantime (and has committed)."""
         job_id = new_job_id(work.now)
@@ -232,6 +234,47 @@ class Store:
             work.move(work.locked_job(job_id), Trigger.RETRY, "retried", detail={"by": by}, **fresh)
             row = work.job_row(job_id)
         return self._told(row)
+
+    def stop_study(self, job_id: str, *, by: str) -> Job:
+        """Tells a study to end with what it has found out. Asking again is harmless.
+
+        Raises ConflictError when it is over, being cancelled, or no study.
+        """
+        with self._write() as work:
+            row = work.locked_job(job_id)
+            _study_of(row)
+            state = JobState(row["state"])
+            if state.final or state is JobState.CANCELLING:
+                raise ConflictError(f"study {job_id} is {state}: there is nothing to stop")
+            if not attempts.stop_requested(work, job_id):
+                work.record(job_id, "stop_requested", row["epoch"] or None, by=by)
+            return self._told_inside(work, job_id)
+
+    def extend_study(self, job_id: str, trials: int, *, stage: str | None, by: str) -> Job:
+        """Gives a stage that draws at random (the last one unless it is named) `trials` assignments in all.
+
+        A study that is over goes back into the line; one that runs is followed by an attempt with the rest. What was
+        trained is not trained again; the same number again changes nothing. Raises UsageError where no stage draws at
+        random, ConflictError while the study is being cancelled or when the job is no study.
+        """
+        with self._write() as work:
+            row = work.locked_job(job_id)
+            before = _study_of(row)
+            spec = extended(before, trials, stage)
+            if spec == before:
+                return self._told_inside(work, job_id)
+            values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
+            if JobState(row["state"]).final:
+                values |= {
+                    "failures": 0, "not_before": 0.0, "reason": None, "ended_at": None, "cancel_requested_at": None,
+                    "tracked": False,
+                }  # fmt: skip
+            detail = {"by": by, "trials": trials, "stage": stage}
+            work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)
+            return self._told_inside(work, job_id)
+
+    def _told_inside(self, work: Clocked, job_id: str) -> Job:
+        return admission.with_places(work, [work.job_row(job_id)], self._seen(work))[0]
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
@@ -384,6 +427,12 @@ class Store:
 
     def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
         return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
+
+
+def _study_of(job: RowMapping) -> StudySpec:
+    if job["kind"] != "study":
+        raise ConflictError(f"job {job['id']} is one run, not a study")
+    return StudySpec.model_validate(job["spec"])
 
 
 def _token_digest(token: str) -> str:

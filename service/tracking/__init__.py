@@ -9,8 +9,19 @@ writer.py    RunWriter: logs without ever holding up the caller
 
 from __future__ import annotations
 
-from service.tracking.runs import end_run, open_run
+from service.tracking.describe import TrialRun
+from service.tracking.runs import end_run, end_trial, open_run, open_trial, open_trials
 from service.tracking.server import check
 from service.tracking.writer import RunWriter, send_spool
 
-__all__ = ["RunWriter", "check", "end_run", "open_run", "send_spool"]
+__all__ = [
+    "RunWriter",
+    "TrialRun",
+    "check",
+    "end_run",
+    "end_trial",
+    "open_run",
+    "open_trial",
+    "open_trials",
+    "send_spool",
+]

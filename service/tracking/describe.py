@@ -9,13 +9,17 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from service.queue.jobs import Job
+from service.study_spec import train_config
 from vae_models.config import LikelihoodConfig
 
 JOB_ID = "vaesvc.job_id"
+STUDY = "vaesvc.study_id"  # of a child run: the job that it belongs to
+TRIAL = "vaesvc.trial_id"  # of a child run: job/stage/key
 PARAM_LENGTH = 6000  # MLflow's limits, characters
 TAG_LENGTH = 8000
 GIT_SECONDS = 5.0
@@ -26,7 +30,7 @@ ASIDE = frozenset({"log_every_steps", "evaluation", "checkpoint"})
 
 def data_name(spec: Mapping[str, Any]) -> str:
     """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some."""
-    data = spec["train"]["data"]
+    data = train_config(spec)["data"]
     binarize, noise = data.get("binarize", "none"), data.get("noise", {"kind": "none"})
     name = str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
     return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
@@ -34,7 +38,7 @@ def data_name(spec: Mapping[str, Any]) -> str:
 
 def measure(spec: Mapping[str, Any]) -> str:
     """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
-    kind = spec["train"]["model"]["likelihood"]["kind"]
+    kind = train_config(spec)["model"]["likelihood"]["kind"]
     config = next(each for each in get_args(get_args(LikelihoodConfig)[0]) if each.model_fields["kind"].default == kind)
     return str(config.measure) if config.levels in (None, 2) else f"{config.measure} of {config.levels} levels"
 
@@ -46,6 +50,22 @@ def experiment_name(spec: Mapping[str, Any]) -> str:
 
 def run_name(job: Job) -> str:
     return f"{job.name} {job.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRun:
+    """One trial of a study, as its child run tells it. config: its `TrainConfig`, as data."""
+
+    stage: str
+    number: int
+    key: str  # of the trial in its stage: it changes with the configuration
+    candidate: int
+    seed: int
+    assignment: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+    def id(self, job: Job) -> str:
+        return f"{job.id}/{self.stage}/{self.key}"
 
 
 def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -61,12 +81,55 @@ def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, st
 
 def params(job: Job) -> dict[str, str]:
     """The resolved config, what was chosen to run it with, and where it came from."""
-    train = {key: value for key, value in job.spec["train"].items() if key not in ASIDE}
-    found = dict(flatten(train))
+    found = _config_params(train_config(job.spec))
     found["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
         found["recipe"] = str(job.spec["recipe"])
     return {key: value[:PARAM_LENGTH] for key, value in found.items()}
+
+
+def trial_params(trial: TrialRun) -> dict[str, str]:
+    return _config_params(trial.config)
+
+
+def _config_params(config: Mapping[str, Any]) -> dict[str, str]:
+    found = flatten({key: value for key, value in config.items() if key not in ASIDE})
+    return {key: value[:PARAM_LENGTH] for key, value in found}
+
+
+def trial_name(trial: TrialRun) -> str:
+    """What was tried comes first: lists of runs show the beginning."""
+    tried = ", ".join(f"{path}={_short(value)}" for path, value in trial.assignment.items())
+    return f"{tried} (seed {trial.seed}, {trial.stage} {trial.number})"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("kind", _text(value)))
+    return f"{value:g}" if isinstance(value, float) else _text(value)
+
+
+def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, str]:
+    """MLflow shows a run with its parent's id below its parent."""
+    spec = {"data": trial.config["data"], "model": trial.config["model"]}
+    return {
+        "mlflow.parentRunId": parent,
+        TRIAL: trial.id(job),
+        STUDY: job.id,
+        "vaesvc.stage": trial.stage,
+        "vaesvc.trial": str(trial.number),
+        "vaesvc.key": trial.key,
+        "vaesvc.candidate": str(trial.candidate),
+        "vaesvc.epoch": str(epoch),
+        "vaesvc.owner": job.owner,
+        "vaesvc.data": data_name({"train": spec}),
+        "vaesvc.measure": measure({"train": spec}),
+        "vaesvc.seed": str(trial.seed),
+        "mlflow.user": job.owner,
+        "mlflow.source.name": "vaesvc",
+        "mlflow.source.type": "JOB",
+        "vaesvc.assignment": json.dumps(dict(trial.assignment), sort_keys=True)[:TAG_LENGTH],
+    }
 
 
 def tags(job: Job, epoch: int) -> dict[str, str]:
@@ -76,7 +139,7 @@ def tags(job: Job, epoch: int) -> dict[str, str]:
         "vaesvc.owner": job.owner,
         "vaesvc.data": data_name(job.spec),
         "vaesvc.measure": measure(job.spec),
-        "vaesvc.seed": _text(job.spec["train"].get("seed")),
+        "vaesvc.seed": _text(train_config(job.spec).get("seed")),
         "vaesvc.workers": str(job.resources.workers),
         "mlflow.user": job.owner,
         "mlflow.source.name": "vaesvc",

@@ -1,15 +1,17 @@
-"""One MLflow run per job, the same for all its attempts, found again by a tag."""
+"""One MLflow run per job, the same for all its attempts, found again by a tag; below a study's, one for each trial."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from service.errors import ConflictError, NotFoundError, UsageError
+from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from service.queue.jobs import Job, JobState
 from service.tracking import describe
+from service.tracking.describe import TrialRun
 from service.tracking.server import PAGE, PARAMS_PER_CALL, all_pages, client, explained, now_ms, patiently
 
 PATIENCE = 10.0  # seconds; who can wait longer calls again
@@ -17,6 +19,7 @@ SETTLE = 0.3  # seconds in which another process that opened the same run has su
 
 STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
 ENDED = frozenset(STATUS.values())
+STATE = "vaesvc.state"  # how a trial ended
 
 
 def open_run(
@@ -47,42 +50,114 @@ def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> 
 
 def find_run(mlflow_uri: str, job: Job) -> str | None:
     """The job's run, if there is one. Duplicates, which a crash at a bad moment may leave, are deleted."""
-    runs = _runs(mlflow_uri, job)
+    return _find(mlflow_uri, describe.JOB_ID, job.id, job.run_id)
+
+
+def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str:
+    """The child run of a study's trial, created unless it is there, and running (again). The study's run is opened
+    before: UnavailableError where it is not there yet."""
+
+    def once() -> str:
+        parent = find_run(mlflow_uri, job)
+        if parent is None:
+            raise UnavailableError(f"the run of study {job.id} is not open yet")
+        wanted = _Wanted(
+            tag=describe.TRIAL,
+            value=trial.id(job),
+            name=describe.trial_name(trial),
+            tags=describe.trial_tags(job, trial, epoch, parent),
+            params=describe.trial_params(trial),
+        )
+        return _open(mlflow_uri, job, wanted)
+
+    return patiently(once, PATIENCE)
+
+
+def end_trial(mlflow_uri: str, run_id: str, state: str) -> None:
+    """Close a trial's run as the trial ended: done, pruned, failed; anything else was stopped. Harmless to repeat."""
+
+    def once() -> None:
+        door = client(mlflow_uri)
+        word = {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
+        with explained(mlflow_uri, f"end run {run_id}"):
+            run = door.get_run(run_id)
+            if run.data.tags.get(STATE) != state:
+                door.set_tag(run_id, STATE, state)
+            if run.info.status != word:
+                door.set_terminated(run_id, status=word, end_time=now_ms())
+
+    patiently(once, PATIENCE)
+
+
+def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
+    """Of a study: (stage, key of the trial) -> id of the child runs that are not closed."""
+    found = patiently(lambda: _runs(mlflow_uri, describe.STUDY, job.id), PATIENCE)
+    return {
+        (run.data.tags["vaesvc.stage"], run.data.tags["vaesvc.key"]): str(run.info.run_id)
+        for run in found
+        if run.info.status not in ENDED
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A run that shall be there once: the one whose `tag` has this value."""
+
+    tag: str
+    value: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    known: str | None = None  # its id, as far as that is known
+
+
+def _find(uri: str, tag: str, value: str, known: str | None) -> str | None:
+    runs = _runs(uri, tag, value)
     if not runs:
         return None
-    first = next((run for run in runs if run.info.run_id == job.run_id), runs[0])
-    door = client(mlflow_uri)
+    first = next((run for run in runs if run.info.run_id == known), runs[0])
+    door = client(uri)
     for run in runs:
         if run is not first:
             with (
                 contextlib.suppress(UsageError, NotFoundError),  # somebody else was faster
-                explained(mlflow_uri, f"delete the duplicate run {run.info.run_id}"),
+                explained(uri, f"delete the duplicate run {run.info.run_id}"),
             ):
                 door.delete_run(run.info.run_id)
     return str(first.info.run_id)
 
 
 def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
+    wanted = _Wanted(
+        tag=describe.JOB_ID,
+        value=job.id,
+        name=describe.run_name(job),
+        tags=describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
+        params=describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()},
+        known=job.run_id,
+    )
+    return _open(uri, job, wanted)
+
+
+def _open(uri: str, job: Job, wanted: _Wanted) -> str:
     door = client(uri)
-    tags = describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()}
-    params = describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()}
-    run_id = find_run(uri, job)
+    run_id = _find(uri, wanted.tag, wanted.value, wanted.known)
     if run_id is None:
         experiment = _experiment(uri, job)
-        with explained(uri, f"create the run of job {job.id}"):
-            door.create_run(experiment, start_time=now_ms(), tags=tags, run_name=describe.run_name(job))
+        with explained(uri, f"create the run {wanted.name!r}"):
+            door.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
         time.sleep(SETTLE)
-        run_id = find_run(uri, job)
+        run_id = _find(uri, wanted.tag, wanted.value, wanted.known)
         if run_id is None:
-            raise NotFoundError(f"the run of job {job.id} was deleted while it was opened")
+            raise NotFoundError(f"the run {wanted.name!r} was deleted while it was opened")
     else:
         with explained(uri, f"open run {run_id} again"):
             door.update_run(run_id, status="RUNNING")
-    _describe(uri, run_id, params, tags)
+    _describe(uri, run_id, wanted.params, wanted.tags)
     return run_id
 
 
-def _describe(uri: str, run_id: str, params: dict[str, str], tags: dict[str, str]) -> None:
+def _describe(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
     door = client(uri)
     from mlflow.entities import RunTag
 
@@ -96,7 +171,7 @@ def _describe(uri: str, run_id: str, params: dict[str, str], tags: dict[str, str
         _add_params(uri, run_id, params)
 
 
-def _add_params(uri: str, run_id: str, params: dict[str, str]) -> None:
+def _add_params(uri: str, run_id: str, params: Mapping[str, str]) -> None:
     """Params are for ever: those that are there stay as they are."""
     door = client(uri)
     from mlflow.entities import Param
@@ -120,11 +195,11 @@ def _end_run(uri: str, job: Job, word: str) -> str | None:
     return run_id
 
 
-def _runs(uri: str, job: Job) -> list[Any]:
-    """The job's runs, oldest first."""
+def _runs(uri: str, tag: str, value: str) -> list[Any]:
+    """The runs whose `tag` has this value, oldest first."""
     door = client(uri)
-    where = f"tags.`{describe.JOB_ID}` = '{job.id}'"
-    with explained(uri, f"look for the run of job {job.id}"):
+    where = f"tags.`{tag}` = '{value}'"
+    with explained(uri, f"look for the runs of {value}"):
         experiments = all_pages(lambda token: door.search_experiments(max_results=PAGE, page_token=token))
         ids = [experiment.experiment_id for experiment in experiments]
         runs = all_pages(lambda token: door.search_runs(ids, where, max_results=PAGE, page_token=token)) if ids else []

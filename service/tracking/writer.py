@@ -38,12 +38,17 @@ class RunWriter:
     spool: the file that keeps what is not delivered. If an earlier writer of the same run left one, it is delivered
            first. One writer at a time.
 
+    gather_seconds: points that come within this time go in one call; longer where many runs share a server.
+
     A metric's steps must rise: a point at a step that the server already has for that key is taken for a repetition
     (training that went on from a checkpoint comes by the same steps again) and dropped.
     """
 
-    def __init__(self, mlflow_uri: str, run: str | Callable[[], str], spool: Path) -> None:
+    def __init__(
+        self, mlflow_uri: str, run: str | Callable[[], str], spool: Path, *, gather_seconds: float = GATHER_SECONDS
+    ) -> None:
         self._uri = mlflow_uri
+        self._gather_seconds = gather_seconds
         self._open: Callable[[], str] = run if callable(run) else lambda: run
         self.run_id: str | None = None if callable(run) else run
         self.dropped = 0  # lines that found no room: more than 0 only when the disk was full for long
@@ -175,7 +180,7 @@ class RunWriter:
             self._spooled.wait_for(
                 lambda: self._complete or self._give_up.is_set() or self._spool.size() > end, timeout=LOOK_SECONDS
             )
-        self._closing.wait(GATHER_SECONDS)
+        self._closing.wait(self._gather_seconds)
 
     def _wake(self) -> None:
         with self._spooled:

@@ -56,8 +56,10 @@ def test_it_runs_says_who_won_and_is_not_run_twice(env: dict[str, str], file: Pa
     assert shown == done.stdout
     assert time.monotonic() - began < 30
     (rates, betas) = json.loads(vaesvc(env, "study", "show", str(out), "--json").stdout)
-    assert (rates["winner"], rates["ranked"][0]["states"]) == ({"optimizer.lr": 0.01}, ["done"] * 3)
-    assert len(betas["ranked"]) == 3
+    best = rates["candidates"][0]
+    assert (rates["winner"], best["assignment"], best["complete"]) == (best["number"], {"optimizer.lr": 0.01}, True)
+    assert [trial["state"] for trial in rates["trials"]] == ["done"] * 6
+    assert len(betas["candidates"]) == 3
     other = vaesvc(env, "study", "run", str(file), "--out", str(out), code=2)
     assert "begun with another study" in other.stderr
 
@@ -100,11 +102,22 @@ def test_mistakes_are_named_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["submit", "run"])
-def test_a_search_is_not_a_job(env: dict[str, str], file: Path, command: str) -> None:
-    assert f"vaesvc study run {file}" in vaesvc(env, command, str(file), code=2).stderr
+def test_a_search_is_not_one_run(env: dict[str, str], file: Path) -> None:
+    assert f"vaesvc study run {file}" in vaesvc(env, "run", str(file), code=2).stderr
     name = "searches/mnist/linear-vae"
-    assert f"vaesvc study run {name}" in vaesvc(env, command, name, code=2).stderr
+    assert f"vaesvc study run {name}" in vaesvc(env, "run", name, code=2).stderr
+    assert "is one run, not a study" in vaesvc(env, "study", "run", RECIPE, code=2).stderr
+
+
+def test_submit_shows_what_a_study_would_run(env: dict[str, str], file: Path) -> None:
+    shown = vaesvc(env, "submit", str(file), "--dry-run", "--set", "rates.repeats=[3, 4]").stdout
+    assert "rates: 4 trials, 2 x 2 seeds" in shown
+    assert "at most" in shown
+    spec = json.loads(vaesvc(env, "submit", str(file), "--dry-run", "--json", "--workers", "2").stdout)
+    assert (spec["kind"], spec["name"], spec["resources"]["workers"]) == ("study", "rates", 2)
+    again = file.with_suffix(".json")
+    again.write_text(json.dumps(spec))
+    assert json.loads(vaesvc(env, "submit", str(again), "--dry-run", "--json").stdout) == spec
 
 
 def test_a_study_that_nobody_wins_says_so(env: dict[str, str], file: Path, tmp_path: Path) -> None:

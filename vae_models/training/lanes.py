@@ -287,14 +287,17 @@ def train_pack(
     decide: Decide = lambda step, metrics: (),
     poll_seconds: float = POLL_SECONDS,
     widths: Widths | None = None,
+    on_end: Callable[[int, Lane], None] = lambda number, lane: None,
 ) -> list[Lane]:
     """Trains every configuration from its context's latest checkpoint to its last step; one process, one worker.
 
     dataset: of all of them, instead of loading the first one's. width: how many to fuse at a time, 1 for none; None
     measures. decide: asked after every evaluation with what each lane has measured; whom it names is stopped there,
-    with a checkpoint. widths: what was measured is written there. A lane whose loss is not finite ends alone.
+    with a checkpoint. widths: what was measured is written there. on_end: told of each lane as soon as it has ended. A
+    lane whose loss is not finite ends alone.
     """
-    pack = _Pack(configs, contexts, dataset or data.load(configs[0].data), decide, poll_seconds, widths or Widths())
+    dataset = dataset or data.load(configs[0].data)
+    pack = _Pack(configs, contexts, dataset, decide, poll_seconds, widths or Widths(), on_end)
     return pack.run(width)
 
 
@@ -307,6 +310,7 @@ class _Pack:
         decide: Decide,
         poll_seconds: float,
         widths: Widths,
+        on_end: Callable[[int, Lane], None],
     ) -> None:
         if len({config.data.model_dump_json() for config in configs}) > 1:
             raise ValueError("the configurations of a pack have one `data`: they share the resident set")
@@ -314,6 +318,7 @@ class _Pack:
             raise ValueError("a pack is trained by one process; several workers train one configuration each time")
         self.decide = decide
         self.widths = widths
+        self.on_end = on_end
         self.ended: dict[int, Lane] = {}
         self._in_turn: set[int] = set()  # lanes that were found not to be fusable
         resident: dict[tuple[str, str], dict[str, Resident]] = {}
@@ -347,6 +352,7 @@ class _Pack:
                 return True
             self.ended[number] = Lane(result=run.end(stopped=not going))
         del self.runs[number]
+        self.on_end(number, self.ended[number])
         return False
 
     # --- all lanes --------------------------------------------------------------------------------------------------

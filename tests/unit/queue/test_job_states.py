@@ -12,11 +12,10 @@ from service.queue.ids import ID_PATTERN, new_job_id
 from service.queue.jobs import TRANSITIONS, JobState, Trigger, next_state
 
 
-def test_only_a_retry_leaves_a_final_state() -> None:
+def test_only_a_retry_or_an_extension_leaves_a_final_state() -> None:
     for (source, trigger), target in TRANSITIONS.items():
         if source.final and target is not source:
-            assert trigger is Trigger.RETRY
-            assert source is not JobState.SUCCEEDED
+            assert trigger is Trigger.EXTEND or (trigger is Trigger.RETRY and source is not JobState.SUCCEEDED)
 
 
 def test_cancel_wins_from_every_state_that_is_not_over() -> None:

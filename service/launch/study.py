@@ -1,0 +1,310 @@
+"""A study on a Ray cluster: stage after stage, its trials in packs, the packs by Ray Tune; in the end a winner.
+
+The driver's side. What has been found out lies in storage (`study_storage`): an attempt looks what is there and has the
+rest trained, so it does not matter where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.errors import VaesvcError
+from service.launch.assignment import Assignment
+from service.launch.study_board import Board
+from service.launch.study_storage import StageStorage
+from service.launch.study_table import StageEnd, ended
+from service.launch.study_worker import PackOrder, train_pack
+from service.study_spec import StudySpec
+from service.wire import ProgressReport
+from tuning import pack as packs
+from tuning import ray_tune
+from tuning.study import StageConfig, Trial, trials
+from vae_models.config import TrainConfig
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+    from service.tracking import RunWriter
+
+RESTARTS = 8  # of one pack, whose process died
+_REPORT_SECONDS = 1.0
+_MLFLOW_SECONDS = 20.0
+
+
+class StudyFailed(VaesvcError):  # noqa: N818 - says what is the case
+    """It ended without a winner, or a pack gave up."""
+
+    def __init__(self, text: str, *, retryable: bool) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
+def run(order: Assignment, spec: StudySpec, artifacts: Artifacts) -> dict[str, Any]:
+    """The whole study, from where it is. The job's result; `stopped` when it was cancelled. Raises StudyFailed."""
+    with _Driver(order, spec, artifacts) as driver:
+        return driver.run()
+
+
+@dataclass
+class _Driver:
+    order: Assignment
+    spec: StudySpec
+    artifacts: Artifacts
+    ends: list[StageEnd] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> _Driver:
+        import ray
+
+        actor = ray.remote(num_cpus=0, max_restarts=0)(Board)
+        self.board: Any = actor.remote()
+        self.finishing = False  # asked to end with what there is
+        self.cancelled = self.order.context.job.state.value == "CANCELLING"
+        self.writer = self._open_run()
+        self._stage: tuple[StageConfig, Sequence[Trial], set[int]] | None = None
+        self._client = self.order.access.client(retry_seconds=0)
+        self._end = threading.Event()
+        self._reporter = threading.Thread(target=self._report, name="progress", daemon=True)
+        self._reporter.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._reporter.join(timeout=5.0)
+        if self.writer is not None:
+            self.writer.close(_MLFLOW_SECONDS)
+
+    def _open_run(self) -> RunWriter | None:
+        from service.tracking import RunWriter, open_run
+
+        uri, job, epoch = self.order.context.mlflow_uri, self.order.context.job, self.order.access.epoch
+        if uri is None:
+            return None
+        folder = Path(tempfile.mkdtemp(prefix="study-", dir=self.order.scratch))
+        return RunWriter(uri, lambda: open_run(uri, job, epoch=epoch), folder / "spool.jsonl")
+
+    # --- stages -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        base = self.spec.study.base
+        for number, stage in enumerate(self.spec.study.stages):
+            end = self._train(number, stage, base)
+            self.ends.append(end)
+            self._show(end)
+            if self.cancelled:
+                return self._result() | {"stopped": True}
+            if self.finishing:
+                break
+            if end.winner is None:
+                raise StudyFailed(_nobody(end), retryable=False)
+            base = end.best.config
+        if all(end.winner is None for end in self.ends):
+            raise StudyFailed(
+                "the study was stopped before any assignment was trained with every seed", retryable=False
+            )
+        for end in self.ends:
+            if end.winner is not None:
+                self._sweep(end)
+        return self._result() | ({"stopped_early": True} if self.finishing else {})
+
+    def _train(self, number: int, stage: StageConfig, base: TrainConfig) -> StageEnd:
+        every = list(trials(stage, base))
+        storage = StageStorage(self.artifacts, self.order.access.job_id, stage.name, every)
+        records = storage.results()
+        left = [trial for trial in every if trial.number not in records]
+        self._stage = (stage, every, set(records))
+        self._say(f"{stage.name}: {len(every)} trials, {len(left)} of them to be trained")
+        if left and not self.cancelled and not self.finishing:
+            shares = packs.packs(left, stage, self.spec.resources.workers)
+            told = PackOrder(
+                order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board
+            )
+            errors = ray_tune.run_packs(
+                [[trial.number for trial in share] for share in shares],
+                partial(train_pack, told),
+                name=f"{self.order.access.name}-{stage.name}",
+                folder=self.order.scratch / "tune",
+                bundle=self.spec.resources.bundle(),
+                at_once=self.spec.resources.workers,
+                restarts=RESTARTS,
+            )
+            self._check(errors)
+            records = storage.results()
+        return ended(stage, every, records)
+
+    def _check(self, errors: Sequence[str]) -> None:
+        import ray
+
+        failed = ray.get(self.board.failed.remote(), timeout=30.0)
+        if failed is not None:
+            raise StudyFailed(failed.error, retryable=failed.retryable)
+        if errors:
+            raise StudyFailed(f"a pack died {RESTARTS + 1} times: {errors[0]}", retryable=True)
+
+    # --- what came out ----------------------------------------------------------------------------------------------
+
+    def _show(self, end: StageEnd) -> None:
+        """The stage's picture and its best value, in storage and in MLflow."""
+        from tuning import curves
+
+        if not end.records:
+            return
+        path = self.order.scratch / f"{end.stage.name}.png"
+        curves.write(end.stage, end.trials, end.outcomes, path)
+        if path.is_file():
+            png = path.read_bytes()
+            uri = self.artifacts.uri("pictures", self.order.access.job_id, f"{end.stage.name}.png")
+            self.artifacts.put_bytes(uri, png, "image/png")
+            self.pictures[end.stage.name] = uri
+            if self.writer is not None:
+                self.writer.log_picture(len(end.records), end.stage.name, png)
+        if self.writer is not None and end.winner is not None and end.winner.mean is not None:
+            said = {f"{end.stage.name}/best": end.winner.mean, f"{end.stage.name}/trials": float(len(end.records))}
+            if end.winner.standard_error is not None:
+                said[f"{end.stage.name}/standard_error"] = end.winner.standard_error
+            self.writer.log_metrics(len(end.records), said)
+
+    def _sweep(self, end: StageEnd) -> None:
+        """Of a stage that has a winner only its weights are kept, and those of trials that were stopped."""
+        assert end.winner is not None
+        keep = [
+            record.checkpoint.uri
+            for number, record in end.records.items()
+            if record.checkpoint is not None and end.trials[number].candidate == end.winner.number
+        ]
+        storage = StageStorage(self.artifacts, self.order.access.job_id, end.stage.name, end.trials)
+        unended = {number: kept for number, kept in storage.checkpoints().items() if number not in end.records}
+        keep += [uri for kept in unended.values() for _, uri in kept]
+        storage.sweep(keep)
+
+    def _result(self) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "stages": [_summary(end) for end in self.ends],
+            "pictures": self.pictures,
+            "run_id": None if self.writer is None else self.writer.run_id,
+        }
+        won = [end for end in self.ends if end.winner is not None]
+        if won:
+            record = won[-1].records[won[-1].best.number]
+            found["metrics"] = dict(record.metrics)
+            if record.checkpoint is not None:
+                value = {} if record.value is None else {won[-1].stage.metric: record.value}
+                weights = record.checkpoint.model_copy(update={"metrics": record.checkpoint.metrics | value})
+                found["winner"] = winner(won[-1], weights.model_dump())
+        return found
+
+    # --- progress ---------------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        print(f"[vaesvc] {text}", flush=True)  # noqa: T201
+
+    def _report(self) -> None:
+        """Every second, to the API: it answers whether to stop. An API that is away concerns the parent."""
+        import ray
+
+        speed = _Speed()
+        while not self._end.wait(_REPORT_SECONDS):
+            try:
+                progress = self._progress(speed)
+                if progress is None:
+                    continue
+                run_id = None if self.writer is None else self.writer.run_id
+                reply = self._client.progress(ProgressReport(progress=progress, run_id=run_id))
+                if (reply.cancel and not self.cancelled) or (reply.finish and not self.finishing):
+                    self.cancelled, self.finishing = reply.cancel, reply.finish
+                    asked = "cancel" if reply.cancel else "an early end"
+                    self._say(f"{asked} was asked for: the trials write checkpoints and stop")
+                    ray.get(self.board.stop.remote(), timeout=30.0)
+            except (VaesvcError, ray.exceptions.RayError):
+                continue
+
+    def _progress(self, speed: _Speed) -> dict[str, Any] | None:
+        import ray
+
+        if self._stage is None:
+            return None
+        stage, every, ended_before = self._stage
+        known = ray.get(self.board.read.remote(stage.name), timeout=30.0)
+        running = {number: one for number, one in known.items() if number not in ended_before}
+        steps = sum(one["step"] for one in running.values())
+        per_trial = max((one["total_steps"] for one in running.values()), default=0)
+        total = per_trial * (len(every) - len(ended_before))
+        over = sum(one["step"] >= one["total_steps"] for one in running.values())
+        return {
+            "stage": stage.name,
+            "trials": len(every),
+            "ended": len(ended_before) + over,
+            "step": steps,
+            "total_steps": total,
+            "images_per_second": sum(one["images_per_second"] or 0.0 for one in running.values()) or None,
+            "seconds_left": speed.seconds_left(steps, total),
+            "steps": {str(number): one["step"] for number, one in running.items()},
+            "metrics": {},
+        }
+
+
+class _Speed:
+    """Steps of all trials together, since the first that were seen."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def seconds_left(self, steps: int, total: int) -> float | None:
+        now = time.monotonic()
+        if self._first is None or steps < self._first[1]:
+            self._first = (now, steps)
+        began, first = self._first
+        return (now - began) / (steps - first) * (total - steps) if steps > first else None
+
+
+def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What the registry is told: the weights, the configuration, and why these."""
+    won = end.winner
+    assert won is not None
+    others = [one for one in end.ranked if one.number != won.number and one.mean is not None]
+    reason = (
+        f"best mean {end.stage.metric} ({end.stage.mode}) of {len(end.ranked)} assignments, {len(won.values)} seeds"
+    )
+    if others:
+        reason += f"; next: {others[0].mean:.6g} with {json.dumps(dict(others[0].assignment), sort_keys=True)}"
+    return {
+        "stage": end.stage.name,
+        "trial": end.best.number,
+        "seed": end.best.seed,
+        "assignment": dict(won.assignment),
+        "metric": end.stage.metric,
+        "mode": end.stage.mode,
+        "mean": won.mean,
+        "standard_error": won.standard_error,
+        "reason": reason,
+        "checkpoint": dict(checkpoint),
+        "config": end.best.config.model_dump(mode="json"),
+    }
+
+
+def _summary(end: StageEnd) -> dict[str, Any]:
+    won = end.winner
+    return {
+        "name": end.stage.name,
+        "trials": len(end.trials),
+        "ended": len(end.records),
+        "failed": sum(record.state == "failed" for record in end.records.values()),
+        "winner": None if won is None else {"assignment": dict(won.assignment), "mean": won.mean,
+                                            "standard_error": won.standard_error, "trial": won.best_trial},
+    }  # fmt: skip
+
+
+def _nobody(end: StageEnd) -> str:
+    errors = sorted({record.error for record in end.records.values() if record.error})
+    first = f"; the first error: {errors[0]}" if errors else ""
+    return (
+        f"stage {end.stage.name}: none of {len(end.ranked)} assignments was trained to its end with every seed: "
+        f"there is no winner and nothing is registered{first}"
+    )

@@ -1,0 +1,125 @@
+"""What a study has come to, in storage and as data: with it any attempt, on any machine, goes on.
+
+    studies/JOB/STAGE/KEY/result.json                    how the trial ended; such a trial is never run again
+    studies/JOB/STAGE/KEY/step-000000470-EPOCH-RANDOM/   the checkpoint that it goes on from, manifest last
+
+KEY is the trial's number and a digest of its configuration (`tuning.study.Trial.key`): where a study is extended and
+another learning rate wins, what was trained with the first one is not mistaken for it. A trial is a function of its
+configuration. So a process of an older attempt that still writes for a moment writes what the newer one would have
+written, under addresses of its own, and nothing has to be unpickled to restore a search.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from service.artifacts import Artifacts
+from service.directories import MANIFEST
+from service.errors import NotFoundError, VaesvcError
+from service.queue.jobs import Checkpoint, Record
+from tuning.study import Trial
+from tuning.winners import Outcome
+
+_RESULT = "result.json"
+_CHECKPOINT = re.compile(r"/([^/]+)/step-(\d+)-\d+-[0-9a-f]+/" + re.escape(MANIFEST) + "$")
+_READERS = 8
+
+
+class TrialRecord(Record):
+    """How a trial ended: see `tuning.winners.Outcome`. checkpoint: of its last step."""
+
+    state: Literal["done", "pruned", "failed"]
+    value: float | None = None
+    error: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    steps: int = 0
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(state=self.state, value=self.value, error=self.error, metrics=self.metrics, steps=self.steps)
+
+
+class StageStorage:
+    """Of one stage of one study: of these trials, by their number."""
+
+    def __init__(self, artifacts: Artifacts, job_id: str, stage: str, trials: Sequence[Trial]) -> None:
+        self._artifacts = artifacts
+        self._parts = ("studies", job_id, stage)
+        self._keys = {trial.number: trial.key for trial in trials}
+        self._numbers = {key: number for number, key in self._keys.items()}
+
+    def results(self) -> dict[int, TrialRecord]:
+        """Of those that have ended."""
+        found: dict[int, str] = {}
+        for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
+            folder, _, name = one.uri.rpartition("/")
+            number = self._numbers.get(folder.rpartition("/")[2])
+            if name == _RESULT and number is not None:
+                found[number] = one.uri
+        with ThreadPoolExecutor(_READERS) as readers:
+            records = dict(zip(found, readers.map(self._read, found.values()), strict=True))
+        return {number: record for number, record in sorted(records.items()) if record is not None}
+
+    def keep(self, trial: int, record: TrialRecord) -> None:
+        data = record.model_dump_json().encode()
+        self._artifacts.put_bytes(self._uri(trial, _RESULT), data, "application/json")
+
+    def put_checkpoint(
+        self, trial: int, epoch: int, step: int, directory: Path, metrics: Mapping[str, float]
+    ) -> Checkpoint:
+        """Uploads it under an address of its own."""
+        uri = self._uri(trial, f"step-{step:09d}-{epoch}-{uuid.uuid4().hex[:8]}")
+        stored = self._artifacts.put_directory(directory, uri)
+        return Checkpoint(
+            epoch=epoch, step=step, uri=stored.uri, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes,
+            metrics=dict(metrics), committed_at=time.time(),
+        )  # fmt: skip
+
+    def checkpoints(self) -> dict[int, list[tuple[int, str]]]:
+        """(step, address) of each trial's complete checkpoints, newest first."""
+        found: dict[int, list[tuple[int, str]]] = {}
+        for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
+            match = _CHECKPOINT.search(one.uri)
+            if match is not None and match[1] in self._numbers:
+                checkpoint = (int(match[2]), one.uri.removesuffix(MANIFEST))
+                found.setdefault(self._numbers[match[1]], []).append(checkpoint)
+        return {trial: sorted(each, reverse=True) for trial, each in found.items()}
+
+    def fetch(self, uri: str, into: Path) -> Path:
+        """A copy whose every file is what its manifest says."""
+        sha256 = hashlib.sha256(self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")).hexdigest()
+        return self._artifacts.get_directory(uri, into, sha256)
+
+    def delete(self, uri: str) -> None:
+        """What cannot be deleted now costs room and nothing else."""
+        with contextlib.suppress(VaesvcError):
+            self._artifacts.delete_prefix(uri)
+
+    def sweep(self, keep: Collection[str]) -> None:
+        """Deletes every checkpoint whose address is not in `keep`."""
+        wanted = {uri.rstrip("/") for uri in keep}
+        for checkpoints in self.checkpoints().values():
+            for _, uri in checkpoints:
+                if uri.rstrip("/") not in wanted:
+                    self.delete(uri)
+
+    def _uri(self, trial: int, name: str) -> str:
+        return self._artifacts.uri(*self._parts, self._keys[trial], name)
+
+    def _read(self, uri: str) -> TrialRecord | None:
+        """None where there is none that can be read: such a trial is run again, from its checkpoint."""
+        try:
+            return TrialRecord.model_validate_json(self._artifacts.get_bytes(uri))
+        except (NotFoundError, ValidationError):
+            return None

@@ -1,0 +1,52 @@
+"""A study as far as it has come, worked out of what lies in storage. Light: the API and the dispatcher use it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.artifacts import Artifacts
+from service.launch.study_storage import StageStorage, TrialRecord
+from service.study_spec import StudySpec
+from tuning import winners
+from tuning.study import StageConfig, Trial, trials
+from tuning.winners import Candidate, Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEnd:
+    """What a stage has come to. winner: None where no assignment was trained to its end with every seed."""
+
+    stage: StageConfig
+    trials: Sequence[Trial]
+    records: Mapping[int, TrialRecord]
+    ranked: Sequence[Candidate]
+    winner: Candidate | None
+
+    @property
+    def best(self) -> Trial:
+        """The winner's trial with the best value: its configuration and its weights stand for the winner."""
+        assert self.winner is not None
+        return self.trials[self.winner.best_trial or 0]
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        return {number: record.outcome for number, record in self.records.items()}
+
+
+def read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
+    """How far a study is: its stages up to the first that has no winner yet."""
+    found: list[StageEnd] = []
+    base = spec.study.base
+    for stage in spec.study.stages:
+        every = list(trials(stage, base))
+        found.append(ended(stage, every, StageStorage(artifacts, job_id, stage.name, every).results()))
+        if found[-1].winner is None or len(found[-1].records) < len(every):
+            break
+        base = found[-1].best.config
+    return found
+
+
+def ended(stage: StageConfig, every: Sequence[Trial], records: Mapping[int, TrialRecord]) -> StageEnd:
+    ranked = winners.rank(every, {number: record.outcome for number, record in records.items()}, stage.mode)
+    return StageEnd(stage=stage, trials=every, records=records, ranked=ranked, winner=winners.winner(ranked))

@@ -1,0 +1,392 @@
+"""A pack of trials in a process of its own on the cluster: their checkpoints to S3, their metrics to child runs.
+
+Nothing here holds up a step: what a lane leaves goes on in threads, the newest checkpoint of each lane first, and how a
+trial ended is written after its last checkpoint is in storage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from service.artifacts import Artifacts
+from service.errors import UnavailableError, VaesvcError
+from service.launch.assignment import Assignment, spool_uri_parts
+from service.launch.failures import classify
+from service.launch.study_storage import StageStorage, TrialRecord
+from service.queue.jobs import Checkpoint
+from service.study_spec import StudySpec
+from service.tracking import TrialRun
+from tuning import pack as packs
+from tuning.study import Trial, trials
+from tuning.winners import Outcome
+from vae_models import data
+from vae_models.config import TrainConfig
+from vae_models.records import Progress
+from vae_models.training import checkpoint
+from vae_models.training.context import Fenced
+from vae_models.training.errors import CheckpointError
+from vae_models.training.lanes import Widths
+
+if TYPE_CHECKING:
+    from service.tracking import RunWriter
+
+T = TypeVar("T")
+
+_REPORT_SECONDS = 1.0
+_MLFLOW_SECONDS = 30.0  # for the last metrics of all lanes; what is left is delivered by the dispatcher
+_PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
+_PAUSE_SECONDS = 1.0
+_CLOSERS = 8
+_GATHER_SECONDS = 2.0  # many runs share the server
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOrder:
+    """What a pack's process is told: plain data, but for the handle of the board."""
+
+    order: str  # an Assignment, as JSON
+    stage: int  # its place in the study
+    base: str  # the TrainConfig that the stage starts from, as JSON
+    board: Any  # the actor of service.launch.study_board
+
+
+def train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
+    """Trains the trials of these numbers that have not ended yet. What would fail again is told to the board."""
+    import ray
+
+    try:
+        _train_pack(told, numbers)
+    except Exception as error:
+        failure = classify(error)
+        if not failure.ends_attempt:
+            raise  # the process is started again
+        ray.get(told.board.fail.remote(failure.text, failure.retryable))
+
+
+def _train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
+    order = Assignment.model_validate_json(told.order)
+    spec = StudySpec.model_validate(order.context.job.spec)
+    stage = spec.study.stages[told.stage]
+    every = list(trials(stage, TrainConfig.model_validate_json(told.base)))
+    torch.set_num_threads(max(1, int(spec.resources.cpus_per_worker)))
+    storage = StageStorage(Artifacts(order.context.storage), order.access.job_id, stage.name, every)
+    shared = _Shared(order, stage.name, told.board, storage)
+    ended = shared.storage.results()
+    left = [every[number] for number in numbers if number not in ended]
+    if not left:
+        return
+    dataset = data.load(left[0].config.data)
+    kept = shared.storage.checkpoints()
+    widths = Widths()
+    try:
+        lanes = [_Lane(shared, trial, kept.get(trial.number, []), spec) for trial in left]
+        shared.start(lanes)
+        by_trial = {lane.trial.number: lane for lane in lanes}
+        packs.train(
+            stage, left, lanes, assignments=len({trial.candidate for trial in every}), dataset=dataset,
+            width=spec.lanes, widths=widths, stopping=lambda: shared.stopping,
+            on_end=lambda trial, outcome: shared.end(by_trial[trial.number], outcome),
+        )  # fmt: skip
+        shared.note(f"fused {widths.chosen} at a time; seconds for a step of all, by width: {_short(widths.seconds)}")
+        for width, reason in widths.reasons.items():
+            shared.note(f"{width} lanes cannot be fused: {reason}")
+        shared.close(lanes)
+    except BaseException:
+        shared.abandon()
+        raise
+    finally:
+        shutil.rmtree(shared.scratch, ignore_errors=True)
+
+
+def trial_run(stage: str, trial: Trial) -> TrialRun:
+    return TrialRun(
+        stage=stage,
+        number=trial.number,
+        key=trial.key,
+        candidate=trial.candidate,
+        seed=trial.seed,
+        assignment=trial.assignment,
+        config=trial.config.model_dump(mode="json"),
+    )
+
+
+def _short(seconds: Mapping[int, float]) -> str:
+    return ", ".join(f"{width}: {value:.3g}" for width, value in seconds.items()) or "not measured"
+
+
+class _Lane:
+    """A `RunContext` for one trial."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, shared: _Shared, trial: Trial, kept: Sequence[tuple[int, str]], spec: StudySpec) -> None:
+        """kept: (step, address) of the trial's checkpoints, newest first."""
+        self.trial = trial
+        self.device = torch.device("cuda" if spec.resources.gpus_per_worker > 0 else "cpu")
+        self.scratch = shared.scratch / f"trial-{trial.number:04d}"
+        self.scratch.mkdir()
+        self.run = trial_run(shared.stage, trial)
+        self.writer = shared.writer(self.run)
+        self.latest: Progress | None = None
+        self._shared = shared
+        self._kept = kept
+
+    def latest_checkpoint(self) -> Path | None:
+        for step, uri in self._kept:
+            try:
+                found = self._shared.storage.fetch(uri, self.scratch / "resume")
+                checkpoint.verify(found)
+            except (VaesvcError, CheckpointError) as error:
+                self._shared.note(f"trial {self.trial.number}: the checkpoint of step {step} is not used: {error}")
+            else:
+                self._shared.note(f"trial {self.trial.number} goes on from step {step} ({uri})")
+                return found
+        return None
+
+    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self.writer is not None:
+            self.writer.log_metrics(step, metrics)
+
+    def log_picture(self, step: int, name: str, png: bytes) -> None:
+        if self.writer is not None:
+            self.writer.log_picture(step, name, png)
+
+    def progress(self, progress: Progress) -> None:
+        self.latest = progress
+
+    def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+        self._shared.check()
+        self._shared.uploads.checkpoint(self.trial.number, step, directory, metrics)
+
+    def stop_requested(self) -> bool:
+        self._shared.check()
+        return self._shared.stopping
+
+
+class _Shared:
+    """What the lanes of a pack have in common."""
+
+    def __init__(self, order: Assignment, stage: str, board: Any, storage: StageStorage) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix="vaesvc-pack-", dir=Path.cwd()))
+        self.artifacts = Artifacts(order.context.storage)
+        self.storage = storage
+        self.uploads = _Uploads(self.storage, order.access.epoch, self.note)
+        self.stopping = order.context.job.state.value == "CANCELLING"
+        self._order = order
+        self.stage = stage
+        self._board = board
+        self._lanes: list[_Lane] = []
+        self._lost: str | None = None
+        self._end = threading.Event()
+        self._reporter = threading.Thread(target=self._report, name="board", daemon=True)
+
+    def start(self, lanes: Sequence[_Lane]) -> None:
+        """From here on the board hears how far they are, and these hear when to stop."""
+        self._lanes = list(lanes)
+        self._reporter.start()
+
+    def note(self, text: str) -> None:
+        """To the attempt's log."""
+        print(f"[vaesvc] {self.stage}: {text}", flush=True)  # noqa: T201
+
+    def check(self) -> None:
+        """Raises what an upload failed with, or that the driver is gone."""
+        if self._lost is not None:
+            raise Fenced(self._lost)
+        self.uploads.check()
+
+    def writer(self, run: TrialRun) -> RunWriter | None:
+        """To the trial's child run in MLflow, which is opened in the background."""
+        from service.tracking import RunWriter, open_trial
+
+        spool = self.scratch / f"trial-{run.number:04d}.jsonl"
+        uri, job, epoch = self._order.context.mlflow_uri, self._order.context.job, self._order.access.epoch
+        if uri is None:
+            return None
+        return RunWriter(uri, lambda: open_trial(uri, job, run, epoch=epoch), spool, gather_seconds=_GATHER_SECONDS)
+
+    def end(self, lane: _Lane, outcome: Outcome) -> None:
+        """The trial's last word, behind its last checkpoint."""
+        self.uploads.result(lane.trial.number, outcome)
+        if outcome.error is not None:
+            self.note(f"trial {lane.trial.number} failed: {outcome.error}")
+
+    def close(self, lanes: Sequence[_Lane]) -> None:
+        """Waits until all of it is in storage and, for a bounded time, in MLflow."""
+        self.uploads.close()
+        self._end.set()
+        deadline = time.monotonic() + _MLFLOW_SECONDS
+        with ThreadPoolExecutor(_CLOSERS) as closers:
+            list(closers.map(lambda lane: self._deliver(lane, deadline), lanes))
+        self._tell()
+
+    def abandon(self) -> None:
+        self._end.set()
+        self.uploads.abandon()
+
+    def _deliver(self, lane: _Lane, deadline: float) -> None:
+        from service.tracking import end_trial
+
+        uri, access = self._order.context.mlflow_uri, self._order.access
+        if lane.writer is None or uri is None:
+            return
+        spool = lane.writer.close(max(1.0, deadline - time.monotonic()))
+        state = self.uploads.states.get(lane.trial.number)
+        if spool is None:
+            if lane.writer.run_id is not None and state is not None:
+                try:
+                    end_trial(uri, lane.writer.run_id, state)
+                except VaesvcError as error:  # the dispatcher closes it with the study
+                    self.note(f"the run of trial {lane.trial.number} is still open: {error}")
+        elif spool.is_file():
+            name = f"{self.stage}-{lane.trial.number}-{access.epoch}-{time.time_ns()}"
+            folder = spool_uri_parts(access.job_id, trials=True)
+            run = json.dumps(asdict(lane.run)).encode()
+            self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.run.json"), run, "application/json")
+            points = spool.read_bytes()
+            self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.jsonl"), points, "application/jsonl")
+
+    def _report(self) -> None:
+        while not self._end.wait(_REPORT_SECONDS):
+            self._tell()
+
+    def _tell(self) -> None:
+        import ray
+
+        report = {lane.trial.number: _brief(lane.latest) for lane in self._lanes if lane.latest is not None}
+        try:
+            self.stopping = ray.get(self._board.report.remote(self.stage, report), timeout=30.0) or self.stopping
+        except ray.exceptions.RayActorError:
+            self._lost = "the study's driver is gone"
+        except ray.exceptions.RayError:
+            return
+
+
+def _brief(progress: Progress) -> dict[str, Any]:
+    return {"step": progress.step, "total_steps": progress.total_steps, "images_per_second": progress.images_per_second}
+
+
+class _Uploads:
+    """Checkpoints and results on their way to storage, in one thread: of each trial the newest checkpoint, then how it
+    ended. A checkpoint that is replaced is deleted."""
+
+    def __init__(self, storage: StageStorage, epoch: int, note: Callable[[str], None]) -> None:
+        self.states: dict[int, str] = {}  # of the trials that have ended
+        self._storage = storage
+        self._epoch = epoch
+        self._note = note
+        self._checkpoints: dict[int, tuple[int, Path, Mapping[str, float]]] = {}  # waiting
+        self._results: dict[int, Outcome] = {}  # waiting
+        self._last: dict[int, Checkpoint] = {}  # the committed checkpoint of each trial
+        self._changed = threading.Condition()
+        self._closing = False
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
+        self._thread.start()
+
+    def checkpoint(self, trial: int, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+        """Takes over the directory; returns at once."""
+        with self._changed:
+            replaced = self._checkpoints.pop(trial, None)
+            self._checkpoints[trial] = (step, directory, metrics)
+            self._changed.notify_all()
+        if replaced is not None:
+            shutil.rmtree(replaced[1], ignore_errors=True)
+
+    def result(self, trial: int, outcome: Outcome) -> None:
+        with self._changed:
+            self._results[trial] = outcome
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Waits until everything is in storage. Raises what prevented it."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        self.check()
+
+    def abandon(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._checkpoints.clear()
+            self._results.clear()
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while self._next():
+                pass
+        except Exception as error:
+            self._error = error
+
+    def _next(self) -> bool:
+        """One thing done; False when nothing more will come."""
+        with self._changed:
+            while not (self._checkpoints or self._results or self._closing):
+                self._changed.wait()
+            if self._checkpoints:
+                trial = next(iter(self._checkpoints))
+                waiting, outcome = self._checkpoints.pop(trial), None
+            elif self._results:
+                trial = next(iter(self._results))
+                waiting, outcome = None, self._results.pop(trial)
+            else:
+                return False
+        if waiting is not None:
+            self._store(trial, *waiting)
+        elif outcome is not None:
+            self._keep(trial, outcome)
+        return True
+
+    def _store(self, trial: int, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+        stored = self._patiently(
+            lambda: self._storage.put_checkpoint(trial, self._epoch, step, directory, _finite(metrics))
+        )
+        replaced, self._last[trial] = self._last.get(trial), stored
+        shutil.rmtree(directory, ignore_errors=True)
+        if replaced is not None:
+            self._storage.delete(replaced.uri)
+
+    def _keep(self, trial: int, outcome: Outcome) -> None:
+        assert outcome.state != "missing"
+        record = TrialRecord(
+            state=outcome.state, value=outcome.value, error=outcome.error, steps=outcome.steps,
+            metrics=dict(outcome.metrics), checkpoint=self._last.get(trial),
+        )  # fmt: skip
+        self._patiently(lambda: self._storage.keep(trial, record))
+        self.states[trial] = outcome.state
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        deadline, said = time.monotonic() + _PATIENCE_SECONDS, False
+        while True:
+            try:
+                return call()
+            except UnavailableError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not said:
+                    self._note(f"checkpoints and results wait: {error}")
+                said = True
+                time.sleep(_PAUSE_SECONDS)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,203 @@
+"""Study specs: many configurations as one job. `resolve_job` reads what people write, of either kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from service import spec, spec_schema, spec_text
+from service.errors import UsageError
+from service.spec import JobSpec, TrainSpec
+from service.spec_errors import explain
+from tuning.space import with_values
+from tuning.study import RandomSearch, StudyConfig, trials
+from vae_models.config import TrainConfig
+
+SEARCHES = "searches/"  # what a published search's name begins with
+
+
+class StudySpec(JobSpec):
+    """kind: study. A search; `resources.workers` packs of its trials are trained at a time, each in one process."""
+
+    kind: Literal["study"] = "study"
+    study: StudyConfig
+    lanes: int | None = Field(
+        default=None, ge=1, le=4096, description="configurations to fuse at a time, 1: in turn; none: measured"
+    )
+
+
+def parse(data: Mapping[str, Any]) -> TrainSpec | StudySpec:
+    """A spec that was resolved before, as the queue keeps it."""
+    return StudySpec.model_validate(data) if data.get("kind") == "study" else TrainSpec.model_validate(data)
+
+
+def train_config(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a resolved spec, as data: the configuration that is trained, or the one that a study starts from."""
+    found: Mapping[str, Any] = data["study"]["base"] if data.get("kind") == "study" else data["train"]
+    return found
+
+
+def resolve_job(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any
+) -> TrainSpec | StudySpec:
+    """`spec.resolve`, and the same for studies: a search's name, a file or mapping with `stages` or `study`."""
+    given = _study_in(source)
+    if given is None:
+        return spec.resolve(source, overrides, **fields)
+    return _resolve(given, overrides, {name: value for name, value in fields.items() if value is not None})
+
+
+def resolve_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any) -> StudySpec:
+    """The whole spec of a study, every default filled in. UsageError has one line for each mistake.
+
+    source:    a search's name; a file or a mapping with the fields of `StudyConfig` (at the top, or under `study`) and
+               of the spec. `base` may be a recipe's name, or a mapping with `recipe` and paths that change it.
+    overrides: `path=value`: of a stage (rates.repeats=[0,1]), of the spec (resources.workers=2), else of the base
+    """
+    found = resolve_job(source, overrides, **fields)
+    if not isinstance(found, StudySpec):
+        raise UsageError(f"{found.name} is one run, not a study; all searches: vaesvc study list")
+    return found
+
+
+def _study_in(source: str | Path | Mapping[str, Any]) -> dict[str, Any] | None:
+    """The spec of a study as it was given, unless the source is something else."""
+    if isinstance(source, Mapping):
+        given, name = dict(source), None
+    elif isinstance(source, Path) or Path(source).suffix in spec_text.SUFFIXES:
+        given, name = spec_text.read_file(Path(source)), Path(source).stem
+    elif source.startswith(SEARCHES):
+        return {"recipe": source, "study": _published(source), "name": source}
+    else:
+        return None
+    if "stages" in given:
+        config = {key: given.pop(key) for key in StudyConfig.model_fields if key in given}
+        given["study"] = config
+    if given.get("kind") != "study" and "study" not in given:
+        return None
+    if name is not None:
+        given.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-"))
+    return given
+
+
+def _published(name: str) -> dict[str, Any]:
+    from tuning.searches import catalogue
+
+    if name in catalogue():
+        return catalogue()[name].build().model_dump(mode="json")
+    near = spec_schema.nearest(name, list(catalogue()))
+    hint = f"; did you mean {near}?" if near else "."
+    raise UsageError(f"there is no search {name}{hint} All {len(catalogue())}: vaesvc study list")
+
+
+def _resolve(given: dict[str, Any], overrides: Sequence[str], fields: Mapping[str, Any]) -> StudySpec:
+    study = given.get("study")
+    if not isinstance(study, Mapping):
+        raise UsageError(f"study: {spec_schema.show(study)} is not allowed; it should be a mapping: base and stages")
+    try:
+        whole = _overridden({**given, "study": _with_base(study)}, overrides)
+        for name, value in fields.items():
+            whole[name] = {**whole.get(name, {}), **value} if isinstance(value, Mapping) else value
+        suggested = given.get("recipe") if isinstance(given.get("recipe"), str) else "study"
+        found = StudySpec.model_validate(spec.with_name({"kind": "study", **whole}, str(suggested)))
+    except ValidationError as error:
+        raise UsageError("\n".join(explain(error, StudySpec))) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    problems = [*spec.batch_misfits(found.study.base, "study.base"), *spec.resource_misfits(found.resources)]
+    if problems:
+        raise UsageError("\n".join(problems))
+    return found
+
+
+def _with_base(study: Mapping[str, Any]) -> dict[str, Any]:
+    """In a file `base` may be a recipe's name, or a mapping with `recipe` and paths that change it."""
+    from vae_models.recipes import catalogue
+
+    base = study.get("base")
+    name = base if isinstance(base, str) else base.get("recipe") if isinstance(base, Mapping) else None
+    if name is None:
+        return dict(study)
+    if name not in catalogue():
+        near = spec_schema.nearest(str(name), list(catalogue()))
+        hint = f"; did you mean {near}?" if near else "."
+        raise UsageError(f"base: there is no recipe {name}{hint} All {len(catalogue())}: vaesvc recipes")
+    changes = {path: value for path, value in base.items() if path != "recipe"} if isinstance(base, Mapping) else {}
+    return {**study, "base": with_values(catalogue()[str(name)].build(), changes).model_dump(mode="json")}
+
+
+def _overridden(whole: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    study = dict(whole["study"])
+    stages = [dict(stage) if isinstance(stage, Mapping) else stage for stage in study.get("stages", ())]
+    by_name = {stage.get("name"): stage for stage in stages if isinstance(stage, dict)}
+    base: dict[str, Any] = {}
+    for override in overrides:
+        written, equals, text = override.partition("=")
+        if not equals:
+            raise UsageError(f"{override}: an override has the form path=value, for example optimizer.clip_norm=10")
+        path = written.strip()
+        value = spec_text.parse_value(text.strip())
+        first, _, rest = path.partition(".")
+        if first in by_name and rest:
+            by_name[first][rest] = value
+        elif first in StudySpec.model_fields and first not in ("kind", "recipe", "study"):
+            _put(whole, path.split("."), value)
+        else:
+            base[path] = value
+    if stages:
+        study["stages"] = stages
+    if base:
+        study["base"] = with_values(TrainConfig.model_validate(study["base"]), base).model_dump(mode="json")
+    return {**whole, "study": study}
+
+
+def _put(whole: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    at = whole
+    for name in parents:
+        at[name] = dict(at.get(name) or {})
+        at = at[name]
+    at[last] = value
+
+
+def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
+    """Name and number of assignments of the stage of this name that draws at random; of the last such one for None."""
+    drawn = {stage.name: stage.search.trials for stage in study.stages if isinstance(stage.search, RandomSearch)}
+    if not drawn or (name is not None and name not in drawn):
+        what = f"stage {name}" if name is not None else "this study"
+        others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid is complete"
+        raise UsageError(f"{what} does not draw at random, so it cannot be given more trials{others}")
+    found = name or list(drawn)[-1]
+    return found, drawn[found]
+
+
+def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
+    """With `total` assignments of `drawn_stage`; as it is where it has as many."""
+    name, present = drawn_stage(found.study, name)
+    plain = found.model_dump(mode="json")
+    stage = next(one for one in plain["study"]["stages"] if one["name"] == name)
+    stage["search"]["trials"] = max(total, present)
+    try:
+        return StudySpec.model_validate(plain)
+    except ValidationError as error:
+        raise UsageError("\n".join(explain(error, StudySpec))) from None
+
+
+def cost(study: StudyConfig) -> dict[str, int]:
+    """stage -> optimizer steps of all its trials, none stopped early; later stages as if the first assignment won."""
+    from vae_models.data.catalogue import CATALOGUE
+
+    found, base = {}, study.base
+    for stage in study.stages:
+        every = list(trials(stage, base))
+        found[stage.name] = sum(_steps(t.config, CATALOGUE[t.config.data.name].sizes[0]) for t in every)
+        base = every[0].config
+    return found
+
+
+def _steps(config: TrainConfig, images: int) -> int:
+    return config.steps or round((config.epochs or 0) * images / config.batch_size)

@@ -1,0 +1,86 @@
+"""One process's share of a stage: which trials it trains, and how each of them ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tuning.pruning import Halver
+from tuning.study import Halving, StageConfig, Trial
+from tuning.winners import Outcome
+from vae_models import data
+from vae_models.protocols import RunContext
+from vae_models.training.lanes import Decide, Lane, Widths, train_pack
+
+LANES = 64  # of one pack: each holds a model and its optimizer's state
+
+
+def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int = LANES) -> list[list[Trial]]:
+    """Trials in shares for `processes` that work side by side.
+
+    Those of one pack have one data set; the seeds of one assignment stay together; no more than `lanes` are in one,
+    unless they are compared while they train (halving): then all of one data set are in one.
+    """
+    by_data: dict[str, dict[int, list[Trial]]] = {}
+    for trial in left:
+        by_data.setdefault(trial.config.data.model_dump_json(), {}).setdefault(trial.candidate, []).append(trial)
+    found = []
+    for candidates in by_data.values():
+        total = sum(len(trials) for trials in candidates.values())
+        wanted = 1 if isinstance(stage.pruning, Halving) else max(processes, -(-total // lanes))
+        shares: list[list[Trial]] = [[] for _ in range(min(wanted, len(candidates)))]
+        for trials in candidates.values():
+            min(shares, key=len).extend(trials)
+        found += shares
+    return found
+
+
+def train(
+    stage: StageConfig,
+    pack: Sequence[Trial],
+    contexts: Sequence[RunContext],
+    *,
+    assignments: int,
+    dataset: data.Dataset,
+    width: int | None,
+    widths: Widths,
+    stopping: Callable[[], bool],
+    on_end: Callable[[Trial, Outcome], None],
+) -> None:
+    """Trains `pack`, each trial from its context's checkpoint; `on_end` is told of each as soon as it has ended.
+
+    assignments: of the whole stage, those that have ended included. stopping: whether somebody asked to stop; trials
+    that end by that are not told of, they go on another time.
+    """
+
+    def ended(number: int, lane: Lane) -> None:
+        outcome = _outcome(lane, stage.metric, stopping=stopping())
+        if outcome.state != "missing":
+            on_end(pack[number], outcome)
+
+    train_pack(
+        [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
+        decide=_decide(stage, pack, assignments, dataset),
+    )  # fmt: skip
+
+
+def _decide(stage: StageConfig, pack: Sequence[Trial], assignments: int, dataset: data.Dataset) -> Decide:
+    if not isinstance(stage.pruning, Halving):
+        return lambda step, metrics: ()
+    return Halver(
+        stage.pruning, pack, metric=stage.metric, mode=stage.mode,
+        steps_per_epoch=len(dataset.train.images) / pack[0].config.batch_size, assignments=assignments,
+    )  # fmt: skip
+
+
+def _outcome(lane: Lane, metric: str, *, stopping: bool) -> Outcome:
+    if lane.error is not None:
+        return Outcome(state="failed", error=str(lane.error))
+    assert lane.result is not None
+    metrics, steps = lane.result.metrics, lane.result.steps
+    value = metrics.get(metric)
+    if lane.result.stopped:
+        return Outcome(state="missing" if stopping else "pruned", value=value, metrics=metrics, steps=steps)
+    if value is None:
+        error = f"{metric} was not measured, or not finite"
+        return Outcome(state="failed", error=error, metrics=metrics, steps=steps)
+    return Outcome(state="done", value=value, metrics=metrics, steps=steps)

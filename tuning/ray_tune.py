@@ -1,0 +1,60 @@
+"""Ray Tune runs the packs of a stage: the only module of this package that imports ray.
+
+To Tune a pack is a trial. It finds each a place on the cluster, runs as many side by side as were asked for, keeps the
+actors for the next ones, and starts a pack again whose process died; the pack then goes on from what its trials have
+kept. What has been found out so far is the caller's to keep: a search goes on because packs are made of the trials that
+are left, not because a scheduler was unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Before ray.tune is imported. Results are reported elsewhere: Tune's own loggers and tables would only repeat them.
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+def run_packs(
+    packs: Sequence[Sequence[int]],
+    work: Callable[[Sequence[int]], None],
+    *,
+    name: str,
+    folder: Path,
+    bundle: Mapping[str, float],
+    at_once: int,
+    restarts: int,
+) -> list[str]:
+    """Calls `work` with each pack, in a process of its own on the cluster. What went wrong, a line for each pack.
+
+    work: must be serializable; it may be called again with the same pack when its process died. bundle: what one pack
+    takes, in Ray's names (CPU, GPU, memory in bytes). at_once: side by side. restarts: of each pack.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in ENVIRONMENT.items()})
+    from ray import tune
+    from ray.tune.logger import JsonLoggerCallback
+
+    def trainable(config: dict[str, Any]) -> None:
+        work(packs[config["pack"]])
+        tune.report({"trials": len(packs[config["pack"]])})
+
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([dict(bundle)])),
+        param_space={"pack": tune.grid_search(list(range(len(packs))))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=restarts),
+            callbacks=[JsonLoggerCallback()],  # without any Tune looks in vain for the last result
+            verbose=0,
+        ),
+    )
+    return [str(error).strip().splitlines()[-1] for error in tuner.fit().errors]
