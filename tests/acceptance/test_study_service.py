@@ -1,0 +1,308 @@
+"""Studies through the queue, on the embedded stack: what a user sees in the table, in MLflow, in the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import yaml
+
+from service.launch.study_storage import StageStorage
+from service.study_spec import StudySpec
+from service.wire import JobDetail, StudyDetail
+from tests import real_jobs
+from tests.servers import wait_for
+from tuning.study import trials
+
+if TYPE_CHECKING:
+    from tests.conftest import Stack
+
+RATES = [0.0003, 0.003, 0.01]
+BASE = {
+    "recipe": real_jobs.DIGITS,
+    "epochs": 4,
+    "evaluation.pictures": False,
+    "checkpoint.every_steps": 20,
+}
+TWO_STAGES: dict[str, Any] = {
+    "base": BASE,
+    "stages": [
+        {"name": "rates", "space": {"optimizer.lr": RATES}, "repeats": [0, 1]},
+        {"name": "betas", "space": {"beta.value": {"kind": "log-uniform", "low": 0.1, "high": 10, "points": 3}}},
+    ],
+}
+SLOW = BASE | {"epochs": None, "steps": 1500, "evaluation.every_epochs": 200, "checkpoint.every_steps": 100}
+
+
+def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    return real_jobs.ran(stack.vaesvc("submit", str(path), *more)).strip()
+
+
+def table(stack: Stack, job_id: str) -> StudyDetail:
+    with real_jobs.client(stack) as client:
+        return client.study(job_id)
+
+
+def values(found: StudyDetail) -> dict[tuple[str, int], tuple[str, float | None, int]]:
+    """(stage, trial) -> state, metric, steps."""
+    return {
+        (stage.name, trial.number): (trial.state, trial.value, trial.steps)
+        for stage in found.stages
+        for trial in stage.trials
+    }
+
+
+def runs_of(stack: Stack, job_id: str, tag: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    door = MlflowClient(stack.settings().mlflow_uri)
+    ids = [experiment.experiment_id for experiment in door.search_experiments()]
+    return list(door.search_runs(ids, f"tags.`{tag}` = '{job_id}'", max_results=1000))
+
+
+def children(stack: Stack, job_id: str) -> list[Any]:
+    return runs_of(stack, job_id, "vaesvc.study_id")
+
+
+def closed(stack: Stack, job_id: str, tag: str = "vaesvc.study_id") -> list[str]:
+    """How the runs ended, once they have: that follows the job's end."""
+
+    def open_ones() -> bool:
+        return any(run.info.status == "RUNNING" for run in runs_of(stack, job_id, tag))
+
+    wait_for(lambda: not open_ones(), 60, "runs of the study stay open")
+    return sorted(run.info.status for run in runs_of(stack, job_id, tag))
+
+
+def versions(stack: Stack, job_id: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    door = MlflowClient(stack.settings().mlflow_uri)
+    return [one for one in door.search_model_versions() if one.tags.get("vaesvc.job_id") == job_id]
+
+
+def until_steps(stack: Stack, job_id: str, steps: int) -> JobDetail:
+    """Once its trials have taken so many steps together, and checkpoints of all are in storage."""
+    artifacts = real_jobs.artifacts(stack)
+
+    def reached(detail: JobDetail) -> bool:
+        if int(detail.job.progress.get("step", 0)) < steps:
+            return False
+        spec = StudySpec.model_validate(detail.job.spec)
+        every = list(trials(spec.study.stages[0], spec.study.base))
+        kept = StageStorage(artifacts, job_id, spec.study.stages[0].name, every).checkpoints()
+        return len(kept) == len(every)
+
+    return real_jobs.until(stack, job_id, reached, 300, f"its trials do not take {steps} steps")
+
+
+def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
+    """Every trial is a child run, the second stage starts from what won the first, the winner is registered."""
+    job_id = submit(stack, tmp_path, TWO_STAGES, "--workers", "2", "--name", "two-stages")
+    detail = real_jobs.until_over(stack, job_id)
+    found = table(stack, job_id)
+    rates, betas = found.stages
+    assert [len(stage.trials) for stage in found.stages] == [6, 3]
+    assert {trial.state for stage in found.stages for trial in stage.trials} == {"done"}
+    best = rates.candidates[0]
+    assert best.assignment == {"optimizer.lr": 0.01}
+    assert best.number == rates.winner
+    assert best.mean == pytest.approx(sum(best.values) / 2)
+
+    assert closed(stack, job_id, "vaesvc.job_id") == ["FINISHED"]
+    parent, (job_run,) = detail.job.run_id, runs_of(stack, job_id, "vaesvc.job_id")
+    assert job_run.info.run_id == parent
+    below = children(stack, job_id)
+    assert len(below) == 9
+    assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parent}
+    assert set(closed(stack, job_id)) == {"FINISHED"}
+    assert {run.info.experiment_id for run in below} == {job_run.info.experiment_id}
+    by_trial = {(run.data.tags["vaesvc.stage"], int(run.data.tags["vaesvc.trial"])): run for run in below}
+    for (stage, number), (_, value, _) in values(found).items():
+        assert by_trial[stage, number].data.metrics["val/elbo"] == value
+    assert by_trial["betas", 0].data.params["optimizer.lr"] == "0.01"
+    assert by_trial["rates", 0].data.params["optimizer.lr"] == "0.0003"
+
+    (version,) = versions(stack, job_id)
+    assert version.name == "two-stages"
+    assert version.tags["vaesvc.assignment"] == "beta.value=" + str(betas.candidates[0].assignment["beta.value"])
+    assert "best mean val/elbo (max) of 3 assignments" in version.tags["vaesvc.reason"]
+    assert float(version.tags["vaesvc.value"]) == betas.candidates[0].values[0]
+    _pulled_model_has_the_winners_value(stack, betas.candidates[0].values[0], tmp_path / "model")
+
+    shown = real_jobs.ran(stack.vaesvc("study", "show", job_id))
+    assert "winner: optimizer.lr=0.01" in shown
+    assert "registered: two-stages version 1" in shown
+    assert job_id in real_jobs.ran(stack.vaesvc("studies"))
+    saved = real_jobs.ran(stack.vaesvc("study", "curve", job_id, "--out", str(tmp_path / "curves"))).split()
+    assert len(saved) == 2
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in saved)
+    left = real_jobs.artifacts(stack).list(real_jobs.artifacts(stack).uri("studies", job_id))
+    kept = [one.uri for one in left if one.uri.endswith("/manifest.json")]
+    assert len(kept) == 3, kept  # the two seeds of the rate that won, and the beta
+
+
+def _pulled_model_has_the_winners_value(stack: Stack, value: float, folder: Path) -> None:
+    from vae_models.config import TrainConfig
+
+    real_jobs.ran(stack.vaesvc("pull", "two-stages", str(folder)))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["metrics"]["val/elbo"] == value
+    config = TrainConfig.model_validate_json((folder / "config.json").read_text())
+    assert config.optimizer.lr == 0.01
+
+
+def test_a_diverging_trial_is_marked_and_the_others_go_on(stack: Stack, tmp_path: Path) -> None:
+    study = {"base": BASE, "stages": [{"name": "rates", "space": {"optimizer.lr": [1e38, 0.01]}, "repeats": [0, 1]}]}
+    job_id = submit(stack, tmp_path, study, "--name", "diverging")
+    real_jobs.until_over(stack, job_id)
+    (stage,) = table(stack, job_id).stages
+    states = {trial.number: trial.state for trial in stage.trials}
+    assert states == {0: "failed", 1: "failed", 2: "done", 3: "done"}
+    assert all("A smaller optimizer.lr" in (trial.error or "") for trial in stage.trials if trial.state == "failed")
+    assert closed(stack, job_id) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    (version,) = versions(stack, job_id)
+    assert version.tags["vaesvc.assignment"] == "optimizer.lr=0.01"
+
+
+def test_a_study_whose_every_trial_fails_says_so_and_registers_nothing(stack: Stack, tmp_path: Path) -> None:
+    study = {"base": BASE, "stages": [{"name": "rates", "space": {"optimizer.lr": [1e38, 1e37]}}]}
+    job_id = submit(stack, tmp_path, study, "--name", "hopeless")
+    detail = real_jobs.until_over(stack, job_id, "FAILED")
+    assert "none of 2 assignments was trained to its end with every seed" in (detail.job.reason or "")
+    assert "A smaller optimizer.lr" in (detail.job.reason or "")
+    assert len(detail.attempts) == 1  # another one would not help
+    assert not versions(stack, job_id)
+    assert set(closed(stack, job_id)) == {"FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space": {"optimizer.speed": [1]}}, ("optimizer.speed", "there are: kind, lr")),
+        ({"space": {"optimizer.lr": [-1.0]}}, ("optimizer.lr", "greater than 0")),
+        ({"metric": "val/accuracy"}, ("val/accuracy is not measured",)),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused_at_submit(
+    stack: Stack, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    stage = {"name": "rates", "space": {"optimizer.lr": [0.1]}} | change
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({"base": BASE, "stages": [stage]}))
+    done = stack.vaesvc("submit", str(path))
+    real_jobs.ran(done, 2)
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> StudyDetail:
+    """The table that every disturbed study must end with."""
+    job_id = submit(stack, tmp_path_factory.mktemp("undisturbed"), {**SLOWLY, "name": "undisturbed"}, "--workers", "2")
+    real_jobs.until_over(stack, job_id)
+    return table(stack, job_id)
+
+
+SLOWLY: dict[str, Any] = {
+    "base": SLOW,
+    # in turn: which lanes are fused is measured, and fused lanes agree with others but for rounding
+    "lanes": 1,
+    "stages": [{"name": "rates", "space": {"optimizer.lr": [0.001, 0.003]}, "repeats": [0, 1]}],
+}
+
+
+@pytest.mark.parametrize("victim", ["driver", "pack", "head"])
+def test_a_killed_study_ends_with_the_same_table(
+    stack: Stack, undisturbed: StudyDetail, tmp_path: Path, victim: str
+) -> None:
+    job_id = submit(stack, tmp_path, {**SLOWLY, "name": f"killed-{victim}"}, "--workers", "2")
+    until_steps(stack, job_id, 1000)
+    if victim == "head":
+        real_jobs.kill(stack, "ray")
+        real_jobs.ran(stack.vaesvc("up", seconds=300))
+    else:
+        _kill(job_id, victim)
+    detail = real_jobs.until_over(stack, job_id)
+    found = table(stack, job_id)
+    assert values(found) == values(undisturbed)
+    assert found.stages[0].candidates == undisturbed.stages[0].candidates
+    assert closed(stack, job_id) == ["FINISHED"] * 4
+    assert len(versions(stack, job_id)) == 1
+    assert len(detail.attempts) == (1 if victim == "pack" else 2)
+    logs = "".join(real_jobs.log(stack, job_id, one.epoch) for one in detail.attempts)
+    assert "goes on from step" in logs
+
+
+def _kill(job_id: str, what: str) -> None:
+    """kill -9 of one process of the study: its driver, or the worker of a pack."""
+    found = [process.pid for process in psutil.process_iter() if _is(process, job_id, what)]
+    assert found, f"no {what} of {job_id} runs"
+    os.kill(found[0], signal.SIGKILL)
+
+
+def _is(process: psutil.Process, job_id: str, what: str) -> bool:
+    try:
+        line = " ".join(process.cmdline())
+        if what == "driver":
+            return "service.launch.driver" in line and process.environ().get("VAESVC_JOB_ID") == job_id
+        return line.startswith("ray::") and job_id in process.cwd()
+    except psutil.Error:
+        return False
+
+
+def test_cancel_keeps_what_was_trained_and_retry_goes_on(
+    stack: Stack, undisturbed: StudyDetail, tmp_path: Path
+) -> None:
+    job_id = submit(stack, tmp_path, {**SLOWLY, "name": "cancelled"}, "--workers", "2")
+    until_steps(stack, job_id, 1000)
+    asked = time.monotonic()
+    real_jobs.ran(stack.vaesvc("cancel", job_id))
+    real_jobs.until_over(stack, job_id, "CANCELLED")
+    assert time.monotonic() - asked < 15
+    assert set(closed(stack, job_id)) == {"KILLED"}
+    real_jobs.ran(stack.vaesvc("retry", job_id))
+    real_jobs.until_over(stack, job_id)
+    assert values(table(stack, job_id)) == values(undisturbed)
+    assert "goes on from step" in real_jobs.log(stack, job_id)
+
+
+def test_stop_ends_with_what_there_is_and_extend_adds_to_it(stack: Stack, tmp_path: Path) -> None:
+    study = {
+        "base": SLOW,
+        "stages": [
+            {
+                "name": "rates",
+                "space": {"optimizer.lr": {"kind": "log-uniform", "low": 0.001, "high": 0.01}},
+                "search": {"kind": "random", "trials": 1},
+            }
+        ],
+    }
+    job_id = submit(stack, tmp_path, study | {"name": "stopped"})
+    real_jobs.until_over(stack, job_id)
+    (first,) = table(stack, job_id).stages[0].trials
+
+    real_jobs.ran(stack.vaesvc("study", "extend", job_id, "--trials", "40"))
+
+    def trains(detail: JobDetail) -> bool:
+        return detail.job.progress.get("trials") == 41 and detail.job.progress.get("step", 0) > 0
+
+    real_jobs.until(stack, job_id, trains, 200, "it does not train the rest")
+    real_jobs.ran(stack.vaesvc("study", "stop", job_id))
+    detail = real_jobs.until_over(stack, job_id)
+    assert detail.job.result["stopped_early"] is True
+    stage = table(stack, job_id).stages[0]
+    assert len(stage.trials) == 41
+    assert first in stage.trials  # not trained again
+    assert {trial.state for trial in stage.trials} >= {"done", "waiting"}
+    assert len(versions(stack, job_id)) == 1
+    grid = stack.vaesvc("study", "extend", job_id, "--trials", "1", "--stage", "betas")
+    assert "stage betas does not draw at random" in grid.stderr
