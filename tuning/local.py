@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from tuning import curves, pack, winners
+from tuning.pruning import Memory
 from tuning.study import StageConfig, StudyConfig, Trial, trials
 from tuning.winners import Candidate, Outcome
 from vae_models import data
@@ -125,7 +127,8 @@ class _Runner:
                 stage, trials_of_pack,
                 [self._context(folder_of(out, trial), trial, progress) for trial in trials_of_pack],
                 assignments=assignments, dataset=self.dataset or data.load(trials_of_pack[0].config.data),
-                width=self.width, widths=widths, stopping=self.stop, on_end=ended,
+                width=self.width, widths=widths, rungs=FileRungs(out / "rungs.jsonl"), stopping=self.stop,
+                on_end=ended,
             )  # fmt: skip
         return _result(stage, every, outcomes, widths)
 
@@ -181,6 +184,23 @@ class _Progress:
                 seconds_left=(now - began) / done * (total - steps) if done > 0 else None,
             )
         )
+
+
+class FileRungs:
+    """Rungs that the next call finds again: a line of JSON for each record."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._memory = Memory()
+        if path.exists():
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # cut off by a crash
+                    self._memory.record(*json.loads(line))
+
+    def record(self, rung: int, candidate: int, score: float) -> Sequence[float]:
+        with self._path.open("a") as file:
+            file.write(json.dumps([rung, candidate, score]) + "\n")
+        return self._memory.record(rung, candidate, score)
 
 
 def _ended(out: Path, every: Sequence[Trial]) -> dict[int, Outcome]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tuning.pruning import Halver
-from tuning.study import Halving, StageConfig, Trial
+from tuning.pruning import Rungs, compares_lanes, decider
+from tuning.study import StageConfig, Trial
 from tuning.winners import Outcome
 from vae_models import data
 from vae_models.protocols import RunContext
-from vae_models.training.lanes import Decide, Lane, Widths, train_pack
+from vae_models.training.lanes import Lane, Widths, train_pack
 
 LANES = 64  # of one pack: each holds a model and its optimizer's state
 
@@ -18,7 +18,7 @@ def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int 
     """Trials in shares for `processes` that work side by side.
 
     Those of one pack have one data set; the seeds of one assignment stay together; no more than `lanes` are in one,
-    unless they are compared while they train (halving): then all of one data set are in one.
+    unless they are compared while they train (halving, Hyperband): then all of one data set are in one.
     """
     by_data: dict[str, dict[int, list[Trial]]] = {}
     for trial in left:
@@ -26,7 +26,7 @@ def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int 
     found = []
     for candidates in by_data.values():
         total = sum(len(trials) for trials in candidates.values())
-        wanted = 1 if isinstance(stage.pruning, Halving) else max(processes, -(-total // lanes))
+        wanted = 1 if compares_lanes(stage) else max(processes, -(-total // lanes))
         shares: list[list[Trial]] = [[] for _ in range(min(wanted, len(candidates)))]
         for trials in candidates.values():
             min(shares, key=len).extend(trials)
@@ -43,13 +43,14 @@ def train(
     dataset: data.Dataset,
     width: int | None,
     widths: Widths,
+    rungs: Rungs,
     stopping: Callable[[], bool],
     on_end: Callable[[Trial, Outcome], None],
 ) -> None:
     """Trains `pack`, each trial from its context's checkpoint; `on_end` is told of each as soon as it has ended.
 
-    assignments: of the whole stage, those that have ended included. stopping: whether somebody asked to stop; trials
-    that end by that are not told of, they go on another time.
+    assignments: of the whole stage, those that have ended included. rungs: of the whole stage. stopping: whether
+    somebody asked to stop; trials that end by that are not told of, they go on another time.
     """
 
     def ended(number: int, lane: Lane) -> None:
@@ -59,16 +60,10 @@ def train(
 
     train_pack(
         [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
-        decide=_decide(stage, pack, assignments, dataset),
-    )  # fmt: skip
-
-
-def _decide(stage: StageConfig, pack: Sequence[Trial], assignments: int, dataset: data.Dataset) -> Decide:
-    if not isinstance(stage.pruning, Halving):
-        return lambda step, metrics: ()
-    return Halver(
-        stage.pruning, pack, metric=stage.metric, mode=stage.mode,
-        steps_per_epoch=len(dataset.train.images) / pack[0].config.batch_size, assignments=assignments,
+        decide=decider(
+            stage, pack, assignments=assignments, rungs=rungs,
+            steps_per_epoch=len(dataset.train.images) / pack[0].config.batch_size,
+        ),
     )  # fmt: skip
 
 

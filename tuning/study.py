@@ -49,6 +49,33 @@ class Halving(Strict):
     factor: float = Field(default=3.0, gt=1)
 
 
+class Hyperband(Strict):
+    """Hyperband (Li et al. 2018): assignments are dealt to `brackets`, of which each is halved on its own.
+
+    In bracket b = 0, 1, ... the first decision comes after `epochs` x `factor`^b: a slow start is no end.
+    """
+
+    kind: Literal["hyperband"] = "hyperband"
+    epochs: float = Field(default=1.0, gt=0, description="before the first decision of the first bracket")
+    factor: float = Field(default=3.0, gt=1)
+    brackets: int = Field(default=3, ge=2, le=20)
+
+
+class Asha(Strict):
+    """Asynchronous successive halving (Li et al. 2020), across packs and processes.
+
+    An assignment that comes to a rung (`epochs`, `epochs` x `factor`, ...) goes on if it is among the best 1/`factor`
+    of those that have come there so far, itself included. Nobody waits; so who goes on depends on who came first.
+    """
+
+    kind: Literal["asha"] = "asha"
+    epochs: float = Field(default=1.0, gt=0, description="the first rung")
+    factor: float = Field(default=3.0, gt=1)
+
+
+PruningConfig = Annotated[NoPruning | Halving | Hyperband | Asha, Discriminator("kind")]
+
+
 class StageConfig(Strict):
     """One search. A later stage starts from the configuration that won the one before."""
 
@@ -58,7 +85,7 @@ class StageConfig(Strict):
     mode: Literal["max", "min"] = "max"
     repeats: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds; the mean over them decides")
     search: Annotated[GridSearch | RandomSearch, Discriminator("kind")] = GridSearch()
-    pruning: Annotated[NoPruning | Halving, Discriminator("kind")] = NoPruning()
+    pruning: PruningConfig = NoPruning()
 
     @model_validator(mode="before")
     @classmethod

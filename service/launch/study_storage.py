@@ -1,6 +1,7 @@
 """What a study has come to, in storage and as data: with it any attempt, on any machine, goes on.
 
     studies/JOB/STAGE/KEY/result.json                    how the trial ended; such a trial is never run again
+    studies/JOB/STAGE/rungs/RUNG/CANDIDATE_SCORE         what came to ASHA's rungs
     studies/JOB/STAGE/KEY/step-000000470-EPOCH-RANDOM/   the checkpoint that it goes on from, manifest last
 
 KEY is the trial's number and a digest of its configuration (`tuning.study.Trial.key`): where a study is extended and
@@ -31,6 +32,7 @@ from tuning.study import Trial
 from tuning.winners import Outcome
 
 _RESULT = "result.json"
+_RUNGS = "rungs"
 _CHECKPOINT = re.compile(r"/([^/]+)/step-(\d+)-\d+-[0-9a-f]+/" + re.escape(MANIFEST) + "$")
 _READERS = 8
 
@@ -100,6 +102,19 @@ class StageStorage:
         """A copy whose every file is what its manifest says."""
         sha256 = hashlib.sha256(self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")).hexdigest()
         return self._artifacts.get_directory(uri, into, sha256)
+
+    def record(self, rung: int, candidate: int, score: float) -> list[float]:
+        """A `tuning.pruning.Rungs`: the name of each object says all."""
+        folder = self._artifacts.uri(*self._parts, _RUNGS, str(rung))
+        there = self._scores(folder)
+        if candidate not in there:
+            self._artifacts.put_bytes(f"{folder}/{candidate}_{score!r}", b"")
+            there = self._scores(folder) | {candidate: score}
+        return list(there.values())
+
+    def _scores(self, folder: str) -> dict[int, float]:
+        names = [one.uri.rpartition("/")[2].partition("_") for one in self._artifacts.list(folder)]
+        return {int(candidate): float(score) for candidate, _, score in names}
 
     def delete(self, uri: str) -> None:
         """What cannot be deleted now costs room and nothing else."""

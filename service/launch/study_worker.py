@@ -96,7 +96,7 @@ def _train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
         by_trial = {lane.trial.number: lane for lane in lanes}
         packs.train(
             stage, left, lanes, assignments=len({trial.candidate for trial in every}), dataset=dataset,
-            width=spec.lanes, widths=widths, stopping=lambda: shared.stopping,
+            width=spec.lanes, widths=widths, rungs=storage, stopping=lambda: shared.stopping,
             on_end=lambda trial, outcome: shared.end(by_trial[trial.number], outcome),
         )  # fmt: skip
         shared.note(f"fused {widths.chosen} at a time; seconds for a step of all, by width: {_short(widths.seconds)}")

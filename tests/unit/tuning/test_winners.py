@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.pruning import Halver
-from tuning.study import Halving, Trial
+from tuning.pruning import AsyncHalver, Brackets, Halver, Memory
+from tuning.study import Asha, Halving, Hyperband, Trial
 from tuning.winners import Outcome, rank, winner
 from vae_models.config import TrainConfig
 
@@ -116,3 +116,52 @@ def test_seeds_stand_or_fall_together_and_failures_first() -> None:
     assert decide(10, metrics(values)) == [0, 1, 4]
     assert halver(3)(10, metrics({0: 1.0, 1: math.nan, 2: 0.0})) == [1, 2]
     assert halver(3, mode="min")(10, metrics({0: 1.0, 1: 3.0, 2: 0.0})) == [0, 1]
+
+
+# --- Hyperband and ASHA ---------------------------------------------------------------------------------------------
+
+
+def test_hyperband_halves_each_bracket_on_its_own() -> None:
+    pruning = Hyperband(epochs=1, factor=3, brackets=2)
+    decide = Brackets(
+        pruning, made(12, 1), metric="val/elbo", mode="max", steps_per_epoch=10, assignments=12
+    )  # candidates 0, 2, ... decide after 1, 3, 9 epochs; 1, 3, ... after 3, 9
+    left = {lane: float(lane) for lane in range(12)}
+    assert decide(10, metrics(left)) == [0, 2, 4, 6]
+    assert sorted(decide(30, metrics({lane: left[lane] for lane in (1, 3, 5, 7, 9, 11, 8, 10)}))) == [1, 3, 5, 7, 8]
+    assert decide(90, metrics({10: 10.0, 9: 9.0, 11: 11.0})) == [9]
+
+
+def async_halver(candidates: int, rungs: Memory, seeds: int = 1) -> AsyncHalver:
+    return AsyncHalver(
+        Asha(epochs=1, factor=3), made(candidates, seeds), rungs, metric="val/elbo", mode="max", steps_per_epoch=10,
+        evaluate_every=5,
+    )  # fmt: skip
+
+
+def test_asha_compares_with_all_that_came_to_the_rung_in_any_pack() -> None:
+    rungs = Memory()
+    assert async_halver(9, rungs)(10, metrics({0: 0.0})) == []  # the first has nobody to lose against
+    assert async_halver(9, rungs)(10, metrics({1: 1.0})) == []  # one of two goes on, and it is the better one
+    assert async_halver(9, rungs)(10, metrics({2: 0.5})) == [2]
+    assert async_halver(9, rungs)(15, metrics({1: -9.0})) == []  # between the rungs nobody is asked
+    assert async_halver(9, rungs)(30, metrics({1: -9.0})) == []  # the first at the second rung
+    assert async_halver(9, rungs)(30, metrics({0: -10.0})) == [0]
+
+
+def test_asha_seeds_stand_or_fall_together() -> None:
+    decide = async_halver(2, Memory(), seeds=2)
+    assert decide(10, metrics({0: 1.0, 1: 2.0, 2: 9.0, 3: math.nan})) == [2, 3]
+
+
+@given(st.permutations(range(12)), st.integers(1, 4))
+def test_asha_never_stops_the_best_and_stops_most_of_the_others(order: list[int], together: int) -> None:
+    """Candidates come in any order, some at a time: score = number, so 11 is the best."""
+    rungs, stopped = Memory(), []
+    for start in range(0, len(order), together):
+        stopped += async_halver(12, rungs)(10, metrics({lane: float(lane) for lane in order[start : start + together]}))
+    assert 11 not in stopped
+    assert set(stopped) <= set(range(11))
+    late = [lane for place, lane in enumerate(order) if place >= 6]
+    weak = {lane for lane in late if sum(other > lane for other in order[:6]) >= 4}
+    assert weak <= set(stopped)
