@@ -194,7 +194,8 @@ def cost(study: StudyConfig) -> dict[str, int]:
     found, base = {}, study.base
     for stage in study.stages:
         every = list(trials(stage, base))
-        found[stage.name] = sum(_steps(t.config, CATALOGUE[t.config.data.name].sizes[0]) for t in every)
+        steps = sum(_steps(t.config, CATALOGUE[t.config.data.name].sizes[0]) for t in every)
+        found[stage.name] = round(steps * stage.planned() / len(every))
         base = every[0].config
     return found
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from service import wire
-from tuning.study import StageConfig, Trial
-from tuning.winners import Candidate, Outcome
+from tuning.study import Outcome, StageConfig, Trial
+from tuning.winners import Candidate
 
 
 def view(

@@ -1,4 +1,5 @@
-"""All tests, in three processes at a time: those on the stack, which mostly wait, the services' and the models'.
+"""All tests, in four processes at a time: jobs on a stack and studies on another one, which mostly wait, the services'
+and the models'.
 
     python -m tests.run [options of pytest]
 
@@ -21,6 +22,7 @@ NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 MODELS = ("tests/unit", "tests/numerics")
 SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
+STUDIES = "tests/acceptance/test_study_service.py"
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +32,8 @@ def main(arguments: list[str]) -> int:
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
         return subprocess.run(pytest, env=environment, check=False).returncode
     behind = {
-        "on the stack": ["-m", "stack"],
+        "of jobs on a stack": ["-m", "stack", f"--ignore={STUDIES}"],
+        "of studies on a stack": [STUDIES],
         "of the services": ["-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
     }
     with ExitStack() as files:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tuning.study import StageConfig, Trial
-from tuning.winners import Outcome
+from tuning.study import Outcome, StageConfig, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ import torch
 
 from tuning import curves, pack, winners
 from tuning.pruning import Memory
-from tuning.study import StageConfig, StudyConfig, Trial, trials
-from tuning.winners import Candidate, Outcome
+from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
+from tuning.winners import Candidate
 from vae_models import data
 from vae_models.config import TrainConfig
 from vae_models.records import Progress
@@ -85,8 +85,8 @@ def read_study(study: StudyConfig, out: Path) -> list[StageResult]:
     results: list[StageResult] = []
     base = study.base
     for stage in study.stages:
-        every = list(trials(stage, base))
-        result = _result(stage, every, _ended(out / stage.name, every), Widths())
+        every, outcomes = _known(stage, base, out / stage.name)
+        result = _result(stage, every, outcomes, Widths())
         results.append(result)
         if result.winner is None:
             break
@@ -110,27 +110,34 @@ class _Runner:
 
     def stage(self, stage: StageConfig, base: TrainConfig) -> StageResult:
         out = self.out / stage.name
-        every = list(trials(stage, base))
-        outcomes = _ended(out, every)
-        assignments = len({trial.candidate for trial in every})
         widths = Widths()
-        for trials_of_pack in pack.packs([trial for trial in every if trial.number not in outcomes], stage, 1):
-            if self.stop():
-                break
-            progress = _Progress(stage.name, len(outcomes), len(every), trials_of_pack, widths, self.on_progress)
+        while True:
+            every, outcomes = _known(stage, base, out)
+            left = [trial for trial in every if trial.number not in outcomes]
+            if not left or self.stop():
+                return _result(stage, every, outcomes, widths)
+            for trials_of_pack in pack.packs(left, stage, 1):
+                if not self.stop():
+                    self._train(stage, every, outcomes, trials_of_pack, widths)
 
-            def ended(trial: Trial, outcome: Outcome) -> None:
-                _write(folder_of(out, trial), outcome)
-                outcomes[trial.number] = outcome
-
-            pack.train(
-                stage, trials_of_pack,
-                [self._context(folder_of(out, trial), trial, progress) for trial in trials_of_pack],
-                assignments=assignments, dataset=self.dataset or data.load(trials_of_pack[0].config.data),
-                width=self.width, widths=widths, rungs=FileRungs(out / "rungs.jsonl"), stopping=self.stop,
-                on_end=ended,
-            )  # fmt: skip
-        return _result(stage, every, outcomes, widths)
+    def _train(
+        self,
+        stage: StageConfig,
+        every: Sequence[Trial],
+        outcomes: Mapping[int, Outcome],
+        trials_of_pack: Sequence[Trial],
+        widths: Widths,
+    ) -> None:
+        out = self.out / stage.name
+        progress = _Progress(stage.name, len(outcomes), stage.planned(), trials_of_pack, widths, self.on_progress)
+        pack.train(
+            stage, trials_of_pack,
+            [self._context(folder_of(out, trial), trial, progress) for trial in trials_of_pack],
+            assignments=stage.side_by_side(len({trial.candidate for trial in every})),
+            dataset=self.dataset or data.load(trials_of_pack[0].config.data), width=self.width, widths=widths,
+            rungs=FileRungs(out / "rungs.jsonl"), stopping=self.stop,
+            on_end=lambda trial, outcome: _write(folder_of(out, trial), outcome),
+        )  # fmt: skip
 
     def _context(self, folder: Path, trial: Trial, progress: _Progress) -> LocalContext:
         kept = trial.config.checkpoint
@@ -203,8 +210,15 @@ class FileRungs:
         return self._memory.record(rung, candidate, score)
 
 
-def _ended(out: Path, every: Sequence[Trial]) -> dict[int, Outcome]:
-    return {trial.number: found for trial in every if (found := _read(folder_of(out, trial))) is not None}
+def _known(stage: StageConfig, base: TrainConfig, out: Path) -> tuple[list[Trial], dict[int, Outcome]]:
+    """The trials that are known by now, and those of them that have ended."""
+    outcomes: dict[int, Outcome] = {}
+    while True:
+        every = list(trials(stage, base, outcomes))
+        found = {trial.number: read for trial in every if (read := _read(folder_of(out, trial))) is not None}
+        if len(found) == len(outcomes):
+            return every, outcomes
+        outcomes = found
 
 
 def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, Outcome], widths: Widths) -> StageResult:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tuning.pruning import Rungs, compares_lanes, decider
-from tuning.study import StageConfig, Trial
-from tuning.winners import Outcome
+from tuning.study import Outcome, StageConfig, Trial
 from vae_models import data
 from vae_models.protocols import RunContext
 from vae_models.training.lanes import Lane, Widths, train_pack

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # Before ray.tune is imported. Results are reported elsewhere: Tune's own loggers and tables would only repeat them.
 ENVIRONMENT = {
@@ -23,8 +25,8 @@ ENVIRONMENT = {
 
 
 def run_packs(
-    packs: Sequence[Sequence[int]],
-    work: Callable[[Sequence[int]], None],
+    packs: Sequence[Sequence[T]],
+    work: Callable[[Sequence[T]], None],
     *,
     name: str,
     folder: Path,

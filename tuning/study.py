@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
@@ -13,6 +16,8 @@ from tuning import space as spaces
 from tuning.space import Assignment, Domain
 from vae_models.config import TrainConfig
 from vae_models.config.base import Strict
+
+State = Literal["done", "pruned", "failed", "missing"]
 
 LIMIT = 10_000  # trials of a stage: more is a mistake in the space
 
@@ -28,6 +33,16 @@ class RandomSearch(Strict):
 
     kind: Literal["random"] = "random"
     trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
+    seed: int = Field(default=0, ge=0)
+
+
+class OptunaSearch(Strict):
+    """Optuna's TPE: `batch` assignments at a time, each batch chosen by what the ones before gave. Needs optuna."""
+
+    kind: Literal["optuna"] = "optuna"
+    trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
+    batch: int = Field(default=8, ge=1, description="assignments that are trained side by side")
+    startup: int = Field(default=8, ge=1, description="assignments drawn at random before the first is chosen")
     seed: int = Field(default=0, ge=0)
 
 
@@ -84,7 +99,7 @@ class StageConfig(Strict):
     metric: str = "val/elbo"
     mode: Literal["max", "min"] = "max"
     repeats: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds; the mean over them decides")
-    search: Annotated[GridSearch | RandomSearch, Discriminator("kind")] = GridSearch()
+    search: Annotated[GridSearch | RandomSearch | OptunaSearch, Discriminator("kind")] = GridSearch()
     pruning: PruningConfig = NoPruning()
 
     @model_validator(mode="before")
@@ -106,10 +121,51 @@ class StageConfig(Strict):
             raise ValueError("space: seeds are not searched over; name them in `repeats`, whose mean decides")
         return self
 
-    def assignments(self) -> Iterator[Assignment]:
+    def assignments(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Assignment]:
+        """outcomes: by trial, what has ended: a search that learns from them knows more assignments then."""
+        if isinstance(self.search, OptunaSearch):
+            from tuning import optuna_search
+
+            value, over = partial(self._mean, outcomes), partial(self._over, outcomes)
+            return optuna_search.assignments(self.search, self.space, self.mode, value, over)
         if isinstance(self.search, RandomSearch):
             return (spaces.sample(self.space, number, self.search.seed) for number in range(self.search.trials))
         return spaces.grid(self.space)
+
+    def planned(self) -> int:
+        """Trials in all, those that are not known yet included."""
+        if isinstance(self.search, RandomSearch | OptunaSearch):
+            return self.search.trials * len(self.repeats)
+        return sum(1 for _ in spaces.grid(self.space)) * len(self.repeats)
+
+    def side_by_side(self, known: int) -> int:
+        """Of `known` assignments the number of those that are trained at a time, and may be compared meanwhile."""
+        return (known - 1) % self.search.batch + 1 if isinstance(self.search, OptunaSearch) else known
+
+    def _of(self, outcomes: Mapping[int, Outcome], candidate: int) -> list[Outcome | None]:
+        seeds = len(self.repeats)
+        return [outcomes.get(candidate * seeds + place) for place in range(seeds)]
+
+    def _over(self, outcomes: Mapping[int, Outcome], candidate: int) -> bool:
+        return all(outcome is not None for outcome in self._of(outcomes, candidate))
+
+    def _mean(self, outcomes: Mapping[int, Outcome], candidate: int) -> float | None:
+        """Of an assignment that was trained to its end with every seed; None for one that failed or was pruned."""
+        found = self._of(outcomes, candidate)
+        values = [one.value for one in found if one is not None and one.state == "done" and one.value is not None]
+        return statistics.fmean(values) if len(values) == len(found) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one;
+    metrics: the last value of each name; steps: that it took."""
+
+    state: State
+    value: float | None = None
+    error: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +205,7 @@ class StudyConfig(Strict):
                 if number >= LIMIT:
                     raise ValueError(f"stage {stage.name}: more than {LIMIT:,} trials")
             base = first
+            _check_corners(stage, base)
             if not _measured(stage.metric, first):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is not measured; there are val/elbo, val/rate, "
@@ -158,17 +215,35 @@ class StudyConfig(Strict):
 
     def size(self) -> int:
         """Trials of all stages."""
-        return sum(len(list(trials(stage, self.base))) for stage in self.stages)
+        return sum(stage.planned() for stage in self.stages)
 
 
-def trials(stage: StageConfig, base: TrainConfig) -> Iterator[Trial]:
-    """Those of one stage: for every assignment one for every seed. InvalidAssignment where `base` does not take one."""
+def _check_corners(stage: StageConfig, base: TrainConfig) -> None:
+    """What a search will choose is not known yet, but its extremes are. InvalidAssignment where one cannot be."""
+    if isinstance(stage.search, GridSearch):
+        return
+    for end in (0.0, 1.0):
+        spaces.with_values(base, {path: domain.at(end) for path, domain in stage.space.items()})
+
+
+def trials(
+    stage: StageConfig, base: TrainConfig, outcomes: Mapping[int, Outcome] = MappingProxyType({})
+) -> Iterator[Trial]:
+    """Those of one stage: for every assignment one for every seed. InvalidAssignment where `base` does not take one.
+
+    outcomes: see `StageConfig.assignments`.
+    """
     number = 0
-    for candidate, assignment in enumerate(stage.assignments()):
+    for candidate, assignment in enumerate(stage.assignments(outcomes)):
         for seed in stage.repeats:
-            config = spaces.with_values(base, {**assignment, "seed": seed})
-            yield Trial(number=number, candidate=candidate, assignment=assignment, seed=seed, config=config)
+            yield made(base, number, candidate, seed, assignment)
             number += 1
+
+
+def made(base: TrainConfig, number: int, candidate: int, seed: int, assignment: Assignment) -> Trial:
+    """The trial of an assignment on `base`."""
+    config = spaces.with_values(base, {**assignment, "seed": seed})
+    return Trial(number=number, candidate=candidate, assignment=assignment, seed=seed, config=config)
 
 
 def _measured(metric: str, config: TrainConfig) -> bool:

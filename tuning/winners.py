@@ -5,25 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from tuning.space import Assignment
-from tuning.study import Trial
-
-State = Literal["done", "pruned", "failed", "missing"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a trial ended. value: the metric, None when it was not measured or not finite; error: of a failed one;
-    metrics: the last value of each name; steps: that it took."""
-
-    state: State
-    value: float | None = None
-    error: str | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    steps: int = 0
+from tuning.study import Outcome, State, Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,14 +225,15 @@ def plan(spec: StudySpec, *, json: bool) -> None:
     base, steps = spec.study.base, cost(spec.study)
     for stage in spec.study.stages:
         found = list(trials(stage, base))
-        assignments = len({trial.candidate for trial in found})
-        size = f"{len(found)} trials, {assignments} x {len(stage.repeats)} seeds"
+        size = f"{stage.planned()} trials, {stage.planned() // len(stage.repeats)} x {len(stage.repeats)} seeds"
         output.data(
             f"{stage.name}: {size}, best {stage.metric} ({stage.mode}); at most {steps[stage.name]:,} steps of "
             f"{base.batch_size} images"
         )
         output.table(("TRIAL", "SEED", "VALUES"), [(str(t.number), str(t.seed), _text(t.assignment)) for t in found])
         base = found[0].config
+        if stage.planned() > len(found):
+            output.data(f"... and {stage.planned() - len(found)} more, chosen by what these give")
     output.note("The values of a later stage are set on top of what wins the one before.")
 
 

@@ -20,13 +20,13 @@ from service.errors import VaesvcError
 from service.launch.assignment import Assignment
 from service.launch.study_board import Board
 from service.launch.study_storage import StageStorage
-from service.launch.study_table import StageEnd, ended
+from service.launch.study_table import StageEnd, ended, known
 from service.launch.study_worker import PackOrder, train_pack
 from service.study_spec import StudySpec
 from service.wire import ProgressReport
 from tuning import pack as packs
 from tuning import ray_tune
-from tuning.study import StageConfig, Trial, trials
+from tuning.study import StageConfig
 from vae_models.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class _Driver:
         self.finishing = False  # asked to end with what there is
         self.cancelled = self.order.context.job.state.value == "CANCELLING"
         self.writer = self._open_run()
-        self._stage: tuple[StageConfig, Sequence[Trial], set[int]] | None = None
+        self._stage: tuple[StageConfig, int, set[int]] | None = None  # the stage, its trials, those that had ended
         self._client = self.order.access.client(retry_seconds=0)
         self._end = threading.Event()
         self._reporter = threading.Thread(target=self._report, name="progress", daemon=True)
@@ -115,19 +115,21 @@ class _Driver:
         return self._result() | ({"stopped_early": True} if self.finishing else {})
 
     def _train(self, number: int, stage: StageConfig, base: TrainConfig) -> StageEnd:
-        every = list(trials(stage, base))
-        storage = StageStorage(self.artifacts, self.order.access.job_id, stage.name, every)
-        records = storage.results()
-        left = [trial for trial in every if trial.number not in records]
-        self._stage = (stage, every, set(records))
-        self._say(f"{stage.name}: {len(every)} trials, {len(left)} of them to be trained")
-        if left and not self.cancelled and not self.finishing:
+        storage = StageStorage(self.artifacts, self.order.access.job_id, stage.name)
+        while True:
+            every, records = known(stage, base, storage.results())
+            left = [trial for trial in every if trial.number not in records]
+            self._stage = (stage, stage.planned(), set(records))
+            self._say(f"{stage.name}: {len(records)} of {stage.planned()} trials ended, {len(left)} to be trained now")
+            if not left or self.cancelled or self.finishing:
+                return ended(stage, every, records)
             shares = packs.packs(left, stage, self.spec.resources.workers)
             told = PackOrder(
-                order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board
-            )
+                order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board,
+                assignments=stage.side_by_side(len({trial.candidate for trial in every})),
+            )  # fmt: skip
             errors = ray_tune.run_packs(
-                [[trial.number for trial in share] for share in shares],
+                [[(t.number, t.candidate, t.seed, dict(t.assignment)) for t in share] for share in shares],
                 partial(train_pack, told),
                 name=f"{self.order.access.name}-{stage.name}",
                 folder=self.order.scratch / "tune",
@@ -136,8 +138,6 @@ class _Driver:
                 restarts=RESTARTS,
             )
             self._check(errors)
-            records = storage.results()
-        return ended(stage, every, records)
 
     def _check(self, errors: Sequence[str]) -> None:
         import ray
@@ -179,8 +179,9 @@ class _Driver:
             for number, record in end.records.items()
             if record.checkpoint is not None and end.trials[number].candidate == end.winner.number
         ]
-        storage = StageStorage(self.artifacts, self.order.access.job_id, end.stage.name, end.trials)
-        unended = {number: kept for number, kept in storage.checkpoints().items() if number not in end.records}
+        storage = StageStorage(self.artifacts, self.order.access.job_id, end.stage.name)
+        over = {end.trials[number].key for number in end.records}
+        unended = {key: kept for key, kept in storage.checkpoints().items() if key not in over}
         keep += [uri for kept in unended.values() for _, uri in kept]
         storage.sweep(keep)
 
@@ -230,16 +231,16 @@ class _Driver:
 
         if self._stage is None:
             return None
-        stage, every, ended_before = self._stage
+        stage, planned, ended_before = self._stage
         known = ray.get(self.board.read.remote(stage.name), timeout=30.0)
         running = {number: one for number, one in known.items() if number not in ended_before}
         steps = sum(one["step"] for one in running.values())
         per_trial = max((one["total_steps"] for one in running.values()), default=0)
-        total = per_trial * (len(every) - len(ended_before))
+        total = per_trial * (planned - len(ended_before))
         over = sum(one["step"] >= one["total_steps"] for one in running.values())
         return {
             "stage": stage.name,
-            "trials": len(every),
+            "trials": planned,
             "ended": len(ended_before) + over,
             "step": steps,
             "total_steps": total,

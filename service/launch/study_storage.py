@@ -17,7 +17,7 @@ import hashlib
 import re
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -28,8 +28,7 @@ from service.artifacts import Artifacts
 from service.directories import MANIFEST
 from service.errors import NotFoundError, VaesvcError
 from service.queue.jobs import Checkpoint, Record
-from tuning.study import Trial
-from tuning.winners import Outcome
+from tuning.study import Outcome
 
 _RESULT = "result.json"
 _RUNGS = "rungs"
@@ -53,32 +52,29 @@ class TrialRecord(Record):
 
 
 class StageStorage:
-    """Of one stage of one study: of these trials, by their number."""
+    """Of one stage of one study. Trials are named by their keys."""
 
-    def __init__(self, artifacts: Artifacts, job_id: str, stage: str, trials: Sequence[Trial]) -> None:
+    def __init__(self, artifacts: Artifacts, job_id: str, stage: str) -> None:
         self._artifacts = artifacts
         self._parts = ("studies", job_id, stage)
-        self._keys = {trial.number: trial.key for trial in trials}
-        self._numbers = {key: number for number, key in self._keys.items()}
 
-    def results(self) -> dict[int, TrialRecord]:
-        """Of those that have ended."""
-        found: dict[int, str] = {}
+    def results(self) -> dict[str, TrialRecord]:
+        """Of every trial that has ended."""
+        found = {}
         for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
             folder, _, name = one.uri.rpartition("/")
-            number = self._numbers.get(folder.rpartition("/")[2])
-            if name == _RESULT and number is not None:
-                found[number] = one.uri
+            if name == _RESULT:
+                found[folder.rpartition("/")[2]] = one.uri
         with ThreadPoolExecutor(_READERS) as readers:
             records = dict(zip(found, readers.map(self._read, found.values()), strict=True))
-        return {number: record for number, record in sorted(records.items()) if record is not None}
+        return {key: record for key, record in records.items() if record is not None}
 
-    def keep(self, trial: int, record: TrialRecord) -> None:
+    def keep(self, trial: str, record: TrialRecord) -> None:
         data = record.model_dump_json().encode()
         self._artifacts.put_bytes(self._uri(trial, _RESULT), data, "application/json")
 
     def put_checkpoint(
-        self, trial: int, epoch: int, step: int, directory: Path, metrics: Mapping[str, float]
+        self, trial: str, epoch: int, step: int, directory: Path, metrics: Mapping[str, float]
     ) -> Checkpoint:
         """Uploads it under an address of its own."""
         uri = self._uri(trial, f"step-{step:09d}-{epoch}-{uuid.uuid4().hex[:8]}")
@@ -88,14 +84,12 @@ class StageStorage:
             metrics=dict(metrics), committed_at=time.time(),
         )  # fmt: skip
 
-    def checkpoints(self) -> dict[int, list[tuple[int, str]]]:
+    def checkpoints(self) -> dict[str, list[tuple[int, str]]]:
         """(step, address) of each trial's complete checkpoints, newest first."""
-        found: dict[int, list[tuple[int, str]]] = {}
+        found: dict[str, list[tuple[int, str]]] = {}
         for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
-            match = _CHECKPOINT.search(one.uri)
-            if match is not None and match[1] in self._numbers:
-                checkpoint = (int(match[2]), one.uri.removesuffix(MANIFEST))
-                found.setdefault(self._numbers[match[1]], []).append(checkpoint)
+            if match := _CHECKPOINT.search(one.uri):
+                found.setdefault(match[1], []).append((int(match[2]), one.uri.removesuffix(MANIFEST)))
         return {trial: sorted(each, reverse=True) for trial, each in found.items()}
 
     def fetch(self, uri: str, into: Path) -> Path:
@@ -129,8 +123,8 @@ class StageStorage:
                 if uri.rstrip("/") not in wanted:
                     self.delete(uri)
 
-    def _uri(self, trial: int, name: str) -> str:
-        return self._artifacts.uri(*self._parts, self._keys[trial], name)
+    def _uri(self, trial: str, name: str) -> str:
+        return self._artifacts.uri(*self._parts, trial, name)
 
     def _read(self, uri: str) -> TrialRecord | None:
         """None where there is none that can be read: such a trial is run again, from its checkpoint."""

@@ -9,8 +9,9 @@ from service.artifacts import Artifacts
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.study_spec import StudySpec
 from tuning import winners
-from tuning.study import StageConfig, Trial, trials
-from tuning.winners import Candidate, Outcome
+from tuning.study import Outcome, StageConfig, Trial, trials
+from tuning.winners import Candidate
+from vae_models.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,25 @@ def read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
     found: list[StageEnd] = []
     base = spec.study.base
     for stage in spec.study.stages:
-        every = list(trials(stage, base))
-        found.append(ended(stage, every, StageStorage(artifacts, job_id, stage.name, every).results()))
-        if found[-1].winner is None or len(found[-1].records) < len(every):
+        every, records = known(stage, base, StageStorage(artifacts, job_id, stage.name).results())
+        found.append(ended(stage, every, records))
+        if found[-1].winner is None or len(records) < stage.planned():
             break
         base = found[-1].best.config
     return found
+
+
+def known(
+    stage: StageConfig, base: TrainConfig, results: Mapping[str, TrialRecord]
+) -> tuple[list[Trial], dict[int, TrialRecord]]:
+    """The trials that are known by now, and the records of those that have ended. results: by the trial's key."""
+    records: dict[int, TrialRecord] = {}
+    while True:
+        every = list(trials(stage, base, {number: record.outcome for number, record in records.items()}))
+        found = {trial.number: results[trial.key] for trial in every if trial.key in results}
+        if len(found) == len(records):
+            return every, records
+        records = found
 
 
 def ended(stage: StageConfig, every: Sequence[Trial], records: Mapping[int, TrialRecord]) -> StageEnd:

@@ -29,8 +29,7 @@ from service.queue.jobs import Checkpoint
 from service.study_spec import StudySpec
 from service.tracking import TrialRun
 from tuning import pack as packs
-from tuning.study import Trial, trials
-from tuning.winners import Outcome
+from tuning.study import Outcome, Trial, made
 from vae_models import data
 from vae_models.config import TrainConfig
 from vae_models.records import Progress
@@ -60,14 +59,18 @@ class PackOrder:
     stage: int  # its place in the study
     base: str  # the TrainConfig that the stage starts from, as JSON
     board: Any  # the actor of service.launch.study_board
+    assignments: int  # that are compared while they train
 
 
-def train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
-    """Trains the trials of these numbers that have not ended yet. What would fail again is told to the board."""
+TrialOrder = tuple[int, int, int, Mapping[str, Any]]  # number, candidate, seed, assignment
+
+
+def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
+    """Trains those of these trials that have not ended yet. What would fail again is told to the board."""
     import ray
 
     try:
-        _train_pack(told, numbers)
+        _train_pack(told, share)
     except Exception as error:
         failure = classify(error)
         if not failure.ends_attempt:
@@ -75,27 +78,27 @@ def train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
         ray.get(told.board.fail.remote(failure.text, failure.retryable))
 
 
-def _train_pack(told: PackOrder, numbers: Sequence[int]) -> None:
+def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     order = Assignment.model_validate_json(told.order)
     spec = StudySpec.model_validate(order.context.job.spec)
     stage = spec.study.stages[told.stage]
-    every = list(trials(stage, TrainConfig.model_validate_json(told.base)))
+    base = TrainConfig.model_validate_json(told.base)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_worker)))
-    storage = StageStorage(Artifacts(order.context.storage), order.access.job_id, stage.name, every)
+    storage = StageStorage(Artifacts(order.context.storage), order.access.job_id, stage.name)
     shared = _Shared(order, stage.name, told.board, storage)
     ended = shared.storage.results()
-    left = [every[number] for number in numbers if number not in ended]
+    left = [trial for trial in (made(base, *one) for one in share) if trial.key not in ended]
     if not left:
         return
     dataset = data.load(left[0].config.data)
     kept = shared.storage.checkpoints()
     widths = Widths()
     try:
-        lanes = [_Lane(shared, trial, kept.get(trial.number, []), spec) for trial in left]
+        lanes = [_Lane(shared, trial, kept.get(trial.key, []), spec) for trial in left]
         shared.start(lanes)
         by_trial = {lane.trial.number: lane for lane in lanes}
         packs.train(
-            stage, left, lanes, assignments=len({trial.candidate for trial in every}), dataset=dataset,
+            stage, left, lanes, assignments=told.assignments, dataset=dataset,
             width=spec.lanes, widths=widths, rungs=storage, stopping=lambda: shared.stopping,
             on_end=lambda trial, outcome: shared.end(by_trial[trial.number], outcome),
         )  # fmt: skip
@@ -169,7 +172,7 @@ class _Lane:
 
     def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         self._shared.check()
-        self._shared.uploads.checkpoint(self.trial.number, step, directory, metrics)
+        self._shared.uploads.checkpoint(self.trial.key, step, directory, metrics)
 
     def stop_requested(self) -> bool:
         self._shared.check()
@@ -220,7 +223,7 @@ class _Shared:
 
     def end(self, lane: _Lane, outcome: Outcome) -> None:
         """The trial's last word, behind its last checkpoint."""
-        self.uploads.result(lane.trial.number, outcome)
+        self.uploads.result(lane.trial.key, outcome)
         if outcome.error is not None:
             self.note(f"trial {lane.trial.number} failed: {outcome.error}")
 
@@ -244,7 +247,7 @@ class _Shared:
         if lane.writer is None or uri is None:
             return
         spool = lane.writer.close(max(1.0, deadline - time.monotonic()))
-        state = self.uploads.states.get(lane.trial.number)
+        state = self.uploads.states.get(lane.trial.key)
         if spool is None:
             if lane.writer.run_id is not None and state is not None:
                 try:
@@ -284,20 +287,20 @@ class _Uploads:
     ended. A checkpoint that is replaced is deleted."""
 
     def __init__(self, storage: StageStorage, epoch: int, note: Callable[[str], None]) -> None:
-        self.states: dict[int, str] = {}  # of the trials that have ended
+        self.states: dict[str, str] = {}  # of the trials that have ended
         self._storage = storage
         self._epoch = epoch
         self._note = note
-        self._checkpoints: dict[int, tuple[int, Path, Mapping[str, float]]] = {}  # waiting
-        self._results: dict[int, Outcome] = {}  # waiting
-        self._last: dict[int, Checkpoint] = {}  # the committed checkpoint of each trial
+        self._checkpoints: dict[str, tuple[int, Path, Mapping[str, float]]] = {}  # waiting
+        self._results: dict[str, Outcome] = {}  # waiting
+        self._last: dict[str, Checkpoint] = {}  # the committed checkpoint of each trial
         self._changed = threading.Condition()
         self._closing = False
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
 
-    def checkpoint(self, trial: int, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+    def checkpoint(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         """Takes over the directory; returns at once."""
         with self._changed:
             replaced = self._checkpoints.pop(trial, None)
@@ -306,7 +309,7 @@ class _Uploads:
         if replaced is not None:
             shutil.rmtree(replaced[1], ignore_errors=True)
 
-    def result(self, trial: int, outcome: Outcome) -> None:
+    def result(self, trial: str, outcome: Outcome) -> None:
         with self._changed:
             self._results[trial] = outcome
             self._changed.notify_all()
@@ -356,7 +359,7 @@ class _Uploads:
             self._keep(trial, outcome)
         return True
 
-    def _store(self, trial: int, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
+    def _store(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         stored = self._patiently(
             lambda: self._storage.put_checkpoint(trial, self._epoch, step, directory, _finite(metrics))
         )
@@ -365,7 +368,7 @@ class _Uploads:
         if replaced is not None:
             self._storage.delete(replaced.uri)
 
-    def _keep(self, trial: int, outcome: Outcome) -> None:
+    def _keep(self, trial: str, outcome: Outcome) -> None:
         assert outcome.state != "missing"
         record = TrialRecord(
             state=outcome.state, value=outcome.value, error=outcome.error, steps=outcome.steps,

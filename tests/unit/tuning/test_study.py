@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tuning import space
 from tuning.space import InvalidAssignment, LogUniform, Uniform, Values
-from tuning.study import StageConfig, StudyConfig, trials
+from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
 from vae_models.config import TrainConfig
 
 BASE = TrainConfig.model_validate({"data": {"name": "digits"}, "epochs": 2, "model": {"backbone": {"kind": "mlp"}}})
@@ -113,3 +113,63 @@ def test_values_at_random_are_all_reached() -> None:
     domain = Values(values=("a", "b", "c"))
     assert {domain.at(u / 10) for u in range(10)} == {"a", "b", "c"}
     assert space.sample({"x": domain}, 3, 0) == space.sample({"x": domain}, 3, 0)
+
+
+# --- a search that learns -------------------------------------------------------------------------------------------
+
+
+def optuna_stage(**search: Any) -> StageConfig:
+    space_ = {"optimizer.lr": {"kind": "log-uniform", "low": 1e-4, "high": 1e-1}, "beta.value": [0.5, 1.0]}
+    return stage(
+        space=space_, search={"kind": "optuna", "trials": 10, "batch": 4, "startup": 4} | search, repeats=[0, 1]
+    )
+
+
+def played(one: StageConfig, value: Any) -> dict[int, Outcome]:
+    """Batch after batch, every trial's value a function of its configuration."""
+    outcomes: dict[int, Outcome] = {}
+    while True:
+        found = list(trials(one, BASE, outcomes))
+        if len(found) == len(outcomes):
+            return outcomes
+        outcomes |= {t.number: Outcome(state="done", value=value(t)) for t in found if t.number not in outcomes}
+
+
+def near(trial: Trial) -> float:
+    return -abs(math.log10(trial.config.optimizer.lr) + 2) + 0.01 * trial.seed
+
+
+def test_optuna_asks_for_a_batch_at_a_time_and_learns_from_it() -> None:
+    one = optuna_stage(trials=40, batch=4)
+    assert len(list(trials(one, BASE))) == 8  # 4 assignments, 2 seeds
+    outcomes = played(one, near)
+    assert len(outcomes) == one.planned() == 80
+    every = list(trials(one, BASE, outcomes))
+    late = [abs(math.log10(t.config.optimizer.lr) + 2) for t in every[40:]]
+    early = [abs(math.log10(t.config.optimizer.lr) + 2) for t in every[:8]]
+    assert sum(late) / len(late) < sum(early) / len(early)
+
+
+def test_optuna_is_a_function_of_what_was_found_out() -> None:
+    one = optuna_stage()
+    outcomes = played(one, near)
+    assert list(trials(one, BASE, outcomes)) == list(trials(one, BASE, dict(reversed(outcomes.items()))))
+    part = {number: outcome for number, outcome in outcomes.items() if number < 8}
+    assert list(trials(one, BASE, part)) == list(trials(one, BASE, outcomes))[:16]
+    more = optuna_stage(trials=14)
+    assert list(trials(more, BASE, outcomes))[:20] == list(trials(one, BASE, outcomes))
+    assert [one.side_by_side(known) for known in (4, 8, 10)] == [4, 4, 2]
+
+
+def test_optuna_goes_on_where_a_seed_failed() -> None:
+    one = optuna_stage()
+    failed = {t.number: Outcome(state="failed" if t.number == 3 else "done", value=1.0) for t in trials(one, BASE)}
+    assert len(list(trials(one, BASE, failed))) == 16
+
+
+def test_the_ends_of_what_a_search_may_choose_are_checked() -> None:
+    wrong = {"optimizer.lr": {"kind": "uniform", "low": -1.0, "high": 0.1}}
+    for search in ({"kind": "optuna", "trials": 3}, {"kind": "random", "trials": 3}):
+        one = {"name": "rates", "space": wrong, "search": search}
+        with pytest.raises(ValidationError, match="greater than 0"):
+            StudyConfig.model_validate({"base": BASE.model_dump(), "stages": [one]})

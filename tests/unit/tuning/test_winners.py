@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuning.pruning import AsyncHalver, Brackets, Halver, Memory
-from tuning.study import Asha, Halving, Hyperband, Trial
-from tuning.winners import Outcome, rank, winner
+from tuning.study import Asha, Halving, Hyperband, Outcome, Trial
+from tuning.winners import rank, winner
 from vae_models.config import TrainConfig
 
 CONFIG = TrainConfig.model_validate({"data": {"name": "digits"}, "steps": 1})
