@@ -1,4 +1,4 @@
-"""What a stage has measured, as a picture: the metric over the value that was searched, rate against distortion."""
+"""What a stage has measured, as a picture: the metric over what was searched, rate and distortion, parallel axes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Outcome], path: Path) -> None:
     """A PNG: one panel for each path of numbers, every trial a point, the mean over seeds a line with its spread where
-    one path alone was searched; and rate against distortion [nats per datum] where they were measured. Nothing where
-    nothing was measured."""
+    one path alone was searched; rate against distortion [nats per datum] with the Pareto front where they were
+    measured; parallel axes where several paths were searched. Nothing where nothing was measured."""
     from matplotlib.figure import Figure
 
     done = [(trial, outcomes[trial.number]) for trial in trials if trial.number in outcomes]
@@ -25,7 +25,8 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     planes = [
         (trial, outcome) for trial, outcome in measured if {"val/rate", "val/distortion"} <= outcome.metrics.keys()
     ]
-    panels = len(paths) + bool(planes)
+    several = len(stage.space) > 1
+    panels = len(paths) + bool(planes) + several
     if not measured or not panels:
         return
     figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
@@ -33,7 +34,9 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     for axis, name in zip(axes[0], paths, strict=False):
         _metric(axis, name, measured, stage, line=len(stage.space) == 1)
     if planes:
-        _plane(axes[0][-1], planes)
+        _plane(axes[0][len(paths)], planes)
+    if several:
+        _parallel(axes[0][-1], measured, stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -60,8 +63,70 @@ def _plane(axis: Axes, planes: Sequence[tuple[Trial, Outcome]]) -> None:
     rates = [outcome.metrics["val/rate"] for _, outcome in planes]
     distortions = [outcome.metrics["val/distortion"] for _, outcome in planes]
     axis.scatter(rates, distortions, c=[trial.candidate for trial, _ in planes], cmap="viridis", s=14)
+    front = pareto(list(zip(rates, distortions, strict=True)))
+    axis.plot(*zip(*front, strict=True), "-", lw=1, color="grey", label="Pareto front", zorder=0)
+    axis.legend(frameon=False, fontsize=8)
     axis.set_xlabel("rate [nats per datum]")
     axis.set_ylabel("distortion [nats per datum]")
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that no other point beats in one coordinate without being worse in the other; smaller is better. By the
+    first coordinate."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points)):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def _parallel(axis: Axes, measured: Sequence[tuple[Trial, Outcome]], stage: StageConfig) -> None:
+    """A line for each trial over one axis for each path and one for the metric; the best trials are drawn last."""
+    from matplotlib import colormaps
+
+    sign = 1.0 if stage.mode == "max" else -1.0
+    best_last = sorted(measured, key=lambda pair: sign * (pair[1].value or 0.0))
+    names = [*stage.space, stage.metric]
+    columns = [_places([trial.assignment[name] for trial, _ in best_last]) for name in stage.space]
+    columns.append(_places([outcome.value for _, outcome in best_last]))
+    for place, heights in enumerate(zip(*columns, strict=True)):
+        shade = place / max(1, len(best_last) - 1)
+        axis.plot(
+            range(len(names)), heights, lw=0.6 + shade, alpha=0.3 + 0.7 * shade, color=colormaps["viridis"](shade)
+        )
+    for at, name in enumerate(names):
+        values = (
+            [t.assignment[name] for t, _ in best_last] if at < len(stage.space) else [o.value for _, o in best_last]
+        )
+        for height, text in _ends(values):
+            axis.annotate(text, (at, height), fontsize=7, ha="center", va="bottom" if height else "top")
+        axis.axvline(at, color="black", lw=0.5)
+    axis.set_xticks(range(len(names)), [name.rpartition(".")[2] for name in names])
+    axis.set_yticks([])
+    axis.margins(y=0.1)
+
+
+def _places(values: Sequence[object]) -> list[float]:
+    """Heights in [0, 1]: of numbers by size (by the logarithm where they span more than 20), of others by order."""
+    if not all(_is_number(value) for value in values):
+        known = list(dict.fromkeys(map(repr, values)))
+        return [known.index(repr(value)) / max(1, len(known) - 1) for value in values]
+    numbers = [float(value) for value in values]  # type: ignore[arg-type]
+    if min(numbers) > 0 and max(numbers) / min(numbers) > 20:
+        numbers = [math.log(number) for number in numbers]
+    low, high = min(numbers), max(numbers)
+    return [(number - low) / (high - low) if high > low else 0.5 for number in numbers]
+
+
+def _ends(values: Sequence[object]) -> list[tuple[float, str]]:
+    """(height, text) of the axis's lowest and highest value."""
+    places = _places(values)
+    found = {}
+    for place, value in zip(places, values, strict=True):
+        if place in (0.0, 1.0):
+            kind = value.get("kind", "") if isinstance(value, Mapping) else value
+            found[place] = f"{kind:.4g}" if isinstance(kind, float) else str(kind)
+    return list(found.items())
 
 
 def _is_number(value: object) -> bool:
