@@ -29,6 +29,7 @@ from service.directories import MANIFEST
 from service.errors import NotFoundError, VaesvcError
 from service.queue.jobs import Checkpoint, Record
 from tuning.study import Outcome
+from vae_models.training import checkpoint
 
 _RESULT = "result.json"
 _RUNGS = "rungs"
@@ -92,10 +93,16 @@ class StageStorage:
                 found.setdefault(match[1], []).append((int(match[2]), one.uri.removesuffix(MANIFEST)))
         return {trial: sorted(each, reverse=True) for trial, each in found.items()}
 
-    def fetch(self, uri: str, into: Path) -> Path:
-        """A copy whose every file is what its manifest says."""
-        sha256 = hashlib.sha256(self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")).hexdigest()
-        return self._artifacts.get_directory(uri, into, sha256)
+    def fetch(self, uri: str, epoch: int, into: Path) -> Checkpoint:
+        """A copy at `into` whose every file is what its manifest says, and what was stored there."""
+        data = self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._artifacts.get_directory(uri, into, sha256)
+        manifest = checkpoint.verify(into)
+        return Checkpoint(
+            epoch=epoch, step=manifest.step, uri=uri, manifest_sha256=sha256, metrics=dict(manifest.metrics),
+            bytes=len(data) + sum(file.bytes for file in manifest.files.values()),
+        )  # fmt: skip
 
     def record(self, rung: int, candidate: int, score: float) -> list[float]:
         """A `tuning.pruning.Rungs`: the name of each object says all."""

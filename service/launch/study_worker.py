@@ -33,7 +33,6 @@ from tuning.study import Outcome, Trial, made
 from vae_models import data
 from vae_models.config import TrainConfig
 from vae_models.records import Progress
-from vae_models.training import checkpoint
 from vae_models.training.context import Fenced
 from vae_models.training.errors import CheckpointError
 from vae_models.training.lanes import Widths
@@ -45,6 +44,8 @@ T = TypeVar("T")
 
 _REPORT_SECONDS = 1.0
 _MLFLOW_SECONDS = 30.0  # for the last metrics of all lanes; what is left is delivered by the dispatcher
+_HURRIED_SECONDS = 3.0  # the same, when the study is about to be ended
+_BOARD_SECONDS = 30.0
 _PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
 _PAUSE_SECONDS = 1.0
 _CLOSERS = 8
@@ -79,19 +80,22 @@ def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
 
 
 def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
+    import ray
+
     order = Assignment.model_validate_json(told.order)
     spec = StudySpec.model_validate(order.context.job.spec)
     stage = spec.study.stages[told.stage]
     base = TrainConfig.model_validate_json(told.base)
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_worker)))
     storage = StageStorage(Artifacts(order.context.storage), order.access.job_id, stage.name)
-    shared = _Shared(order, stage.name, told.board, storage)
-    ended = shared.storage.results()
+    ended = storage.results()
     left = [trial for trial in (made(base, *one) for one in share) if trial.key not in ended]
-    if not left:
+    stopped = ray.get(told.board.report.remote(stage.name, {}), timeout=_BOARD_SECONDS)
+    if not left or stopped:
         return
     dataset = data.load(left[0].config.data)
-    kept = shared.storage.checkpoints()
+    kept = storage.checkpoints()
+    shared = _Shared(order, stage.name, told.board, storage)
     widths = Widths()
     try:
         lanes = [_Lane(shared, trial, kept.get(trial.key, []), spec) for trial in left]
@@ -150,13 +154,13 @@ class _Lane:
     def latest_checkpoint(self) -> Path | None:
         for step, uri in self._kept:
             try:
-                found = self._shared.storage.fetch(uri, self.scratch / "resume")
-                checkpoint.verify(found)
+                found = self._shared.storage.fetch(uri, self._shared.epoch, self.scratch / "resume")
             except (VaesvcError, CheckpointError) as error:
                 self._shared.note(f"trial {self.trial.number}: the checkpoint of step {step} is not used: {error}")
             else:
                 self._shared.note(f"trial {self.trial.number} goes on from step {step} ({uri})")
-                return found
+                self._shared.uploads.resumed(self.trial.key, found)
+                return self.scratch / "resume"
         return None
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -188,8 +192,9 @@ class _Shared:
         self.storage = storage
         self.uploads = _Uploads(self.storage, order.access.epoch, self.note)
         self.stopping = order.context.job.state.value == "CANCELLING"
-        self._order = order
         self.stage = stage
+        self.epoch = order.access.epoch
+        self._order = order
         self._board = board
         self._lanes: list[_Lane] = []
         self._lost: str | None = None
@@ -231,7 +236,7 @@ class _Shared:
         """Waits until all of it is in storage and, for a bounded time, in MLflow."""
         self.uploads.close()
         self._end.set()
-        deadline = time.monotonic() + _MLFLOW_SECONDS
+        deadline = time.monotonic() + (_HURRIED_SECONDS if self.stopping else _MLFLOW_SECONDS)
         with ThreadPoolExecutor(_CLOSERS) as closers:
             list(closers.map(lambda lane: self._deliver(lane, deadline), lanes))
         self._tell()
@@ -271,7 +276,9 @@ class _Shared:
 
         report = {lane.trial.number: _brief(lane.latest) for lane in self._lanes if lane.latest is not None}
         try:
-            self.stopping = ray.get(self._board.report.remote(self.stage, report), timeout=30.0) or self.stopping
+            self.stopping = (
+                ray.get(self._board.report.remote(self.stage, report), timeout=_BOARD_SECONDS) or self.stopping
+            )
         except ray.exceptions.RayActorError:
             self._lost = "the study's driver is gone"
         except ray.exceptions.RayError:
@@ -299,6 +306,10 @@ class _Uploads:
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
+
+    def resumed(self, trial: str, found: Checkpoint) -> None:
+        """What the trial goes on from: its last checkpoint until it has written another."""
+        self._last[trial] = found
 
     def checkpoint(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         """Takes over the directory; returns at once."""
@@ -345,18 +356,16 @@ class _Uploads:
         with self._changed:
             while not (self._checkpoints or self._results or self._closing):
                 self._changed.wait()
-            if self._checkpoints:
-                trial = next(iter(self._checkpoints))
-                waiting, outcome = self._checkpoints.pop(trial), None
-            elif self._results:
-                trial = next(iter(self._results))
-                waiting, outcome = None, self._results.pop(trial)
-            else:
+            ready = next((trial for trial in self._results if trial not in self._checkpoints), None)
+            if ready is None and not self._checkpoints:
                 return False
-        if waiting is not None:
-            self._store(trial, *waiting)
-        elif outcome is not None:
+            trial = ready or next(iter(self._checkpoints))
+            outcome = self._results.pop(trial) if ready is not None else None
+            waiting = self._checkpoints.pop(trial) if ready is None else None
+        if outcome is not None:
             self._keep(trial, outcome)
+        elif waiting is not None:
+            self._store(trial, *waiting)
         return True
 
     def _store(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
