@@ -1,17 +1,19 @@
 """Which lanes of a pack stop early.
 
-Halving and Hyperband compare the lanes of one pack, and are pure functions of what was measured. ASHA compares all that
+Halving and Hyperband compare the lanes of one pack, and are pure functions of what was measured; the median rule
+remembers the evaluations before. ASHA compares all that
 came to a rung, in whatever process: `Rungs` is where these are kept.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from tuning.study import Asha, Halving, Hyperband, StageConfig, Trial
+from tuning.study import Asha, Halving, Hyperband, Median, StageConfig, Trial
 from vae_models.training.lanes import Decide
 
 
@@ -56,12 +58,14 @@ def decider(
             pruning, pack, rungs, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch,
             evaluate_every=every * steps_per_epoch,
         )  # fmt: skip
+    if isinstance(pruning, Median):
+        return MedianStopper(pruning, pack, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch)
     return lambda step, metrics: ()
 
 
 def compares_lanes(stage: StageConfig) -> bool:
     """Whether all assignments of the stage have to be in one pack."""
-    return isinstance(stage.pruning, Halving | Hyperband)
+    return isinstance(stage.pruning, Halving | Hyperband | Median)
 
 
 def decisions_due(step: int, steps_per_epoch: float, first_epochs: float, factor: float) -> int:
@@ -195,3 +199,35 @@ class AsyncHalver:
 
     def _due(self, step: int) -> int:
         return decisions_due(step, self._steps_per_epoch, self._pruning.epochs, self._pruning.factor)
+
+
+class MedianStopper:
+    """The median rule among the lanes of one pack; candidates that have ended still count with the means they had."""
+
+    def __init__(
+        self,
+        pruning: Median,
+        trials: Sequence[Trial],
+        *,
+        metric: str,
+        mode: Literal["max", "min"],
+        steps_per_epoch: float,
+    ) -> None:
+        self._trials = trials
+        self._metric = metric
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._first_step = pruning.epochs * steps_per_epoch
+        self._seen: dict[int, list[float]] = {}  # candidate -> its scores, larger is better
+
+    def __call__(self, step: int, metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
+        scores = mean_scores(self._trials, metrics, self._metric, self._sign)
+        for candidate, score in scores.items():
+            self._seen.setdefault(candidate, []).append(score)
+        if step < self._first_step:
+            return []
+        losers = {candidate for candidate in scores if self._is_worse(candidate)}
+        return [lane for lane in metrics if self._trials[lane].candidate in losers]
+
+    def _is_worse(self, candidate: int) -> bool:
+        others = [statistics.fmean(seen) for other, seen in self._seen.items() if other != candidate]
+        return bool(others) and max(self._seen[candidate]) < statistics.median(others)

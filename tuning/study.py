@@ -88,7 +88,18 @@ class Asha(Strict):
     factor: float = Field(default=3.0, gt=1)
 
 
-PruningConfig = Annotated[NoPruning | Halving | Hyperband | Asha, Discriminator("kind")]
+class Median(Strict):
+    """The median rule (Golovin et al. 2017).
+
+    From `epochs` on an assignment stops whose best value so far is worse than the median of the others' means over all
+    their evaluations. What was measured before an interruption is forgotten.
+    """
+
+    kind: Literal["median"] = "median"
+    epochs: float = Field(default=1.0, gt=0, description="before the first decision")
+
+
+PruningConfig = Annotated[NoPruning | Halving | Hyperband | Asha | Median, Discriminator("kind")]
 
 
 class StageConfig(Strict):

@@ -218,13 +218,20 @@ class _Driver:
                     continue
                 run_id = None if self.writer is None else self.writer.run_id
                 reply = self._client.progress(ProgressReport(progress=progress, run_id=run_id))
-                if (reply.cancel and not self.cancelled) or (reply.finish and not self.finishing):
-                    self.cancelled, self.finishing = reply.cancel, reply.finish
-                    asked = "cancel" if reply.cancel else "an early end"
-                    self._say(f"{asked} was asked for: the trials write checkpoints and stop")
+                finish = reply.finish or self._out_of_time()
+                if (reply.cancel and not self.cancelled) or (finish and not self.finishing):
+                    self.cancelled, self.finishing = reply.cancel, finish
+                    why = "cancel was asked for" if reply.cancel else "an early end was asked for"
+                    if self._out_of_time():
+                        why = f"max_seconds={self.spec.max_seconds:g} are over"
+                    self._say(f"{why}: the trials write checkpoints and stop")
                     ray.get(self.board.stop.remote(), timeout=30.0)
             except (VaesvcError, ray.exceptions.RayError):
                 continue
+
+    def _out_of_time(self) -> bool:
+        started, most = self.order.context.job.started_at, self.spec.max_seconds
+        return most is not None and started is not None and time.time() - started > most
 
     def _progress(self, speed: _Speed) -> dict[str, Any] | None:
         import ray

@@ -267,7 +267,7 @@ class Store:
             if JobState(row["state"]).final:
                 values |= {
                     "failures": 0, "not_before": 0.0, "reason": None, "ended_at": None, "cancel_requested_at": None,
-                    "tracked": False,
+                    "tracked": False, "started_at": None,
                 }  # fmt: skip
             detail = {"by": by, "trials": trials, "stage": stage}
             work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)

@@ -304,5 +304,24 @@ def test_stop_ends_with_what_there_is_and_extend_adds_to_it(stack: Stack, tmp_pa
     assert first in stage.trials  # not trained again
     assert {trial.state for trial in stage.trials} >= {"done", "waiting"}
     assert len(versions(stack, job_id)) == 1
+    assert "an early end was asked for" in real_jobs.log(stack, job_id)
     grid = stack.vaesvc("study", "extend", job_id, "--trials", "1", "--stage", "betas")
     assert "stage betas does not draw at random" in grid.stderr
+
+
+def test_a_study_that_is_out_of_time_ends_with_what_there_is(stack: Stack, tmp_path: Path) -> None:
+    """The first stage is through, the second would take hours."""
+    study = {
+        "base": BASE,
+        "max_seconds": 20,
+        "stages": [
+            {"name": "rates", "space": {"optimizer.lr": [0.003]}},
+            {"name": "long", "space": {"epochs": [100_000]}},
+        ],
+    }
+    job_id = submit(stack, tmp_path, study | {"name": "short"})
+    detail = real_jobs.until_over(stack, job_id)
+    assert detail.job.result["stopped_early"] is True
+    assert "max_seconds=20 are over" in real_jobs.log(stack, job_id)
+    (version,) = versions(stack, job_id)
+    assert version.tags["vaesvc.stage"] == "rates"

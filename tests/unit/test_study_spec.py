@@ -69,7 +69,8 @@ def test_one_run_is_resolved_as_ever() -> None:
         ({"stages": [STAGE, STAGE]}, [], ("two have one name",)),
         ({"speed": 1}, [], ("speed: there is no such field",)),
         ({"stages": [STAGE | {"pruning": {"kind": "asha", "factor": 1}}]}, [], ("factor",)),
-        ({"stages": [STAGE | {"pruning": {"kind": "median"}}]}, [], ("median", "halving")),
+        ({"stages": [STAGE | {"pruning": {"kind": "mean"}}]}, [], ("mean", "halving", "median")),
+        ({}, ["max_seconds=0"], ("max_seconds",)),
         ({"stages": [STAGE | {"space": {"seed": [1]}}]}, [], ("seeds are not searched over",)),
     ],
 )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.pruning import AsyncHalver, Brackets, Halver, Memory
-from tuning.study import Asha, Halving, Hyperband, Outcome, Trial
+from tuning.pruning import AsyncHalver, Brackets, Halver, MedianStopper, Memory
+from tuning.study import Asha, Halving, Hyperband, Median, Outcome, Trial
 from tuning.winners import rank, winner
 from vae_models.config import TrainConfig
 
@@ -165,3 +165,35 @@ def test_asha_never_stops_the_best_and_stops_most_of_the_others(order: list[int]
     late = [lane for place, lane in enumerate(order) if place >= 6]
     weak = {lane for lane in late if sum(other > lane for other in order[:6]) >= 4}
     assert weak <= set(stopped)
+
+
+# --- the median rule ------------------------------------------------------------------------------------------------
+
+
+def median_stopper(candidates: int, *, mode: str = "max") -> MedianStopper:
+    return MedianStopper(
+        Median(epochs=2), made(candidates, 1), metric="val/elbo", mode=mode, steps_per_epoch=10  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_who_was_never_as_good_as_the_median_of_the_means_stops() -> None:
+    decide = median_stopper(3)
+    assert decide(10, metrics({0: 9.0, 1: 1.0, 2: 3.0})) == []  # before the first decision
+    # means 4, 1.5, 3.5; 0 was 9 once; the others' median is 3.75 for 1, and 2.75 for 2
+    assert decide(20, metrics({0: -1.0, 1: 2.0, 2: 4.0})) == [1]
+    assert decide(30, metrics({0: 0.0, 2: 4.0})) == []  # 1 still counts with its mean
+
+
+def test_the_median_rule_for_what_shall_be_small_and_for_what_diverged() -> None:
+    assert median_stopper(3, mode="min")(20, metrics({0: 1.0, 1: 2.0, 2: 3.0})) == [2]
+    assert median_stopper(3)(20, metrics({0: 1.0, 1: math.nan, 2: 3.0})) == [1]
+    assert median_stopper(1)(20, metrics({0: 1.0})) == []
+
+
+@given(st.lists(st.integers(-1000, 1000).map(float), min_size=1, max_size=9))
+def test_the_median_rule_never_stops_the_best(values: list[float]) -> None:
+    decide = median_stopper(len(values))
+    best = max(values)
+    for step in (20, 30, 40):
+        stopped = decide(step, metrics(dict(enumerate(values))))
+        assert all(values[lane] < best for lane in stopped)
