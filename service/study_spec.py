@@ -28,7 +28,7 @@ class StudySpec(JobSpec):
     max_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="after so long it ends with what it has found out; counted from its first start, or from its extension",
+        description="after so long it ends with what it has found out; counted from its start, or from its extension",
     )
     lanes: int | None = Field(
         default=None, ge=1, le=4096, description="configurations to fuse at a time, 1: in turn; none: measured"
