@@ -132,7 +132,8 @@ def test_a_trial_that_had_only_its_last_word_left_keeps_its_checkpoint(stage: St
 
 
 def test_storage_that_is_away_is_waited_for(stage: StageStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, said = [], []
+    calls: list[str] = []
+    said: list[str] = []
     kept = stage.keep
 
     def keep(trial: str, record: TrialRecord) -> None:
