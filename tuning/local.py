@@ -14,7 +14,7 @@ import torch
 
 from tuning import curves, pack, winners
 from tuning.pruning import Memory
-from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
+from tuning.study import Outcome, StageConfig, StudyConfig, Trial, known
 from tuning.winners import Candidate
 from vae_models import data
 from vae_models.config import TrainConfig
@@ -211,14 +211,7 @@ class FileRungs:
 
 
 def _known(stage: StageConfig, base: TrainConfig, out: Path) -> tuple[list[Trial], dict[int, Outcome]]:
-    """The trials that are known by now, and those of them that have ended."""
-    outcomes: dict[int, Outcome] = {}
-    while True:
-        every = list(trials(stage, base, outcomes))
-        found = {trial.number: read for trial in every if (read := _read(folder_of(out, trial))) is not None}
-        if len(found) == len(outcomes):
-            return every, outcomes
-        outcomes = found
+    return known(stage, base, lambda trial: _read(folder_of(out, trial)))
 
 
 def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, Outcome], widths: Widths) -> StageResult:

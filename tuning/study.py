@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -249,6 +249,19 @@ def trials(
         for seed in stage.repeats:
             yield made(base, number, candidate, seed, assignment)
             number += 1
+
+
+def known(
+    stage: StageConfig, base: TrainConfig, find: Callable[[Trial], Outcome | None]
+) -> tuple[list[Trial], dict[int, Outcome]]:
+    """The trials that are known by now, and how those ended that have. find: how a trial ended, None if it has not."""
+    outcomes: dict[int, Outcome] = {}
+    while True:
+        every = list(trials(stage, base, outcomes))
+        found = {trial.number: outcome for trial in every if (outcome := find(trial)) is not None}
+        if len(found) == len(outcomes):
+            return every, outcomes
+        outcomes = found
 
 
 def made(base: TrainConfig, number: int, candidate: int, seed: int, assignment: Assignment) -> Trial:

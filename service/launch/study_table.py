@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from service.artifacts import Artifacts
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.study_spec import StudySpec
-from tuning import winners
-from tuning.study import Outcome, StageConfig, Trial, trials
+from tuning import study, winners
+from tuning.study import Outcome, StageConfig, Trial
 from tuning.winners import Candidate
 from vae_models.config import TrainConfig
 
@@ -52,13 +52,8 @@ def known(
     stage: StageConfig, base: TrainConfig, results: Mapping[str, TrialRecord]
 ) -> tuple[list[Trial], dict[int, TrialRecord]]:
     """The trials that are known by now, and the records of those that have ended. results: by the trial's key."""
-    records: dict[int, TrialRecord] = {}
-    while True:
-        every = list(trials(stage, base, {number: record.outcome for number, record in records.items()}))
-        found = {trial.number: results[trial.key] for trial in every if trial.key in results}
-        if len(found) == len(records):
-            return every, records
-        records = found
+    every, _ = study.known(stage, base, lambda trial: results[trial.key].outcome if trial.key in results else None)
+    return every, {trial.number: results[trial.key] for trial in every if trial.key in results}
 
 
 def ended(stage: StageConfig, every: Sequence[Trial], records: Mapping[int, TrialRecord]) -> StageEnd:

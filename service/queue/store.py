@@ -248,7 +248,7 @@ class Store:
                 raise ConflictError(f"study {job_id} is {state}: there is nothing to stop")
             if not attempts.stop_requested(work, job_id):
                 work.record(job_id, "stop_requested", row["epoch"] or None, by=by)
-            return self._told_inside(work, job_id)
+        return self._told(row)
 
     def extend_study(self, job_id: str, trials: int, *, stage: str | None, by: str) -> Job:
         """Gives a stage that draws at random (the last one unless it is named) `trials` assignments in all.
@@ -261,20 +261,17 @@ class Store:
             row = work.locked_job(job_id)
             before = _study_of(row)
             spec = extended(before, trials, stage)
-            if spec == before:
-                return self._told_inside(work, job_id)
-            values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
-            if JobState(row["state"]).final:
-                values |= {
-                    "failures": 0, "not_before": 0.0, "reason": None, "ended_at": None, "cancel_requested_at": None,
-                    "tracked": False, "started_at": None,
-                }  # fmt: skip
-            detail = {"by": by, "trials": trials, "stage": stage}
-            work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)
-            return self._told_inside(work, job_id)
-
-    def _told_inside(self, work: Clocked, job_id: str) -> Job:
-        return admission.with_places(work, [work.job_row(job_id)], self._seen(work))[0]
+            if spec != before:
+                values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
+                if JobState(row["state"]).final:
+                    values |= {
+                        "failures": 0, "not_before": 0.0, "reason": None, "ended_at": None,
+                        "cancel_requested_at": None, "tracked": False, "started_at": None,
+                    }  # fmt: skip
+                detail = {"by": by, "trials": trials, "stage": stage}
+                work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)
+                row = work.job_row(job_id)
+        return self._told(row)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
