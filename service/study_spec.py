@@ -14,7 +14,7 @@ from service.errors import UsageError
 from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
 from tuning.space import with_values
-from tuning.study import RandomSearch, StudyConfig, trials
+from tuning.study import OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config import TrainConfig
 
 SEARCHES = "searches/"  # what a published search's name begins with
@@ -171,7 +171,11 @@ def _put(whole: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     """Name and number of assignments of the stage of this name that draws at random; of the last such one for None."""
-    drawn = {stage.name: stage.search.trials for stage in study.stages if isinstance(stage.search, RandomSearch)}
+    drawn = {
+        stage.name: stage.search.trials
+        for stage in study.stages
+        if isinstance(stage.search, RandomSearch | OptunaSearch)
+    }
     if not drawn or (name is not None and name not in drawn):
         what = f"stage {name}" if name is not None else "this study"
         others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid is complete"

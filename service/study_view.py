@@ -34,7 +34,6 @@ def view(
         name=stage.name,
         metric=stage.metric,
         mode=stage.mode,
-        paths=tuple(stage.space),
         trials=tuple(lines),
         candidates=tuple(
             wire.StudyCandidate(

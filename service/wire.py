@@ -89,7 +89,6 @@ class StudyStage(Record):
     name: str
     metric: str
     mode: str
-    paths: tuple[str, ...]  # what is searched over
     trials: tuple[StudyTrial, ...]
     candidates: tuple[StudyCandidate, ...]
     winner: int | None

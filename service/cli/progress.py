@@ -78,11 +78,22 @@ def _stage(stage: Mapping[str, Any]) -> str:
     count = f"{stage['ended']}/{stage['trials']} trials" + (f", {stage['failed']} failed" if stage["failed"] else "")
     if not won:
         return f"{stage['name']:<20} {count}, no winner"
-    tried = ", ".join(f"{path}={value}" for path, value in won["assignment"].items())
     error = won.get("standard_error")
-    return f"{stage['name']:<20} {count}, winner {tried}: {won['mean']:.6g}" + (
+    return f"{stage['name']:<20} {count}, winner {assignment(won['assignment'])}: {won['mean']:.6g}" + (
         "" if error is None else f" +- {error:.2g}"
     )
+
+
+def assignment(values: Mapping[str, Any]) -> str:
+    """What a trial tried: path=value, ..."""
+
+    def short(value: Any) -> str:
+        if isinstance(value, dict):
+            inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "kind")
+            return f"{value.get('kind', '')}({inner})"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{path}={short(value)}" for path, value in values.items())
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -208,7 +208,7 @@ def list_studies(
 
 def _won(job: Job) -> str:
     winner = job.result.get("winner")
-    return _text(winner["assignment"]) if isinstance(winner, dict) else "-"
+    return progress.assignment(winner["assignment"]) if isinstance(winner, dict) else "-"
 
 
 # --- what was asked for ---------------------------------------------------------------------------------------------
@@ -230,7 +230,10 @@ def plan(spec: StudySpec, *, json: bool) -> None:
             f"{stage.name}: {size}, best {stage.metric} ({stage.mode}); at most {steps[stage.name]:,} steps of "
             f"{base.batch_size} images"
         )
-        output.table(("TRIAL", "SEED", "VALUES"), [(str(t.number), str(t.seed), _text(t.assignment)) for t in found])
+        output.table(
+            ("TRIAL", "SEED", "VALUES"),
+            [(str(t.number), str(t.seed), progress.assignment(t.assignment)) for t in found],
+        )
         base = found[0].config
         if stage.planned() > len(found):
             output.data(f"... and {stage.planned() - len(found)} more, chosen by what these give")
@@ -319,7 +322,7 @@ def _show(stages: Sequence[wire.StudyStage], *, json: bool) -> None:
                 output.number(trial.value, 4),
                 f"{trial.steps:,}",
                 str(trial.seed),
-                _text(trial.assignment),
+                progress.assignment(trial.assignment),
             )
             for trial in stage.trials
         ]
@@ -339,7 +342,7 @@ def _show_means(stage: wire.StudyStage) -> None:
                 output.number(one.standard_error, 4),
                 str(len(one.values)),
                 "" if one.complete else "incomplete",
-                _text(one.assignment),
+                progress.assignment(one.assignment),
             )
             for one in stage.candidates
         ]
@@ -347,16 +350,6 @@ def _show_means(stage: wire.StudyStage) -> None:
     won = next((one for one in stage.candidates if one.number == stage.winner), None)
     if won is not None:
         error = "" if won.standard_error is None else f" +- {won.standard_error:.2g}"
-        output.data(f"winner: {_text(won.assignment)}, mean {output.number(won.mean, 4)}{error}")
+        output.data(f"winner: {progress.assignment(won.assignment)}, mean {output.number(won.mean, 4)}{error}")
     elif all(trial.state in OVER for trial in stage.trials):
         output.data("winner: none, no assignment was trained to its end with every seed")
-
-
-def _text(assignment: Any) -> str:
-    def short(value: Any) -> str:
-        if isinstance(value, dict):
-            inner = ", ".join(f"{k}={short(v)}" for k, v in value.items() if k != "kind")
-            return f"{value.get('kind', '')}({inner})"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return ", ".join(f"{path}={short(value)}" for path, value in assignment.items())

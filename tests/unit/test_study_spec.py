@@ -11,7 +11,7 @@ import yaml
 
 from service.errors import UsageError
 from service.spec import TrainSpec
-from service.study_spec import StudySpec, cost, parse, resolve_job, resolve_study, train_config
+from service.study_spec import StudySpec, cost, drawn_stage, extended, parse, resolve_job, resolve_study, train_config
 
 STAGE: dict[str, Any] = {"name": "rates", "space": {"optimizer.lr": [0.1, 0.01]}, "repeats": [0, 1]}
 GIVEN: dict[str, Any] = {"base": "digits/beta-vae-mlp", "stages": [STAGE]}
@@ -41,6 +41,14 @@ def test_a_file_may_name_its_base_and_change_it(tmp_path: Path, suffix: str) -> 
     assert (found.study.base.steps, found.study.base.epochs, found.study.base.optimizer.clip_norm) == (7, None, 5.0)
     assert (found.study.stages[0].repeats, found.resources.workers, found.lanes, found.name) == ((4,), 2, 3, "other")
     assert cost(found.study) == {"rates": 14}
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_every_search_that_draws_can_be_given_more_trials(kind: str) -> None:
+    found = resolve_study(GIVEN | {"stages": [STAGE | {"search": {"kind": kind, "trials": 3}}]})
+    assert drawn_stage(found.study, None) == ("rates", 3)
+    assert extended(found, 5, None).study.stages[0].planned() == 10
+    assert extended(found, 2, "rates") == found
 
 
 def test_one_run_is_resolved_as_ever() -> None:
