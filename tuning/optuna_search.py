@@ -1,4 +1,4 @@
-"""Optuna's tree-structured Parzen estimator as a search: the only module that imports optuna.
+"""Optuna's samplers as a search: the only module that imports optuna.
 
 The search has no state of its own. Its assignments are a function of what the ones before them gave: a fresh sampler is
 asked and told the same things in the same order, and says the same. So a search that was killed goes on where it was.
@@ -6,9 +6,12 @@ asked and told the same things in the same order, and says the same. So a search
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tuning.space import LogUniform, Space, Values
@@ -28,24 +31,104 @@ def assignments(
     failed. ValueError where optuna is not installed.
     """
     optuna = _optuna()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=search.startup, multivariate=True)
-    study = optuna.create_study(direction="maximize" if mode == "max" else "minimize", sampler=sampler)
-    distributions = _distributions(space)
+    asked = _Gaussian(optuna, search, space, mode) if search.sampler == "gp" else _Parzen(optuna, search, space, mode)
     number = 0
     while number < search.trials:
-        batch = [study.ask(distributions) for _ in range(min(search.batch, search.trials - number))]
-        yield from (_values(trial.params, space) for trial in batch)
-        if not all(over(number + place) for place in range(len(batch))):
+        batch = asked.ask(min(search.batch, search.trials - number))
+        yield from (_values(params, space) for params in batch)
+        places = range(number, number + len(batch))
+        if not all(over(place) for place in places):
             return
-        for place, trial in enumerate(batch):
-            found = value(number + place)
-            if found is None:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            else:
-                study.tell(trial, found)
+        asked.tell([value(place) for place in places])
         number += len(batch)
+
+
+class _Parzen:
+    """Ask and tell as Optuna means it."""
+
+    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: str) -> None:
+        self._optuna = optuna
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=search.seed, n_startup_trials=search.startup, multivariate=True)
+        self._study = optuna.create_study(direction=_DIRECTIONS[mode], sampler=sampler)
+        self._distributions = _distributions(space)
+        self._asked: list[Any] = []
+
+    def ask(self, count: int) -> list[dict[str, Any]]:
+        self._asked = [self._study.ask(self._distributions) for _ in range(count)]
+        return [trial.params for trial in self._asked]
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """Of the assignments asked for last."""
+        for trial, found in zip(self._asked, values, strict=True):
+            if found is None:
+                self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+            else:
+                self._study.tell(trial, found)
+
+
+class _Gaussian:
+    """A Gaussian process does not see what is still being trained: to each ask the batch's earlier assignments are told
+    with the mean so far, and taken back after it."""
+
+    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: str) -> None:
+        to_json = optuna.distributions.distribution_to_json
+        self._search = search
+        self._mode = mode
+        self._space = json.dumps({path: to_json(found) for path, found in _distributions(space).items()})
+        self._known: list[tuple[dict[str, Any], float]] = []
+        self._asked: list[dict[str, Any]] = []
+        self._number = 0
+
+    def ask(self, count: int) -> list[dict[str, Any]]:
+        values = [value for _, value in self._known]
+        mean = sum(values) / len(values) if values else 0.0
+        self._asked = []
+        for _ in range(count):
+            lies = [(params, mean) for params in self._asked] if values else []
+            self._asked.append(self._one([*self._known, *lies]))
+        return self._asked
+
+    def tell(self, values: Sequence[float | None]) -> None:
+        """Of the assignments asked for last; those that failed are forgotten."""
+        self._known += [(params, found) for params, found in zip(self._asked, values, strict=True) if found is not None]
+
+    def _one(self, known: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+        seed = self._search.seed * 1_000_003 + self._number
+        self._number += 1
+        told = json.dumps(known)
+        with _COMPUTING:  # who asks meanwhile waits for the same answer
+            found: dict[str, Any] = json.loads(
+                _expected_improvement(self._space, self._mode, self._search.startup, seed, told)
+            )
+        return found
+
+
+_COMPUTING = threading.Lock()
+
+
+@lru_cache(maxsize=10_000)
+def _expected_improvement(space: str, mode: str, startup: int, seed: int, known: str) -> str:
+    """The next assignment, about half a second of computing; all of it as JSON. A pure function, so each is computed
+    once in a process however often the search is gone through."""
+    optuna = _optuna()
+    distributions = {path: optuna.distributions.json_to_distribution(text) for path, text in json.loads(space).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.GPSampler(
+            seed=seed,
+            n_startup_trials=startup,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+        )
+    study = optuna.create_study(direction=_DIRECTIONS[mode], sampler=sampler)
+    for params, value in json.loads(known):
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+    return json.dumps(study.ask(distributions).params)
+
+
+_DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 
 def _optuna() -> Any:

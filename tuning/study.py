@@ -37,12 +37,18 @@ class RandomSearch(Strict):
 
 
 class OptunaSearch(Strict):
-    """Optuna's TPE: `batch` assignments at a time, each batch chosen by what the ones before gave. Needs optuna."""
+    """`batch` assignments at a time, each batch chosen by what the ones before gave. Needs optuna.
+
+    sampler: a tree-structured Parzen estimator (Bergstra et al. 2011) or Bayesian optimization with a Gaussian process
+    and the expected improvement, the batch's earlier assignments counted as if they had given the mean so far (the
+    constant liar of Ginsbourger et al. 2010).
+    """
 
     kind: Literal["optuna"] = "optuna"
     trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
     batch: int = Field(default=8, ge=1, description="assignments that are trained side by side")
     startup: int = Field(default=8, ge=1, description="assignments drawn at random before the first is chosen")
+    sampler: Literal["tpe", "gp"] = "tpe"
     seed: int = Field(default=0, ge=0)
 
 

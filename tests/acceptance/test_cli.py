@@ -121,7 +121,7 @@ def test_no_service_ends_with_3_and_says_what_to_do(env: dict[str, str]) -> None
     done = vaesvc(env | {"VAESVC_API_URL": url, "VAESVC_TOKEN": "t"}, "jobs", code=3)
     assert url in done.stderr
     assert "vaesvc up" in done.stderr
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 def test_a_wrong_token_ends_with_3(online: dict[str, str]) -> None:

@@ -54,7 +54,7 @@ def test_it_runs_says_who_won_and_is_not_run_twice(env: dict[str, str], file: Pa
     began = time.monotonic()
     shown = vaesvc(env, "study", "show", str(out)).stdout
     assert shown == done.stdout
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     (rates, betas) = json.loads(vaesvc(env, "study", "show", str(out), "--json").stdout)
     best = rates["candidates"][0]
     assert (rates["winner"], best["assignment"], best["complete"]) == (best["number"], {"optimizer.lr": 0.01}, True)

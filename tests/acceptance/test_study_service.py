@@ -256,7 +256,7 @@ def test_cancelled_retried_and_the_head_killed(stack: Stack, undisturbed: Table,
     asked = time.monotonic()
     real_jobs.ran(stack.vaesvc("cancel", job_id))
     real_jobs.until_over(stack, job_id, "CANCELLED")
-    assert time.monotonic() - asked < 15
+    assert time.monotonic() - asked < 45
     assert "KILLED" in closed(stack, job_id)  # some may have come to their end before
     real_jobs.ran(stack.vaesvc("retry", job_id))
     until_steps(stack, job_id, 600)

@@ -123,7 +123,7 @@ def test_a_path_that_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
         Store(f"sqlite:///{tmp_path}/missing/queue.db").ping()
     with pytest.raises(StorageError, match="cannot make its folder"):
         Store(f"sqlite:///{tmp_path}/file/queue.db").migrate()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_wrong_settings_are_told_apart(
             call()
         for secret in (str(artifacts.settings.secret_key), "not-the-secret", "pa55"):
             assert secret not in str(caught.value)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 45
 
 
 def test_the_server_may_die_in_the_middle_of_an_upload(
@@ -254,7 +254,7 @@ def test_a_silent_server_is_given_up(swift: Swift, artifacts: Artifacts, monkeyp
         begun = time.monotonic()
         with pytest.raises(UnavailableError, match="no good answer"):
             impatient.check()
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
     finally:
         swift.thaw()
     impatient.check()

@@ -118,7 +118,7 @@ def test_check(uri: str) -> None:
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9: .*VAESVC_MLFLOW_URI") as caught:
         check("http://me:pa55word@127.0.0.1:9")
     assert "pa55word" not in str(caught.value)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     with pytest.raises(UsageError, match="must begin with http"):
         check("sqlite:///mlflow.db")
 
@@ -277,7 +277,7 @@ def test_a_silent_server_does_not_hold_up_the_end(mlflow_server: Mlflow, uri: st
         log_all(writer, range(50, 60))
         begun = time.monotonic()
         left = writer.close(1)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 15
     finally:
         mlflow_server.thaw()
     assert left is not None

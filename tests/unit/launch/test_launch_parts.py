@@ -75,7 +75,7 @@ def test_a_cluster_that_is_not_there_is_unavailable_and_soon(monkeypatch: pytest
     began = time.monotonic()
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:7"):
         RayCluster("http://127.0.0.1:7", "token").jobs()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:9"
 
 

@@ -104,7 +104,7 @@ def test_a_daemon_that_ignores_sigterm_is_killed(started: Started) -> None:
     since = time.monotonic()
     process.end(mark, identity, 0.5)
     assert not process.alive(identity)
-    assert 0.5 <= time.monotonic() - since < 5
+    assert 0.5 <= time.monotonic() - since < 20
 
 
 def test_a_recycled_pid_is_never_mistaken_for_the_daemon() -> None:

@@ -77,7 +77,7 @@ def test_a_full_disk_costs_points_and_nothing_else(tmp_path: Path) -> None:
         writer.log_metrics(step, {"a": 1.0})
     begun = time.monotonic()
     assert writer.close(0.5) == tmp_path / "spool"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert writer.dropped == 10
     writer.log_metrics(11, {"a": 1.0})
     assert writer.dropped == 11
