@@ -70,6 +70,7 @@ class StudyTrial(Record):
     value: float | None = None  # of the stage's metric
     steps: int = 0
     error: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)  # the last values on the validation split: val/elbo, ...
 
 
 class StudyCandidate(Record):

@@ -18,6 +18,7 @@ from tests.servers import wait_for
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
+LOOK_SECONDS = 0.5  # between two looks at something that lasts
 START_SECONDS = 300  # from submit to the first committed checkpoint, on a machine with other work to do
 DIGITS = "digits/beta-vae-mlp"
 STEPS = 6000
@@ -63,7 +64,7 @@ def until(stack: Stack, job_id: str, reached: Callable[[JobDetail], bool], secon
             return False
 
         try:
-            wait_for(look, seconds, what)
+            wait_for(look, seconds, what, every=LOOK_SECONDS)
         except TimeoutError as error:
             raise AssertionError(f"{error}\n{told(stack, last[0])}") from None
     return last[0]

@@ -21,12 +21,12 @@ from service.stack.s3 import S3
 from service.wire import StorageSettings
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, *, every: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} after {seconds} s")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 class Server:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tuning.study import Outcome, StageConfig, Trial
 
@@ -39,6 +42,77 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
         _parallel(axes[0][-1], measured, stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Rate and distortion over beta. points: beta -> (rate, distortion) [nats per datum] of each seed; continuous: of
+    one model that was evaluated at every beta, not of one model for each."""
+
+    name: str
+    points: Mapping[float, Sequence[tuple[float, float]]]
+    continuous: bool
+
+
+def curve(name: str, runs: Iterable[tuple[Mapping[str, Any], Mapping[str, float]]]) -> Curve | None:
+    """runs: (assignment, metrics) of trials that belong together. None where neither their gates nor `beta.value` says
+    which beta their rates belong to."""
+    points: dict[float, list[tuple[float, float]]] = {}
+    continuous = False
+    for assignment, metrics in runs:
+        gated = [found for found in map(_GATED.fullmatch, metrics) if found]
+        continuous = continuous or bool(gated)
+        if gated:
+            at = {float(found[1]): f"val/beta_{found[1]}" for found in gated}
+        else:
+            at = {float(assignment["beta.value"]): "val"} if "beta.value" in assignment else {}
+        for beta, prefix in at.items():
+            pair = (metrics.get(f"{prefix}/rate", math.nan), metrics.get(f"{prefix}/distortion", math.nan))
+            if all(map(math.isfinite, pair)):
+                points.setdefault(beta, []).append(pair)
+    return Curve(name=name, points=dict(sorted(points.items())), continuous=continuous) if points else None
+
+
+_GATED = re.compile(r"val/beta_([^/]+)/rate")
+
+
+def compare(curves: Sequence[Curve], path: Path) -> None:
+    """A PNG: rate against distortion, and the ELBO over beta. A model for each beta gives points with the spread over
+    seeds; one model that was trained for all of them gives a line through its means, with its spread as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    plane, elbo = figure.subplots(1, 2)
+    for number, one in enumerate(curves):
+        color = f"C{number}"
+        betas = list(one.points)
+        means = [(_mean(rate for rate, _ in found), _mean(d for _, d in found)) for found in one.points.values()]
+        elbos = [[-rate - distortion for rate, distortion in found] for found in one.points.values()]
+        middle = [_mean(found) for found in elbos]
+        low, high = [min(found) for found in elbos], [max(found) for found in elbos]
+        if one.continuous:
+            plane.plot(*zip(*means, strict=True), "-", color=color, label=one.name)
+            elbo.plot(betas, middle, "-", color=color, label=one.name)
+            elbo.fill_between(betas, low, high, color=color, alpha=0.2, lw=0)
+        else:
+            every = [pair for found in one.points.values() for pair in found]
+            plane.plot(*zip(*every, strict=True), "o", ms=4, alpha=0.7, color=color, label=one.name)
+            below = [mean - least for mean, least in zip(middle, low, strict=True)]
+            above = [most - mean for mean, most in zip(middle, high, strict=True)]
+            elbo.errorbar(betas, middle, [below, above], fmt="o", ms=4, capsize=2, color=color, label=one.name)
+    plane.set_xlabel("rate [nats per datum]")
+    plane.set_ylabel("distortion [nats per datum]")
+    elbo.set_xlabel("beta")
+    elbo.set_ylabel("ELBO [nats per datum]")
+    elbo.set_xscale("log")
+    for axis in (plane, elbo):
+        axis.legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
 
 
 def _metric(

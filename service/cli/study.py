@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service import wire
     from service.queue.jobs import Job
     from service.study_spec import StudySpec
+    from tuning.curves import Curve
     from tuning.local import StageResult, StudyProgress
     from tuning.study import StudyConfig
 
@@ -126,12 +127,20 @@ def curve(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the pictures go; default here.", show_default=False)
     ] = Path(),
+    beside: Annotated[
+        list[str], typer.Option("--with", metavar="STUDY", help="Another study, to compare; may be repeated.")
+    ] = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Save the pictures of a study: the metric over what was searched, rate against distortion, Pareto front."""
+    """Save the pictures of a study: the metric over what was searched, rate against distortion, Pareto front.
+
+    With another study, also both in one: rate against distortion and the ELBO over beta, where the winner of a
+    multi-rate study is a line over the points of the runs that were trained for one beta each.
+    """
     import httpx
 
     with connect.client() as client:
         found = client.study(study)
+        others = [client.study(other) for other in beside]
     if not found.pictures:
         raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(found.job)}")
     out.mkdir(parents=True, exist_ok=True)
@@ -143,6 +152,36 @@ def curve(
             raise UnavailableError(f"the picture of stage {name} could not be fetched: {error}") from error
         path.write_bytes(answer.content)
         output.data(str(path))
+    if others:
+        output.data(str(_compare([found, *others], out)))
+
+
+def _compare(studies: Sequence[wire.StudyDetail], out: Path) -> Path:
+    """One picture of several studies. NotFoundError where one has no rates over beta."""
+    from tuning import curves
+
+    found = []
+    for one in studies:
+        last = [curve for stage in one.stages if (curve := _curve(f"{one.job.name} {one.job.id}", stage))][-1:]
+        if not last:
+            raise NotFoundError(
+                f"study {one.job.id} has no rates over beta yet: neither a stage over beta.value nor a multi-rate model"
+            )
+        found += last
+    path = out / f"{'-with-'.join(one.job.id for one in studies)}.png"
+    curves.compare(found, path)
+    return path
+
+
+def _curve(name: str, stage: wire.StudyStage) -> Curve | None:
+    """All trials that were trained for a beta of their own; of multi-rate trials those of the winner."""
+    from tuning import curves
+
+    done = [trial for trial in stage.trials if trial.state == "done"]
+    every = curves.curve(name, [(trial.assignment, trial.metrics) for trial in done])
+    if every is None or not every.continuous:
+        return every
+    return curves.curve(name, [(t.assignment, t.metrics) for t in done if t.candidate == stage.winner])
 
 
 @app.command()

@@ -77,7 +77,12 @@ def run(first: First, mlflow_client: MlflowClient) -> Run:
 
     run_id = first.detail.job.run_id
     assert run_id is not None
-    wait_for(lambda: mlflow_client.get_run(run_id).info.status == "FINISHED", 60, "the run is not closed")
+    wait_for(
+        lambda: mlflow_client.get_run(run_id).info.status == "FINISHED",
+        60,
+        "the run is not closed",
+        every=real_jobs.LOOK_SECONDS,
+    )
     return mlflow_client.get_run(run_id)
 
 

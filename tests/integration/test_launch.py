@@ -30,7 +30,7 @@ SLOWLY = (  # some twenty seconds of a quiet core, a checkpoint every two
     "evaluation.every_epochs=100",
     "checkpoint.every_steps=250",
 )
-CANCEL_SECONDS = 15
+CANCEL_SECONDS = 45
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,9 @@ def test_worker_dispatcher_and_runner_are_killed(
 
     real_jobs.kill(stack, "dispatcher")
     kill(job_id, "runner", is_runner)
-    wait_for(lambda: not processes(job_id, is_worker), 20, "the workers outlive their runner")
+    wait_for(
+        lambda: not processes(job_id, is_worker), 20, "the workers outlive their runner", every=real_jobs.LOOK_SECONDS
+    )
     assert real_jobs.until(stack, job_id, lambda _: True, 1, "").job.state == "RUNNING"  # nobody is there to see it
     real_jobs.ran(stack.vaesvc("up", seconds=300))
 
@@ -95,7 +97,12 @@ def test_worker_dispatcher_and_runner_are_killed(
     assert "going on from step" in real_jobs.log(stack, job_id, 1)
     assert "going on from step" in real_jobs.log(stack, job_id, 2)
     assert real_jobs.final_outcome(stack, detail, tmp_path / "last") == uninterrupted
-    wait_for(lambda: not processes(job_id, is_anything_of_it), 30, "something of the job lives on")
+    wait_for(
+        lambda: not processes(job_id, is_anything_of_it),
+        30,
+        "something of the job lives on",
+        every=real_jobs.LOOK_SECONDS,
+    )
 
 
 def test_cancel_keeps_a_checkpoint_and_retry_goes_on_from_it(
@@ -110,7 +117,12 @@ def test_cancel_keeps_a_checkpoint_and_retry_goes_on_from_it(
     assert seconds < CANCEL_SECONDS
     assert cancelled.attempts[0].state == "CANCELLED"
     kept = max(one.step for one in cancelled.checkpoints)
-    wait_for(lambda: not processes(job_id, is_anything_of_it), CANCEL_SECONDS, "something of the job lives on")
+    wait_for(
+        lambda: not processes(job_id, is_anything_of_it),
+        CANCEL_SECONDS,
+        "something of the job lives on",
+        every=real_jobs.LOOK_SECONDS,
+    )
 
     real_jobs.ran(stack.vaesvc("retry", job_id))
     detail = real_jobs.until_over(stack, job_id)
@@ -130,7 +142,9 @@ def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_in_one_line(stack: 
     assert "Traceback" not in reason
     assert len(reason.splitlines()) == 1
     assert "going on from" not in real_jobs.log(stack, job_id)
-    wait_for(lambda: _closed(stack, job_id) == "FAILED", 60, "its MLflow run is not closed")
+    wait_for(
+        lambda: _closed(stack, job_id) == "FAILED", 60, "its MLflow run is not closed", every=real_jobs.LOOK_SECONDS
+    )
 
 
 def _closed(stack: Stack, job_id: str) -> str:

@@ -22,9 +22,7 @@ from vae_models.training.loop import train
 
 RTOL = 1e-8
 STEPS = 200
-FEWER = (
-    60  # where nothing couples the data of a batch and no layer keeps statistics; and for other priors and posteriors
-)
+FEWER = 60  # where nothing couples the data of a batch and no layer keeps statistics; other priors and posteriors
 UNCOMPARED = {"images_per_second"}
 
 

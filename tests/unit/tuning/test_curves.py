@@ -53,3 +53,31 @@ def test_every_stage_has_its_picture(tmp_path: Path, space: dict[str, Any], meas
     assert path.exists() != nothing
     if path.exists():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+# --- studies side by side -------------------------------------------------------------------------------------------
+
+
+def test_runs_for_one_beta_each_are_points_and_a_multi_rate_run_is_a_line(tmp_path: Path) -> None:
+    separate = curves.curve(
+        "separate",
+        [({"beta.value": beta}, {"val/rate": 1 / beta, "val/distortion": 80 + beta + seed})
+         for beta in (10.0, 0.1) for seed in (0, 1)],
+    )  # fmt: skip
+    assert separate is not None
+    assert not separate.continuous
+    assert separate.points == {0.1: [(10, 80.1), (10, 81.1)], 10.0: [(0.1, 90), (0.1, 91)]}
+    metrics = {f"val/beta_{beta:g}/{name}": beta for beta in (0.01, 1.0, 10.0) for name in ("rate", "distortion")}
+    multi_rate = curves.curve("multi-rate", [({"optimizer.lr": 0.1}, {"val/rate": 1.0, "val/elbo": -3.0} | metrics)])
+    assert multi_rate is not None
+    assert multi_rate.continuous
+    assert multi_rate.points == {0.01: [(0.01, 0.01)], 1.0: [(1, 1)], 10.0: [(10, 10)]}
+    curves.compare([separate, multi_rate], tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_curve_where_no_beta_is_known() -> None:
+    assert curves.curve("rates", [({"optimizer.lr": 0.1}, {"val/rate": 1.0, "val/distortion": 2.0})]) is None
+    assert curves.curve("nothing", []) is None
+    nan = {"val/rate": float("nan"), "val/distortion": 2.0}
+    assert curves.curve("failed", [({"beta.value": 1.0}, nan)]) is None
