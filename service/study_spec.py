@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from service import spec, spec_schema, spec_text
 from service.errors import UsageError
 from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
 from tuning.space import with_values
-from tuning.study import OptunaSearch, RandomSearch, StudyConfig, trials
+from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config import TrainConfig
 
 SEARCHES = "searches/"  # what a published search's name begins with
 
 
 class StudySpec(JobSpec):
-    """kind: study. A search; `resources.workers` packs of its trials are trained at a time, each in one process."""
+    """kind: study. A search; `resources.workers` packs of its trials are trained at a time, each in one process.
+
+    With `workers_per_trial` above 1 a trial has a group of processes instead of a place in a pack.
+    """
 
     kind: Literal["study"] = "study"
     study: StudyConfig
@@ -33,6 +36,34 @@ class StudySpec(JobSpec):
     lanes: int | None = Field(
         default=None, ge=1, le=4096, description="configurations to fuse at a time, 1: in turn; none: measured"
     )
+    workers_per_trial: int = Field(
+        default=1, ge=1, le=4096,
+        description="above 1: every trial is trained by a Ray Train group of so many of `resources.workers`",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _groups_are_possible(self) -> StudySpec:
+        if self.workers_per_trial == 1:
+            return self
+        group, workers = self.workers_per_trial, self.resources.workers
+        if workers % group:
+            raise ValueError(f"workers_per_trial: {group} does not divide resources.workers={workers}")
+        if group > self.study.base.batch_size:
+            raise ValueError(
+                f"workers_per_trial: {group} is more than batch_size={self.study.base.batch_size}, and a worker needs "
+                "at least one image of every batch"
+            )
+        pruned = [stage.name for stage in self.study.stages if not isinstance(stage.pruning, NoPruning)]
+        if pruned:
+            raise ValueError(
+                f"workers_per_trial: trials of several workers are not compared while they train; stage {pruned[0]} "
+                "should have no pruning"
+            )
+        if self.lanes not in (None, 1):
+            raise ValueError(
+                f"workers_per_trial: trials of several workers are not fused; lanes={self.lanes} cannot be"
+            )
+        return self
 
 
 def parse(data: Mapping[str, Any]) -> TrainSpec | StudySpec:

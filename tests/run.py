@@ -1,5 +1,5 @@
-"""All tests, in four processes at a time: jobs on a stack and studies on another one, which mostly wait, the services'
-and the models'.
+"""All tests, in three processes at a time: jobs and studies on a stack, which often wait, the services' and the
+models', which fill the cores meanwhile and are nicer for it.
 
     python -m tests.run [options of pytest]
 
@@ -22,7 +22,7 @@ NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 MODELS = ("tests/unit", "tests/numerics")
 SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
-STUDIES = "tests/acceptance/test_study_service.py"
+NICER = ("nice", "-n", "5")
 
 
 def main(arguments: list[str]) -> int:
@@ -32,18 +32,18 @@ def main(arguments: list[str]) -> int:
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
         return subprocess.run(pytest, env=environment, check=False).returncode
     behind = {
-        "of jobs on a stack": ["-m", "stack", f"--ignore={STUDIES}"],
-        "of studies on a stack": [STUDIES],
-        "of the services": ["-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
+        "on a stack": [*pytest, "-m", "stack"],
+        "of the services": [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
     }
+    environment["RAY_worker_niceness"] = "0"  # they are waited for
     with ExitStack() as files:
         printed = {name: files.enter_context(tempfile.TemporaryFile()) for name in behind}
         processes = {
-            name: subprocess.Popen([*pytest, *options], stdout=printed[name], stderr=subprocess.STDOUT, env=environment)
-            for name, options in behind.items()
+            name: subprocess.Popen(command, stdout=printed[name], stderr=subprocess.STDOUT, env=environment)
+            for name, command in behind.items()
         }
         front = subprocess.Popen(
-            [*pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
+            [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
         )
         every = [front, *processes.values()]
         try:

@@ -53,9 +53,9 @@ def train(
     """
 
     def ended(number: int, lane: Lane) -> None:
-        outcome = _outcome(lane, stage.metric, stopping=stopping())
-        if outcome.state != "missing":
-            on_end(pack[number], outcome)
+        found = outcome(lane, stage.metric, stopping=stopping())
+        if found.state != "missing":
+            on_end(pack[number], found)
 
     train_pack(
         [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
@@ -66,7 +66,8 @@ def train(
     )  # fmt: skip
 
 
-def _outcome(lane: Lane, metric: str, *, stopping: bool) -> Outcome:
+def outcome(lane: Lane, metric: str, *, stopping: bool) -> Outcome:
+    """How a trial ended. stopping: whether somebody asked to stop; one that ended by that is "missing" still."""
     if lane.error is not None:
         return Outcome(state="failed", error=str(lane.error))
     assert lane.result is not None

@@ -24,6 +24,9 @@ ENVIRONMENT = {
 }
 
 
+NOTHING = {"memory": 1.0}  # bytes: the bundle of a process whose work is done elsewhere; an empty one is not allowed
+
+
 def run_packs(
     packs: Sequence[Sequence[T]],
     work: Callable[[Sequence[T]], None],

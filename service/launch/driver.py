@@ -16,11 +16,11 @@ from typing import Any
 
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
-from service.launch.best import Choice, choose
-from service.launch.failures import Failure, Kind, classify, worst
+from service.launch.best import choose
+from service.launch.failures import Failure, Kind, classify, of_ray_train
+from service.launch.patience import patiently
 from service.launch.processes import die_with_parent
 from service.study_spec import StudySpec, parse
-from service.wire import ModelVersion
 
 _API_SECONDS = 60.0
 _PAUSE_SECONDS = 2.0
@@ -60,14 +60,10 @@ def run(order: Assignment) -> Outcome:
 
 
 def _failure(error: Exception) -> Failure:
-    """Ray Train wraps what the workers raised, by rank."""
     retryable = getattr(error, "retryable", None)
     if retryable is not None:  # a study's own verdict
         return Failure(text=str(error), kind=Kind.ENDING if retryable else Kind.HOPELESS)
-    errors = getattr(error, "worker_failures", None)
-    if isinstance(errors, dict) and errors:
-        return worst(errors)[1]
-    return classify(getattr(error, "controller_failure", None) or error)
+    return of_ray_train(error)
 
 
 def _result(order: Assignment, artifacts: Any) -> dict[str, Any]:
@@ -91,22 +87,15 @@ def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> d
     found: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
     if order.context.mlflow_uri is None:
         return found
+    mlflow_uri = order.context.mlflow_uri
     try:
-        return found | {"model": _patiently(choice, order.context.mlflow_uri, artifacts).model_dump()}
+        version = patiently(
+            lambda: choice.register(mlflow_uri, artifacts), seconds=_REGISTRY_SECONDS, pause_seconds=_PAUSE_SECONDS
+        )
+        return found | {"model": version.model_dump()}
     except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
         print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
         return found
-
-
-def _patiently(choice: Choice, mlflow_uri: str, artifacts: Any) -> ModelVersion:
-    deadline = time.monotonic() + _REGISTRY_SECONDS
-    while True:
-        try:
-            return choice.register(mlflow_uri, artifacts)
-        except UnavailableError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
 
 
 def main() -> int:

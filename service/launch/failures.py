@@ -77,6 +77,14 @@ def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
     return rank, found[rank]
 
 
+def of_ray_train(error: BaseException) -> Failure:
+    """What ended a `fit` of Ray Train: the workers' errors are in its error, by rank."""
+    errors = getattr(error, "worker_failures", None)
+    if isinstance(errors, dict) and errors:
+        return worst(errors)[1]
+    return classify(getattr(error, "controller_failure", None) or error)
+
+
 def unwrap(error: BaseException) -> BaseException:
     """The error itself, out of what Ray puts around it."""
     for _ in range(8):

@@ -6,8 +6,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from service.errors import VaesvcError
+from service.errors import UnavailableError, VaesvcError
+
+T = TypeVar("T")
 
 _FIRST_SECONDS = 1.0
 _LONGEST_SECONDS = 15.0
@@ -54,3 +57,32 @@ class Patience:
         wait = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2 ** min(self._failures, 10))
         self._failures += 1
         self._next = self._clock() + wait
+
+
+def patiently(
+    call: Callable[[], T],
+    *,
+    seconds: float,
+    what: str = "",
+    say: Callable[[str], None] = lambda text: None,
+    pause_seconds: float = 1.0,
+) -> T:
+    """Again and again while a server does not answer, for so long; everything else is raised at once.
+
+    what: that waits meanwhile, in the words that `say` is told: "the checkpoint of step 20".
+    """
+    deadline, said = time.monotonic() + seconds, False
+    while True:
+        try:
+            result = call()
+        except UnavailableError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not said:
+                say(f"{what} waits: {error}")
+            said = True
+            time.sleep(pause_seconds)
+        else:
+            if said:
+                say(f"{what} is on its way again")
+            return result

@@ -14,13 +14,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.errors import ImpossibleError
 from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.failures import worst
 from service.queue.jobs import Resources
 from service.spec import TrainSpec
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchConfig
 
 GROUP_RESTARTS = 8  # worker deaths that one attempt survives
 _PLACEMENT_SECONDS = 60.0  # a group that finds no room is tried again, so often:
@@ -84,20 +88,14 @@ def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE
 
 def fit(order: Assignment, spec: TrainSpec) -> None:
     """Runs the job on the cluster. Raises Ray's TrainingFailedError; rank 0 leaves its result in storage."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.torch import TorchTrainer
 
-    resources = spec.resources
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"order": order.model_dump_json()},
-        scaling_config=ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=resources.bundle(),
-            placement_strategy="PACK",
-        ),
-        torch_config=TorchConfig(backend=backend(resources), timeout_s=_COLLECTIVE_SECONDS),
+        scaling_config=scaling(spec.resources),
+        torch_config=torch_config(spec.resources),
         run_config=RunConfig(
             name=order.access.name,
             storage_path=str(order.scratch / "ray"),  # required, and left empty
@@ -106,6 +104,24 @@ def fit(order: Assignment, spec: TrainSpec) -> None:
         ),
     )
     trainer.fit()
+
+
+def scaling(resources: Resources) -> ScalingConfig:
+    """A group of `resources.workers`, together where there is room."""
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(
+        num_workers=resources.workers,
+        use_gpu=resources.gpus_per_worker > 0,
+        resources_per_worker=resources.bundle(),
+        placement_strategy="PACK",
+    )
+
+
+def torch_config(resources: Resources) -> TorchConfig:
+    from ray.train.torch import TorchConfig
+
+    return TorchConfig(backend=backend(resources), timeout_s=_COLLECTIVE_SECONDS)
 
 
 def backend(resources: Resources) -> str:

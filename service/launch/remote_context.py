@@ -82,7 +82,7 @@ class RemoteContext:
         """Rank 0 chooses the newest committed checkpoint that verifies; every machine fetches that one once."""
         chosen = self._choose() if self.rank == 0 else None
         address = f"{chosen.uri} {chosen.manifest_sha256} {chosen.step}" if chosen else ""
-        address = _broadcast_text(address, self.device)
+        address = broadcast_text(address, self.device)
         if not address:
             return None
         uri, sha256, step = address.split(" ")
@@ -293,7 +293,7 @@ def _finite(progress: dict[str, Any]) -> dict[str, Any]:
     return {name: clean(value) for name, value in progress.items()} | {"metrics": metrics}
 
 
-def _broadcast_text(text: str, device: torch.device) -> str:
+def broadcast_text(text: str, device: torch.device) -> str:
     """Rank 0's text on every rank."""
     data = list(text.encode())
     (length,) = broadcast_integers([len(data)], device)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import VaesvcError
 from service.launch.assignment import Assignment
 from service.launch.study_board import Board
+from service.launch.study_group import train_group
 from service.launch.study_storage import StageStorage
 from service.launch.study_table import StageEnd, ended, known
 from service.launch.study_worker import PackOrder, train_pack
@@ -123,18 +124,19 @@ class _Driver:
             self._say(f"{stage.name}: {len(records)} of {stage.planned()} trials ended, {len(left)} to be trained now")
             if not left or self.cancelled or self.finishing:
                 return ended(stage, every, records)
-            shares = packs.packs(left, stage, self.spec.resources.workers)
+            groups = self.spec.workers_per_trial > 1
+            shares = [[t] for t in left] if groups else packs.packs(left, stage, self.spec.resources.workers)
             told = PackOrder(
                 order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board,
                 assignments=stage.side_by_side(len({trial.candidate for trial in every})),
             )  # fmt: skip
             errors = ray_tune.run_packs(
                 [[(t.number, t.candidate, t.seed, dict(t.assignment)) for t in share] for share in shares],
-                partial(train_pack, told),
+                partial(train_group if groups else train_pack, told),
                 name=f"{self.order.access.name}-{stage.name}",
                 folder=self.order.scratch / "tune",
-                bundle=self.spec.resources.bundle(),
-                at_once=self.spec.resources.workers,
+                bundle=ray_tune.NOTHING if groups else self.spec.resources.bundle(),
+                at_once=self.spec.resources.workers // self.spec.workers_per_trial,
                 restarts=RESTARTS,
             )
             self._check(errors)

@@ -6,13 +6,14 @@ trial ended is written after its last checkpoint is in storage.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from service.artifacts import Artifacts
-from service.errors import UnavailableError, VaesvcError
+from service.errors import VaesvcError
 from service.launch.assignment import Assignment, spool_uri_parts
 from service.launch.failures import classify
+from service.launch.patience import patiently
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.queue.jobs import Checkpoint
 from service.study_spec import StudySpec
@@ -47,7 +49,6 @@ _MLFLOW_SECONDS = 30.0  # for the last metrics of all lanes; what is left is del
 _HURRIED_SECONDS = 3.0  # the same, when the study is about to be ended
 _BOARD_SECONDS = 30.0
 _PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
-_PAUSE_SECONDS = 1.0
 _CLOSERS = 8
 _GATHER_SECONDS = 2.0  # many runs share the server
 
@@ -80,41 +81,62 @@ def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
 
 
 def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    import ray
-
-    order = Assignment.model_validate_json(told.order)
-    spec = StudySpec.model_validate(order.context.job.spec)
-    stage = spec.study.stages[told.stage]
-    base = TrainConfig.model_validate_json(told.base)
-    torch.set_num_threads(max(1, int(spec.resources.cpus_per_worker)))
-    storage = StageStorage(Artifacts(order.context.storage), order.access.job_id, stage.name)
-    ended = storage.results()
-    left = [trial for trial in (made(base, *one) for one in share) if trial.key not in ended]
-    stopped = ray.get(told.board.report.remote(stage.name, {}), timeout=_BOARD_SECONDS)
-    if not left or stopped:
+    work = Work(told, share)
+    torch.set_num_threads(max(1, int(work.spec.resources.cpus_per_worker)))
+    if not work.left or work.stopped():
         return
-    dataset = data.load(left[0].config.data)
-    kept = storage.checkpoints()
-    shared = _Shared(order, stage.name, told.board, storage)
+    dataset = data.load(work.left[0].config.data)
     widths = Widths()
-    try:
-        lanes = [_Lane(shared, trial, kept.get(trial.key, []), spec) for trial in left]
-        shared.start(lanes)
+    with work.process() as process:
+        lanes = work.contexts(process)
         by_trial = {lane.trial.number: lane for lane in lanes}
         packs.train(
-            stage, left, lanes, assignments=told.assignments, dataset=dataset,
-            width=spec.lanes, widths=widths, rungs=storage, stopping=lambda: shared.stopping,
-            on_end=lambda trial, outcome: shared.end(by_trial[trial.number], outcome),
+            work.stage, work.left, lanes, assignments=told.assignments, dataset=dataset,
+            width=work.spec.lanes, widths=widths, rungs=work.storage, stopping=lambda: process.stopping,
+            on_end=lambda trial, outcome: process.end(by_trial[trial.number], outcome),
         )  # fmt: skip
-        shared.note(f"fused {widths.chosen} at a time; seconds for a step of all, by width: {_short(widths.seconds)}")
+        process.note(f"fused {widths.chosen} at a time; seconds for a step of all, by width: {_short(widths.seconds)}")
         for width, reason in widths.reasons.items():
-            shared.note(f"{width} lanes cannot be fused: {reason}")
-        shared.close(lanes)
-    except BaseException:
-        shared.abandon()
-        raise
-    finally:
-        shutil.rmtree(shared.scratch, ignore_errors=True)
+            process.note(f"{width} lanes cannot be fused: {reason}")
+        process.close(lanes)
+
+
+class Work:
+    """What a process was told to train, and what of it is left."""
+
+    def __init__(self, told: PackOrder, share: Sequence[TrialOrder]) -> None:
+        self.order = Assignment.model_validate_json(told.order)
+        self.spec = StudySpec.model_validate(self.order.context.job.spec)
+        self.stage = self.spec.study.stages[told.stage]
+        self.storage = StageStorage(Artifacts(self.order.context.storage), self.order.access.job_id, self.stage.name)
+        self._board = told.board
+        base, ended = TrainConfig.model_validate_json(told.base), self.storage.results()
+        self.left = [trial for trial in (made(base, *one) for one in share) if trial.key not in ended]
+
+    def stopped(self) -> bool:
+        """Whether the study was asked to stop."""
+        import ray
+
+        return bool(ray.get(self._board.report.remote(self.stage.name, {}), timeout=_BOARD_SECONDS))
+
+    @contextlib.contextmanager
+    def process(self) -> Iterator[PackProcess]:
+        """Its folder goes in the end; after an error nothing more is waited for."""
+        process = PackProcess(self.order, self.stage.name, self._board, self.storage)
+        try:
+            yield process
+        except BaseException:
+            process.abandon()
+            raise
+        finally:
+            shutil.rmtree(process.scratch, ignore_errors=True)
+
+    def contexts(self, process: PackProcess) -> list[TrialContext]:
+        """One for each trial that is left; from here on the board hears of them."""
+        kept = self.storage.checkpoints()
+        found = [TrialContext(process, trial, kept.get(trial.key, []), self.spec) for trial in self.left]
+        process.start(found)
+        return found
 
 
 def trial_run(stage: str, trial: Trial) -> TrialRun:
@@ -133,13 +155,13 @@ def _short(seconds: Mapping[int, float]) -> str:
     return ", ".join(f"{width}: {value:.3g}" for width, value in seconds.items()) or "not measured"
 
 
-class _Lane:
-    """A `RunContext` for one trial."""
+class TrialContext:
+    """A `RunContext` for one trial in this process; for the first rank of a group that trains one."""
 
     rank = 0
     world_size = 1
 
-    def __init__(self, shared: _Shared, trial: Trial, kept: Sequence[tuple[int, str]], spec: StudySpec) -> None:
+    def __init__(self, shared: PackProcess, trial: Trial, kept: Sequence[tuple[int, str]], spec: StudySpec) -> None:
         """kept: (step, address) of the trial's checkpoints, newest first."""
         self.trial = trial
         self.device = torch.device("cuda" if spec.resources.gpus_per_worker > 0 else "cpu")
@@ -148,6 +170,7 @@ class _Lane:
         self.run = trial_run(shared.stage, trial)
         self.writer = shared.writer(self.run)
         self.latest: Progress | None = None
+        self.resumed_from = ""  # the address of the checkpoint that it goes on from
         self._shared = shared
         self._kept = kept
 
@@ -160,6 +183,7 @@ class _Lane:
             else:
                 self._shared.note(f"trial {self.trial.number} goes on from step {step} ({uri})")
                 self._shared.uploads.resumed(self.trial.key, found)
+                self.resumed_from = uri
                 return self.scratch / "resume"
         return None
 
@@ -183,8 +207,8 @@ class _Lane:
         return self._shared.stopping
 
 
-class _Shared:
-    """What the lanes of a pack have in common."""
+class PackProcess:
+    """What the trials of one process have in common."""
 
     def __init__(self, order: Assignment, stage: str, board: Any, storage: StageStorage) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="vaesvc-pack-", dir=Path.cwd()))
@@ -196,12 +220,12 @@ class _Shared:
         self.epoch = order.access.epoch
         self._order = order
         self._board = board
-        self._lanes: list[_Lane] = []
+        self._lanes: list[TrialContext] = []
         self._lost: str | None = None
         self._end = threading.Event()
         self._reporter = threading.Thread(target=self._report, name="board", daemon=True)
 
-    def start(self, lanes: Sequence[_Lane]) -> None:
+    def start(self, lanes: Sequence[TrialContext]) -> None:
         """From here on the board hears how far they are, and these hear when to stop."""
         self._lanes = list(lanes)
         self._reporter.start()
@@ -226,13 +250,13 @@ class _Shared:
             return None
         return RunWriter(uri, lambda: open_trial(uri, job, run, epoch=epoch), spool, gather_seconds=_GATHER_SECONDS)
 
-    def end(self, lane: _Lane, outcome: Outcome) -> None:
+    def end(self, lane: TrialContext, outcome: Outcome) -> None:
         """The trial's last word, behind its last checkpoint."""
         self.uploads.result(lane.trial.key, outcome)
         if outcome.error is not None:
             self.note(f"trial {lane.trial.number} failed: {outcome.error}")
 
-    def close(self, lanes: Sequence[_Lane]) -> None:
+    def close(self, lanes: Sequence[TrialContext]) -> None:
         """Waits until all of it is in storage and, for a bounded time, in MLflow."""
         self.uploads.close()
         self._end.set()
@@ -245,7 +269,7 @@ class _Shared:
         self._end.set()
         self.uploads.abandon()
 
-    def _deliver(self, lane: _Lane, deadline: float) -> None:
+    def _deliver(self, lane: TrialContext, deadline: float) -> None:
         from service.tracking import end_trial
 
         uri, access = self._order.context.mlflow_uri, self._order.access
@@ -370,7 +394,7 @@ class _Uploads:
 
     def _store(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         stored = self._patiently(
-            lambda: self._storage.put_checkpoint(trial, self._epoch, step, directory, _finite(metrics))
+            trial, lambda: self._storage.put_checkpoint(trial, self._epoch, step, directory, _finite(metrics))
         )
         replaced, self._last[trial] = self._last.get(trial), stored
         shutil.rmtree(directory, ignore_errors=True)
@@ -383,21 +407,11 @@ class _Uploads:
             state=outcome.state, value=outcome.value, error=outcome.error, steps=outcome.steps,
             metrics=dict(outcome.metrics), checkpoint=self._last.get(trial),
         )  # fmt: skip
-        self._patiently(lambda: self._storage.keep(trial, record))
+        self._patiently(trial, lambda: self._storage.keep(trial, record))
         self.states[trial] = outcome.state
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        deadline, said = time.monotonic() + _PATIENCE_SECONDS, False
-        while True:
-            try:
-                return call()
-            except UnavailableError as error:
-                if time.monotonic() >= deadline:
-                    raise
-                if not said:
-                    self._note(f"checkpoints and results wait: {error}")
-                said = True
-                time.sleep(_PAUSE_SECONDS)
+    def _patiently(self, trial: str, call: Callable[[], T]) -> T:
+        return patiently(call, seconds=_PATIENCE_SECONDS, what=f"what trial {trial} has left", say=self._note)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

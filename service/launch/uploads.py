@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from service.errors import FencedError, StorageError, UnavailableError, VaesvcError
+from service.launch.patience import patiently
 from service.queue.jobs import Checkpoint
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 900.0  # storage or API may be away this long before the attempt fails
-_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class CheckpointUploads:
         """Upload and commit one. Its address is its own, so two writers never mix their files in one place."""
         name = f"{self._epoch}-{ready.step:09d}-{uuid.uuid4().hex[:8]}"
         uri = self._artifacts.uri("checkpoints", self._job_id, name)
-        stored = self._patiently(f"step {ready.step}", lambda: self._artifacts.put_directory(ready.directory, uri))
+        stored = self._patiently(ready.step, lambda: self._artifacts.put_directory(ready.directory, uri))
         checkpoint = Checkpoint(
             epoch=self._epoch,
             step=ready.step,
@@ -148,7 +148,7 @@ class CheckpointUploads:
             metrics={name: value for name, value in ready.metrics.items() if math.isfinite(value)},
         )
         try:
-            reply = self._patiently(f"step {ready.step}", lambda: self._client.commit_checkpoint(checkpoint))
+            reply = self._patiently(ready.step, lambda: self._client.commit_checkpoint(checkpoint))
         except FencedError:
             with contextlib.suppress(VaesvcError):
                 self._artifacts.delete_prefix(stored.uri)
@@ -168,21 +168,5 @@ class CheckpointUploads:
                 left.append(uri)
         self._given_up = left
 
-    def _patiently(self, what: str, call: Callable[[], T]) -> T:
-        """Again and again while a server does not answer, for the patience; everything else is raised at once."""
-        deadline = time.monotonic() + self._patience
-        said = False
-        while True:
-            try:
-                result = call()
-            except UnavailableError as error:
-                if time.monotonic() >= deadline:
-                    raise
-                if not said:
-                    self._say(f"the checkpoint of {what} waits: {error}")
-                said = True
-                time.sleep(_PAUSE_SECONDS)
-            else:
-                if said:
-                    self._say(f"the checkpoint of {what} is on its way again")
-                return result
+    def _patiently(self, step: int, call: Callable[[], T]) -> T:
+        return patiently(call, seconds=self._patience, what=f"the checkpoint of step {step}", say=self._say)

@@ -37,7 +37,7 @@ TWO_STAGES: dict[str, Any] = {
         {"name": "betas", "space": {"beta.value": {"kind": "log-uniform", "low": 0.1, "high": 10, "points": 3}}},
     ],
 }
-SLOW = BASE | {"epochs": None, "steps": 2500, "evaluation.every_epochs": 200, "checkpoint.every_steps": 250}
+SLOW = BASE | {"epochs": None, "steps": 2000, "evaluation.every_epochs": 200, "checkpoint.every_steps": 250}
 
 
 def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str:
@@ -258,6 +258,33 @@ def test_cancelled_retried_and_the_head_killed(stack: Stack, undisturbed: Table,
     assert "goes on from step" in real_jobs.log(stack, job_id)
 
 
+def test_trials_of_two_workers_each(stack: Stack, tmp_path: Path) -> None:
+    """A worker is killed: its trial goes on with a new group, and the table is that of one process but for rounding."""
+    stage = {"name": "rates", "space": {"optimizer.lr": [1e38, 0.003]}}
+    base = SLOW | {"steps": 1000, "dtype": "float64"}
+    study = {"base": base, "stages": [stage], "workers_per_trial": 2, "name": "groups"}
+    (tmp_path / "alone.yaml").write_text(yaml.safe_dump({"base": base, "stages": [stage]}))
+    out = tmp_path / "alone"
+    alone = stack.vaesvc("study", "run", str(tmp_path / "alone.yaml"), "--out", str(out), "--device", "cpu", "--json")
+    (expected,) = [StudyStage.model_validate(one) for one in json.loads(real_jobs.ran(alone))]
+
+    job_id = submit(stack, tmp_path, study, "--workers", "2")
+    artifacts = real_jobs.artifacts(stack)
+    storage = StageStorage(artifacts, job_id, "rates")
+    real_jobs.until(stack, job_id, lambda _: bool(storage.checkpoints()), 300, "no trial has a checkpoint")
+    _kill(job_id, "worker of a group")
+    real_jobs.until_over(stack, job_id)
+    (found,) = table(stack, job_id).stages
+    by_number = {trial.number: trial for trial in found.trials}
+    for trial in expected.trials:
+        assert (by_number[trial.number].state, by_number[trial.number].steps) == (trial.state, trial.steps)
+        if trial.value is not None:
+            assert by_number[trial.number].value == pytest.approx(trial.value, rel=1e-6)
+    assert closed(stack, job_id) == ["FAILED", "FINISHED"]
+    assert len(versions(stack, job_id)) == 1
+    assert "goes on from step" in real_jobs.log(stack, job_id)
+
+
 def _kill(job_id: str, what: str) -> None:
     """kill -9 of one process of the study: its driver, or the worker of a pack."""
     found = [process.pid for process in psutil.process_iter() if _is(process, job_id, what)]
@@ -270,6 +297,8 @@ def _is(process: psutil.Process, job_id: str, what: str) -> bool:
         line = " ".join(process.cmdline())
         if what == "driver":
             return "service.launch.driver" in line and process.environ().get("VAESVC_JOB_ID") == job_id
+        if what == "worker of a group":
+            return line.startswith("ray::RayTrainWorker") and job_id in str(process.environ().get("VAESVC_JOB_ID"))
         return line.startswith("ray::") and job_id in process.cwd()
     except psutil.Error:
         return False

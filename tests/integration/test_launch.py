@@ -12,30 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-import pytest
 
 from service.launch.assignment import JOB_ID
 from service.wire import JobDetail
 from tests import real_jobs
-from tests.real_jobs import DIGITS
+from tests.real_jobs import DIGITS, SLOWLY
 from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
-STEPS = 2500
-SLOWLY = (  # some twenty seconds of a quiet core, a checkpoint every two
-    f"steps={STEPS}",
-    "model.backbone.hidden=[512,512]",
-    "evaluation.every_epochs=100",
-    "checkpoint.every_steps=250",
-)
 CANCEL_SECONDS = 45
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> real_jobs.Outcome:
-    return real_jobs.local_outcome(stack, DIGITS, SLOWLY, tmp_path_factory.mktemp("reference") / "run")
 
 
 def processes(job_id: str, matches: Callable[[str], bool]) -> list[psutil.Process]:
@@ -80,7 +67,7 @@ def test_worker_dispatcher_and_runner_are_killed(
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
     real_jobs.until_checkpoint(stack, job_id, 500)
     kill(job_id, "worker", is_worker)
-    detail = real_jobs.until_checkpoint(stack, job_id, 1250)
+    detail = real_jobs.until_checkpoint(stack, job_id, 1500)
     assert [attempt.epoch for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
 
     real_jobs.kill(stack, "dispatcher")
@@ -109,7 +96,7 @@ def test_cancel_keeps_a_checkpoint_and_retry_goes_on_from_it(
     stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path
 ) -> None:
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    real_jobs.until_checkpoint(stack, job_id, 250)
+    real_jobs.until_checkpoint(stack, job_id, 500)
     asked = time.monotonic()
     real_jobs.ran(stack.vaesvc("cancel", job_id))
     cancelled = real_jobs.until_over(stack, job_id, "CANCELLED", seconds=CANCEL_SECONDS)
