@@ -57,6 +57,7 @@ def _line(trial: Trial, outcome: Outcome | None, running: Mapping[int, int]) -> 
         number=trial.number,
         candidate=trial.candidate,
         seed=trial.seed,
+        origin=None if trial.origin is None else int(trial.origin.partition("-")[0]),
         assignment=dict(trial.assignment),
         state=state,
         value=None if outcome is None else outcome.value,

@@ -65,6 +65,7 @@ class StudyTrial(Record):
     number: int
     candidate: int  # trials of one assignment, with different seeds, share it
     seed: int
+    origin: int | None = None  # the trial whose last checkpoint it starts from
     assignment: dict[str, Any]
     state: str
     value: float | None = None  # of the stage's metric

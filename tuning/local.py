@@ -143,6 +143,7 @@ class _Runner:
         kept = trial.config.checkpoint
         return LocalContext(
             folder,
+            start_from=None if trial.origin is None else folder.parent / f"trial-{trial.origin.partition('-')[0]}",
             device=self.device,
             keep_best=kept.keep_best,
             metric=kept.metric,

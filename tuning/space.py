@@ -33,6 +33,11 @@ class Values(Strict):
     def at(self, uniform: float) -> Any:
         return self.values[min(int(uniform * len(self.values)), len(self.values) - 1)]
 
+    def near(self, value: Any, *, up: bool) -> Any:
+        """The next value of the list, or the one before."""
+        place = self.values.index(value) + (1 if up else -1)
+        return self.values[min(max(place, 0), len(self.values) - 1)]
+
 
 class _Interval(Strict):
     low: float
@@ -54,6 +59,10 @@ class _Interval(Strict):
 
     def at(self, uniform: float) -> float:
         raise NotImplementedError
+
+    def near(self, value: float, *, up: bool) -> float:
+        """A fifth more, or less; not out of the interval."""
+        return min(max(value * (1.2 if up else 0.8), self.low), self.high)
 
 
 class Uniform(_Interval):
@@ -92,10 +101,11 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
 
 def sample(space: Space, number: int, seed: int) -> dict[str, Any]:
     """The assignment of trial `number`: a function of (seed, number, path), so more trials never change the first."""
-    return {path: domain.at(_uniform(seed, number, path)) for path, domain in space.items()}
+    return {path: domain.at(uniform(seed, number, path)) for path, domain in space.items()}
 
 
-def _uniform(seed: int, number: int, path: str) -> float:
+def uniform(seed: int, number: int, path: str) -> float:
+    """In [0, 1), a function of all three."""
     digest = blake2b(f"{seed}/{number}/{path}".encode(), digest_size=16).digest()
     key = np.frombuffer(digest, dtype=np.uint64)
     return float(np.random.Generator(np.random.Philox(key=key)).random())

@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
+from tuning import population
 from tuning import space as spaces
+from tuning.population import Draw
 from tuning.space import Assignment, Domain
 from vae_models.config import TrainConfig
 from vae_models.config.base import Strict
+from vae_models.config.shape import shape_of
 
 State = Literal["done", "pruned", "failed", "missing"]
 
@@ -49,6 +52,23 @@ class OptunaSearch(Strict):
     batch: int = Field(default=8, ge=1, description="assignments that are trained side by side")
     startup: int = Field(default=8, ge=1, description="assignments drawn at random before the first is chosen")
     sampler: Literal["tpe", "gp"] = "tpe"
+    seed: int = Field(default=0, ge=0)
+
+
+class PopulationSearch(Strict):
+    """Population based training (Jaderberg et al. 2017).
+
+    `size` random draws are trained for `epochs`; then the worst `quantile` of them go on from the weights and the
+    optimizer of one of the best `quantile`, with values near its own or drawn again; the others go on as they are; and
+    so on for `generations`. Each member of each generation is a trial.
+    """
+
+    kind: Literal["population"] = "population"
+    size: int = Field(ge=2, le=LIMIT)
+    generations: int = Field(ge=2, le=LIMIT)
+    epochs: float = Field(gt=0, description="of each generation")
+    quantile: float = Field(default=0.25, gt=0, le=0.5)
+    resample: float = Field(default=0.25, ge=0, le=1, description="probability that a value is drawn again")
     seed: int = Field(default=0, ge=0)
 
 
@@ -116,7 +136,7 @@ class StageConfig(Strict):
     metric: str = "val/elbo"
     mode: Literal["max", "min"] = "max"
     repeats: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds; the mean over them decides")
-    search: Annotated[GridSearch | RandomSearch | OptunaSearch, Discriminator("kind")] = GridSearch()
+    search: Annotated[GridSearch | RandomSearch | OptunaSearch | PopulationSearch, Discriminator("kind")] = GridSearch()
     pruning: PruningConfig = NoPruning()
 
     @model_validator(mode="before")
@@ -136,23 +156,35 @@ class StageConfig(Strict):
             raise ValueError(f"repeats: a seed is named twice: {list(self.repeats)}")
         if "seed" in self.space:
             raise ValueError("space: seeds are not searched over; name them in `repeats`, whose mean decides")
+        if isinstance(self.search, PopulationSearch):
+            if not isinstance(self.pruning, NoPruning):
+                raise ValueError("pruning: a population is selected between its generations; it should be none")
+            if length := {"steps", "epochs"} & self.space.keys():
+                raise ValueError(f"space: {length.pop()} of a population is what search.epochs says")
         return self
 
-    def assignments(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Assignment]:
-        """outcomes: by trial, what has ended: a search that learns from them knows more assignments then."""
+    def draws(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Draw]:
+        """Its assignments. outcomes: by trial, what has ended: a search that learns from them knows more then."""
+        value, over = partial(self._mean, outcomes), partial(self._over, outcomes)
+        if isinstance(self.search, PopulationSearch):
+            return population.draws(self.search, self.space, self.mode, value, over)
+        found: Iterator[Assignment]
         if isinstance(self.search, OptunaSearch):
             from tuning import optuna_search
 
-            value, over = partial(self._mean, outcomes), partial(self._over, outcomes)
-            return optuna_search.assignments(self.search, self.space, self.mode, value, over)
-        if isinstance(self.search, RandomSearch):
-            return (spaces.sample(self.space, number, self.search.seed) for number in range(self.search.trials))
-        return spaces.grid(self.space)
+            found = optuna_search.assignments(self.search, self.space, self.mode, value, over)
+        elif isinstance(self.search, RandomSearch):
+            found = (spaces.sample(self.space, number, self.search.seed) for number in range(self.search.trials))
+        else:
+            found = spaces.grid(self.space)
+        return (Draw(assignment=assignment) for assignment in found)
 
     def planned(self) -> int:
         """Trials in all, those that are not known yet included."""
         if isinstance(self.search, RandomSearch | OptunaSearch):
             return self.search.trials * len(self.repeats)
+        if isinstance(self.search, PopulationSearch):
+            return self.search.size * self.search.generations * len(self.repeats)
         return sum(1 for _ in spaces.grid(self.space)) * len(self.repeats)
 
     def side_by_side(self, known: int) -> int:
@@ -187,13 +219,16 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run: `number` counts through its stage; `candidate` is the number of its assignment there."""
+    """One run: `number` counts through its stage; `candidate` is the number of its assignment there. epochs: where
+    the search says how long it is; origin: the key of the trial whose last checkpoint it starts from."""
 
     number: int
     candidate: int
     assignment: Assignment
     seed: int
     config: TrainConfig
+    epochs: float | None = None
+    origin: str | None = None
 
     @property
     def key(self) -> str:
@@ -241,6 +276,17 @@ def _check_corners(stage: StageConfig, base: TrainConfig) -> None:
         return
     for end in (0.0, 1.0):
         spaces.with_values(base, {path: domain.at(end) for path, domain in stage.space.items()})
+    if not isinstance(stage.search, PopulationSearch):
+        return
+    if base.schedule.kind != "constant":
+        raise ValueError(
+            f"stage {stage.name}: a {base.schedule.kind} schedule depends on the length of a run, and a population's "
+            "runs are lengthened generation by generation: schedule.kind should be constant"
+        )
+    for path, domain in stage.space.items():
+        values = domain.values if isinstance(domain, spaces.Values) else (domain.at(0.0), domain.at(1.0))
+        if len({shape_of(spaces.with_values(base, {path: value})) for value in values}) > 1:
+            raise ValueError(f"stage {stage.name}: {path} changes what is trained: weights cannot be handed on")
 
 
 def trials(
@@ -248,13 +294,15 @@ def trials(
 ) -> Iterator[Trial]:
     """Those of one stage: for every assignment one for every seed. InvalidAssignment where `base` does not take one.
 
-    outcomes: see `StageConfig.assignments`.
+    outcomes: see `StageConfig.draws`.
     """
-    number = 0
-    for candidate, assignment in enumerate(stage.assignments(outcomes)):
-        for seed in stage.repeats:
-            yield made(base, number, candidate, seed, assignment)
-            number += 1
+    keys: list[str] = []
+    for candidate, draw in enumerate(stage.draws(outcomes)):
+        for place, seed in enumerate(stage.repeats):
+            origin = None if draw.origin is None else keys[draw.origin * len(stage.repeats) + place]
+            trial = made(base, len(keys), candidate, seed, draw.assignment, draw.epochs, origin)
+            keys.append(trial.key)
+            yield trial
 
 
 def known(
@@ -270,10 +318,22 @@ def known(
         outcomes = found
 
 
-def made(base: TrainConfig, number: int, candidate: int, seed: int, assignment: Assignment) -> Trial:
-    """The trial of an assignment on `base`."""
-    config = spaces.with_values(base, {**assignment, "seed": seed})
-    return Trial(number=number, candidate=candidate, assignment=assignment, seed=seed, config=config)
+def made(
+    base: TrainConfig,
+    number: int,
+    candidate: int,
+    seed: int,
+    assignment: Assignment,
+    epochs: float | None = None,
+    origin: str | None = None,
+) -> Trial:
+    """The trial of an assignment on `base`. epochs: instead of those of `base`. origin: see `Trial`."""
+    length = {} if epochs is None else {"epochs": epochs}
+    config = spaces.with_values(base, {**assignment, "seed": seed, **length})
+    return Trial(
+        number=number, candidate=candidate, assignment=assignment, seed=seed, config=config, epochs=epochs,
+        origin=origin,
+    )  # fmt: skip
 
 
 def _measured(metric: str, config: TrainConfig) -> bool:

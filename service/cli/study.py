@@ -361,7 +361,8 @@ def _show(stages: Sequence[wire.StudyStage], *, json: bool) -> None:
                 output.number(trial.value, 4),
                 f"{trial.steps:,}",
                 str(trial.seed),
-                progress.assignment(trial.assignment),
+                progress.assignment(trial.assignment)
+                + ("" if trial.origin is None else f", from trial {trial.origin}"),
             )
             for trial in stage.trials
         ]

@@ -22,12 +22,12 @@ from service.launch.study_board import Board
 from service.launch.study_group import train_group
 from service.launch.study_storage import StageStorage
 from service.launch.study_table import StageEnd, ended, known
-from service.launch.study_worker import PackOrder, train_pack
+from service.launch.study_worker import PackOrder, TrialOrder, train_pack
 from service.study_spec import StudySpec
 from service.wire import ProgressReport
 from tuning import pack as packs
 from tuning import ray_tune
-from tuning.study import StageConfig
+from tuning.study import StageConfig, Trial
 from vae_models.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class _Driver:
                 assignments=stage.side_by_side(len({trial.candidate for trial in every})),
             )  # fmt: skip
             errors = ray_tune.run_packs(
-                [[(t.number, t.candidate, t.seed, dict(t.assignment)) for t in share] for share in shares],
+                [[_order(trial) for trial in share] for share in shares],
                 partial(train_group if groups else train_pack, told),
                 name=f"{self.order.access.name}-{stage.name}",
                 folder=self.order.scratch / "tune",
@@ -260,6 +260,10 @@ class _Driver:
         }
 
 
+def _order(trial: Trial) -> TrialOrder:
+    return (trial.number, trial.candidate, trial.seed, dict(trial.assignment), trial.epochs, trial.origin)
+
+
 class _Speed:
     """Steps of all trials together, since the first that were seen."""
 
@@ -284,6 +288,11 @@ def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     )
     if others:
         reason += f"; next: {others[0].mean:.6g} with {json.dumps(dict(others[0].assignment), sort_keys=True)}"
+    before = _before(end)
+    if before:
+        reason += "; it went on from " + ", ".join(
+            f"trial {trial.number} with {json.dumps(dict(trial.assignment), sort_keys=True)}" for trial in before
+        )
     return {
         "stage": end.stage.name,
         "trial": end.best.number,
@@ -297,6 +306,16 @@ def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint": dict(checkpoint),
         "config": end.best.config.model_dump(mode="json"),
     }
+
+
+def _before(end: StageEnd) -> list[Trial]:
+    """The trials whose weights the best one went on from, the last of them first."""
+    by_key = {trial.key: trial for trial in end.trials}
+    found, at = [], end.best
+    while at.origin is not None:
+        at = by_key[at.origin]
+        found.append(at)
+    return found
 
 
 def _summary(end: StageEnd) -> dict[str, Any]:

@@ -115,6 +115,12 @@ class _Member:
         self._work.storage.fetch(uri, self._work.order.access.epoch, self.scratch / "resume")
         return self.scratch / "resume"
 
+    def origin(self) -> Path | None:
+        if self._lane is not None:
+            return self._lane.origin()
+        found = self._work.origin(self._work.left[0], self.scratch / "origin")
+        return None if found is None else self.scratch / "origin"
+
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self._first.log_metrics(step, metrics)
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,7 +65,8 @@ class PackOrder:
     assignments: int  # that are compared while they train
 
 
-TrialOrder = tuple[int, int, int, Mapping[str, Any]]  # number, candidate, seed, assignment
+# number, candidate, seed, assignment, epochs, origin: what `tuning.study.made` takes
+TrialOrder = tuple[int, int, int, Mapping[str, Any], float | None, str | None]
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
@@ -110,8 +112,9 @@ class Work:
         self.stage = self.spec.study.stages[told.stage]
         self.storage = StageStorage(Artifacts(self.order.context.storage), self.order.access.job_id, self.stage.name)
         self._board = told.board
-        base, ended = TrainConfig.model_validate_json(told.base), self.storage.results()
-        self.left = [trial for trial in (made(base, *one) for one in share) if trial.key not in ended]
+        base = TrainConfig.model_validate_json(told.base)
+        self.ended = self.storage.results()
+        self.left = [trial for trial in (made(base, *one) for one in share) if trial.key not in self.ended]
 
     def stopped(self) -> bool:
         """Whether the study was asked to stop."""
@@ -134,9 +137,19 @@ class Work:
     def contexts(self, process: PackProcess) -> list[TrialContext]:
         """One for each trial that is left; from here on the board hears of them."""
         kept = self.storage.checkpoints()
-        found = [TrialContext(process, trial, kept.get(trial.key, []), self.spec) for trial in self.left]
+        found = [
+            TrialContext(process, trial, kept.get(trial.key, []), self.spec, partial(self.origin, trial))
+            for trial in self.left
+        ]
         process.start(found)
         return found
+
+    def origin(self, trial: Trial, into: Path) -> Checkpoint | None:
+        """A copy at `into` of the checkpoint of another trial that this one starts from."""
+        record = self.ended.get(trial.origin or "")
+        if record is None or record.checkpoint is None:
+            return None
+        return self.storage.fetch(record.checkpoint.uri, self.order.access.epoch, into)
 
 
 def trial_run(stage: str, trial: Trial) -> TrialRun:
@@ -161,8 +174,15 @@ class TrialContext:
     rank = 0
     world_size = 1
 
-    def __init__(self, shared: PackProcess, trial: Trial, kept: Sequence[tuple[int, str]], spec: StudySpec) -> None:
-        """kept: (step, address) of the trial's checkpoints, newest first."""
+    def __init__(
+        self,
+        shared: PackProcess,
+        trial: Trial,
+        kept: Sequence[tuple[int, str]],
+        spec: StudySpec,
+        fetch_origin: Callable[[Path], Checkpoint | None],
+    ) -> None:
+        """kept: (step, address) of the trial's checkpoints, newest first. fetch_origin: see `Work.origin`."""
         self.trial = trial
         self.device = torch.device("cuda" if spec.resources.gpus_per_worker > 0 else "cpu")
         self.scratch = shared.scratch / f"trial-{trial.number:04d}"
@@ -171,8 +191,10 @@ class TrialContext:
         self.writer = shared.writer(self.run)
         self.latest: Progress | None = None
         self.resumed_from = ""  # the address of the checkpoint that it goes on from
+        self.first_step = 0  # that it has from another trial
         self._shared = shared
         self._kept = kept
+        self._fetch_origin = fetch_origin
 
     def latest_checkpoint(self) -> Path | None:
         for step, uri in self._kept:
@@ -186,6 +208,14 @@ class TrialContext:
                 self.resumed_from = uri
                 return self.scratch / "resume"
         return None
+
+    def origin(self) -> Path | None:
+        found = self._fetch_origin(self.scratch / "origin")
+        if found is None:
+            return None
+        self.first_step = found.step
+        self._shared.note(f"trial {self.trial.number} starts from trial {self.trial.origin} at step {found.step}")
+        return self.scratch / "origin"
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.writer is not None:
@@ -298,7 +328,9 @@ class PackProcess:
     def _tell(self) -> None:
         import ray
 
-        report = {lane.trial.number: _brief(lane.latest) for lane in self._lanes if lane.latest is not None}
+        report = {
+            lane.trial.number: _brief(lane.latest, lane.first_step) for lane in self._lanes if lane.latest is not None
+        }
         try:
             self.stopping = (
                 ray.get(self._board.report.remote(self.stage, report), timeout=_BOARD_SECONDS) or self.stopping
@@ -309,8 +341,13 @@ class PackProcess:
             return
 
 
-def _brief(progress: Progress) -> dict[str, Any]:
-    return {"step": progress.step, "total_steps": progress.total_steps, "images_per_second": progress.images_per_second}
+def _brief(progress: Progress, first_step: int) -> dict[str, Any]:
+    """Of what it was to do itself."""
+    return {
+        "step": progress.step - first_step,
+        "total_steps": progress.total_steps - first_step,
+        "images_per_second": progress.images_per_second,
+    }
 
 
 class _Uploads:

@@ -27,6 +27,7 @@ RATES = [1e38, 0.003, 0.01]  # the first diverges
 BASE = {
     "recipe": real_jobs.DIGITS,
     "epochs": 4,
+    "schedule": {"kind": "constant"},
     "evaluation.pictures": False,
     "checkpoint.every_steps": 20,
 }
@@ -34,7 +35,11 @@ TWO_STAGES: dict[str, Any] = {
     "base": BASE,
     "stages": [
         {"name": "rates", "space": {"optimizer.lr": RATES}, "repeats": [0, 1]},
-        {"name": "betas", "space": {"beta.value": {"kind": "log-uniform", "low": 0.1, "high": 10, "points": 3}}},
+        {
+            "name": "betas",
+            "space": {"beta.value": {"kind": "log-uniform", "low": 0.1, "high": 10}},
+            "search": {"kind": "population", "size": 2, "generations": 2, "epochs": 2},
+        },
     ],
 }
 SLOW = BASE | {"epochs": None, "steps": 2000, "evaluation.every_epochs": 200, "checkpoint.every_steps": 250}
@@ -111,11 +116,15 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     detail = real_jobs.until_over(stack, job_id)
     found = table(stack, job_id)
     rates, betas = found.stages
-    assert [len(stage.trials) for stage in found.stages] == [6, 3]
+    assert [len(stage.trials) for stage in found.stages] == [6, 4]
     failed = {trial.number for trial in rates.trials if trial.state == "failed"}
     assert failed == {0, 1}
     assert all("A smaller optimizer.lr" in (trial.error or "") for trial in rates.trials if trial.number in failed)
     assert {trial.state for stage in found.stages for trial in stage.trials} == {"done", "failed"}
+    grown = {trial.number: trial for trial in betas.trials}
+    assert [grown[number].origin for number in (0, 1)] == [None, None]
+    assert {grown[number].origin for number in (2, 3)} <= {0, 1}
+    assert [grown[number].steps / grown[0].steps for number in range(4)] == pytest.approx([1, 1, 2, 2], rel=0.05)
     best = rates.candidates[0]
     assert best.assignment == {"optimizer.lr": 0.01}
     assert best.number == rates.winner
@@ -125,9 +134,9 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     parent, (job_run,) = detail.job.run_id, runs_of(stack, job_id, "vaesvc.job_id")
     assert job_run.info.run_id == parent
     below = children(stack, job_id)
-    assert len(below) == 9
+    assert len(below) == 10
     assert {run.data.tags["mlflow.parentRunId"] for run in below} == {parent}
-    assert closed(stack, job_id) == ["FAILED"] * 2 + ["FINISHED"] * 7
+    assert closed(stack, job_id) == ["FAILED"] * 2 + ["FINISHED"] * 8
     assert {run.info.experiment_id for run in below} == {job_run.info.experiment_id}
     by_trial = {(run.data.tags["vaesvc.stage"], int(run.data.tags["vaesvc.trial"])): run for run in below}
     for (stage, number), (state, value, _) in values(found).items():
@@ -139,7 +148,7 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     (version,) = versions(stack, job_id)
     assert version.name == "two-stages"
     assert version.tags["vaesvc.assignment"] == "beta.value=" + str(betas.candidates[0].assignment["beta.value"])
-    assert "best mean val/elbo (max) of 3 assignments" in version.tags["vaesvc.reason"]
+    assert "best mean val/elbo (max) of 4 assignments" in version.tags["vaesvc.reason"]
     assert float(version.tags["vaesvc.value"]) == betas.candidates[0].values[0]
     _pulled_model_has_the_winners_value(stack, betas.candidates[0].values[0], tmp_path / "model")
 

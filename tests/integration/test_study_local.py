@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from tuning.local import StageResult, run_study
-from tuning.study import StudyConfig
+from tuning.study import StudyConfig, Trial
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
 
 BASE: dict[str, Any] = {
     "data": {"name": "digits"},
@@ -84,9 +86,41 @@ run_study(StudyConfig.model_validate_json(Path(sys.argv[1]).read_text()), Path(s
 """
 
 
-@pytest.mark.parametrize("pruning", ["none", "halving"])
-def test_killed_twice_it_ends_the_same(tmp_path: Path, pruning: str) -> None:
-    config = study(RATES | {"pruning": {"kind": pruning}}, BETAS, epochs=8.0)
+GROWN: dict[str, Any] = {
+    "name": "grown",
+    "space": {"optimizer.lr": {"kind": "log-uniform", "low": 1e-6, "high": 1e-2}},
+    "search": {"kind": "population", "size": 4, "generations": 3, "epochs": 2.0, "resample": 0.0},
+}
+
+
+def test_a_population_hands_on_weights(tmp_path: Path) -> None:
+    """Who is never replaced is trained as ever; who is goes on from another's weights, with numbers near its own."""
+    (found,) = run_study(study(GROWN), tmp_path, width=1)
+    assert {outcome.state for outcome in found.outcomes.values()} == {"done"}
+    assert [outcome.steps for outcome in found.outcomes.values()] == [41] * 4 + [81] * 4 + [122] * 4
+    by_key = {trial.key: trial for trial in found.trials}
+
+    def chain(trial: Trial) -> list[Trial]:
+        return [trial] if trial.origin is None else [*chain(by_key[trial.origin]), trial]
+
+    chains = [chain(trial) for trial in found.trials[-4:]]
+    kept = next(one for one in chains if len({trial.config.optimizer.lr for trial in one}) == 1)
+    alone = tmp_path / "alone"
+    result = train(kept[-1].config, LocalContext(alone))
+    assert result.metrics["val/elbo"] == found.outcomes[kept[-1].number].value
+    handed = next(one for one in chains if len({trial.config.optimizer.lr for trial in one}) > 1)
+    place = next(i for i in range(1, 3) if handed[i].config.optimizer.lr != handed[i - 1].config.optimizer.lr)
+    ratio = handed[place].config.optimizer.lr / handed[place - 1].config.optimizer.lr
+    assert min(abs(ratio - factor) for factor in (0.8, 1.2)) < 1e-9
+    handed_steps = [found.outcomes[trial.number].steps for trial in handed]
+    lines = (tmp_path / "grown" / f"trial-{handed[place].number:04d}" / "metrics.jsonl").read_text().splitlines()
+    assert min(json.loads(line)["step"] for line in lines) > handed_steps[place - 1]
+
+
+@pytest.mark.parametrize("kind", ["none", "halving", "population"])
+def test_killed_twice_it_ends_the_same(tmp_path: Path, kind: str) -> None:
+    first = GROWN if kind == "population" else RATES | {"pruning": {"kind": kind}}
+    config = study(first, BETAS, epochs=8.0)
     undisturbed = table(run_study(config, tmp_path / "undisturbed", width=3))
     spec, out = tmp_path / "study.json", tmp_path / "killed"
     spec.write_text(config.model_dump_json())

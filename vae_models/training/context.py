@@ -17,7 +17,7 @@ from vae_models.training import checkpoint
 from vae_models.training.checkpoint import Manifest, room_for
 from vae_models.training.errors import CheckpointError, Fenced
 
-__all__ = ["Fenced", "HasScratch", "LocalContext"]
+__all__ = ["Fenced", "HasOrigin", "HasScratch", "LocalContext"]
 
 _log = logging.getLogger(__name__)
 _PREFIX = "step-"
@@ -31,6 +31,13 @@ class HasScratch(Protocol):
     def scratch(self) -> Path: ...
 
 
+@runtime_checkable
+class HasOrigin(Protocol):
+    """A context may name a checkpoint of another run, with other numbers in its configuration, to start from."""
+
+    def origin(self) -> Path | None: ...
+
+
 class LocalContext:
     """Keeps everything under `directory`, and goes on from what it finds there:
 
@@ -39,7 +46,8 @@ class LocalContext:
         checkpoints/step-0000000500/     the last `keep_last`, and the `keep_best` by `metric`
 
     Two of the last are kept, so that there is one to fall back to when the newest is damaged. `say` gets sentences for
-    the user; `stop` is asked about once a second.
+    the user; `stop` is asked about once a second. start_from: the directory of another run, from whose newest
+    checkpoint this one starts while it has none of its own.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class LocalContext:
         on_progress: Callable[[Progress], None] | None = None,
         say: Callable[[str], None] = _log.warning,
         stop: Callable[[], bool] = lambda: False,
+        start_from: Path | None = None,
     ) -> None:
         self.rank = rank
         self.world_size = world_size
@@ -71,20 +80,24 @@ class LocalContext:
         self._on_progress = on_progress
         self._say = say
         self._stop = stop
+        self._start_from = start_from
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         (directory / "pictures").mkdir(exist_ok=True)
 
     def latest_checkpoint(self) -> Path | None:
         """The newest checkpoint that verifies; a damaged one is passed over, and said. Later metrics are forgotten."""
-        found = self._newest_verified()
+        found = self._newest_verified(self.checkpoints)
         if self.rank == 0:
             for partial in self.checkpoints.glob(".*"):
                 shutil.rmtree(partial, ignore_errors=True)  # what a killed run was writing
             self._forget_metrics_after(checkpoint.verify(found).step if found else -1)
         return found
 
-    def _newest_verified(self) -> Path | None:
-        for path in self._kept():
+    def origin(self) -> Path | None:
+        return None if self._start_from is None else self._newest_verified(self._start_from / "checkpoints")
+
+    def _newest_verified(self, checkpoints: Path) -> Path | None:
+        for path in _newest_first(checkpoints):
             try:
                 checkpoint.verify(path)
             except CheckpointError as error:
@@ -125,12 +138,8 @@ class LocalContext:
     def stop_requested(self) -> bool:
         return self._stop()
 
-    def _kept(self) -> list[Path]:
-        """Newest first."""
-        return sorted(self.checkpoints.glob(f"{_PREFIX}*"), reverse=True)
-
     def _retain(self) -> None:
-        kept = self._kept()
+        kept = _newest_first(self.checkpoints)
         keep = set(kept[: self._keep_last])
         scored = [(self._score(path), path) for path in kept]
         ranked = sorted((pair for pair in scored if pair[0] is not None), reverse=True)
@@ -167,3 +176,7 @@ def _is_line_until(step: int, line: str) -> bool:
         return line.endswith("\n") and int(json.loads(line)["step"]) <= step
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _newest_first(checkpoints: Path) -> list[Path]:
+    return sorted(checkpoints.glob(f"{_PREFIX}*"), reverse=True)

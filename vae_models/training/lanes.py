@@ -26,6 +26,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from vae_models import data
 from vae_models.collectives import world_size
 from vae_models.config import GaussianConfig, TrainConfig
+from vae_models.config.shape import shape_of
 from vae_models.data.batching import Resident
 from vae_models.protocols import RunContext
 from vae_models.training.errors import NonFiniteLoss
@@ -76,24 +77,6 @@ def reason_against(config: TrainConfig) -> str | None:
                 "a variance for each element of each datum amplifies rounding: fused, a lane would leave its own curve"
             )
     return None
-
-
-def shape_of(config: TrainConfig) -> str:
-    """Equal for configurations that may be one stack.
-
-    They are alike but for real numbers of their parts, seed, optimizer, schedule, beta's numbers, length, evaluation
-    and checkpoints.
-    """
-    parts: list[Any] = [config.data.model_dump(), config.batch_size, config.dtype, config.beta.kind]
-    return repr([*parts, _without_reals(config.model.model_dump()), _without_reals(config.objective.model_dump())])
-
-
-def _without_reals(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_reals(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_without_reals(part) for part in value]
-    return "real" if isinstance(value, float) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
+from vae_models.config.shape import shape_of
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
-from vae_models.training.context import HasScratch
+from vae_models.training.context import HasOrigin, HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
 from vae_models.training.evaluation import EVALUATED, evaluate
 from vae_models.training.pictures import pictures
@@ -405,7 +406,9 @@ class Run:
             raise
 
     def _restore(self) -> None:
-        path = self.context.latest_checkpoint()
+        path, own = self.context.latest_checkpoint(), True
+        if path is None and isinstance(self.context, HasOrigin):
+            path, own = self.context.origin(), False
         snapshot = None if path is None else checkpoint.read(path)
         step = 0 if snapshot is None else snapshot.manifest.step
         (first,) = collectives.broadcast_integers([step], self.device)
@@ -416,7 +419,10 @@ class Run:
             )
         if snapshot is None:
             return
-        _check_same(snapshot.config, self.config, path)
+        if own:
+            _check_same(snapshot.config, self.config, path)
+        elif shape_of(snapshot.config) != shape_of(self.config):
+            raise IncompatibleCheckpoint(f"{path} is of a run whose model is another one: it cannot start this one")
         self.model.load_state_dict(dict(snapshot.model))
         restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
         for name, value in _under("control/", snapshot.training).items():
@@ -424,7 +430,7 @@ class Run:
         self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
         self.at = _Position(**snapshot.state["position"])
         self.fresh = dict(snapshot.manifest.metrics)
-        self.saved = self.at.step
+        self.saved = self.at.step if own else -1
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

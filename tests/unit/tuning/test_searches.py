@@ -24,13 +24,21 @@ def test_it_is_valid(name: str) -> None:
 def test_the_published_numbers_of_mr_vae() -> None:
     study = catalogue()["searches/binarized-mnist/beta-vae-cnn"].build()
     rates, betas = study.stages
-    assert [a["optimizer.lr"] for a in rates.assignments()] == [0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001]
+    assert [draw.assignment["optimizer.lr"] for draw in rates.draws()] == [
+        0.01,
+        0.003,
+        0.001,
+        0.0003,
+        0.0001,
+        0.00003,
+        0.00001,
+    ]
     assert len(list(trials(rates, study.base))) == 21
-    found = [a["beta.value"] for a in betas.assignments()]
+    found = [draw.assignment["beta.value"] for draw in betas.draws()]
     assert (len(found), found[0], found[-1]) == (10, 0.01, 10.0)
     assert study.size() == 21 + 30
     tc = catalogue()["searches/dsprites/beta-tcvae"].build().stages[1]
-    assert next(iter(tc.assignments())) == {"beta.value": 0.1}
+    assert next(iter(tc.draws())).assignment == {"beta.value": 0.1}
     assert catalogue()["searches/dsprites/beta-tcvae"].build().stages[0].metric == "train/loss"
 
 

@@ -43,12 +43,12 @@ def test_a_grid_is_every_combination_with_every_seed() -> None:
 def test_more_random_trials_leave_the_first_as_they_are() -> None:
     space_ = {"optimizer.lr": {"kind": "log-uniform", "low": 1e-5, "high": 1e-1}, "batch_size": [16, 32, 64]}
     few, many = (stage(space=space_, search={"kind": "random", "trials": n, "seed": 3}) for n in (5, 50))
-    assert list(few.assignments()) == list(many.assignments())[:5]
-    drawn = [math.log10(a["optimizer.lr"]) for a in many.assignments()]
+    assert list(few.draws()) == list(many.draws())[:5]
+    drawn = [math.log10(draw.assignment["optimizer.lr"]) for draw in many.draws()]
     assert min(drawn) > -5
     assert max(drawn) < -1
     assert -3.6 < sum(drawn) / len(drawn) < -2.4  # uniform in the logarithm
-    assert {a["batch_size"] for a in many.assignments()} == {16, 32, 64}
+    assert {draw.assignment["batch_size"] for draw in many.draws()} == {16, 32, 64}
 
 
 @given(low=st.floats(1e-6, 1.0), ratio=st.floats(1.01, 1e6), points=st.integers(2, 9))
