@@ -256,6 +256,7 @@ def _won(job: Job) -> str:
 def plan(spec: StudySpec, *, json: bool) -> None:
     """What would run, and what it costs."""
     from service.study_spec import cost
+    from tuning.pace import seconds_per_step
     from tuning.study import trials
 
     if json:
@@ -267,7 +268,8 @@ def plan(spec: StudySpec, *, json: bool) -> None:
         size = f"{stage.planned()} trials, {stage.planned() // len(stage.repeats)} x {len(stage.repeats)} seeds"
         output.data(
             f"{stage.name}: {size}, best {stage.metric} ({stage.mode}); at most {steps[stage.name]:,} steps of "
-            f"{base.batch_size} images"
+            f"{base.batch_size} images, {output.duration(steps[stage.name] * seconds_per_step(base))} one after the "
+            "other on this machine's CPU"
         )
         output.table(
             ("TRIAL", "SEED", "VALUES"),
