@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
         return subprocess.run(pytest, env=environment, check=False).returncode
     behind = {
-        "on a stack": [*pytest, "-m", "stack"],
+        "on a stack": [*pytest, "-m", "stack", *(f"--ignore={folder}" for folder in MODELS)],
         "of the services": [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
     }
     environment["RAY_worker_niceness"] = "0"  # they are waited for

@@ -147,5 +147,5 @@ def test_storage_that_is_away_is_waited_for(stage: StageStorage, monkeypatch: py
     uploads.result(KEY, Outcome(state="failed", error="bang"))
     uploads.close()
     assert len(calls) == 3
-    assert said == ["checkpoints and results wait: away"]
+    assert said == [f"what trial {KEY} has left waits: away", f"what trial {KEY} has left is on its way again"]
     assert json.loads(stage.results()[KEY].model_dump_json())["error"] == "bang"
