@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.5  # between two looks at something that lasts
 START_SECONDS = 300  # from submit to the first committed checkpoint, on a machine with other work to do
 DIGITS = "digits/beta-vae-mlp"
-STEPS = 6000
-SLOWLY = (  # of DIGITS: about twenty seconds of a quiet core, a checkpoint every two
+STEPS = 4000
+SLOWLY = (  # of DIGITS: some fifteen seconds of a quiet core, a checkpoint every one
     f"steps={STEPS}",
     "evaluation.every_epochs=100",
-    "checkpoint.every_steps=500",
+    "checkpoint.every_steps=250",
 )
 
 

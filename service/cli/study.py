@@ -134,7 +134,7 @@ def curve(
     """Save the pictures of a study: the metric over what was searched, rate against distortion, Pareto front.
 
     With another study, also both in one: rate against distortion and the ELBO over beta, where the winner of a
-    multi-rate study is a line over the points of the runs that were trained for one beta each.
+    multi-rate study (with evaluation.betas) is a line over the points of the runs that were trained for one beta each.
     """
     import httpx
 
@@ -165,7 +165,8 @@ def _compare(studies: Sequence[wire.StudyDetail], out: Path) -> Path:
         last = [curve for stage in one.stages if (curve := _curve(f"{one.job.name} {one.job.id}", stage))][-1:]
         if not last:
             raise NotFoundError(
-                f"study {one.job.id} has no rates over beta yet: neither a stage over beta.value nor a multi-rate model"
+                f"study {one.job.id} has no rates over beta yet: it needs trials that ended, of a stage over "
+                "beta.value or of a multi-rate model that is evaluated at several beta (evaluation.betas)"
             )
         found += last
     path = out / f"{'-with-'.join(one.job.id for one in studies)}.png"

@@ -218,7 +218,7 @@ def test_a_job_on_a_full_disk_then_with_a_corrupt_checkpoint_ends_as_if_nothing_
     assert scratch.parent.is_dir(), f"{settings.ray_address} keeps its files elsewhere"
     with small_disk(scratch.resolve(), "40m"):
         job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-        real_jobs.until_checkpoint(stack, job_id, 1500)
+        real_jobs.until_checkpoint(stack, job_id, 1000)
         ballast = scratch / "ballast"
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:

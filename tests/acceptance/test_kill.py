@@ -24,13 +24,13 @@ def test_the_whole_ray_head_and_then_the_s3_server_are_killed(
     """Worker, controller, driver, runner and all that is Ray's, as when the machine of the head goes; in the next
     attempt storage is away for 20 seconds: training goes on meanwhile, checkpoints wait."""
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    before = real_jobs.until_checkpoint(stack, job_id, 1000)
+    before = real_jobs.until_checkpoint(stack, job_id, 500)
     assert real_jobs.kill(stack, "ray") > 5
     assert not before.job.state.final
     real_jobs.ran(stack.vaesvc("up", seconds=300))
     kept = _newest(stack, job_id, 1)
 
-    before = real_jobs.until_checkpoint(stack, job_id, kept + 500)
+    before = real_jobs.until_checkpoint(stack, job_id, kept + 250)
     real_jobs.kill(stack, "s3")
     since, away = time.monotonic(), time.time()
     step = before.job.progress["step"]

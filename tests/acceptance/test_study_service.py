@@ -42,7 +42,7 @@ TWO_STAGES: dict[str, Any] = {
         },
     ],
 }
-SLOW = BASE | {"epochs": None, "steps": 2500, "evaluation.every_epochs": 200, "checkpoint.every_steps": 250}
+SLOW = BASE | {"epochs": None, "steps": 1500, "evaluation.every_epochs": 20, "checkpoint.every_steps": 250}
 
 
 def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str:
@@ -126,7 +126,7 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     assert {grown[number].origin for number in (2, 3)} <= {0, 1}
     assert [grown[number].steps / grown[0].steps for number in range(4)] == pytest.approx([1, 1, 2, 2], rel=0.05)
     best = rates.candidates[0]
-    assert best.assignment == {"optimizer.lr": 0.01}
+    assert best.assignment == {"optimizer.lr": 0.003}
     assert best.number == rates.winner
     assert best.mean == pytest.approx(sum(best.values) / 2)
 
@@ -142,7 +142,7 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     for (stage, number), (state, value, _) in values(found).items():
         if state == "done":
             assert by_trial[stage, number].data.metrics["val/elbo"] == value
-    assert by_trial["betas", 0].data.params["optimizer.lr"] == "0.01"
+    assert by_trial["betas", 0].data.params["optimizer.lr"] == "0.003"
     assert by_trial["rates", 0].data.params["optimizer.lr"] == "1e+38"
 
     (version,) = versions(stack, job_id)
@@ -153,11 +153,12 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
     _pulled_model_has_the_winners_value(stack, betas.candidates[0].values[0], tmp_path / "model")
 
     shown = real_jobs.ran(stack.vaesvc("study", "show", job_id))
-    assert "winner: optimizer.lr=0.01" in shown
+    assert "winner: optimizer.lr=0.003" in shown
     assert "registered: two-stages version 1" in shown
     assert job_id in real_jobs.ran(stack.vaesvc("studies"))
-    saved = real_jobs.ran(stack.vaesvc("study", "curve", job_id, "--out", str(tmp_path / "curves"))).split()
-    assert len(saved) == 2
+    out = str(tmp_path / "curves")
+    saved = real_jobs.ran(stack.vaesvc("study", "curve", job_id, "--with", job_id, "--out", out)).split()
+    assert len(saved) == 3  # one for each stage, one of both studies
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in saved)
     left = real_jobs.artifacts(stack).list(real_jobs.artifacts(stack).uri("studies", job_id))
     kept = [one.uri for one in left if one.uri.endswith("/manifest.json")]
@@ -171,7 +172,7 @@ def _pulled_model_has_the_winners_value(stack: Stack, value: float, folder: Path
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["metrics"]["val/elbo"] == value
     config = TrainConfig.model_validate_json((folder / "config.json").read_text())
-    assert config.optimizer.lr == 0.01
+    assert config.optimizer.lr == 0.003
 
 
 def test_a_study_whose_every_trial_fails_says_so_and_registers_nothing(stack: Stack, tmp_path: Path) -> None:
@@ -237,8 +238,8 @@ def undisturbed(stack: Stack, folder: Path) -> Table:
 
 def test_killed_and_cancelled_a_study_ends_with_the_same_table(stack: Stack, tmp_path: Path) -> None:
     """Pack, driver and Ray head are killed, it is cancelled and retried: no trial is lost, none counts twice."""
-    job_id = submit(stack, tmp_path, {**SLOWLY, "name": "killed"}, "--workers", "2")
-    until_steps(stack, job_id, 600)
+    job_id = submit(stack, tmp_path, {**SLOWLY, "name": "killed"})
+    until_steps(stack, job_id, 1100)
     _kill(job_id, "pack")  # Ray Tune starts it again
 
     until_it_goes_on(stack, job_id, 1)

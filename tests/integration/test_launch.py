@@ -65,9 +65,9 @@ def test_worker_dispatcher_and_runner_are_killed_and_it_is_cancelled(
 ) -> None:
     """One after the other, in one job: it loses what it did since its last checkpoint, and nothing else."""
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    real_jobs.until_checkpoint(stack, job_id, 500)
+    real_jobs.until_checkpoint(stack, job_id, 250)
     kill(job_id, "worker", is_worker)
-    detail = real_jobs.until_checkpoint(stack, job_id, 1500)
+    detail = real_jobs.until_checkpoint(stack, job_id, 1000)
     assert [attempt.epoch for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
 
     real_jobs.kill(stack, "dispatcher")
