@@ -102,7 +102,9 @@ class _Member:
         self.world_size = world_size
         self.device = device
         self.scratch = lane.scratch if lane is not None else Path.cwd() / f"rank-{rank}"
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        if lane is None:
+            shutil.rmtree(self.scratch, ignore_errors=True)  # of a worker that was killed
+            self.scratch.mkdir(parents=True)
         self._work = work
         self._lane = lane
 
