@@ -10,6 +10,7 @@ each other by, in the environment of `ray start` on every node or in the dispatc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -157,6 +158,8 @@ def train_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from service.launch.remote_context import RemoteContext
+    from vae_models.collectives import broadcast_integers
+    from vae_models.training.errors import NonFiniteLoss
     from vae_models.training.loop import train
 
     started = time.time()
@@ -179,8 +182,11 @@ def train_worker(config: dict[str, Any]) -> None:
     try:
         result = train(spec.train, context)
         said = context.close()
-    except BaseException:
+    except BaseException as error:
         context.abandon()
+        if isinstance(error, NonFiniteLoss):  # on every rank, and the first to raise ends them all: rank 0 goes first
+            with contextlib.suppress(Exception):  # where rank 0 is gone there is nobody to wait for
+                broadcast_integers([0], context.device)
         raise
     if context.rank == 0:
         summary = {"steps": result.steps, "stopped": result.stopped, "metrics": dict(result.metrics)} | said

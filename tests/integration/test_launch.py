@@ -130,5 +130,6 @@ def _closed(stack: Stack, job_id: str) -> str:
     assert uri is not None
     with real_jobs.client(stack) as client:
         detail: JobDetail = client.job(job_id)
-    assert detail.job.run_id is not None
+    if detail.job.run_id is None:
+        return "not opened yet"
     return str(MlflowClient(tracking_uri=uri).get_run(detail.job.run_id).info.status)
