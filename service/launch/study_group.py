@@ -120,8 +120,8 @@ class _Member:
     def origin(self) -> Path | None:
         if self._lane is not None:
             return self._lane.origin()
-        found = self._work.origin(self._work.left[0], self.scratch / "origin")
-        return None if found is None else self.scratch / "origin"
+        found = self._work.origin(self._work.left[0])
+        return None if found is None else self._work.storage.copy(found, self.scratch / "origin")
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self._first.log_metrics(step, metrics)

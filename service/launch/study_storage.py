@@ -7,7 +7,8 @@
 KEY is the trial's number and a digest of its configuration (`tuning.study.Trial.key`): where a study is extended and
 another learning rate wins, what was trained with the first one is not mistaken for it. A trial is a function of its
 configuration. So a process of an older attempt that still writes for a moment writes what the newer one would have
-written, under addresses of its own, and nothing has to be unpickled to restore a search.
+written, under addresses of its own, and nothing has to be unpickled to restore a search. (In a population it is also a
+function of the trial whose checkpoint it starts from, which is named in `Trial.origin` and has ended before.)
 """
 
 from __future__ import annotations
@@ -103,6 +104,11 @@ class StageStorage:
             epoch=epoch, step=manifest.step, uri=uri, manifest_sha256=sha256, metrics=dict(manifest.metrics),
             bytes=len(data) + sum(file.bytes for file in manifest.files.values()),
         )  # fmt: skip
+
+    def copy(self, stored: Checkpoint, into: Path) -> Path:
+        """`into`, a copy whose every file is what was stored."""
+        self._artifacts.get_directory(stored.uri, into, stored.manifest_sha256)
+        return into
 
     def record(self, rung: int, candidate: int, score: float) -> list[float]:
         """A `tuning.pruning.Rungs`: the name of each object says all."""

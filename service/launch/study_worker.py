@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from service.artifacts import Artifacts
-from service.errors import VaesvcError
+from service.errors import NotFoundError, VaesvcError
 from service.launch.assignment import Assignment, spool_uri_parts
 from service.launch.failures import classify
 from service.launch.patience import patiently
@@ -138,18 +137,22 @@ class Work:
         """One for each trial that is left; from here on the board hears of them."""
         kept = self.storage.checkpoints()
         found = [
-            TrialContext(process, trial, kept.get(trial.key, []), self.spec, partial(self.origin, trial))
-            for trial in self.left
+            TrialContext(process, trial, kept.get(trial.key, []), self.spec, self.origin(trial)) for trial in self.left
         ]
         process.start(found)
         return found
 
-    def origin(self, trial: Trial, into: Path) -> Checkpoint | None:
-        """A copy at `into` of the checkpoint of another trial that this one starts from."""
-        record = self.ended.get(trial.origin or "")
-        if record is None or record.checkpoint is None:
+    def origin(self, trial: Trial) -> Checkpoint | None:
+        """Of another trial, what this one starts from. NotFoundError where it is gone: from zero it would be another."""
+        if trial.origin is None:
             return None
-        return self.storage.fetch(record.checkpoint.uri, self.order.access.epoch, into)
+        record = self.ended.get(trial.origin)
+        if record is None or record.checkpoint is None:
+            raise NotFoundError(
+                f"trial {trial.number} of stage {self.stage.name} goes on from trial {trial.origin}, of which no "
+                "checkpoint is in storage: submit the study again"
+            )
+        return record.checkpoint
 
 
 def trial_run(stage: str, trial: Trial) -> TrialRun:
@@ -180,9 +183,9 @@ class TrialContext:
         trial: Trial,
         kept: Sequence[tuple[int, str]],
         spec: StudySpec,
-        fetch_origin: Callable[[Path], Checkpoint | None],
+        origin: Checkpoint | None,
     ) -> None:
-        """kept: (step, address) of the trial's checkpoints, newest first. fetch_origin: see `Work.origin`."""
+        """kept: (step, address) of the trial's checkpoints, newest first. origin: see `Work.origin`."""
         self.trial = trial
         self.device = torch.device("cuda" if spec.resources.gpus_per_worker > 0 else "cpu")
         self.scratch = shared.scratch / f"trial-{trial.number:04d}"
@@ -191,10 +194,10 @@ class TrialContext:
         self.writer = shared.writer(self.run)
         self.latest: Progress | None = None
         self.resumed_from = ""  # the address of the checkpoint that it goes on from
-        self.first_step = 0  # that it has from another trial
+        self.first_step = 0 if origin is None else origin.step
         self._shared = shared
         self._kept = kept
-        self._fetch_origin = fetch_origin
+        self._origin = origin
 
     def latest_checkpoint(self) -> Path | None:
         for step, uri in self._kept:
@@ -210,12 +213,10 @@ class TrialContext:
         return None
 
     def origin(self) -> Path | None:
-        found = self._fetch_origin(self.scratch / "origin")
-        if found is None:
+        if self._origin is None:
             return None
-        self.first_step = found.step
-        self._shared.note(f"trial {self.trial.number} starts from trial {self.trial.origin} at step {found.step}")
-        return self.scratch / "origin"
+        self._shared.note(f"trial {self.trial.number} starts from trial {self.trial.origin} at step {self.first_step}")
+        return self._shared.storage.copy(self._origin, self.scratch / "origin")
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         if self.writer is not None:

@@ -16,6 +16,7 @@ import pytest
 from tuning.local import StageResult, run_study
 from tuning.study import StudyConfig, Trial
 from vae_models.training.context import LocalContext
+from vae_models.training.errors import CheckpointError
 from vae_models.training.loop import train
 
 BASE: dict[str, Any] = {
@@ -115,6 +116,13 @@ def test_a_population_hands_on_weights(tmp_path: Path) -> None:
     handed_steps = [found.outcomes[trial.number].steps for trial in handed]
     lines = (tmp_path / "grown" / f"trial-{handed[place].number:04d}" / "metrics.jsonl").read_text().splitlines()
     assert min(json.loads(line)["step"] for line in lines) > handed_steps[place - 1]
+
+
+def test_an_origin_that_is_gone_is_said(tmp_path: Path) -> None:
+    """It does not start from zero as if nothing had been."""
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="other has no whole checkpoint to start from"):
+        train(study(GROWN).base, LocalContext(tmp_path / "run", start_from=tmp_path / "other"))
 
 
 @pytest.mark.parametrize("kind", ["none", "halving", "population"])

@@ -94,7 +94,12 @@ class LocalContext:
         return found
 
     def origin(self) -> Path | None:
-        return None if self._start_from is None else self._newest_verified(self._start_from / "checkpoints")
+        if self._start_from is None:
+            return None
+        found = self._newest_verified(self._start_from / "checkpoints")
+        if found is None:
+            raise CheckpointError(f"{self._start_from} has no whole checkpoint to start from")
+        return found
 
     def _newest_verified(self, checkpoints: Path) -> Path | None:
         for path in _newest_first(checkpoints):
