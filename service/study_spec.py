@@ -209,7 +209,7 @@ def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     }
     if not drawn or (name is not None and name not in drawn):
         what = f"stage {name}" if name is not None else "this study"
-        others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid is complete"
+        others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid, or a population, is complete"
         raise UsageError(f"{what} does not draw at random, so it cannot be given more trials{others}")
     found = name or list(drawn)[-1]
     return found, drawn[found]

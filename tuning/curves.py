@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tuning.study import Outcome, StageConfig, Trial
@@ -86,9 +86,9 @@ def compare(curves: Sequence[Curve], path: Path) -> None:
     for number, one in enumerate(curves):
         color = f"C{number}"
         betas = list(one.points)
-        means = [(_mean(rate for rate, _ in found), _mean(d for _, d in found)) for found in one.points.values()]
+        means = [(fmean(rate for rate, _ in found), fmean(d for _, d in found)) for found in one.points.values()]
         elbos = [[-rate - distortion for rate, distortion in found] for found in one.points.values()]
-        middle = [_mean(found) for found in elbos]
+        middle = [fmean(found) for found in elbos]
         low, high = [min(found) for found in elbos], [max(found) for found in elbos]
         if one.continuous:
             plane.plot(*zip(*means, strict=True), "-", color=color, label=one.name)
@@ -109,10 +109,6 @@ def compare(curves: Sequence[Curve], path: Path) -> None:
         axis.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
 
 
 def _metric(

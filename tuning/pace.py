@@ -19,21 +19,19 @@ STEPS = 10
 SECONDS = 2.0  # at most, but for one step
 
 
-def seconds_per_step(config: TrainConfig, device: torch.device | str = "cpu") -> float:
-    """Median of a few steps of this configuration on random bytes of its data's shape; one worker, no evaluations."""
+def seconds_per_step(config: TrainConfig) -> float:
+    """Median of a few steps on the CPU, on random bytes of the data's shape; one worker, no evaluations."""
     facts = CATALOGUE[config.data.name]
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (config.batch_size, *facts.shape), dtype=torch.uint8, generator=generator)
     split = Split(images=images, labels=torch.zeros(config.batch_size, dtype=torch.int64))
     dataset = Dataset(name=config.data.name, train=split, val=split, test=split, shape=facts.shape)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config, LocalContext(Path(folder), device=device), dataset)
+        run = Run(config, LocalContext(Path(folder)), dataset)
         began = time.perf_counter()
         seconds: list[float] = []
         while len(seconds) < STEPS and time.perf_counter() - began < SECONDS:
             before = time.perf_counter()
             run.step()
-            if run.device.type == "cuda":
-                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - before)
     return statistics.median(seconds[1:] or seconds)  # the first one builds what the others find

@@ -121,6 +121,16 @@ def broadcast_integers(values: Sequence[int], device: torch.device) -> list[int]
     return [int(value) for value in message.tolist()]
 
 
+def broadcast_text(text: str, device: torch.device) -> str:
+    """Rank 0's text on every rank."""
+    data = list(text.encode())
+    (length,) = broadcast_integers([len(data)], device)
+    if length == 0:
+        return ""
+    padded = (data + [0] * length)[:length]  # other ranks only bring the room
+    return bytes(broadcast_integers(padded, device)).decode()
+
+
 def on_first_rank(action: Callable[[], None], device: torch.device) -> None:
     """Runs `action` on rank 0 while the others wait; when it raises there, the others raise `PeerError`.
 

@@ -264,6 +264,7 @@ def plan(spec: StudySpec, *, json: bool) -> None:
         output.as_json(spec)
         return
     base, steps = spec.study.base, cost(spec.study)
+    output.note("Timing a few steps of each stage, on random data ...")
     for stage in spec.study.stages:
         found = list(trials(stage, base))
         size = f"{stage.planned()} trials, {stage.planned() // len(stage.repeats)} x {len(stage.repeats)} seeds"

@@ -37,7 +37,7 @@ def run(order: Assignment) -> Outcome:
     try:
         spec = parse(order.context.job.spec)
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
-        os.environ.update({name: os.environ.get(name, value) for name, value in ray_train.ENVIRONMENT.items()})
+        ray_train.use_environment()
         ray_train.connect()
         timings["ray_joined"] = time.time()
         ray_train.wait_until_feasible(spec.resources)

@@ -33,7 +33,7 @@ _PLACEMENT_TRIES = 4
 _FEASIBLE_SECONDS = 60.0  # a node that went away may come back
 _COLLECTIVE_SECONDS = 600
 
-# For the driver, before Ray is imported. What the user has set stays.
+# See `use_environment`. What the user has set stays.
 ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed this soon
@@ -45,6 +45,11 @@ ENVIRONMENT = {
     "RAY_COLOR_PREFIX": "0",  # the log is a file
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+
+def use_environment() -> None:
+    """In a process that is going to import Ray."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
 
 def connect() -> None:
@@ -158,7 +163,7 @@ def train_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from service.launch.remote_context import RemoteContext
-    from vae_models.collectives import broadcast_integers
+    from vae_models.collectives import on_first_rank
     from vae_models.training.errors import NonFiniteLoss
     from vae_models.training.loop import train
 
@@ -182,11 +187,12 @@ def train_worker(config: dict[str, Any]) -> None:
     try:
         result = train(spec.train, context)
         said = context.close()
-    except BaseException as error:
+    except NonFiniteLoss:  # on every rank, and the first to raise ends them all: they wait until rank 0 has told
+        with contextlib.suppress(Exception):  # where rank 0 is gone there is nobody to wait for
+            on_first_rank(context.abandon, context.device)
+        raise
+    except BaseException:
         context.abandon()
-        if isinstance(error, NonFiniteLoss):  # on every rank, and the first to raise ends them all: rank 0 goes first
-            with contextlib.suppress(Exception):  # where rank 0 is gone there is nobody to wait for
-                broadcast_integers([0], context.device)
         raise
     if context.rank == 0:
         summary = {"steps": result.steps, "stopped": result.stopped, "metrics": dict(result.metrics)} | said

@@ -25,7 +25,7 @@ from service.launch.uploads import CheckpointUploads, Ready
 from service.queue.jobs import Checkpoint
 from service.spec import TrainSpec
 from service.wire import ProgressReport
-from vae_models.collectives import broadcast_integers
+from vae_models.collectives import broadcast_text
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.errors import CorruptCheckpoint, Fenced
@@ -291,16 +291,6 @@ def _finite(progress: dict[str, Any]) -> dict[str, Any]:
 
     metrics = {name: clean(value) for name, value in progress["metrics"].items()}
     return {name: clean(value) for name, value in progress.items()} | {"metrics": metrics}
-
-
-def broadcast_text(text: str, device: torch.device) -> str:
-    """Rank 0's text on every rank."""
-    data = list(text.encode())
-    (length,) = broadcast_integers([len(data)], device)
-    if length == 0:
-        return ""
-    padded = (data + [0] * length)[:length]  # other ranks only bring the room
-    return bytes(broadcast_integers(padded, device)).decode()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ metrics to the child run, and the ear for a stop. The other ranks need the check
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import torch
 
 from service.launch.failures import of_ray_train
-from service.launch.ray_train import ENVIRONMENT, scaling, torch_config
-from service.launch.remote_context import broadcast_text
+from service.launch.ray_train import scaling, torch_config, use_environment
 from service.launch.study_worker import PackOrder, TrialContext, TrialOrder, Work
 from tuning.pack import outcome
+from vae_models.collectives import broadcast_text
 from vae_models.records import Progress
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.lanes import Lane
@@ -31,7 +30,7 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     A group that lost a worker raises, and Ray Tune calls again: the next one goes on from the last checkpoint. What
     would fail again is told to the board.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    use_environment()
     import ray
     from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer

@@ -143,7 +143,7 @@ class Work:
         return found
 
     def origin(self, trial: Trial) -> Checkpoint | None:
-        """Of another trial, what this one starts from. NotFoundError where it is gone: from zero it would be another."""
+        """Of another trial, what this one starts from. NotFoundError where it is gone: from zero it were another."""
         if trial.origin is None:
             return None
         record = self.ended.get(trial.origin)

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from service import __version__, auth, middleware, wire
-from service.api import decode_prefix
 from service.client import AttemptClient, Client
 from service.errors import (
     AuthError,
@@ -22,7 +21,6 @@ from service.errors import (
     FencedError,
     ImpossibleError,
     NotFoundError,
-    StorageError,
     UnavailableError,
     UsageError,
 )
@@ -440,90 +438,6 @@ def test_storage_that_does_not_answer_keeps_no_heartbeat_waiting(tmp_path: Path)
             assert not any(reader.done() for reader in readers)
             for reader in readers:
                 reader.result()
-
-
-@pytest.mark.parametrize("text", ["plain", "Größe ≥ 5 µs", "🙂" * 3])
-def test_text_is_never_cut_inside_a_character(text: str) -> None:
-    data = text.encode()
-    for cut in range(len(data) + 1):
-        head, used = decode_prefix(data[:cut], final=False)
-        rest, more = decode_prefix(data[used:], final=True)
-        assert (head + rest, used + more) == (text, len(data))
-
-
-def test_the_last_bytes_of_a_cut_off_log_are_shown_too() -> None:
-    assert decode_prefix(b"ab\xe2\x82", final=True) == ("ab\ufffd", 4)
-
-
-# --- the client -----------------------------------------------------------------------------------------------------
-
-
-def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
-    free = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    free.close()
-    started = time.monotonic()
-    with Client(url, "t", retry_seconds=1) as client, pytest.raises(UnavailableError) as caught:
-        client.jobs()
-    assert url in str(caught.value)
-    assert "vaesvc up" in str(caught.value)
-    assert 0.5 < time.monotonic() - started < 20
-
-
-def test_an_api_that_comes_back_is_waited_for(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    with running_api(settings) as api:
-        token, url = api.token, api.url
-    port = int(url.rpartition(":")[2])
-    with ThreadPoolExecutor(1) as pool, Client(url, token, retry_seconds=20) as client:
-        answer = pool.submit(client.whoami)
-        time.sleep(1)
-        assert not answer.done()
-        import uvicorn
-
-        from service.api import create_app
-
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None))
-        with ThreadPoolExecutor(1) as second:
-            running = second.submit(server.run)
-            try:
-                assert answer.result(20) == "ann"
-            finally:
-                server.should_exit = True
-                running.result(20)
-
-
-@pytest.mark.parametrize("url", ["localhost:8470", "ftp://x", "", "http://"])
-def test_an_address_that_is_none(url: str) -> None:
-    with pytest.raises(UsageError, match="http://HOST:PORT"):
-        Client(url)
-
-
-def test_a_stranger_at_the_address_is_recognised() -> None:
-    import http.server
-    import threading
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
-    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        with (
-            Client(f"http://127.0.0.1:{server.server_port}") as client,
-            pytest.raises(Exception, match="no vaesvc API"),
-        ):
-            client.jobs()
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_the_error_of_the_wire_is_raised_again(api: Api, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise StorageError("the disk is full")
-
-    monkeypatch.setattr(api.store, "submit", full)
-    with pytest.raises(StorageError, match="the disk is full"):
-        client.submit(spec())
 
 
 # --- the description ------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_what_cannot_be_extended_or_stopped_says_why(store: Store) -> None:
     grid = study().model_dump(mode="json")
     grid["study"]["stages"][0] |= {"search": {"kind": "grid"}, "space": {"optimizer.lr": [0.1]}}
     job = store.submit(StudySpec.model_validate(grid), owner="me")
-    with pytest.raises(UsageError, match=r"does not draw at random.*a grid is complete"):
+    with pytest.raises(UsageError, match=r"does not draw at random.*a grid, or a population, is complete"):
         store.extend_study(job.id, 9, stage=None, by="me")
     with pytest.raises(UsageError, match="stage betas does not draw at random"):
         store.extend_study(job.id, 9, stage="betas", by="me")
