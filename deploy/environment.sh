@@ -48,6 +48,8 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --retri
 say "installing the pinned packages into $venv (about 2 GB)"
 # torch alone and first: from an exact pin pip takes the build that the machine's index offers (CPU where it has one);
 # as one of many requirements it may settle on another and pull gigabytes of CUDA libraries
-pip install --quiet --constraint constraints.txt "$(grep -E '^torch==' constraints.txt)"
-pip install --quiet --constraint constraints.txt --editable '.[local,test]'
+pip install --quiet --no-compile --constraint constraints.txt "$(grep -E '^torch==' constraints.txt)"
+pip install --quiet --no-compile --constraint constraints.txt --editable '.[local,test]'
 pip check
+# pip compiles on one core; a file that is for another Python is no failure, and tests of packages are not run
+"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests|testing)/' "$venv"/lib/python3*/site-packages || true

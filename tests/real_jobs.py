@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.5  # between two looks at something that lasts
 START_SECONDS = 300  # from submit to the first committed checkpoint, on a machine with other work to do
 DIGITS = "digits/beta-vae-mlp"
 STEPS = 4000
-SLOWLY = (  # of DIGITS: some fifteen seconds of a quiet core, a checkpoint every one
+SLOWLY = (  # of DIGITS: some ten seconds of a quiet core, a checkpoint in most
     f"steps={STEPS}",
     "evaluation.every_epochs=100",
     "checkpoint.every_steps=250",
@@ -77,6 +77,15 @@ def until_checkpoint(stack: Stack, job_id: str, step: int) -> JobDetail:
         return any(one.step >= step for one in detail.checkpoints)
 
     return until(stack, job_id, reached, START_SECONDS, f"no checkpoint of step {step} is committed")
+
+
+def until_checkpoint_of(stack: Stack, job_id: str, epoch: int) -> JobDetail:
+    """Once this attempt has committed one."""
+
+    def reached(detail: JobDetail) -> bool:
+        return any(one.epoch == epoch for one in detail.checkpoints)
+
+    return until(stack, job_id, reached, START_SECONDS, f"attempt {epoch} commits no checkpoint")
 
 
 def until_over(stack: Stack, job_id: str, state: str = "SUCCEEDED", seconds: float = 400) -> JobDetail:

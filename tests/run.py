@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest", *arguments]
     # many processes share the cores, and two threads that wait for each other on a busy core cost ten times one
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes read the same modules
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
         return subprocess.run(pytest, env=environment, check=False).returncode
     behind = {

@@ -10,17 +10,15 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from service.queue.jobs import Checkpoint
 from tests import real_jobs
 from tests.command import VAESVC, vaesvc
+from tests.conftest import Stack
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
-
-if TYPE_CHECKING:
-    from tests.conftest import Stack
+from tests.servers import wait_for
 
 
 def refused(stack: Stack, *arguments: str, code: int, words: tuple[str, ...], **more: str) -> str:
@@ -116,8 +114,8 @@ def test_doctor_names_a_bucket_that_is_not_there_and_wrong_keys(
 
 
 @contextlib.contextmanager
-def second_service(stack: Stack, folder: Path, **more: str) -> Iterator[dict[str, str]]:
-    """API and dispatcher of their own on the stack's Ray; the environment of their user."""
+def second_service(stack: Stack, folder: Path, **more: str) -> Iterator[Stack]:
+    """API and dispatcher of their own on the stack's Ray, without MLflow; what their user has."""
     settings = stack.settings()
     kept = {name: value for name, value in stack.environment.items() if not name.startswith("VAESVC_")}
     environment = kept | {
@@ -141,32 +139,7 @@ def second_service(stack: Stack, folder: Path, **more: str) -> Iterator[dict[str
                 assert process.stdout is not None
                 environment["VAESVC_API_URL"] = process.stdout.readline().decode().strip()
                 assert environment["VAESVC_API_URL"], (logs / name).read_text()
-        yield environment
-
-
-def test_a_job_without_its_bucket_fails_with_the_reason_and_goes_on_when_there_is_one(
-    stack: Stack, tmp_path: Path
-) -> None:
-    named = storage(stack, VAESVC_S3_BUCKET="no-such-bucket")
-    with second_service(stack, tmp_path / "home", **named) as environment:
-        arguments = ("submit", DIGITS, "--wait", "--set", "steps=20", "--set", "evaluation.every_epochs=2")
-        failed = vaesvc(environment, *arguments, code=1, seconds=400)
-        job_id = failed.stdout.strip()
-        assert not [word for word in NO_BUCKET if word not in failed.stderr], failed.stderr
-        shown = json.loads(vaesvc(environment, "show", job_id, "--json").stdout)
-        assert (shown["job"]["state"], len(shown["attempts"])) == ("FAILED", 1)  # trying again would be no use
-        assert [word for word in NO_BUCKET if word not in shown["job"]["reason"]] == []
-
-        _make_bucket(stack, "no-such-bucket")
-        vaesvc(environment, "retry", job_id)
-        vaesvc(environment, "watch", job_id, seconds=400)
-        assert "the attempt succeeded" in vaesvc(environment, "logs", job_id).stdout
-
-
-def _make_bucket(stack: Stack, name: str) -> None:
-    from service.artifacts import Artifacts
-
-    Artifacts(stack.settings().storage().model_copy(update={"bucket": name})).ensure_bucket()
+        yield Stack(home=folder, environment=environment)
 
 
 # --- full disks and damaged checkpoints -----------------------------------------------------------------------------
@@ -208,40 +181,50 @@ def test_run_on_a_full_disk_keeps_its_last_checkpoint_and_goes_on_from_it(stack:
         assert real_jobs.outcome(out / "checkpoints" / "step-0000000060")[1]["position"]["step"] == 60
 
 
-def test_a_job_on_a_full_disk_then_with_a_corrupt_checkpoint_ends_as_if_nothing_had_been(
+def test_a_job_without_its_bucket_then_on_a_full_disk_then_with_a_corrupt_checkpoint_ends_as_if_nothing_had_been(
     stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path
 ) -> None:
-    """The worker's disk fills up: the attempt fails and says so. While it is cleared, the newest checkpoint rots in
-    the bucket: the next attempt says so too, and goes on from the one before."""
+    """Each attempt says why it fails. The bucket is made by hand, and the job retried; the worker's disk fills up, and
+    while it is cleared the newest checkpoint rots in the bucket: the last attempt goes on from the one before."""
     settings = stack.settings()
     scratch = stack.home / "ray" / "session_latest" / "artifacts"
     assert scratch.parent.is_dir(), f"{settings.ray_address} keeps its files elsewhere"
-    with small_disk(scratch.resolve(), "40m"):
-        job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-        real_jobs.until_checkpoint(stack, job_id, 1000)
+    named = storage(stack, VAESVC_S3_BUCKET="no-such-bucket")
+    with second_service(stack, tmp_path / "home", **named) as other, small_disk(scratch.resolve(), "40m"):
+        done = other.vaesvc("submit", DIGITS, "--wait", *real_jobs.options(SLOWLY), seconds=400)
+        assert (done.returncode, [word for word in NO_BUCKET if word not in done.stderr]) == (1, []), done.stderr
+        job_id = done.stdout.strip()
+        shown = json.loads(real_jobs.ran(other.vaesvc("show", job_id, "--json")))
+        assert (shown["job"]["state"], len(shown["attempts"])) == ("FAILED", 1)  # trying again would be no use
+        assert [word for word in NO_BUCKET if word not in shown["job"]["reason"]] == []
+        _make_bucket(stack, "no-such-bucket")
+        real_jobs.ran(other.vaesvc("retry", job_id))
+
+        real_jobs.until_checkpoint(other, job_id, 500)
         ballast = scratch / "ballast"
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
         failed = real_jobs.until(
-            stack, job_id, lambda detail: not detail.attempts[0].state.open, 120, "the disk does not fill up"
+            other, job_id, lambda detail: not detail.attempts[1].state.open, 120, "the disk does not fill up"
         )
-        error = str(failed.attempts[0].error)
-        assert (failed.attempts[0].state, failed.job.state) == ("FAILED", "QUEUED")
+        error = str(failed.attempts[1].error)
+        assert (failed.attempts[1].state, failed.job.state) == ("FAILED", "QUEUED")
         assert not [word for word in ("no room", "No space left", "free some space") if word not in error], error
         newest, previous = failed.checkpoints[:2]
         ballast.unlink()
-        _rot(stack, newest)
+        _rot(other, newest)
 
-        detail = real_jobs.until_over(stack, job_id)
-    assert [attempt.state for attempt in detail.attempts] == ["FAILED", "SUCCEEDED"]
-    text = real_jobs.log(stack, job_id)
-    assert f"the checkpoint of step {newest.step} is not used" in text
-    assert "expected SHA-256" in text
-    assert f"going on from step {previous.step} " in text
-    assert any(f"step {newest.step} is not used" in note for note in detail.job.result["notes"])
-    assert detail.job.result["steps"] == STEPS
-    assert real_jobs.final_outcome(stack, detail, tmp_path / "last") == uninterrupted
+        detail = real_jobs.until_over(other, job_id)
+        assert [attempt.state for attempt in detail.attempts] == ["FAILED", "FAILED", "SUCCEEDED"]
+        text = real_jobs.log(other, job_id)
+        assert f"the checkpoint of step {newest.step} is not used" in text
+        assert "expected SHA-256" in text
+        assert f"going on from step {previous.step} " in text
+        assert "the attempt succeeded" in text
+        assert any(f"step {newest.step} is not used" in note for note in detail.job.result["notes"])
+        assert detail.job.result["steps"] == STEPS
+        assert real_jobs.final_outcome(other, detail, tmp_path / "last") == uninterrupted
 
 
 def _rot(stack: Stack, checkpoint: Checkpoint) -> None:
@@ -251,3 +234,41 @@ def _rot(stack: Stack, checkpoint: Checkpoint) -> None:
     data = bytearray(door.get_bytes(uri))
     data[-1] ^= 1
     door.put_bytes(uri, bytes(data))
+
+
+def _make_bucket(stack: Stack, name: str) -> None:
+    from service.artifacts import Artifacts
+
+    Artifacts(stack.settings().storage().model_copy(update={"bucket": name})).ensure_bucket()
+
+
+# --- numbers that no training survives ------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_in_one_line(stack: Stack) -> None:
+    """Starting again would end in the same way: neither Ray Train nor the queue tries."""
+    overrides = ("steps=200", "optimizer.lr=1e30", "optimizer.clip_norm=null", "schedule.warmup_epochs=0")
+    job_id = real_jobs.submit(stack, DIGITS, overrides, "--workers", "2")
+    detail = real_jobs.until_over(stack, job_id, "FAILED")
+    assert len(detail.attempts) == 1
+    reason = str(detail.job.reason)
+    assert "at step" in reason
+    assert "optimizer.lr" in reason
+    assert "Traceback" not in reason
+    assert len(reason.splitlines()) == 1
+    assert "going on from" not in real_jobs.log(stack, job_id)
+    wait_for(
+        lambda: _closed(stack, job_id) == "FAILED", 60, "its MLflow run is not closed", every=real_jobs.LOOK_SECONDS
+    )
+
+
+def _closed(stack: Stack, job_id: str) -> str:
+    from mlflow import MlflowClient
+
+    uri = stack.settings().mlflow_uri
+    assert uri is not None
+    with real_jobs.client(stack) as client:
+        detail = client.job(job_id)
+    if detail.job.run_id is None:
+        return "not opened yet"
+    return str(MlflowClient(tracking_uri=uri).get_run(detail.job.run_id).info.status)

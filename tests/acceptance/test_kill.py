@@ -1,36 +1,109 @@
-"""What holds the cluster or the checkpoints is killed in mid-training: the job ends as if nothing had been, to the bit.
+"""Everything that a job is made of or stands on is killed in mid-training: it ends as if nothing had been, to the bit.
 
-Every run is compared with `vaesvc run` of the same spec: another process, no cluster, no interruption.
+It is compared with `vaesvc run` of the same spec: another process, no cluster, no interruption.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
+from service.launch.assignment import JOB_ID
 from tests import real_jobs
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
 AWAY_SECONDS = 20
+CANCEL_SECONDS = 45
 
 
-def test_the_whole_ray_head_and_then_the_s3_server_are_killed(
-    stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path
-) -> None:
-    """Worker, controller, driver, runner and all that is Ray's, as when the machine of the head goes; in the next
-    attempt storage is away for 20 seconds: training goes on meanwhile, checkpoints wait."""
+def processes(job_id: str, matches: Callable[[str], bool]) -> list[psutil.Process]:
+    """Of this job, by command line. Ray hands a job's environment to all its processes."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline()).strip()
+            if matches(command) and process.environ().get(JOB_ID) == job_id:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill(job_id: str, what: str, matches: Callable[[str], bool]) -> None:
+    found = processes(job_id, matches)
+    assert found, f"the job has no {what}"
+    for process in found:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def is_worker(command: str) -> bool:
+    return command.startswith("ray::RayTrainWorker")
+
+
+def is_runner(command: str) -> bool:
+    return command.endswith("-m service.runner") and not command.startswith("/bin/sh")
+
+
+def is_anything_of_it(command: str) -> bool:
+    """But Ray's idle processes, and the one helper that a cluster makes once and keeps."""
+    kept = ("ray::IDLE", "ray::_AutoscalingCoordinatorActor")
+    ours = "service.runner" in command or "service.launch.driver" in command
+    return ours or (command.startswith("ray::") and not command.startswith(kept))
+
+
+def gone(job_id: str, matches: Callable[[str], bool]) -> None:
+    every = real_jobs.LOOK_SECONDS
+    wait_for(lambda: not processes(job_id, matches), CANCEL_SECONDS, "something of the job lives on", every=every)
+
+
+def newest(stack: Stack, job_id: str, epoch: int) -> int:
+    """The step of the last checkpoint that an attempt committed."""
+    with real_jobs.client(stack) as client:
+        events = client.events(job_id)
+    return max(event.detail["step"] for event in events if event.kind == "checkpoint" and event.epoch == epoch)
+
+
+def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path) -> None:
+    """Worker; dispatcher and runner; cancel and retry; the whole Ray head; storage away for 20 seconds. One job loses
+    what it did since its last checkpoint, five times, and nothing else."""
     job_id = real_jobs.submit(stack, DIGITS, SLOWLY)
-    before = real_jobs.until_checkpoint(stack, job_id, 500)
-    assert real_jobs.kill(stack, "ray") > 5
-    assert not before.job.state.final
-    real_jobs.ran(stack.vaesvc("up", seconds=300))
-    kept = _newest(stack, job_id, 1)
+    real_jobs.until_checkpoint(stack, job_id, 1)
+    kill(job_id, "worker", is_worker)
+    kept = newest(stack, job_id, 1)
+    detail = real_jobs.until_checkpoint(stack, job_id, kept + 250)
+    assert [attempt.epoch for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
 
-    before = real_jobs.until_checkpoint(stack, job_id, kept + 250)
+    real_jobs.kill(stack, "dispatcher")
+    kill(job_id, "runner", is_runner)
+    gone(job_id, is_worker)
+    assert real_jobs.until(stack, job_id, lambda _: True, 1, "").job.state == "RUNNING"  # nobody is there to see it
+    real_jobs.ran(stack.vaesvc("up", seconds=300))
+
+    real_jobs.until_checkpoint_of(stack, job_id, 2)
+    asked = time.monotonic()
+    real_jobs.ran(stack.vaesvc("cancel", job_id))
+    cancelled = real_jobs.until_over(stack, job_id, "CANCELLED", seconds=CANCEL_SECONDS)
+    assert time.monotonic() - asked < CANCEL_SECONDS
+    last = max(one.step for one in cancelled.checkpoints)
+    gone(job_id, is_anything_of_it)
+
+    real_jobs.ran(stack.vaesvc("retry", job_id))
+    real_jobs.until_checkpoint_of(stack, job_id, 3)
+    assert real_jobs.kill(stack, "ray") > 5  # as when the machine of the head goes
+    assert not real_jobs.until(stack, job_id, lambda _: True, 1, "").job.state.final
+    real_jobs.ran(stack.vaesvc("up", seconds=300))
+
+    before = real_jobs.until_checkpoint_of(stack, job_id, 4)
     real_jobs.kill(stack, "s3")
     since, away = time.monotonic(), time.time()
     step = before.job.progress["step"]
@@ -42,23 +115,19 @@ def test_the_whole_ray_head_and_then_the_s3_server_are_killed(
             time.sleep(1)
     finally:
         real_jobs.ran(stack.vaesvc("up", seconds=300))
-    assert during.job.progress["step"] > step
+    assert during.job.progress["step"] > step  # it trains meanwhile, checkpoints wait
 
     detail = real_jobs.until_over(stack, job_id)
-    first, second = detail.attempts
-    assert first.state == "LOST"
-    assert first.error
-    assert second.state == "SUCCEEDED"  # storage cost no attempt
+    ends = [(1, "LOST"), (2, "CANCELLED"), (3, "LOST"), (4, "SUCCEEDED")]  # storage cost no attempt
+    assert [(attempt.epoch, attempt.state) for attempt in detail.attempts] == ends
+    assert "Ray says FAILED" in str(detail.attempts[0].error)
+    assert detail.attempts[2].error
     assert detail.job.result["steps"] == STEPS
     assert not [one.step for one in detail.checkpoints if away < one.committed_at < away + AWAY_SECONDS]
-    assert real_jobs.log(stack, job_id, 2).count("going on from step") == 1
-    assert f"going on from step {kept} " in real_jobs.log(stack, job_id)
-    assert "attempt 1 of job" in real_jobs.log(stack, job_id, 1)  # what the head's jobs printed is not lost with it
+    logs = [real_jobs.log(stack, job_id, epoch) for epoch in (1, 2, 3, 4)]
+    assert [text.count("going on from step") for text in logs] == [1, 1, 1, 1]
+    assert f"going on from step {last} " in logs[2]
+    assert f"going on from step {newest(stack, job_id, 3)} " in logs[3]
+    assert "attempt 3 of job" in logs[2]  # what the head's jobs printed is not lost with it
     assert real_jobs.final_outcome(stack, detail, tmp_path / "last") == uninterrupted
-
-
-def _newest(stack: Stack, job_id: str, epoch: int) -> int:
-    """The step of the last checkpoint that an attempt committed."""
-    with real_jobs.client(stack) as client:
-        events = client.events(job_id)
-    return max(event.detail["step"] for event in events if event.kind == "checkpoint" and event.epoch == epoch)
+    gone(job_id, is_anything_of_it)

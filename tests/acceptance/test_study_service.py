@@ -42,7 +42,7 @@ TWO_STAGES: dict[str, Any] = {
         },
     ],
 }
-SLOW = BASE | {"epochs": None, "steps": 1500, "evaluation.every_epochs": 20, "checkpoint.every_steps": 250}
+SLOW = BASE | {"epochs": None, "steps": 1200, "evaluation.every_epochs": 20, "checkpoint.every_steps": 200}
 
 
 def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str:
@@ -239,7 +239,7 @@ def undisturbed(stack: Stack, folder: Path) -> Table:
 def test_killed_and_cancelled_a_study_ends_with_the_same_table(stack: Stack, tmp_path: Path) -> None:
     """Pack, driver and Ray head are killed, it is cancelled and retried: no trial is lost, none counts twice."""
     job_id = submit(stack, tmp_path, {**SLOWLY, "name": "killed"})
-    until_steps(stack, job_id, 1100)
+    until_steps(stack, job_id, 900)
     _kill(job_id, "pack")  # Ray Tune starts it again
 
     until_it_goes_on(stack, job_id, 1)
@@ -266,7 +266,7 @@ def test_killed_and_cancelled_a_study_ends_with_the_same_table(stack: Stack, tmp
 def test_a_trial_of_two_workers(stack: Stack, tmp_path: Path) -> None:
     """A worker is killed: the trial goes on with a new group, and its value is that of one process but for rounding."""
     stage = {"name": "rates", "space": {"optimizer.lr": [0.003]}}
-    base = SLOW | {"steps": 1000, "dtype": "float64"}
+    base = SLOW | {"steps": 600, "dtype": "float64"}
     study = {"base": base, "stages": [stage], "workers_per_trial": 2, "name": "groups"}
     (tmp_path / "alone.yaml").write_text(yaml.safe_dump({"base": base, "stages": [stage]}))
     out = tmp_path / "alone"
@@ -279,7 +279,7 @@ def test_a_trial_of_two_workers(stack: Stack, tmp_path: Path) -> None:
     _kill(job_id, "worker of a group")
     real_jobs.until_over(stack, job_id)
     ((found,),) = [stage.trials for stage in table(stack, job_id).stages]
-    assert (found.state, found.steps) == (expected.state, expected.steps) == ("done", 1000)
+    assert (found.state, found.steps) == (expected.state, expected.steps) == ("done", 600)
     assert found.value == pytest.approx(expected.value, rel=1e-6)
     assert closed(stack, job_id) == ["FINISHED"]
     assert len(versions(stack, job_id)) == 1

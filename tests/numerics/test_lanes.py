@@ -279,7 +279,7 @@ NUMBERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 @pytest.mark.parametrize("what", NUMBERS)
 def test_numbers_of_the_parts_differ_between_lanes(what: str, tmp_path: Path) -> None:
     objective, model, change = NUMBERS[what]
-    base = config(objective, catalogue.MODELS[model][0])
+    base = config(objective, catalogue.MODELS[model][0], steps=FEWER)
     widths = Widths()
     configs = [base, changed(base, **change), changed(base, **change, seed=3)]
     check(configs, dataset(), tmp_path, 3, widths)
@@ -289,7 +289,7 @@ def test_numbers_of_the_parts_differ_between_lanes(what: str, tmp_path: Path) ->
 def test_a_part_that_cannot_be_mapped_is_trained_in_turn_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = config("elbo", catalogue.MODELS["mlp-relu/gaussian/standard-normal/diagonal-normal"][0])
+    base = config("elbo", catalogue.MODELS["mlp-relu/gaussian/standard-normal/diagonal-normal"][0], steps=FEWER)
     original = Gaussian.log_prob
 
     def waits(self: Gaussian, x: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from tests import gangs
 from vae_models import collectives
 from vae_models.config import (
     AdamConfig,
@@ -175,7 +175,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, list
     found = {}
     for world in (1, 2, 3):
         folder = tmp_path_factory.mktemp(f"world{world}")
-        mp.spawn(_work, (world, folder), nprocs=world)
+        gangs.run(_work, (world, folder), world)
         results = [torch.load(folder / f"results-{rank}.pt", weights_only=True) for rank in range(world)]
         found[world] = (folder, results)
     return found

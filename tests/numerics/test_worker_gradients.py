@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
+from tests import gangs
 from tests.catalogue import LATENT, LIKELIHOODS, MODELS, OBJECTIVES, PRIORS, build, draw, goes_together, inputs
 from vae_models import collectives
 from vae_models.data.batching import rank_slice
@@ -61,7 +61,7 @@ def worker(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("workers")
-    mp.spawn(worker, args=(str(folder),), nprocs=2)
+    gangs.run(worker, (str(folder),), 2)
     return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(2)]
 
 
