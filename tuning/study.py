@@ -258,6 +258,11 @@ class StudyConfig(Strict):
                     raise ValueError(f"stage {stage.name}: more than {LIMIT:,} trials")
             base = first
             _check_corners(stage, base)
+            if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
+                raise ValueError(
+                    f"stage {stage.name}: {stage.metric} is measured at the end only, too late for pruning: "
+                    "set evaluation.betas_at_end_only to false"
+                )
             if not _measured(stage.metric, first):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is not measured; there are val/elbo, val/rate, "
@@ -334,6 +339,11 @@ def made(
         number=number, candidate=candidate, assignment=assignment, seed=seed, config=config, epochs=epochs,
         origin=origin,
     )  # fmt: skip
+
+
+def _comes_last(metric: str, config: TrainConfig) -> bool:
+    """Whether only a run's last evaluation has it."""
+    return metric.startswith("val/beta_") and config.evaluation.betas_at_end_only
 
 
 def _measured(metric: str, config: TrainConfig) -> bool:

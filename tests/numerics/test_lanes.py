@@ -144,7 +144,9 @@ def test_every_gating(gating: str, tmp_path: Path) -> None:
     gates, backbone, shape = catalogue.GATINGS[gating]
     model = ModelConfig(latent=3, backbone=backbone, gating=gates)
     steps = STEPS if gating in ("affine", "mlp", "batch-norm") else FEWER
-    check(lanes_of(config("elbo", model, steps=steps, beta={"kind": "log-uniform"})), dataset(shape), tmp_path, 2)
+    evaluation = {"every_epochs": 100, "pictures": False, "batch_size": 10, "betas": [0.1, 4.0]}
+    base = config("elbo", model, steps=steps, beta={"kind": "log-uniform"}, evaluation=evaluation)
+    check(lanes_of(base), dataset(shape), tmp_path, 2)
 
 
 @pytest.mark.parametrize("beta", [name for name in catalogue.BETAS if name not in ("constant", "log-uniform")])

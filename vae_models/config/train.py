@@ -24,6 +24,9 @@ class EvaluationConfig(Strict):
     betas: tuple[PositiveFloat, ...] = Field(
         default=(), description="a multi-rate model is evaluated at these beta too: metrics <split>/beta_<beta>/<name>"
     )
+    betas_at_end_only: bool = Field(
+        default=False, description="at `betas` in the last evaluation only: each costs as much as the evaluation itself"
+    )
     test: bool = True
     pictures: bool = True
 

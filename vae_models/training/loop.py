@@ -344,10 +344,10 @@ class Run:
         """At beta = 1 and, where the config says so, at other beta of a multi-rate model."""
         poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         metrics: dict[str, float] = {}
-        for beta in (None, *self.config.evaluation.betas):
-            found = evaluate(
-                self.model, split, self.config.evaluation, name=name, source=self.noise, beta=beta, stop=poller.tick
-            )
+        settings = self.config.evaluation
+        last = self.timetable.is_last(self.at.step)
+        for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
+            found = evaluate(self.model, split, settings, name=name, source=self.noise, beta=beta, stop=poller.tick)
             if found is None:
                 return None
             metrics |= found

@@ -42,6 +42,15 @@ def test_the_published_numbers_of_mr_vae() -> None:
     assert catalogue()["searches/dsprites/beta-tcvae"].build().stages[0].metric == "train/loss"
 
 
+@pytest.mark.parametrize("name", [name for name in catalogue() if "/mr-" in name])
+def test_a_multi_rate_search_measures_the_curve_of_the_separate_runs(name: str) -> None:
+    """At its end, at the beta that the other search sweeps: `study curve --with` lays one over the other."""
+    other = name.replace("mr-tc", "beta-tc").replace("mr-linear", "linear").replace("mr-vae", "beta-vae")
+    found, separate = catalogue()[name].build().base.evaluation, catalogue()[other].build().stages[-1]
+    assert found.betas == pytest.approx([draw.assignment["beta.value"] for draw in separate.draws()], rel=1e-3)
+    assert found.betas_at_end_only
+
+
 def test_warmed_up_searches_keep_their_warm_up() -> None:
     study = catalogue()["searches/binarized-mnist/beta-vae-resnet-warmup"].build()
     kinds = {trial.config.beta.kind for stage in study.stages for trial in trials(stage, study.base)}

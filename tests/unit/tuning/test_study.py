@@ -95,6 +95,16 @@ def test_what_cannot_be_is_refused_before_anything_runs(fields: dict[str, Any], 
         StudyConfig(base=BASE, stages=(stage(**fields),))
 
 
+def test_pruning_needs_a_metric_that_is_measured_on_the_way() -> None:
+    base = BASE.model_dump(mode="json") | {"beta": {"kind": "log-uniform"}}
+    base["model"]["gating"] = {}
+    base["evaluation"] |= {"betas": [2.0], "betas_at_end_only": True}
+    measured = {"metric": "val/beta_2/elbo"}
+    StudyConfig(base=TrainConfig.model_validate(base), stages=(stage(**measured),))
+    with pytest.raises(ValidationError, match="measured at the end only, too late for pruning"):
+        StudyConfig(base=TrainConfig.model_validate(base), stages=(stage(**measured, pruning={"kind": "median"}),))
+
+
 def test_a_later_stage_starts_from_the_first() -> None:
     study = StudyConfig(
         base=BASE, stages=(stage(), stage(name="betas", space={"beta.value": [0.1, 1.0]}, repeats=(0, 1, 2)))
