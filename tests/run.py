@@ -1,5 +1,5 @@
-"""All tests, in three processes at a time: jobs and studies on a stack, which often wait, the services' and the
-models', which fill the cores meanwhile and are nicer for it.
+"""All tests, in three processes at a time: jobs and studies on a stack, which often wait, the services', which take the
+longest of the others, and the models', which fill the cores meanwhile: the nicest, so that all end at about one time.
 
     python -m tests.run [options of pytest]
 
@@ -22,7 +22,7 @@ NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 MODELS = ("tests/unit", "tests/numerics")
 SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
-NICER = ("nice", "-n", "5")
+NICER, NICEST = ("nice", "-n", "2"), ("nice", "-n", "8")
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             for name, command in behind.items()
         }
         front = subprocess.Popen(
-            [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
+            [*NICEST, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
         )
         every = [front, *processes.values()]
         try:
