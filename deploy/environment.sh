@@ -46,10 +46,15 @@ fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --retries 5 --timeout 60 "$@" </dev/null; }
 
 say "installing the pinned packages into $venv (about 2 GB)"
-# torch alone and first: from an exact pin pip takes the build that the machine's index offers (CPU where it has one);
-# as one of many requirements it may settle on another and pull gigabytes of CUDA libraries
-pip install --quiet --no-compile --constraint constraints.txt "$(grep -E '^torch==' constraints.txt)"
+# three at a time, each without looking for what it needs: the pins name everything. An exact pin of torch takes the
+# build that the machine's index offers (CPU where it has one); as one of many requirements pip may settle on another
+# and pull gigabytes of CUDA libraries. What one of them could not install, the last line does, or says why.
+some() { pip install --quiet --no-compile --no-deps --requirement "$1"; }
+some <(grep '^torch==' constraints.txt) &
+some <(grep '^[a-m]' constraints.txt) &
+some <(grep '^[^a-m#]' constraints.txt | grep -v '^torch==') &
+wait
 pip install --quiet --no-compile --constraint constraints.txt --editable '.[local,test]'
 pip check
 # pip compiles on one core; a file that is for another Python is no failure, and tests of packages are not run
-"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests|testing)/' "$venv"/lib/python3*/site-packages || true
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests/' "$venv"/lib/python3*/site-packages || true

@@ -207,4 +207,4 @@ def test_a_gust_on_ray(stack: Stack, tmp_path: Path) -> None:
     settings = stack.settings()
     ray = {"VAESVC_RAY_ADDRESS": str(settings.ray_address), "VAESVC_RAY_TOKEN_FILE": str(settings.ray_token_file)}
     with service(tmp_path, f"sqlite:///{tmp_path}/queue.db", ray) as at:
-        run_storm(at, 10, "-", kill_one=False)
+        run_storm(at, CLIENTS, "-", kill_one=False)

@@ -42,7 +42,7 @@ TWO_STAGES: dict[str, Any] = {
         },
     ],
 }
-SLOW = BASE | {"epochs": None, "steps": 1200, "evaluation.every_epochs": 20, "checkpoint.every_steps": 200}
+SLOW = BASE | {"epochs": None, "steps": 1000, "evaluation.every_epochs": 20, "checkpoint.every_steps": 200}
 
 
 def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str:
@@ -239,7 +239,7 @@ def undisturbed(stack: Stack, folder: Path) -> Table:
 def test_killed_and_cancelled_a_study_ends_with_the_same_table(stack: Stack, tmp_path: Path) -> None:
     """Pack, driver and Ray head are killed, it is cancelled and retried: no trial is lost, none counts twice."""
     job_id = submit(stack, tmp_path, {**SLOWLY, "name": "killed"})
-    until_steps(stack, job_id, 900)
+    until_steps(stack, job_id, 850)
     _kill(job_id, "pack")  # Ray Tune starts it again
 
     until_it_goes_on(stack, job_id, 1)

@@ -24,7 +24,7 @@ from service.settings import S3Settings
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 from tests.servers import Swift, wait_for
 
-LEASE = 3.0
+LEASE = 5.0
 GRACE = 1.5
 MAIN = """
 import os, signal, sys
@@ -286,7 +286,7 @@ def test_without_storage_the_end_is_reported_all_the_same(
         assert one.wait(40) == 0
     finally:
         swift.thaw()
-    assert one.state() is JobState.SUCCEEDED
+    assert one.state() is JobState.SUCCEEDED, one.output.read_text()
     assert one.last_attempt().log_uri is None
 
 

@@ -165,7 +165,7 @@ def grid(seeds: Sequence[int], rates: Sequence[float], **fields: Any) -> list[Tr
     return [changed(base, seed=seed, optimizer__lr=rate) for rate in rates for seed in seeds]
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     width=st.sampled_from([None, 1, 2, 3, 4]),
     seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=2, unique=True),
