@@ -197,10 +197,10 @@ def test_200_jobs_on_postgresql(tmp_path: Path) -> None:
         run_storm(at, 200, str(at.cluster), kill_one=True)
 
 
-def test_40_jobs_on_sqlite(tmp_path: Path) -> None:
+def test_20_jobs_on_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/queue.db"
     with service(tmp_path, url, {}) as at, agent(at.cluster, AGENT):
-        run_storm(at, 40, str(at.cluster), kill_one=True)
+        run_storm(at, 20, str(at.cluster), kill_one=True)
 
 
 def test_a_gust_on_ray(stack: Stack, tmp_path: Path) -> None:
