@@ -258,15 +258,15 @@ class StudyConfig(Strict):
                     raise ValueError(f"stage {stage.name}: more than {LIMIT:,} trials")
             base = first
             _check_corners(stage, base)
-            if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
-                raise ValueError(
-                    f"stage {stage.name}: {stage.metric} is measured at the end only, too late for pruning: "
-                    "set evaluation.betas_at_end_only to false"
-                )
             if not _measured(stage.metric, first):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is not measured; there are val/elbo, val/rate, "
                     "val/distortion, val/squared_error, train/loss, and for evaluation.betas val/beta_B/elbo, ..."
+                )
+            if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
+                raise ValueError(
+                    f"stage {stage.name}: {stage.metric} is measured at the end only, too late for pruning: "
+                    "set evaluation.betas_at_end_only to false"
                 )
         return self
 

@@ -2,11 +2,12 @@
 
 Stated there: Adam, 200 epochs, batch size 128, cosine decay of the learning rate, the architecture of Chadebec et al.
 (2022), latent 32 for MNIST and Omniglot (table 1's counts), beta-VAEs at ten log-spaced beta in [0.01, 10] "with and
-without the KL warm-up"; at the same ten a multi-rate model is evaluated when it is trained. The learning rate was the
-best of {0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001} at beta = 1 by validation loss.
+without the KL warm-up". The learning rate was the best of {0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001} at
+beta = 1 by validation loss.
 
 Left open there, and chosen here: which learning rate won (`LEARNING_RATE`), how long the KL warm-up is
-(`KL_WARMUP_EPOCHS`), and how grey images become binary outside static MNIST (dynamically: x ~ Bernoulli(grey value)).
+(`KL_WARMUP_EPOCHS`), how grey images become binary outside static MNIST (dynamically: x ~ Bernoulli(grey value)), and
+where a multi-rate model is evaluated when it is trained (at the ten beta of the baselines).
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ _DATA = {
 _WARMED_UP = ("mnist", "binarized-mnist", "omniglot")
 
 
+def _evaluation(gating: GatingConfig | None) -> EvaluationConfig:
+    """Of a multi-rate model at the end also at ten log-spaced beta: its rate-distortion curve."""
+    if gating is None:
+        return EvaluationConfig()
+    betas = [gating.low * (gating.high / gating.low) ** (i / 9) for i in range(10)]
+    return EvaluationConfig(betas=tuple(float(f"{beta:.4g}") for beta in betas), betas_at_end_only=True)
+
+
 def beta_vae_cnn(data: DataConfig, beta: BetaConfig, model: ModelConfig | None = None) -> TrainConfig:
     """The baseline on one data set, with one beta or its warm-up; or another model trained in the same way."""
     return TrainConfig(
@@ -65,7 +74,7 @@ def beta_vae_cnn(data: DataConfig, beta: BetaConfig, model: ModelConfig | None =
         schedule=CosineScheduleConfig(),
         batch_size=128,
         epochs=200,
-        evaluation=_evaluation() if model is not None and model.gating is not None else EvaluationConfig(),
+        evaluation=_evaluation(None if model is None else model.gating),
         checkpoint=CheckpointConfig(every_steps=2000),
     )
 
@@ -97,12 +106,6 @@ MULTI_RATE = LogUniformBetaConfig()
 GATING = GatingConfig()
 
 
-def _evaluation(low: float = MULTI_RATE.low, high: float = MULTI_RATE.high, points: int = 10) -> EvaluationConfig:
-    """Of a multi-rate model: at the end also at log-spaced beta, which makes its rate-distortion curve."""
-    betas = [float(f"{low * (high / low) ** (i / (points - 1)):.4g}") for i in range(points)]
-    return EvaluationConfig(betas=tuple(betas), betas_at_end_only=True)
-
-
 def image_vae(data: str, net: str, beta: BetaConfig, gating: GatingConfig | None = None) -> TrainConfig:
     """C.2 on one data set and net. Colour images: a Gaussian decoder of variance 1 (the benchmark's squared error)."""
     config, latent = _IMAGES[data]
@@ -118,17 +121,16 @@ def linear_vae(*, multi_rate: bool) -> TrainConfig:
     Left open: the learning rate that won, the width between the two layers (the latent's, 32).
     """
     backbone = MLPConfig(hidden=(32,), activation="identity") if multi_rate else MLPConfig(hidden=())
+    gating = GATING if multi_rate else None
     return TrainConfig(
         data=DataConfig(name="mnist"),
-        model=ModelConfig(
-            latent=32, backbone=backbone, likelihood=GaussianConfig(), gating=GATING if multi_rate else None
-        ),
+        model=ModelConfig(latent=32, backbone=backbone, likelihood=GaussianConfig(), gating=gating),
         beta=MULTI_RATE if multi_rate else ConstantBetaConfig(),
         optimizer=AdamConfig(lr=1e-3),
         schedule=CosineScheduleConfig(warmup_epochs=10),
         batch_size=128,
         epochs=200,
-        evaluation=_evaluation() if multi_rate else EvaluationConfig(),
+        evaluation=_evaluation(gating),
         checkpoint=CheckpointConfig(every_steps=2000),
     )
 
@@ -139,19 +141,20 @@ def tcvae(*, multi_rate: bool) -> TrainConfig:
     Left open: the learning rate that won, the estimator (minibatch-weighted sampling, as published by Chen et al.).
     """
     low, high = 0.1, 10.0
+    gating = GatingConfig(low=low, high=high) if multi_rate else None
     return TrainConfig(
         data=DataConfig(name="dsprites"),
         model=ModelConfig(
             latent=10,
             backbone=MLPConfig(hidden=(1200, 1200), decoder_activation="tanh"),
-            gating=GatingConfig(low=low, high=high) if multi_rate else None,
+            gating=gating,
         ),
         objective=TotalCorrelationConfig(),
         beta=LogUniformBetaConfig(low=low, high=high) if multi_rate else ConstantBetaConfig(),
         optimizer=AdamConfig(lr=1e-3),
         batch_size=2048,
         epochs=50,
-        evaluation=_evaluation(low, high) if multi_rate else EvaluationConfig(),
+        evaluation=_evaluation(gating),
         checkpoint=CheckpointConfig(every_steps=1000),
     )
 
