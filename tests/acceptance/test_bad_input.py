@@ -190,7 +190,7 @@ def test_a_job_without_its_bucket_then_on_a_full_disk_then_with_a_corrupt_checkp
     scratch = stack.home / "ray" / "session_latest" / "artifacts"
     assert scratch.parent.is_dir(), f"{settings.ray_address} keeps its files elsewhere"
     named = storage(stack, VAESVC_S3_BUCKET="no-such-bucket")
-    with second_service(stack, tmp_path / "home", **named) as other, small_disk(scratch.resolve(), "40m"):
+    with second_service(stack, tmp_path / "home", **named) as other:
         done = other.vaesvc("submit", DIGITS, "--wait", *real_jobs.options(SLOWLY), seconds=400)
         assert (done.returncode, [word for word in NO_BUCKET if word not in done.stderr]) == (1, []), done.stderr
         job_id = done.stdout.strip()
@@ -198,33 +198,33 @@ def test_a_job_without_its_bucket_then_on_a_full_disk_then_with_a_corrupt_checkp
         assert (shown["job"]["state"], len(shown["attempts"])) == ("FAILED", 1)  # trying again would be no use
         assert [word for word in NO_BUCKET if word not in shown["job"]["reason"]] == []
         _make_bucket(stack, "no-such-bucket")
-        real_jobs.ran(other.vaesvc("retry", job_id))
+        with small_disk(scratch.resolve(), "40m"):
+            real_jobs.ran(other.vaesvc("retry", job_id))
+            real_jobs.until_checkpoint(other, job_id, 500)
+            ballast = scratch / "ballast"
+            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            failed = real_jobs.until(
+                other, job_id, lambda detail: not detail.attempts[1].state.open, 120, "the disk does not fill up"
+            )
+            error = str(failed.attempts[1].error)
+            assert (failed.attempts[1].state, failed.job.state) == ("FAILED", "QUEUED")
+            assert not [word for word in ("no room", "No space left", "free some space") if word not in error], error
+            newest, previous = failed.checkpoints[:2]
+            ballast.unlink()
+            _rot(other, newest)
 
-        real_jobs.until_checkpoint(other, job_id, 500)
-        ballast = scratch / "ballast"
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-        failed = real_jobs.until(
-            other, job_id, lambda detail: not detail.attempts[1].state.open, 120, "the disk does not fill up"
-        )
-        error = str(failed.attempts[1].error)
-        assert (failed.attempts[1].state, failed.job.state) == ("FAILED", "QUEUED")
-        assert not [word for word in ("no room", "No space left", "free some space") if word not in error], error
-        newest, previous = failed.checkpoints[:2]
-        ballast.unlink()
-        _rot(other, newest)
-
-        detail = real_jobs.until_over(other, job_id)
-        assert [attempt.state for attempt in detail.attempts] == ["FAILED", "FAILED", "SUCCEEDED"]
-        text = real_jobs.log(other, job_id)
-        assert f"the checkpoint of step {newest.step} is not used" in text
-        assert "expected SHA-256" in text
-        assert f"going on from step {previous.step} " in text
-        assert "the attempt succeeded" in text
-        assert any(f"step {newest.step} is not used" in note for note in detail.job.result["notes"])
-        assert detail.job.result["steps"] == STEPS
-        assert real_jobs.final_outcome(other, detail, tmp_path / "last") == uninterrupted
+            detail = real_jobs.until_over(other, job_id)
+            assert [attempt.state for attempt in detail.attempts] == ["FAILED", "FAILED", "SUCCEEDED"]
+            text = real_jobs.log(other, job_id)
+            assert f"the checkpoint of step {newest.step} is not used" in text
+            assert "expected SHA-256" in text
+            assert f"going on from step {previous.step} " in text
+            assert "the attempt succeeded" in text
+            assert any(f"step {newest.step} is not used" in note for note in detail.job.result["notes"])
+            assert detail.job.result["steps"] == STEPS
+            assert real_jobs.final_outcome(other, detail, tmp_path / "last") == uninterrupted
 
 
 def _rot(stack: Stack, checkpoint: Checkpoint) -> None:

@@ -1,5 +1,4 @@
-"""A recipe learns what it should, on the published files: three of its epochs; with all 15 it ends at -100.29 nats, in
-100 s of a core (docs/results.md)."""
+"""A recipe reaches what it promises, on the published files: about a minute of a core, half of the epochs it has."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ from pathlib import Path
 from tests.command import vaesvc
 
 RECIPE = "binarized-mnist/beta-vae-mlp"
-EPOCHS = 3
-BETTER_THAN = -135.0  # nats per datum
+EPOCHS = 8
+BETTER_THAN = -110.0  # nats per datum
 TOO_GOOD = -80.0  # of a mass over 784 pixels, on images that were not trained on: the best models stay below
 
 
-def test_the_mlp_learns_static_binarized_mnist(
+def test_the_mlp_reaches_its_elbo_on_static_binarized_mnist(
     env: dict[str, str], data_dir: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     fewer = ("--set", f"epochs={EPOCHS}", "--set", f"evaluation.every_epochs={EPOCHS}")
@@ -36,4 +35,4 @@ def test_the_mlp_learns_static_binarized_mnist(
     metrics = json.loads(done.stdout)["metrics"]
     assert BETTER_THAN < metrics["test/elbo"] < TOO_GOOD
     assert BETTER_THAN < metrics["val/elbo"] < TOO_GOOD
-    assert 10 < metrics["test/rate"] < 30  # the latent is used
+    assert 15 < metrics["test/rate"] < 30  # the latent is used
