@@ -48,11 +48,13 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --retri
 say "installing the pinned packages into $venv (about 2 GB)"
 # three at a time, each without looking for what it needs: the pins name everything. An exact pin of torch takes the
 # build that the machine's index offers (CPU where it has one); as one of many requirements pip may settle on another
-# and pull gigabytes of CUDA libraries. What one of them could not install, the last line does, or says why.
+# and pull gigabytes of CUDA libraries. What the other two could not install, the last pip does, or says why.
 some() { pip install --quiet --no-compile --no-deps --requirement "$1"; }
 some <(grep '^torch==' constraints.txt) &
+torch=$!
 some <(grep '^[a-m]' constraints.txt) &
 some <(grep '^[^a-m#]' constraints.txt | grep -v '^torch==') &
+wait "$torch" # the others may go on without theirs, not without this one
 wait
 pip install --quiet --no-compile --constraint constraints.txt --editable '.[local,test]'
 pip check
