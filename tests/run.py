@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> int:
         "on a stack": [*pytest, "-m", "stack", *(f"--ignore={folder}" for folder in MODELS)],
         "of the services": [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
     }
+    models = dict(environment)
     environment["RAY_worker_niceness"] = "0"  # they are waited for
+    environment["JAXTYPING_DISABLE"] = "1"  # every shape is checked in the models' tests
     with ExitStack() as files:
         printed = {name: files.enter_context(tempfile.TemporaryFile()) for name in behind}
         processes = {
@@ -44,7 +46,7 @@ def main(arguments: list[str]) -> int:
             for name, command in behind.items()
         }
         front = subprocess.Popen(
-            [*NICEST, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=environment
+            [*NICEST, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=models
         )
         every = [front, *processes.values()]
         try:

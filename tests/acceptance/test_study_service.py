@@ -218,10 +218,12 @@ Table = dict[tuple[str, int], tuple[str, float | None, int]]
 def until_it_goes_on(stack: Stack, job_id: str, attempt: int) -> None:
     """Once a trial of this attempt has started from a checkpoint."""
 
-    def goes_on(detail: JobDetail) -> bool:
-        return detail.job.epoch == attempt and "goes on from step" in real_jobs.log(stack, job_id, attempt)
+    with real_jobs.client(stack) as door:
 
-    real_jobs.until(stack, job_id, goes_on, 200, f"attempt {attempt} does not go on from a checkpoint")
+        def goes_on(detail: JobDetail) -> bool:
+            return detail.job.epoch == attempt and "goes on from step" in door.logs(job_id, epoch=attempt).text
+
+        real_jobs.until(stack, job_id, goes_on, 200, f"attempt {attempt} does not go on from a checkpoint")
 
 
 def undisturbed(stack: Stack, folder: Path) -> Table:
