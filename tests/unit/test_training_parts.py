@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import platform
-import subprocess
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -267,22 +264,3 @@ def test_collectives_of_one_worker_are_the_identity() -> None:
     assert torch.equal(all_gather(x), x[None])
     module = nn.Linear(1, 1)
     assert data_parallel(module) is module
-
-
-ALLOCATES = """
-import resource, torch
-from vae_models.training.memory import keep_freed_memory
-assert keep_freed_memory()
-faults = []
-for _ in range(6):
-    torch.ones(2**24)  # bytes times four, freed at once
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(*(after - before for before, after in zip(faults, faults[1:])))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
-def test_freed_memory_is_used_again_without_the_kernel() -> None:
-    done = subprocess.run([sys.executable, "-c", ALLOCATES], capture_output=True, text=True, timeout=120, check=True)
-    *_, fourth, fifth, sixth = (int(word) for word in done.stdout.split())
-    assert max(fourth, fifth, sixth) < 1000  # 16,384 pages of 4 KiB where each is mapped anew

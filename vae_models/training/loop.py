@@ -30,7 +30,6 @@ from vae_models.training import checkpoint
 from vae_models.training.context import HasOrigin, HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
 from vae_models.training.evaluation import EVALUATED, evaluate
-from vae_models.training.memory import keep_freed_memory
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
@@ -137,8 +136,6 @@ class Run:
         self.dataset = dataset
         self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
         self.splits = {} if resident is None else resident
         self.train_data = self._resident("train")
