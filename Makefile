@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help env quickstart test lint format pytest packages constraints clean
+.PHONY: help env quickstart test lint style types format pytest packages constraints clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,16 +25,21 @@ $(STAMP): constraints.txt pyproject.toml deploy/environment.sh
 quickstart: $(STAMP)  ## start the local stack, train a VAE through the queue, show what came out
 	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/quickstart.sh
 
-test: $(STAMP) packages lint pytest  ## every check and every test
+test: $(STAMP) packages style  ## every check and every test
+	@$(MAKE) --no-print-directory --jobs=2 types pytest
 
 pytest: $(STAMP) packages
 	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
 
-lint: $(STAMP)  ## ruff, mypy, import-linter
+lint: style types  ## ruff, import-linter, mypy
+
+style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+types: $(STAMP)
+	@$(BIN)/mypy
 
 format: $(STAMP)  ## format the code and sort its imports
 	@$(BIN)/ruff check --fix .

@@ -56,7 +56,9 @@ some <(grep '^[a-m]' constraints.txt) &
 some <(grep '^[^a-m#]' constraints.txt | grep -v '^torch==') &
 wait "$torch" # the others may go on without theirs, not without this one
 wait
+# pip compiles on one core; a file that is for another Python is no failure, and tests of packages are not run
+"$venv/bin/python" -m compileall -qq -j 0 -x '/tests/' "$venv"/lib/python3*/site-packages &
+compiled=$!
 pip install --quiet --no-compile --constraint constraints.txt --editable '.[local,test]'
 pip check
-# pip compiles on one core; a file that is for another Python is no failure, and tests of packages are not run
-"$venv/bin/python" -m compileall -qq -j 0 -x '/tests/' "$venv"/lib/python3*/site-packages || true
+wait "$compiled" || true

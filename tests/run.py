@@ -22,7 +22,7 @@ NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 MODELS = ("tests/unit", "tests/numerics")
 SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
-NICER, NICEST = ("nice", "-n", "2"), ("nice", "-n", "8")
+NICER, NICEST = ("nice", "-n", "1"), ("nice", "-n", "8")
 
 
 def main(arguments: list[str]) -> int:

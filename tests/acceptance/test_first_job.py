@@ -32,9 +32,9 @@ RECIPE = "mnist/beta-vae-cnn"
 STEPS = 200
 SMALLER = (  # the recipe's model and data; a minute instead of days
     f"steps={STEPS}",
-    "batch_size=8",
+    "batch_size=4",
     "log_every_steps=20",
-    "evaluation.every_epochs=0.016",  # 100 steps
+    "evaluation.every_epochs=0.008",  # 100 steps
     "evaluation.limit=100",
     "evaluation.batch_size=50",
     "checkpoint.every_steps=100",
@@ -129,7 +129,7 @@ def test_the_log_is_kept_with_every_worker_in_it(stack: Stack, first: First) -> 
 def test_mlflow_says_what_ran(first: First, run: Run) -> None:
     job = first.detail.job
     params, tags = run.data.params, run.data.tags
-    expected = {"seed": "0", "batch_size": "8", "steps": "200", "workers": "2", "recipe": RECIPE, "model.latent": "32"}
+    expected = {"seed": "0", "batch_size": "4", "steps": "200", "workers": "2", "recipe": RECIPE, "model.latent": "32"}
     assert {name: params.get(name) for name in expected} == expected
     assert params["optimizer.lr"] == str(job.spec["train"]["optimizer"]["lr"])
     assert tags["vaesvc.job_id"] == job.id
