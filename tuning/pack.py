@@ -1,14 +1,20 @@
-"""One process's share of a stage: which trials it trains, and how each of them ended."""
+"""One process's share of a stage: which trials it trains, and how each of them ended.
+
+Whoever only makes the shares, a study's driver, does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tuning.pruning import Rungs, compares_lanes, decider
 from tuning.study import Outcome, StageConfig, Trial
-from vae_models import data
-from vae_models.protocols import RunContext
-from vae_models.training.lanes import Lane, Widths, train_pack
+
+if TYPE_CHECKING:
+    from vae_models import data
+    from vae_models.protocols import RunContext
+    from vae_models.training.lanes import Lane, Widths
 
 LANES = 64  # of one pack: each holds a model and its optimizer's state
 
@@ -51,6 +57,8 @@ def train(
     assignments: of the whole stage, those that have ended included. rungs: of the whole stage. stopping: whether
     somebody asked to stop; trials that end by that are not told of, they go on another time.
     """
+
+    from vae_models.training.lanes import train_pack
 
     def ended(number: int, lane: Lane) -> None:
         found = outcome(lane, stage.metric, stopping=stopping())

@@ -11,10 +11,12 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tuning.study import Asha, Halving, Hyperband, Median, StageConfig, Trial
-from vae_models.training.lanes import Decide
+
+if TYPE_CHECKING:
+    from vae_models.training.lanes import Decide
 
 
 class Rungs(Protocol):

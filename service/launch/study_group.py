@@ -15,7 +15,8 @@ import torch
 
 from service.launch.failures import of_ray_train
 from service.launch.ray_train import scaling, torch_config, use_environment
-from service.launch.study_worker import PackOrder, TrialContext, TrialOrder, Work
+from service.launch.study_orders import PackOrder, TrialOrder
+from service.launch.study_worker import TrialContext, Work
 from tuning.pack import outcome
 from vae_models.collectives import broadcast_text
 from vae_models.records import Progress

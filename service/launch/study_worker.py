@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ from service.errors import NotFoundError, VaesvcError
 from service.launch.assignment import Assignment, spool_uri_parts
 from service.launch.failures import classify
 from service.launch.patience import patiently
+from service.launch.study_orders import PackOrder, TrialOrder
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.queue.jobs import Checkpoint
 from service.study_spec import StudySpec
@@ -51,21 +52,6 @@ _BOARD_SECONDS = 30.0
 _PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
 _CLOSERS = 8
 _GATHER_SECONDS = 2.0  # many runs share the server
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackOrder:
-    """What a pack's process is told: plain data, but for the handle of the board."""
-
-    order: str  # an Assignment, as JSON
-    stage: int  # its place in the study
-    base: str  # the TrainConfig that the stage starts from, as JSON
-    board: Any  # the actor of service.launch.study_board
-    assignments: int  # that are compared while they train
-
-
-# number, candidate, seed, assignment, epochs, origin: what `tuning.study.made` takes
-TrialOrder = tuple[int, int, int, Mapping[str, Any], float | None, str | None]
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:

@@ -195,3 +195,9 @@ def test_a_token_is_handed_on_and_never_shown() -> None:
     assert "s3cret" not in f"{access!r} {access}"
     assert AttemptAccess.model_validate_json(access.model_dump_json()) == access
     assert "s3cret" in access.environment().values()
+
+
+def test_the_driver_of_a_study_waits_for_no_torch() -> None:
+    code = "import sys, service.launch.study; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "False"]
