@@ -1,5 +1,5 @@
-"""All tests, in three processes at a time: jobs and studies on a stack, which often wait, the services', which take the
-longest of the others, and the models', which fill the cores meanwhile: the nicest, so that all end at about one time.
+"""All tests, in three processes at a time: jobs and studies on a stack and the services', which often wait, and the
+models', which fill the cores meanwhile: they are nicer, so that all end at about one time.
 
     python -m tests.run [options of pytest]
 
@@ -22,7 +22,7 @@ NO_TESTS = 5  # pytest's exit status
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 MODELS = ("tests/unit", "tests/numerics")
 SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
-NICER, NICEST = ("nice", "-n", "1"), ("nice", "-n", "8")
+NICE = ("nice", "-n", "12")
 
 
 def main(arguments: list[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return subprocess.run(pytest, env=environment, check=False).returncode
     behind = {
         "on a stack": [*pytest, "-m", "stack", *(f"--ignore={folder}" for folder in MODELS)],
-        "of the services": [*NICER, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
+        "of the services": [*pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
     }
     models = dict(environment)
     environment["RAY_worker_niceness"] = "0"  # they are waited for
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
             for name, command in behind.items()
         }
         front = subprocess.Popen(
-            [*NICEST, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=models
+            [*NICE, *pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in SERVICES)], env=models
         )
         every = [front, *processes.values()]
         try:
