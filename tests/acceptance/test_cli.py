@@ -29,7 +29,8 @@ TINY = ("--set", "steps=40", "--set", "checkpoint.every_steps=10", "--set", "mod
 
 
 def test_help_answers_at_once(env: dict[str, str], record_testsuite_property: Callable[[str, object], None]) -> None:
-    """Processor time is what the command can be blamed for; the clock on the wall also counts what else runs here."""
+    """Processor time is what the command can be blamed for; the clock on the wall also counts what else runs here, so
+    of it the best of five: whoever waits for something waits every time."""
 
     def once() -> tuple[float, float]:
         before, started = os.times(), time.perf_counter()
@@ -39,7 +40,8 @@ def test_help_answers_at_once(env: dict[str, str], record_testsuite_property: Ca
         return used, time.perf_counter() - started
 
     once()  # bytecode
-    processor, wall = (statistics.median(seconds) for seconds in zip(*(once() for _ in range(3)), strict=True))
+    used, clock = zip(*(once() for _ in range(5)), strict=True)
+    processor, wall = statistics.median(used), min(clock)
     record_testsuite_property("vaesvc --help [s]", f"{wall:.3f} (processor {processor:.3f})")
     assert processor < HELP_SECONDS
     assert wall < 4 * HELP_SECONDS
