@@ -25,7 +25,7 @@ $(STAMP): constraints.txt pyproject.toml deploy/environment.sh
 quickstart: $(STAMP)  ## start the local stack, train a VAE through the queue, show what came out
 	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/quickstart.sh
 
-test: $(STAMP) packages style  ## every check and every test
+test: $(STAMP) style  ## every check and every test
 	@$(MAKE) --no-print-directory --jobs=2 types pytest
 
 pytest: $(STAMP) packages
