@@ -44,21 +44,33 @@ fi
 [[ -x $venv/bin/python ]] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --retries 5 --timeout 60 "$@" </dev/null; }
+# uv unpacks in a quarter of pip's time. It has settings of its own; pip's, the environment's before the files', are
+# handed on, so that a machine's own index is used, and every index counts, as with pip.
+setting() { sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" <<<"$settings" | head -n 1 | sed 's/\\n/ /g'; }
+uv() { "$venv/bin/python" -m uv --quiet pip "$@" --python "$venv/bin/python" </dev/null; }
+uv_install() {
+    local settings index more links certificates
+    settings=$(pip config list) || return
+    index=$(setting index-url) more=$(setting extra-index-url) links=$(setting find-links) certificates=$(setting cert)
+    [[ -z $index ]] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+    [[ -z $more ]] || export UV_INDEX=${UV_INDEX:-$more}
+    [[ -z $links ]] || export UV_FIND_LINKS=${UV_FIND_LINKS:-${links// /,}}
+    [[ -z $certificates ]] || export SSL_CERT_FILE=${SSL_CERT_FILE:-$certificates}
+    uv install --index-strategy unsafe-best-match "$@"
+}
+pin() { grep "^$1==" constraints.txt; }
 
 say "installing the pinned packages into $venv (about 2 GB)"
-# three at a time, each without looking for what it needs: the pins name everything. An exact pin of torch takes the
-# build that the machine's index offers (CPU where it has one); as one of many requirements pip may settle on another
-# and pull gigabytes of CUDA libraries. What the other two could not install, the last pip does, or says why.
-some() { pip install --quiet --no-compile --no-deps --requirement "$1"; }
-some <(grep '^torch==' constraints.txt) &
-torch=$!
-some <(grep '^[a-m]' constraints.txt) &
-some <(grep '^[^a-m#]' constraints.txt | grep -v '^torch==') &
-wait "$torch" # the others may go on without theirs, not without this one
-wait
-# pip compiles on one core; a file that is for another Python is no failure, and tests of packages are not run
-"$venv/bin/python" -m compileall -qq -j 0 -x '/tests/' "$venv"/lib/python3*/site-packages &
-compiled=$!
-pip install --quiet --no-compile --constraint constraints.txt --editable '.[local,test]'
-pip check
-wait "$compiled" || true
+ours=(--constraint constraints.txt --editable '.[local,test]')
+# The pins name everything, so they are taken as they are. An exact pin of torch is the build that the machine's index
+# offers (CPU where it has one), and comes before what needs it: otherwise gigabytes of CUDA libraries may come too.
+pip install --quiet --no-compile --no-deps "$(pin uv)" || true
+if ! { uv_install --no-deps --requirement constraints.txt && uv_install "${ours[@]}"; }; then
+    say "uv did not install them; pip does, or says why not"
+    pip install --quiet --no-compile --no-deps "$(pin torch)"
+    pip install --quiet --no-compile "${ours[@]}"
+fi
+uv check || pip check
+# on all cores, what is likely to be used; a file that is for another Python is no failure
+unused='/(tests|testing|rllib|llm|databricks|lexers|networkx|mypyc?|fontTools|physics|_inductor)/'
+"$venv/bin/python" -m compileall -qq -j 0 -x "$unused" "$venv"/lib/python3*/site-packages || true
