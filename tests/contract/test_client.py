@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
+import os
+import shutil
 import socket
+import ssl
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,22 +64,55 @@ def test_an_address_that_is_none(url: str) -> None:
         Client(url)
 
 
-def test_a_stranger_at_the_address_is_recognised() -> None:
-    import http.server
-    import threading
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
-    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
+
+@pytest.fixture
+def stranger() -> Iterator[http.server.ThreadingHTTPServer]:
+    """A server that is no API of ours."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Silent)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        with (
-            Client(f"http://127.0.0.1:{server.server_port}") as client,
-            pytest.raises(Exception, match="no vaesvc API"),
-        ):
-            client.jobs()
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_stranger_at_the_address_is_recognised(stranger: http.server.ThreadingHTTPServer) -> None:
+    url = f"http://127.0.0.1:{stranger.server_port}"
+    with Client(url) as client, pytest.raises(Exception, match="no vaesvc API"):
+        client.jobs()
+
+
+def test_tls_is_for_those_whom_the_machine_trusts(
+    stranger: http.server.ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl, which makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-keyout", key, "-out", certificate, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    stranger.socket = context.wrap_socket(stranger.socket, server_side=True)
+    call = (
+        f"from service.client import Client; Client('https://127.0.0.1:{stranger.server_port}', retry_seconds=0).jobs()"
+    )
+
+    def said(environment: dict[str, str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        return done.stderr
+
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "certificate verify failed" in said(dict(os.environ))
+    assert "no vaesvc API" in said({**os.environ, "SSL_CERT_FILE": str(certificate)})
 
 
 def test_the_error_of_the_wire_is_raised_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
