@@ -16,15 +16,15 @@ def _bob_angle(images: np.ndarray) -> np.ndarray:
 
 
 def test_the_angle_can_be_read_off_the_picture() -> None:
-    """OLS of the centroid's direction on the label: slope 1, nothing left over."""
+    """OLS of the centroid's direction on the label: slope 1, little left over (the frame cuts off some of the light)."""
     angles = generated.pendulum_angles(7000)
     seen = _bob_angle(generated.render_pendulum(angles))
     seen = angles + np.angle(np.exp(1j * (seen - angles)))  # the same turn of the circle
     fit = stats.linregress(angles, seen)
-    assert abs(fit.slope - 1) < 1e-3
+    assert abs(fit.slope - 1) < 5e-3
     assert abs(fit.intercept) < 1e-3
-    assert fit.rvalue**2 > 0.99999
-    assert np.abs(seen - angles).max() < 0.02
+    assert fit.rvalue**2 > 0.9998
+    assert np.abs(seen - angles).max() < 0.04
 
 
 def test_angles_cover_the_circle_evenly_in_every_stretch() -> None:
@@ -39,9 +39,10 @@ def test_angles_cover_the_circle_evenly_in_every_stretch() -> None:
 
 def test_zero_hangs_down_and_positive_turns_counter_clockwise() -> None:
     down, right, up = generated.render_pendulum(np.array([0.0, np.pi / 2, np.pi]))
-    assert down[12, 7] == down[12, 8] == 255  # rows grow downwards
-    assert right[7, 12] == right[8, 12] == 255
-    assert up[3, 7] == up[3, 8] == 255
+    bright = [{(int(row), int(column)) for row, column in np.argwhere(one == one.max())} for one in (down, right, up)]
+    assert bright[0] == {(row, column) for row in (12, 13) for column in (7, 8)}  # rows grow downwards
+    assert bright[1] == {(row, column) for row in (7, 8) for column in (12, 13)}
+    assert bright[2] == {(row, column) for row in (2, 3) for column in (7, 8)}
     np.testing.assert_allclose(down, up[::-1].astype(float), atol=1)  # half levels round either way
     np.testing.assert_allclose(right, down.T.astype(float), atol=1)
 
@@ -50,9 +51,22 @@ def test_pictures_are_bytes_of_one_brightness() -> None:
     images = generated.render_pendulum(generated.pendulum_angles(500))
     assert images.dtype == np.uint8
     assert images.shape == (500, 16, 16)
+    assert len(np.unique(images, axis=0)) == 500
+    assert images.max(axis=(1, 2)).min() >= 245  # the bob is never out of the frame
     light = images.sum(axis=(1, 2), dtype=float)
-    assert light.std() / light.mean() < 0.01  # nothing is cut off at the border at any angle
-    assert images[:, 0].max() == images[:, -1].max() == 0
+    assert light.std() / light.mean() < 0.01
+
+
+def test_a_plane_holds_most_of_the_pictures() -> None:
+    """Of their variance the first two principal components, the sine and cosine of the angle, have 79%."""
+    angles = generated.pendulum_angles(5000)
+    pixels = generated.render_pendulum(angles).reshape(5000, -1) / 255
+    scores, scale, _ = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)
+    share = scale**2 / (scale**2).sum()
+    assert 0.785 < share[:2].sum() < 0.8
+    circle = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    _, left, *_ = np.linalg.lstsq(scores[:, :2] * np.sqrt(5000), circle, rcond=None)
+    assert left.sum() / 5000 < 1e-3
 
 
 def test_digits_are_scikit_learns() -> None:
