@@ -16,7 +16,7 @@ def _bob_angle(images: np.ndarray) -> np.ndarray:
 
 
 def test_the_angle_can_be_read_off_the_picture() -> None:
-    """OLS of the centroid's direction on the label: slope 1, little left over (the frame cuts off some of the light)."""
+    """OLS of the centroid's direction on the label: slope 1, little left over (the frame cuts some light off)."""
     angles = generated.pendulum_angles(7000)
     seen = _bob_angle(generated.render_pendulum(angles))
     seen = angles + np.angle(np.exp(1j * (seen - angles)))  # the same turn of the circle
