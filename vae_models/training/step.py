@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -64,9 +65,20 @@ class NoiseSource:
         }
 
 
+class EagerAdam(torch.optim.Adam):
+    """torch's Adam, called past the decorators that keep torch.compile away from it: the first call of any of them
+    imports the compiler, a second of every process, and nothing here is compiled."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
 def adam(parameters: Iterable[nn.Parameter], config: AdamConfig) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015), one fused kernel per step; weight decay is added to the gradient, as published."""
-    return torch.optim.Adam(
+    return EagerAdam(
         parameters,
         lr=config.lr,
         betas=config.betas,
