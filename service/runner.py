@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from service import __version__
+from service.collector import collect_rarely
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
 from service.launch import assignment as messages
 from service.launch.assignment import Assignment, AttemptAccess, Outcome
@@ -176,6 +177,7 @@ def _remove(folder: Path) -> None:
 
 
 def main() -> int:
+    collect_rarely()
     try:
         access = messages.access_from_environment()
     except VaesvcError as error:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from service.collector import collect_rarely
+
 if TYPE_CHECKING:
     from service.settings import Settings
     from tests import real_jobs
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 # a busy machine is no failure: properties are about results, not about milliseconds
 hypothesis_settings.register_profile("no-deadline", deadline=None)
 hypothesis_settings.load_profile("no-deadline")
+
+collect_rarely()  # as every process of vaesvc does
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `tests.*` is imported from here, however pytest was started

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from service.cli import doctor, follow, jobs, local, models, output, servers, stack, study, submit, tokens
+from service.collector import collect_rarely
 from service.errors import VaesvcError
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ app.add_typer(tokens.app, name="token")
 
 def main() -> None:
     """The console script. A user's mistake ends in one line; anything unforeseen in one line and a log."""
+    collect_rarely()
     try:
         app()
     except VaesvcError as error:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from service.collector import collect_rarely
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.best import choose
@@ -99,6 +100,7 @@ def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> d
 
 
 def main() -> int:
+    collect_rarely()
     die_with_parent(int(sys.argv[1]))
     order = Assignment.model_validate_json(sys.stdin.buffer.read())
     outcome = run(order)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.collector import collect_rarely
 from service.errors import ImpossibleError
 from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.failures import worst
@@ -60,7 +61,10 @@ def connect() -> None:
 
     address = os.environ["RAY_ADDRESS"]
     # Ray Train's helper actors look for their cluster in the environment, and fail where a machine has two of them
-    environment = {"env_vars": {"RAY_ADDRESS": address}}
+    environment = {
+        "env_vars": {"RAY_ADDRESS": address},
+        "worker_process_setup_hook": f"{collect_rarely.__module__}.{collect_rarely.__name__}",
+    }
     ray.init(address=address, runtime_env=environment, log_to_driver=True, logging_level=logging.WARNING)
 
 

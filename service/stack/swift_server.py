@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from service.collector import collect_rarely
 from service.stack.swift_config import STORAGE_SERVERS
 
 _PR_SET_PDEATHSIG = 1
@@ -23,6 +24,7 @@ _RESTARTS = 5  # of one child within a minute; then there is no point
 
 
 def main(configs: Path) -> int:
+    collect_rarely()
     from swift.common import utils
 
     utils.set_swift_dir(str(configs))

@@ -37,7 +37,8 @@ def test_the_papers_searches_are_listed(env: dict[str, str]) -> None:
 
 
 def test_dry_run_shows_every_trial_and_leaves_nothing(env: dict[str, str], tmp_path: Path) -> None:
-    arguments = ("study", "run", "searches/binarized-mnist/beta-vae-cnn", "--dry-run", "--out", str(tmp_path / "out"))
+    arguments = ("study", "run", "searches/binarized-mnist/beta-vae-cnn", "--dry-run")
+    arguments += ("--set", "batch_size=8", "--out", str(tmp_path / "out"))
     shown = vaesvc(env, *arguments).stdout
     assert "rates: 21 trials, 7 x 3 seeds, best val/elbo (max)" in shown
     assert "betas: 30 trials, 10 x 3 seeds" in shown

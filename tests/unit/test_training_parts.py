@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -172,6 +174,38 @@ def test_adam_is_the_published_adam() -> None:
         m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g**2
         theta = theta - 0.01 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-3)
     np.testing.assert_allclose(weights[0].detach().numpy(), theta, rtol=1e-12)
+
+
+def test_adam_is_torchs_to_the_bit() -> None:
+    ours, theirs = ([nn.Parameter(torch.linspace(-1, 2, 7).sin())] for _ in range(2))
+    optimizers = (adam(ours, AdamConfig()), torch.optim.Adam(theirs, lr=AdamConfig().lr, fused=True))
+    for scale in (1.0, 0.5, 0.25):
+        for (parameter,), optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (parameter**3).sum().backward()
+            set_learning_rate(optimizer, scale * 1e-2)
+            optimizer.step()
+            assert not parameter.grad_fn
+    assert torch.equal(ours[0], theirs[0])
+    kept = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
+
+
+def test_a_step_does_not_import_the_compiler() -> None:
+    """torch does at an optimizer's first call: a second of every process that trains."""
+    code = """
+import sys, torch
+from vae_models.config import AdamConfig
+from vae_models.training.step import adam
+weight = torch.nn.Parameter(torch.ones(2))
+optimizer = adam([weight], AdamConfig())
+weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "[]\n"
 
 
 def test_restored_optimizer_goes_on_bit_for_bit() -> None:
