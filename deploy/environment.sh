@@ -44,7 +44,7 @@ fi
 [[ -x $venv/bin/python ]] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input --retries 5 --timeout 60 "$@" </dev/null; }
-# uv unpacks in a quarter of pip's time. It has settings of its own; pip's, the environment's before the files', are
+# uv takes a quarter of pip's processor time. It has settings of its own; pip's, the environment's before the files', are
 # handed on, so that a machine's own index is used, and every index counts, as with pip.
 setting() { sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" <<<"$settings" | head -n 1 | sed 's/\\n/ /g'; }
 uv() { "$venv/bin/python" -m uv --quiet pip "$@" --python "$venv/bin/python" </dev/null; }

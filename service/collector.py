@@ -1,4 +1,4 @@
-"""Python's garbage collector, told not to look for garbage while a process starts."""
+"""Python's garbage collector, told to look for garbage more rarely."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def collect_rarely() -> None:
     """For processes of ours, first thing: looks for garbage cycles after 20,000 new objects instead of 700.
 
     Importing torch, Ray and MLflow makes half a million objects that stay; looking through them again and again took an
-    eighth of the processor time of every start. Cycles are still found, a few MB later.
+    eighth of the processor time of every start. Cycles are still found, later.
     """
     gc.set_threshold(OBJECTS, *gc.get_threshold()[1:])

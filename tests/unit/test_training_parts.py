@@ -185,7 +185,6 @@ def test_adam_is_torchs_to_the_bit() -> None:
             (parameter**3).sum().backward()
             set_learning_rate(optimizer, scale * 1e-2)
             optimizer.step()
-            assert not parameter.grad_fn
     assert torch.equal(ours[0], theirs[0])
     kept = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
     assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])

@@ -33,7 +33,7 @@ def render_pendulum(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
     distance in pixels from the pixel's centre to the bob's. The set of the paper (Klushyn et al. 2019, B: 16x16
     pictures whose joint angle is known) is not published; this one has its size, its single degree of freedom and its
     topology, a circle. The width decides how much of the variance is in the sine and cosine of the angle, the first two
-    principal components: 79%. Drawn sharply it would be a quarter, and few trainings would see a circle
+    principal components: 79%. Of a sharp rod and disc it was 28%, and few trainings would see a circle
     (docs/results.md).
     """
     axis = np.arange(PENDULUM_SIZE) - _PIVOT
