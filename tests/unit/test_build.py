@@ -62,7 +62,7 @@ def test_scripts_are_executable_and_parse(script: Path) -> None:
 
 
 def environment(folder: Path, python: str | None) -> subprocess.CompletedProcess[str]:
-    """`deploy/environment.sh` where the only Python is the script given."""
+    """`deploy/environment.sh` where the Python named is the script given."""
     commands = folder / "bin"
     commands.mkdir()
     for name in ("bash", "dirname", "env"):
@@ -72,7 +72,7 @@ def environment(folder: Path, python: str | None) -> subprocess.CompletedProcess
         (commands / "python3").chmod(0o755)
     return subprocess.run(
         [ROOT / "deploy" / "environment.sh", folder / "venv"],
-        env={"PATH": str(commands)},
+        env={"PATH": str(commands), "PYTHON": "python3"},
         capture_output=True,
         text=True,
         timeout=30,
