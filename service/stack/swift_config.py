@@ -24,6 +24,7 @@ _PIPELINE = (  # outermost first
     "catch_errors",
     "gatekeeper",
     "healthcheck",
+    "cache",
     "listing_formats",
     "s3api",
     "tempauth",
@@ -33,6 +34,7 @@ _PIPELINE = (  # outermost first
     "symlink",
 )
 _FILTERS: dict[str, dict[str, str]] = {
+    "cache": {"paste.filter_factory": "service.stack.swift_cache:filter_factory"},
     "s3api": {"location": REGION, "dns_compliant_bucket_names": "true", "max_upload_part_num": "10000"},
     "slo": {"max_manifest_segments": "10000", "max_manifest_size": str(8 * 2**20)},
     "versioned_writes": {"allow_versioned_writes": "true", "allow_object_versioning": "true"},
@@ -115,7 +117,9 @@ def _proxy_sections(layout: Layout, secret_key: str) -> dict[str, dict[str, str]
         "app:proxy-server": app,
     }
     for name in _PIPELINE:
-        sections[f"filter:{name}"] = {"use": f"egg:swift#{name}", **_FILTERS.get(name, {})}
+        own = _FILTERS.get(name, {})
+        use = {} if "paste.filter_factory" in own else {"use": f"egg:swift#{name}"}
+        sections[f"filter:{name}"] = {**use, **own}
     sections["filter:tempauth"][f"user_{ACCOUNT}_{USER}"] = f"{secret_key} .admin"
     return sections
 

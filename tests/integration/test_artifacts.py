@@ -165,6 +165,19 @@ def test_a_presigned_address_reads_without_keys_and_ends(artifacts: Artifacts) -
         urllib.request.urlopen(address, timeout=10)
 
 
+def test_a_bucket_that_comes_and_goes_is_seen_at_once(artifacts: Artifacts) -> None:
+    """The embedded server remembers what it knows of buckets; what changes them makes it forget."""
+    other = changed(artifacts, bucket="comes-and-goes")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="does not exist"):
+            other.put_bytes(other.uri("folder", "one"), b"1")
+        other.ensure_bucket()
+        other.put_bytes(other.uri("folder", "one"), b"1")
+        assert other.get_bytes(other.uri("folder", "one")) == b"1"
+        assert other.delete_prefix(other.uri("folder")) == 1
+        other._client.delete_bucket(Bucket="comes-and-goes")
+
+
 def test_the_bucket_is_made_once_from_many_threads(artifacts: Artifacts) -> None:
     fresh = changed(artifacts, bucket="made-by-many")
     with pytest.raises(StorageError, match=r"does not exist; create it, or name another with VAESVC_S3_BUCKET"):
