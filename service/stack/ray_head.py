@@ -54,6 +54,7 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_AUTH_TOKEN_PATH=str(settings.ray_token_file),
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+        RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do
         RAY_prestart_worker_first_driver="0",  # our workers have an environment: those started ahead would stay idle
         AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
         DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
