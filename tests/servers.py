@@ -66,6 +66,13 @@ class Server:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def processor_seconds(self) -> float:
+        """Of all its processes so far."""
+        assert self._process is not None
+        leader = psutil.Process(self._process.pid)
+        times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
+        return sum(one.user + one.system for one in times)
+
     def _answers(self) -> bool:
         try:
             self.unit.answers(self.settings, 0.0)
