@@ -15,7 +15,9 @@ from service.tracking.describe import TrialRun
 from service.tracking.server import PAGE, PARAMS_PER_CALL, all_pages, client, explained, now_ms, patiently
 
 PATIENCE = 10.0  # seconds; who can wait longer calls again
-SETTLE = 0.3  # seconds in which another process that opened the same run has surely written it
+SETTLE = 0.3  # seconds in which another process that opened the same run has written it; on a busy server more:
+SETTLE_TIMES = 10  # as long as our own request took, at most
+SETTLE_MOST = 5.0  # seconds
 
 STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
 ENDED = frozenset(STATUS.values())
@@ -32,8 +34,9 @@ def open_run(
 ) -> str:
     """The job's run, created unless it is there, and running (again).
 
-    params, tags: in addition to what the job says about itself (`describe`). Of several processes that create it at
-    once all get the same run; the others' are deleted.
+    params, tags: in addition to what the job says about itself (`describe`). Several processes that create it at once
+    get the same run, and delete their own. MLflow has nothing that is unique, so they wait a moment for each other; who
+    is later than that leaves a second run, which `end_run` removes: the queue knows which one the attempt reported.
     """
     return patiently(lambda: _open_run(mlflow_uri, job, epoch, dict(params or {}), dict(tags or {})), PATIENCE)
 
@@ -41,6 +44,7 @@ def open_run(
 def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> str | None:
     """Close the job's run, as the job ended. Repeating it changes nothing. The run's id; None if there never was one.
 
+    Duplicates, which a crash at a bad moment may leave, are deleted: nobody writes to them any more.
     status: the job's state unless it is given, as a state or in MLflow's words (FINISHED, FAILED, KILLED).
     """
     wanted = status or job.state
@@ -49,8 +53,8 @@ def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> 
 
 
 def find_run(mlflow_uri: str, job: Job) -> str | None:
-    """The job's run, if there is one. Duplicates, which a crash at a bad moment may leave, are deleted."""
-    return _find(mlflow_uri, describe.JOB_ID, job.id, job.run_id)
+    """The job's run, if there is one."""
+    return _id(_runs(mlflow_uri, describe.JOB_ID, job.id), job.run_id)
 
 
 def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str:
@@ -90,13 +94,18 @@ def end_trial(mlflow_uri: str, run_id: str, state: str) -> None:
 
 
 def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
-    """Of a study: (stage, key of the trial) -> id of the child runs that are not closed."""
-    found = patiently(lambda: _runs(mlflow_uri, describe.STUDY, job.id), PATIENCE)
-    return {
-        (run.data.tags["vaesvc.stage"], run.data.tags["vaesvc.key"]): str(run.info.run_id)
-        for run in found
-        if run.info.status not in ENDED
-    }
+    """Of a study that is over: (stage, key of the trial) -> id of the child runs that are not closed. A trial's
+    duplicates are deleted, as `end_run` does."""
+    trials: dict[tuple[str, str], list[Any]] = {}
+    for run in patiently(lambda: _runs(mlflow_uri, describe.STUDY, job.id), PATIENCE):
+        trials.setdefault((run.data.tags["vaesvc.stage"], run.data.tags["vaesvc.key"]), []).append(run)
+    found = {}
+    for trial, runs in trials.items():
+        first = next((run for run in runs if run.info.status in ENDED), runs[0])
+        _delete(mlflow_uri, [run for run in runs if run is not first])
+        if first.info.status not in ENDED:
+            found[trial] = str(first.info.run_id)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,20 +120,19 @@ class _Wanted:
     known: str | None = None  # its id, as far as that is known
 
 
-def _find(uri: str, tag: str, value: str, known: str | None) -> str | None:
-    runs = _runs(uri, tag, value)
-    if not runs:
-        return None
-    first = next((run for run in runs if run.info.run_id == known), runs[0])
-    door = client(uri)
+def _id(runs: list[Any], known: str | None) -> str | None:
+    """Of the run that counts: the one that is known, else the oldest."""
+    ids = [str(run.info.run_id) for run in runs]
+    return known if known in ids else next(iter(ids), None)
+
+
+def _delete(uri: str, runs: list[Any]) -> None:
     for run in runs:
-        if run is not first:
-            with (
-                contextlib.suppress(UsageError, NotFoundError),  # somebody else was faster
-                explained(uri, f"delete the duplicate run {run.info.run_id}"),
-            ):
-                door.delete_run(run.info.run_id)
-    return str(first.info.run_id)
+        with (
+            contextlib.suppress(UsageError, NotFoundError),  # somebody else was faster
+            explained(uri, f"delete the duplicate run {run.info.run_id}"),
+        ):
+            client(uri).delete_run(run.info.run_id)
 
 
 def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
@@ -141,20 +149,34 @@ def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict
 
 def _open(uri: str, job: Job, wanted: _Wanted) -> str:
     door = client(uri)
-    run_id = _find(uri, wanted.tag, wanted.value, wanted.known)
-    if run_id is None:
+    began = time.monotonic()
+    runs, ours = _runs(uri, wanted.tag, wanted.value), None
+    if not runs:
         experiment = _experiment(uri, job)
+        began = time.monotonic()
         with explained(uri, f"create the run {wanted.name!r}"):
-            door.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
-        time.sleep(SETTLE)
-        run_id = _find(uri, wanted.tag, wanted.value, wanted.known)
-        if run_id is None:
-            raise NotFoundError(f"the run {wanted.name!r} was deleted while it was opened")
-    else:
+            ours = door.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
+    if not _settled(runs, wanted.known):
+        time.sleep(min(SETTLE_MOST, max(SETTLE, SETTLE_TIMES * (time.monotonic() - began))))
+        runs = _runs(uri, wanted.tag, wanted.value)
+    run_id = _id(runs, wanted.known)
+    if run_id is None:
+        raise NotFoundError(f"the run {wanted.name!r} was deleted while it was opened")
+    if ours is None:
         with explained(uri, f"open run {run_id} again"):
             door.update_run(run_id, status="RUNNING")
+    elif run_id != ours.info.run_id:  # nobody else's is touched: it may be written to
+        _delete(uri, [ours])
     _describe(uri, run_id, wanted.params, wanted.tags)
     return run_id
+
+
+def _settled(runs: list[Any], known: str | None) -> bool:
+    """Whether it is sure which of them counts: the known one, or the oldest where none is so young that others may be
+    on their way."""
+    if any(run.info.run_id == known for run in runs):
+        return True
+    return bool(runs) and now_ms() - max(run.info.start_time for run in runs) > 1000 * SETTLE_MOST
 
 
 def _describe(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -184,9 +206,11 @@ def _add_params(uri: str, run_id: str, params: Mapping[str, str]) -> None:
 
 
 def _end_run(uri: str, job: Job, word: str) -> str | None:
-    run_id = find_run(uri, job)
+    runs = _runs(uri, describe.JOB_ID, job.id)
+    run_id = _id(runs, job.run_id)
     if run_id is None:
         return None
+    _delete(uri, [run for run in runs if run.info.run_id != run_id])
     door = client(uri)
     with explained(uri, f"end run {run_id}"):
         if door.get_run(run_id).info.status != word:

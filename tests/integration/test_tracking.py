@@ -18,7 +18,8 @@ import pytest
 
 from service.errors import NotFoundError, UnavailableError, UsageError, VaesvcError
 from service.queue.jobs import Job, JobState
-from service.tracking import RunWriter, check, end_run, open_run, send_spool
+from service.tracking import RunWriter, check, end_run, end_trial, open_run, open_trial, open_trials, send_spool
+from service.tracking.describe import TrialRun
 from service.tracking.server import client
 from tests.jobs import make_job
 from tests.servers import Mlflow, wait_for
@@ -93,6 +94,40 @@ def test_duplicates_that_a_crash_left_are_removed(uri: str) -> None:
     assert end_run(uri, job.model_copy(update={"run_id": kept}), JobState.SUCCEEDED) == kept
     assert [run.info.run_id for run in runs_of(uri, job)] == [kept]
     assert door.get_run(earlier).info.lifecycle_stage == "deleted"
+
+
+def test_who_opens_a_run_deletes_no_other_that_may_be_written_to(uri: str) -> None:
+    """An attempt that was given up and is slow: what it wrote comes to light after the next attempt has its run."""
+    job = make_job()
+    kept = open_run(uri, job, epoch=2)
+    door = client(uri)
+    late = door.create_run(door.get_run(kept).info.experiment_id, start_time=1, tags={"vaesvc.job_id": job.id})
+    assert open_run(uri, job, epoch=1) == late.info.run_id  # all that it can know
+    assert open_run(uri, job.model_copy(update={"run_id": kept}), epoch=2) == kept
+    assert len(runs_of(uri, job)) == 2
+    assert end_run(uri, job.model_copy(update={"run_id": kept}), JobState.SUCCEEDED) == kept
+    assert [run.info.run_id for run in runs_of(uri, job)] == [kept]
+
+
+def test_of_a_study_that_is_over_each_trial_has_one_run(uri: str) -> None:
+    job = make_job()
+    parent = open_run(uri, job, epoch=1)
+    config = job.spec["train"]
+    first, second = (
+        TrialRun(stage="s", number=n, key=f"k{n}", candidate=n, seed=0, assignment={}, config=config) for n in range(2)
+    )
+    ended, left = open_trial(uri, job, first, epoch=1), open_trial(uri, job, second, epoch=1)
+    assert open_trial(uri, job, second, epoch=2) == left
+    end_trial(uri, ended, "done")
+    door = client(uri)
+    experiment = door.get_run(parent).info.experiment_id
+    again = [
+        door.create_run(experiment, tags=door.get_run(run).data.tags | {"mlflow.parentRunId": parent}).info.run_id
+        for run in (ended, left)
+    ]
+    assert open_trials(uri, job) == {("s", "k1"): left}
+    assert [door.get_run(run).info.lifecycle_stage for run in again] == ["deleted", "deleted"]
+    assert [door.get_run(run).info.lifecycle_stage for run in (ended, left)] == ["active", "active"]
 
 
 @pytest.mark.parametrize(
