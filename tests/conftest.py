@@ -94,7 +94,7 @@ def stack_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(stack_home: Path, _isolated: None) -> Iterator[Stack]:
-    """The whole embedded stack, started once; at the end it goes down, and nothing of it may be left."""
+    """The whole embedded stack, started once; at the end it goes down by itself, and nothing of it may be left."""
     from service import stack as embedded
     from service.errors import VaesvcError
 
@@ -110,9 +110,11 @@ def stack(stack_home: Path, _isolated: None) -> Iterator[Stack]:
     except VaesvcError as error:
         pytest.fail(f"the stack does not start: {error}\n" + "\n".join((*lines, *_logs(stack_home))), pytrace=False)
     finally:
-        embedded.down(running.settings())
+        ended: list[str] = []
+        embedded.down(running.settings(), ended.append)
     left = leftovers(stack_home)
     assert not left, f"processes of the stack are left after `down`: {left}"
+    assert not [line for line in ended if "killed" in line], ended
 
 
 @pytest.fixture(scope="session")

@@ -102,8 +102,10 @@ def _end(settings: Settings, unit: Unit, report: Report) -> None:
     since = time.monotonic()
     count = process.end(state.mark(settings.home, unit.name), process.recorded(record), unit.stop_seconds)
     record.unlink(missing_ok=True)
+    seconds = time.monotonic() - since
+    killed = "  killed: it did not end when told to" if seconds >= unit.stop_seconds else ""
     if count:
-        report(f"{unit.name:<11} ended, {count} processes {time.monotonic() - since:6.1f} s")
+        report(f"{unit.name:<11} ended, {count} processes {seconds:6.1f} s{killed}")
 
 
 class _Bring:
