@@ -24,7 +24,7 @@ from typing import Any, Literal
 from service import __version__
 from service.artifacts import Artifacts
 from service.directories import MANIFEST, read_manifest
-from service.errors import ConflictError, NotFoundError, UsageError
+from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from service.pyfunc import CONFIG, MODEL
 from service.queue.jobs import Checkpoint, Job
 from service.tracking import describe
@@ -37,6 +37,7 @@ MLMODEL = "MLmodel"
 STATE = "state.json"  # of the checkpoint: knows the data's shape
 STALE_SECONDS = 60.0  # a duplicate this old was left by a crash; a younger one is removed by who made it
 RECENT_SECONDS = 60.0  # how far apart two registrations are that may not have seen each other
+INSERTED_TWICE = ("IntegrityError", "UniqueViolation")  # what SQLite, MySQL and PostgreSQL call it in MLflow's answer
 
 METRIC, VALUE, MODE, STEP = "vaesvc.metric", "vaesvc.value", "vaesvc.mode", "vaesvc.step"
 MEASURE, DATA, CHECKPOINT = "vaesvc.measure", "vaesvc.data", "vaesvc.checkpoint"
@@ -202,14 +203,25 @@ def _move_alias(uri: str, name: str, version: str) -> None:
         return
     best = own
     while True:
-        with explained(uri, f"move the alias {ALIAS!r} of {name!r}"):
-            door.set_registered_model_alias(name, ALIAS, best.version)
+        _set_alias(uri, name, best.version)
         since = own.creation_timestamp - RECENT_SECONDS * 1000
         recent = [each for each in _versions(uri, name) if each.creation_timestamp >= since]
         rivals = [each for each in recent if _better(each, best)]
         if not rivals:
             return
         best = rivals[0]
+
+
+def _set_alias(uri: str, name: str, version: Any) -> None:
+    """MLflow inserts an alias that it did not find: of two first ones in one moment the second is refused, and can be
+    repeated (UnavailableError)."""
+    try:
+        with explained(uri, f"move the alias {ALIAS!r} of {name!r}"):
+            client(uri).set_registered_model_alias(name, ALIAS, version)
+    except UsageError as error:
+        if any(word in str(error) for word in INSERTED_TWICE):
+            raise UnavailableError(str(error)) from error
+        raise
 
 
 def _better(one: Any, other: Any) -> bool:
