@@ -103,7 +103,7 @@ def _end(settings: Settings, unit: Unit, report: Report) -> None:
     count = process.end(state.mark(settings.home, unit.name), process.recorded(record), unit.stop_seconds)
     record.unlink(missing_ok=True)
     seconds = time.monotonic() - since
-    killed = "  killed: it did not end when told to" if seconds >= unit.stop_seconds else ""
+    killed = f"  killed: it had not ended in {unit.stop_seconds:.0f} s" if seconds >= unit.stop_seconds else ""
     if count:
         report(f"{unit.name:<11} ended, {count} processes {seconds:6.1f} s{killed}")
 
