@@ -56,7 +56,7 @@ def measure(name: str, server: Swift, objects: int, costs: Costs) -> None:
     requests: dict[str, Callable[[int], object]] = {
         "write": lambda number: door.put_bytes(uri(number), DATA),
         "read": lambda number: door.get_bytes(uri(number)),
-        "list": lambda number: list(door.list(door.uri("benchmark", str(number)))),
+        "list": lambda number: door.list(door.uri("benchmark", str(number))),
         "delete": lambda number: door.delete_prefix(door.uri("benchmark", str(number))),
     }
     for request, send in requests.items():
