@@ -21,7 +21,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service import __version__, auth, middleware, wire
+from service import __version__, areas, auth, middleware, wire
 from service.directories import MANIFEST, read_manifest
 from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
 from service.queue.jobs import Checkpoint, Event, Job, JobState
@@ -37,7 +37,6 @@ T = TypeVar("T")
 SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
 SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
 STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
-PRESIGN_SECONDS = 3600
 LOG_CHUNK_BYTES = 1 << 20
 
 
@@ -213,9 +212,8 @@ def _study(services: Services, job: Job) -> wire.StudyDetail:
     ends = read(StudySpec.model_validate(job.spec), services.artifacts, job.id)
     going = job.progress if not job.state.final else {}
     running = {int(number): int(steps) for number, steps in going.get("steps", {}).items()}
-    pictures = {
-        name: services.artifacts.presign(uri, PRESIGN_SECONDS) for name, uri in job.result.get("pictures", {}).items()
-    }
+    area = areas.picture_area(services.artifacts, job.id)
+    pictures = {name: area.presign(uri) for name, uri in areas.pictures(job.result).items()}
     stages = tuple(
         view(
             end.stage, end.trials, end.outcomes, end.ranked, end.winner,
@@ -258,10 +256,9 @@ def _log_chunk(services: Services, detail: wire.JobDetail, epoch: int | None, of
     attempt = next((one for one in detail.attempts if one.epoch == epoch), None)
     if attempt is None:
         raise NotFoundError(f"job {detail.job.id} has no attempt {epoch}: it has {detail.job.epoch}")
-    artifacts = services.artifacts
-    uri = attempt.log_uri or artifacts.uri("logs", detail.job.id, f"{epoch}.log")
+    area = areas.log_area(services.artifacts, detail.job.id)
     try:
-        data = artifacts.get_bytes(uri, start=offset)
+        data = area.get_bytes(attempt.log_uri or f"{area.uri}/{epoch}.log", start=offset)
     except NotFoundError:
         data = b""  # not written yet, or lost with its attempt
     more = len(data) > LOG_CHUNK_BYTES
@@ -308,11 +305,11 @@ async def model_files(
 
 def _model_files(services: Services, name: str, version: str | None, alias: str) -> wire.ModelFiles:
     found = _pick(services, name, version, alias)
-    artifacts, source = services.artifacts, found.source.rstrip("/")
-    manifest = artifacts.get_bytes(f"{source}/{MANIFEST}")
+    area, source = areas.Area(services.artifacts, "models", name), found.source.rstrip("/")
+    manifest = area.get_bytes(f"{source}/{MANIFEST}")
     sums = {path: sha256 for path, (sha256, _) in read_manifest(manifest, f"{source}/{MANIFEST}").items()}
     sums[MANIFEST] = hashlib.sha256(manifest).hexdigest()
-    files = {path: artifacts.presign(f"{source}/{path}", PRESIGN_SECONDS) for path in sums}
+    files = {path: area.presign(f"{source}/{path}") for path in sums}
     return wire.ModelFiles(name=found.name, version=found.version, files=files, sha256=sums)
 
 
@@ -377,7 +374,8 @@ def progress(job_id: JobId, epoch: Epoch, request: wire.ProgressReport, services
 
 @attempts.post("/checkpoints", summary="Commit a checkpoint whose files are in storage")
 def commit_checkpoint(job_id: JobId, epoch: Epoch, request: Checkpoint, services: App) -> wire.CheckpointReply:
-    """From here on it is resumed from. Idempotent by its address."""
+    """From here on it is resumed from. Idempotent by its address, which lies in the job's own directory."""
+    areas.check_checkpoint(services.artifacts, job_id, request)
     return services.store.commit_checkpoint(job_id, epoch, request)
 
 
@@ -388,6 +386,8 @@ def checkpoints(job_id: JobId, epoch: Epoch, services: App) -> Sequence[Checkpoi
 
 @attempts.post("/finish", summary="End the attempt")
 def finish(job_id: JobId, epoch: Epoch, request: wire.FinishRequest, services: App) -> Job:
+    """Addresses of the log and of pictures lie in the job's own directories."""
+    areas.check_finish(services.artifacts, job_id, request)
     return services.store.finish(job_id, epoch, request)
 
 

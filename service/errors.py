@@ -9,6 +9,7 @@ VaesvcError
 ├── AuthError              exit 3, HTTP 401   no token or a wrong one
 ├── UnavailableError       exit 3, HTTP 503   a server does not answer (API, Ray, MLflow, S3, SQL)
 └── StorageError           exit 1, HTTP 507   disk full, bucket missing, wrong keys, corrupt object
+    └── UntrustedError     exit 1, HTTP 507   not what the service signed, or where it reads nothing
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class StorageError(VaesvcError):
     exit_code = 1
     http_status = 507
     code = "storage"
+
+
+class UntrustedError(StorageError):
+    code = "untrusted"
 
 
 def _tree(root: type[VaesvcError]) -> dict[str, type[VaesvcError]]:

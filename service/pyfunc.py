@@ -34,12 +34,17 @@ class Reconstructor:
     """E[x|z] at the posterior's mean: what the model makes of each datum, without chance."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, shape: tuple[int, ...]) -> None:
+        """shape: of one datum, such as (channels, height, width)."""
         self.model = model
         self.config = config
-        self.shape = shape  # of one datum: channels, height, width
+        self.shape = shape
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[Any]:
-        """[n, *data] in [0, 1] -> [n, *data]. Rows of a data frame, or of an array [n, pixels], are data laid flat."""
+        """[n, *data] -> [n, *data]. Rows of a data frame, or of an array [n, elements], are data laid flat.
+
+        x is what the model was trained on: in [0, 1] for images (bytes divided by 255, or bits), any finite number for
+        data of reals (joint angles, images with noise). Raises ValueError for other shapes and values.
+        """
         import torch
 
         data = self._checked(model_input)
@@ -52,13 +57,15 @@ class Reconstructor:
 
     def _checked(self, model_input: Any) -> NDArray[Any]:
         values = model_input.to_numpy() if hasattr(model_input, "to_numpy") else np.asarray(model_input)
-        pixels = int(np.prod(self.shape))
-        if values.shape[1:] not in (self.shape, (pixels,)):
+        elements = int(np.prod(self.shape))
+        if values.shape[1:] not in (self.shape, (elements,)):
             raise ValueError(
-                f"data of shape {values.shape} given; this model takes [n, {pixels}] or [n, *{self.shape}]"
+                f"data of shape {values.shape} given; this model takes [n, {elements}] or [n, *{self.shape}]"
             )
         data = np.ascontiguousarray(values, dtype=self.config.dtype).reshape(-1, *self.shape)
-        if not (np.isfinite(data).all() and (data >= 0).all() and (data <= 1).all()):
+        if not np.isfinite(data).all():
+            raise ValueError("NaN or infinite values given: this model takes finite numbers")
+        if not self.config.data.reals and not ((data >= 0).all() and (data <= 1).all()):
             raise ValueError("values outside [0, 1] given: divide bytes by 255 first")
         return data
 
@@ -84,8 +91,8 @@ def _load_pyfunc(path: str) -> Reconstructor:
         if found != sha256:
             raise altered(str(directory / name), sha256, found)
     config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes())
-    channels, height, width = json.loads(manifest)["data_shape"]
+    shape = tuple(json.loads(manifest)["data_shape"])
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-        model = config.model.build((channels, height, width)).to(getattr(torch, config.dtype))
+        model = config.model.build(shape).to(getattr(torch, config.dtype))
     model.load_state_dict(load_file(directory / MODEL))
-    return Reconstructor(model.eval(), config, (channels, height, width))
+    return Reconstructor(model.eval(), config, shape)

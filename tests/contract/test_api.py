@@ -48,8 +48,9 @@ def spec(**fields: Any) -> dict[str, Any]:
     return resolve(RECIPE, **fields).model_dump(mode="json")
 
 
-def checkpoint(step: int, **fields: Any) -> Checkpoint:
-    values = {"epoch": 1, "step": step, "uri": f"s3://b/{step}/", "manifest_sha256": f"{step:064d}", "bytes": 10}
+def checkpoint(job_id: str, step: int, **fields: Any) -> Checkpoint:
+    uri = f"s3://vaesvc/checkpoints/{job_id}/{step}/"
+    values = {"epoch": 1, "step": step, "uri": uri, "manifest_sha256": f"{step:064d}", "bytes": 10}
     return Checkpoint(**(values | fields))
 
 
@@ -350,7 +351,7 @@ def test_an_attempt_from_claim_to_finish(api: Api, client: Client) -> None:
             progress={"step": 5, "total_steps": 10, "metrics": {"val/elbo": -3.0}}, run_id="run"
         )
         runner.progress(report)
-        assert [one.step for one in runner.commit_checkpoint(checkpoint(5)).kept] == [5]
+        assert [one.step for one in runner.commit_checkpoint(checkpoint(job.id, 5)).kept] == [5]
         assert [one.step for one in runner.checkpoints()] == [5]
         shown = client.job(job.id)
         assert (shown.job.state, shown.job.run_id, shown.job.progress["step"]) == (JobState.RUNNING, "run", 5)
@@ -374,7 +375,7 @@ def test_another_runner_and_an_older_attempt_are_fenced(api: Api, client: Client
         client.retry(job.id)
         (second,) = api.admit()
         assert second.epoch == 2
-        for call in (lambda: runner.heartbeat("r1"), lambda: runner.commit_checkpoint(checkpoint(9))):
+        for call in (lambda: runner.heartbeat("r1"), lambda: runner.commit_checkpoint(checkpoint(job.id, 9))):
             with pytest.raises(FencedError):
                 call()
 

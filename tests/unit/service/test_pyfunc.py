@@ -1,0 +1,58 @@
+"""What a registered model takes: data of the kind that it was trained on, and of its shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from service import pyfunc
+from vae_models.data.catalogue import CATALOGUE
+from vae_models.recipes import catalogue
+from vae_models.training import checkpoint as checkpoints
+
+
+def loaded(folder: Path, recipe: str) -> tuple[pyfunc.Reconstructor, Any]:
+    """A model's directory as a checkpoint makes it, through the loader that MLmodel names; and some data of it."""
+    config = catalogue()[recipe].build()
+    shape = CATALOGUE[config.data.name].shape
+    torch.manual_seed(0)
+    state = {"data_shape": shape}
+    checkpoints.write(
+        folder,
+        step=1,
+        config=config,
+        model=config.model.build(shape).state_dict(),
+        training={},
+        state=state,
+        metrics={},
+    )
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"data_shape": shape}))
+    return pyfunc._load_pyfunc(str(folder)), np.random.default_rng(0).normal(size=(3, *shape))
+
+
+@pytest.mark.parametrize("recipe", ["cmu-motion/vhp", "mnist/noise-spatial-iso-i"])
+def test_fault_08_a_model_of_reals_takes_reals(recipe: str, tmp_path: Path) -> None:
+    """Joint angles, and images with noise: x outside [0, 1] was refused, so nothing of its data could be predicted."""
+    model, x = loaded(tmp_path / "model", recipe)
+    assert x.min() < 0
+    assert x.max() > 1
+    made = model.predict(x)
+    assert made.shape == x.shape
+    assert np.isfinite(made).all()
+    np.testing.assert_array_equal(model.predict(x.reshape(3, -1)), made)
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="NaN or infinite values"):
+            model.predict(np.where(x == x.max(), wrong, x))
+
+
+def test_fault_08_a_model_of_images_still_takes_the_unit_interval_alone(tmp_path: Path) -> None:
+    model, x = loaded(tmp_path / "model", "digits/beta-vae-mlp")
+    with pytest.raises(ValueError, match="divide bytes by 255"):
+        model.predict(x)
+    assert model.predict(np.abs(x) / np.abs(x).max()).shape == x.shape
