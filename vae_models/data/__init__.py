@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vae_models.data.errors import DataCorrupt, DataError, DataMissing
+from vae_models.data.errors import DataCorrupt, DataError, DataMissing, DataUnfit
 from vae_models.data.records import Dataset, Split
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vae_models.config import DataConfig
     from vae_models.data.fetch import ProgressCallback
 
-__all__ = ["DataCorrupt", "DataError", "DataMissing", "Dataset", "Split", "load"]
+__all__ = ["DataCorrupt", "DataError", "DataMissing", "DataUnfit", "Dataset", "Split", "load"]
 
 
 def load(

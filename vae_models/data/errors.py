@@ -2,7 +2,8 @@
 
 DataError
 ├── DataMissing    a file is nowhere to be found, and could not be downloaded
-└── DataCorrupt    a file is there, but its bytes are not the published ones
+├── DataCorrupt    a file is there, but its bytes are not the published ones
+└── DataUnfit      values that x cannot be under this configuration: not finite, out of range, of another shape
 """
 
 from __future__ import annotations
@@ -17,4 +18,8 @@ class DataMissing(DataError):  # noqa: N818 - says what is the case
 
 
 class DataCorrupt(DataError):  # noqa: N818 - says what is the case
+    pass
+
+
+class DataUnfit(DataError):  # noqa: N818 - says what is the case
     pass

@@ -27,6 +27,7 @@ from vae_models import data
 from vae_models.collectives import world_size
 from vae_models.config import GaussianConfig, TrainConfig
 from vae_models.config.shape import shape_of
+from vae_models.data import support
 from vae_models.data.batching import Resident
 from vae_models.protocols import RunContext
 from vae_models.training.errors import NonFiniteLoss
@@ -280,6 +281,8 @@ def train_pack(
     lane whose loss is not finite ends alone.
     """
     dataset = dataset or data.load(configs[0].data)
+    for levels in {config.model.likelihood.levels for config in configs}:
+        support.check(dataset, configs[0].data, levels=levels)
     pack = _Pack(configs, contexts, dataset, decide, poll_seconds, widths or Widths(), on_end)
     return pack.run(width)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
 from vae_models.config.shape import shape_of
+from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
@@ -70,10 +71,12 @@ def train(
 
     Call it on every worker, with `torch.distributed` initialized if there are several. `dataset`: instead of loading
     the one that the config names. `poll_seconds`: how often the context is asked to stop and told the progress.
-    Raises NonFiniteLoss, CheckpointError, Fenced; on workers other than 0 `collectives.PeerError` where worker 0's own
-    error says more.
+    Raises DataError before the first step, NonFiniteLoss, CheckpointError, Fenced; on workers other than 0
+    `collectives.PeerError` where worker 0's own error says more.
     """
-    return Run(config, context, dataset or data.load(config.data), poll_seconds=poll_seconds).run()
+    dataset = dataset or data.load(config.data)
+    support.check(dataset, config.data, levels=config.model.likelihood.levels)
+    return Run(config, context, dataset, poll_seconds=poll_seconds).run()
 
 
 @dataclass(kw_only=True)
