@@ -14,6 +14,7 @@ import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from service.errors import AuthError, StorageError
@@ -48,29 +49,38 @@ def is_attempt_token(token: str) -> bool:
 def read_secret(path: Path) -> bytes:
     """The service's secret, `SECRET_BYTES` random bytes; made (mode 0600) by whoever asks first.
 
-    API and dispatcher may start at the same moment: the file appears complete or not at all, and the first one wins.
     Raises AuthError if it has a wrong size or others may read it, StorageError if it cannot be read or made.
     """
-    try:
-        if not path.exists():
-            _create_secret(path)
-        mode = path.stat().st_mode & 0o777
-        secret = path.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            f"the service's secret {path} cannot be read or made: {error.strerror}. "
-            "Give the service's user this file, or set VAESVC_SECRET_FILE to another path."
-        ) from error
-    if mode & 0o077:
-        raise AuthError(
-            f"the service's secret {path} can be read by others (mode {mode:04o}). Mend it with: chmod 600 {path}"
-        )
+    secret = read_private(
+        path, lambda: secrets.token_bytes(SECRET_BYTES), what="the service's secret", variable="VAESVC_SECRET_FILE"
+    )
     if len(secret) < SECRET_BYTES:
         raise AuthError(
             f"the service's secret {path} has {len(secret)} bytes; it needs {SECRET_BYTES}. "
             "Delete it and restart API and dispatcher: attempts that run now will be started again."
         )
     return secret
+
+
+def read_private(path: Path, make: Callable[[], bytes], *, what: str, variable: str) -> bytes:
+    """The content of a file that only the service's user may read, made (mode 0600) by whoever asks first.
+
+    API and dispatcher may start at the same moment: the file appears complete or not at all, and the first one wins.
+    what, variable: for the messages. Raises AuthError if others may read it, StorageError if it cannot be read or made.
+    """
+    try:
+        if not path.exists():
+            _create_private(path, make)
+        mode = path.stat().st_mode & 0o777
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"{what} {path} cannot be read or made: {error.strerror}. "
+            f"Give the service's user this file, or set {variable} to another path."
+        ) from error
+    if mode & 0o077:
+        raise AuthError(f"{what} {path} can be read by others (mode {mode:04o}). Mend it with: chmod 600 {path}")
+    return content
 
 
 def write_private(path: Path, text: str) -> None:
@@ -80,15 +90,15 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _create_secret(path: Path) -> None:
+def _create_private(path: Path, make: Callable[[], bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.write(make())
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # somebody was first: theirs is the secret
+        with contextlib.suppress(FileExistsError):  # somebody was first: theirs counts
             os.link(name, path)
     finally:
         os.unlink(name)

@@ -76,6 +76,8 @@ class Settings(BaseModel):
     token: SecretStr | None = None  # a user's token; or the file it is in
     token_file: AbsolutePath | None = None
     secret_file: AbsolutePath = Path()  # 32 random bytes, shared by API and dispatcher; left out: <home>/secret
+    signing_key_file: AbsolutePath = Path()  # signs registered models; API and dispatcher; left out: <home>/signing-key
+    verify_key: str = ""  # a reader's: only models that one of these public keys signed; left out: the service's own
     cluster_api_url: str | None = None  # the API as the Ray cluster sees it; left out: api_url
     ray_address: str | None = None  # http://HOST:8265, the Jobs API
     ray_token_file: AbsolutePath | None = None
@@ -94,7 +96,12 @@ class Settings(BaseModel):
     def _derived(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Defaults that follow from `home`."""
         home = _absolute(Path(given.get("home") or Path.home() / ".vaesvc"))
-        return {"database_url": f"sqlite:///{home}/vaesvc.db", "secret_file": home / "secret", **given}
+        follows = {
+            "database_url": f"sqlite:///{home}/vaesvc.db",
+            "secret_file": home / "secret",
+            "signing_key_file": home / "signing-key",
+        }
+        return {**follows, **given}
 
     def origin(self, field: str) -> str:
         """Where the value of `field` ("mlflow_uri", "s3.bucket") is from: a variable, a file, the stack, "default"."""

@@ -188,7 +188,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         origin = settings.origin(field)
         if origin != "default":
             yield ok("settings", f"{field} = {_shown(settings, field)}  (from {origin})")
-    for name in ("secret_file", "token_file", "ray_token_file"):
+    for name in ("secret_file", "signing_key_file", "token_file", "ray_token_file"):
         file: Path | None = getattr(settings, name)
         if file is not None and file.exists() and file.stat().st_mode & 0o077:
             yield fail("settings", f"{name}: others may read {file}", f"chmod 600 {file}")

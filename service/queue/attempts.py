@@ -212,6 +212,11 @@ def _open_attempt(
     return job, attempt
 
 
+def held(work: Clocked, job_id: str, epoch: int) -> RowMapping:
+    """The locked job, if `epoch` is its open attempt and claimed. Raises FencedError otherwise."""
+    return _held(work, job_id, epoch, None)
+
+
 def _held(
     work: Clocked, job_id: str, epoch: int, runner_id: str | None, *, job: RowMapping | None = None
 ) -> RowMapping:

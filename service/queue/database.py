@@ -31,6 +31,7 @@ STATEMENT_SECONDS = 60
 RETRY_SECONDS = 10  # for getting a connection at all, while a server restarts
 ADMISSION_LOCK = 0x7661_6573_7663_0001  # "vaesvc", 1: PostgreSQL's advisory locks are named by number
 MIGRATION_LOCK = 0x7661_6573_7663_0002
+MODELS_LOCK = 0x7661_6573_7663_0003
 
 VERSION_TABLE = "vaesvc_version"
 
@@ -118,6 +119,11 @@ class Database:
         """Until the end of the transaction nobody else admits. SQLite's BEGIN IMMEDIATE has done it already."""
         if not self.sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADMISSION_LOCK)))
+
+    def lock_models(self, connection: Connection) -> None:
+        """Until the end of the transaction nobody else numbers model versions."""
+        if not self.sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MODELS_LOCK)))
 
     def migrate(self) -> None:
         """Brings the tables to this code's version. Safe when several processes do it at once.

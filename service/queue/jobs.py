@@ -215,7 +215,8 @@ class Event(Record):
     epoch: int | None
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
-    #            cancel_requested, cancelled, retried, stop_requested, extended, log; where the job's state changed,
+    #            cancel_requested, cancelled, retried, stop_requested, extended, log,
+    #            registered; where the job's state changed,
     #            detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 

@@ -130,3 +130,15 @@ cluster = sa.Table(
     sa.Column("most", Json),  # nodes; none: nothing was seen yet
     sa.Column("most_at", sa.Double),  # when it last grew
 )
+
+model_versions = sa.Table(
+    "vaesvc_model_versions",  # what the service has signed; MLflow's registry shows it
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("mlflow_version", sa.BigInteger),  # none: MLflow does not show it yet
+    sa.Column("envelope", sa.Text, nullable=False),  # the signed statement
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.UniqueConstraint("name", "version", name="vaesvc_model_versions_number"),
+)

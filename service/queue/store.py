@@ -10,7 +10,7 @@ StorageError when its disk is full.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ConflictError, NotFoundError
-from service.queue import admission, attempts, retention
+from service.queue import admission, attempts, models, retention
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -421,6 +421,42 @@ class Store:
             attempts.finish(work, job_id, epoch, request)
             row = work.job_row(job_id)
         return self._told(row)
+
+    # --- registered models ------------------------------------------------------------------------------------------
+
+    def check_held(self, job_id: str, epoch: int) -> Job:
+        """The job, if `epoch` is its open attempt and claimed. Raises FencedError otherwise."""
+        with self._write() as work:
+            return job_record(attempts.held(work, job_id, epoch))
+
+    def put_model_version(
+        self,
+        job_id: str,
+        name: str,
+        mlflow_version: int | None,
+        sign: Callable[[int], str],
+        *,
+        epoch: int | None = None,
+    ) -> models.VersionRow:
+        """The job's version of the model, with the envelope that `sign` makes of its number. Idempotent.
+
+        mlflow_version: MLflow's number, which the version gets unless somebody has it. epoch: of the attempt that asks;
+        raises FencedError when that is superseded or over.
+        """
+        with self._write() as work:
+            if epoch is not None:
+                attempts.held(work, job_id, epoch)
+            return models.put(work, job_id, name, mlflow_version, sign)
+
+    def model_versions(self, name: str | None = None) -> list[models.VersionRow]:
+        """Of every model (or of `name`), by name and number."""
+        with self._read() as work:
+            return models.every(work, name)
+
+    def model_version(self, job_id: str) -> models.VersionRow | None:
+        """The job's."""
+        with self._read() as work:
+            return models.of_job(work, job_id)
 
     def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
         return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
