@@ -1,6 +1,6 @@
 """Makes what a shared server needs before API and dispatcher start; harmless to repeat. Reads the usual settings.
 
-The database's tables, the bucket, the service's secret, Ray's token, and a first user's token: `prepare.py USER FILE`.
+The database's tables, the bucket, the service's secret, Ray's token, and an administrator's: `prepare.py USER FILE`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def prepare(loaded: settings.Settings, user: str, token_file: Path) -> None:
         ):  # written first: a token that nobody has is of no use, the other way is mended below
             auth.write_private(token_file, auth.new_token() + "\n")
         token = token_file.read_text().strip()
-        if store.token_owner(token) is None:
-            store.add_token(user, token)
+        known = store.token_user(token)
+        store.add_token(user if known is None else known.name, token, admin=True)
     finally:
         store.close()
 

@@ -19,12 +19,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service import __version__, areas, auth, middleware, wire
+from service import __version__, access, areas, auth, middleware, wire
+from service.access import Epoch, JobId, User
 from service.directories import MANIFEST, read_manifest
-from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
-from service.queue.jobs import Checkpoint, Event, Job, JobState
+from service.errors import (
+    ConflictError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+    VaesvcError,
+)
+from service.queue.jobs import Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
 
@@ -74,64 +80,28 @@ class Services:
             ) from None
 
 
-# --- who calls ------------------------------------------------------------------------------------------------------
-
-_user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
-_attempt_bearer = HTTPBearer(
-    auto_error=False, scheme_name="attempt token", description="a runner gets it when it starts"
-)
-
-JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Epoch = Annotated[int, Path(ge=1)]
-
-
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
 App = Annotated[Services, Depends(_services)]
-
-
-def _owner(services: App, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]) -> str:
-    """The name of the token that the caller holds: the owner of what it submits."""
-    if given is None:
-        raise AuthError(
-            "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
-            "VAESVC_TOKEN_FILE. An administrator makes one with `vaesvc token add NAME`."
-        )
-    if auth.is_attempt_token(given.credentials):
-        raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
-    owner = services.store.token_owner(given.credentials)
-    if owner is None:
-        raise AuthError(
-            "the token is not known here: wrong, revoked, or made for another service. "
-            "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
-        )
-    return owner
-
-
-def _attempt(
-    services: App,
-    job_id: JobId,
-    epoch: Epoch,
-    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_attempt_bearer)],
-) -> None:
-    if given is None or not auth.verify_attempt_token(services.secret, given.credentials, job_id, epoch):
-        raise AuthError(
-            f"this call needs the token of attempt {epoch} of job {job_id}. If the service's secret file was replaced, "
-            "attempts that run now cannot go on."
-        )
-
-
-Owner = Annotated[str, Depends(_owner)]
-
 _errors: dict[int | str, dict[str, Any]] = {
     "default": {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 }
-users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(_owner)], responses=_errors)
+users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.user)], responses=_errors)
+# every call of one job is on one of these two, and so is checked
+read_job = APIRouter(
+    prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(access.reader)], responses=_errors
+)
+change_job = APIRouter(
+    prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(access.changer)], responses=_errors
+)
 attempts = APIRouter(
-    prefix="/v1/jobs/{job_id}/attempts/{epoch}", tags=["attempts"], dependencies=[Depends(_attempt)], responses=_errors
+    prefix="/v1/jobs/{job_id}/attempts/{epoch}",
+    tags=["attempts"],
+    dependencies=[Depends(access.attempt)],
+    responses=_errors,
 )
 public = APIRouter(prefix="/v1", tags=["health"])
 
@@ -140,39 +110,46 @@ public = APIRouter(prefix="/v1", tags=["health"])
 
 
 @users.post("/jobs", summary="Submit a job")
-def submit(request: wire.SubmitRequest, services: App, owner: Owner) -> Job:
+def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
     is sent; the same key with another spec is a conflict."""
     from service.study_spec import resolve_job
 
-    return services.store.submit(resolve_job(request.spec), owner=owner, key=request.key)
+    spec = resolve_job(request.spec)
+    access.may_go_first(spec, user)
+    return services.store.submit(spec, owner=user.name, key=request.key)
 
 
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
-def dry_run(request: wire.SubmitRequest) -> wire.ResolvedSpec:
+def dry_run(request: wire.SubmitRequest, user: User) -> wire.ResolvedSpec:
     """The spec with every default filled in."""
     from service.study_spec import resolve_job
 
-    return wire.ResolvedSpec(spec=resolve_job(request.spec).model_dump(mode="json"))
+    spec = resolve_job(request.spec)
+    access.may_go_first(spec, user)
+    return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))
 
 
 @users.get("/jobs", summary="List jobs")
 def jobs(
     services: App,
+    user: User,
     state: Annotated[list[JobState] | None, Query(description="only these states; repeatable")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[str | None, Query(max_length=100, description="the last job's id of the page before")] = None,
 ) -> Sequence[Job]:
-    """Newest first, with the position in the queue and the reason for waiting. Jobs of all owners."""
-    return services.store.jobs(states=state, limit=limit, before=before)
+    """Newest first, with the position in the queue and the reason for waiting. Jobs of all owners, or, as the service
+    is set, the caller's own."""
+    owner = None if access.sees_all(services.settings, user) else user.name
+    return services.store.jobs(states=state, limit=limit, before=before, owner=owner)
 
 
-@users.get("/jobs/{job_id}", summary="One job, its attempts and checkpoints")
+@read_job.get("", summary="One job, its attempts and checkpoints")
 def job(job_id: JobId, services: App) -> wire.JobDetail:
     return services.store.detail(job_id)
 
 
-@users.get("/jobs/{job_id}/events", summary="What happened to a job")
+@read_job.get("/events", summary="What happened to a job")
 def events(
     job_id: JobId,
     services: App,
@@ -183,19 +160,19 @@ def events(
     return services.store.events(job_id, after=after, limit=limit)
 
 
-@users.post("/jobs/{job_id}/cancel", summary="Cancel a job")
-def cancel(job_id: JobId, services: App, owner: Owner) -> Job:
+@change_job.post("/cancel", summary="Cancel a job")
+def cancel(job_id: JobId, services: App, user: User) -> Job:
     """Asks again harmlessly. A running attempt checkpoints and stops; whoever asked is in the events."""
-    return services.store.cancel(job_id, by=owner)
+    return services.store.cancel(job_id, by=user.name)
 
 
-@users.post("/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again")
-def retry(job_id: JobId, services: App, owner: Owner) -> Job:
+@change_job.post("/retry", summary="Queue a failed or cancelled job again")
+def retry(job_id: JobId, services: App, user: User) -> Job:
     """The next attempt goes on from the last committed checkpoint."""
-    return services.store.retry(job_id, by=owner)
+    return services.store.retry(job_id, by=user.name)
 
 
-@users.get("/jobs/{job_id}/study", summary="A study's trials, best first")
+@read_job.get("/study", summary="A study's trials, best first")
 async def study(job_id: JobId, services: App) -> wire.StudyDetail:
     """As far as they have come: those that have ended from storage, the others from the running attempt's report."""
     job = await anyio.to_thread.run_sync(services.store.job, job_id)
@@ -224,19 +201,19 @@ def _study(services: Services, job: Job) -> wire.StudyDetail:
     return wire.StudyDetail(job=job, stages=stages, pictures=pictures)
 
 
-@users.post("/jobs/{job_id}/study/stop", summary="End a study with what it has found out")
-def stop_study(job_id: JobId, services: App, owner: Owner) -> Job:
+@change_job.post("/study/stop", summary="End a study with what it has found out")
+def stop_study(job_id: JobId, services: App, user: User) -> Job:
     """The trials that run are stopped, the winner is chosen among those that have ended. Asks again harmlessly."""
-    return services.store.stop_study(job_id, by=owner)
+    return services.store.stop_study(job_id, by=user.name)
 
 
-@users.post("/jobs/{job_id}/study/extend", summary="More trials for a study")
-def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, owner: Owner) -> Job:
+@change_job.post("/study/extend", summary="More trials for a study")
+def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, user: User) -> Job:
     """What has been trained is not trained again."""
-    return services.store.extend_study(job_id, request.trials, stage=request.stage, by=owner)
+    return services.store.extend_study(job_id, request.trials, stage=request.stage, by=user.name)
 
 
-@users.get("/jobs/{job_id}/logs", summary="A piece of an attempt's log")
+@read_job.get("/logs", summary="A piece of an attempt's log")
 async def logs(
     job_id: JobId,
     services: App,
@@ -278,33 +255,39 @@ def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
 
 
 @users.get("/models", summary="Registered model versions")
-async def models(services: App) -> Sequence[wire.ModelVersion]:
+async def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
     """Newest first. A model's `best` is the version with the best value of its metric."""
-    return await services.wait_for(lambda: _versions(services))
+    return await services.wait_for(lambda: _versions(services, user))
 
 
-def _versions(services: Services, name: str | None = None) -> list[wire.ModelVersion]:
+def _versions(services: Services, user: TokenInfo, name: str | None = None) -> list[wire.ModelVersion]:
+    """Those that the user may see: all, or those that its own jobs made."""
     uri = services.mlflow_uri()
     from service import registry  # mlflow: only when a call needs it
 
-    return sorted(registry.versions(uri, name), key=lambda one: one.created_at, reverse=True)
+    found = sorted(registry.versions(uri, name), key=lambda one: one.created_at, reverse=True)
+    if access.sees_all(services.settings, user):
+        return found
+    mine = services.store.owned({one.job_id for one in found if one.job_id is not None}, user.name)
+    return [one for one in found if one.job_id in mine]
 
 
 @users.get("/models/{name}/files", summary="A model version's files")
 async def model_files(
     name: Annotated[str, Path(max_length=100)],
     services: App,
+    user: User,
     version: Annotated[str | None, Query(max_length=20)] = None,
     alias: Annotated[str | None, Query(max_length=100, description="default: best")] = None,
 ) -> wire.ModelFiles:
     """Addresses that can be read without a key for an hour, with the SHA-256 of each file."""
     if version is not None and alias is not None:
         raise UsageError(f"give a version or an alias, not both (version {version!r}, alias {alias!r})")
-    return await services.wait_for(lambda: _model_files(services, name, version, alias or "best"))
+    return await services.wait_for(lambda: _model_files(services, user, name, version, alias or "best"))
 
 
-def _model_files(services: Services, name: str, version: str | None, alias: str) -> wire.ModelFiles:
-    found = _pick(services, name, version, alias)
+def _model_files(services: Services, user: TokenInfo, name: str, version: str | None, alias: str) -> wire.ModelFiles:
+    found = _pick(services, user, name, version, alias)
     area, source = areas.Area(services.artifacts, "models", name), found.source.rstrip("/")
     manifest = area.get_bytes(f"{source}/{MANIFEST}")
     sums = {path: sha256 for path, (sha256, _) in read_manifest(manifest, f"{source}/{MANIFEST}").items()}
@@ -313,10 +296,10 @@ def _model_files(services: Services, name: str, version: str | None, alias: str)
     return wire.ModelFiles(name=found.name, version=found.version, files=files, sha256=sums)
 
 
-def _pick(services: Services, name: str, version: str | None, alias: str) -> wire.ModelVersion:
-    named = _versions(services, name)
+def _pick(services: Services, user: TokenInfo, name: str, version: str | None, alias: str) -> wire.ModelVersion:
+    named = _versions(services, user, name)
     if not named:
-        known = ", ".join(sorted({one.name for one in _versions(services)})) or "none yet"
+        known = ", ".join(sorted({one.name for one in _versions(services, user)})) or "none yet"
         raise NotFoundError(f"no registered model {name!r}; there are: {known}")
     for one in named:
         if one.version == version or (version is None and alias in one.aliases):
@@ -331,9 +314,9 @@ def cluster(services: App) -> wire.ClusterStatus:
     return services.store.cluster()
 
 
-@users.get("/whoami", summary="The name of the token")
-def whoami(owner: Owner) -> wire.Identity:
-    return wire.Identity(owner=owner)
+@users.get("/whoami", summary="The name and the role of the token")
+def whoami(user: User) -> wire.Identity:
+    return wire.Identity(owner=user.name, role=user.role)
 
 
 # --- attempts -------------------------------------------------------------------------------------------------------
@@ -429,6 +412,6 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     )
     app.state.services = Services(settings=settings, store=opened, secret=secret, slow=asyncio.Semaphore(SLOW_THREADS))
     middleware.install(app)
-    for router in (public, users, attempts):
+    for router in (public, users, read_job, change_job, attempts):
         app.include_router(router)
     return app

@@ -301,7 +301,11 @@ class Client:
 
     def whoami(self) -> str:
         """The token's name."""
-        return self._http.call("GET", "/v1/whoami", _one(wire.Identity)).owner
+        return self.identity().owner
+
+    def identity(self) -> wire.Identity:
+        """The token's name and role."""
+        return self._http.call("GET", "/v1/whoami", _one(wire.Identity))
 
     def health(self) -> wire.Health:
         """Needs no token."""

@@ -16,7 +16,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -85,6 +85,7 @@ class Settings(BaseModel):
     s3: S3Settings = Field(default_factory=S3Settings)
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
+    read: Literal["all", "own"] = "all"  # whose jobs and models a user sees; administrators see all
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
     cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long

@@ -211,6 +211,7 @@ class ClusterStatus(Record):
 
 class Identity(Record):
     owner: str  # the token's name
+    role: Literal["user", "admin"] = "user"
 
 
 class Health(Record):

@@ -25,7 +25,7 @@ NODE = {"CPU": 4.0, "memory": 8e9}
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """`token` is that of the user "ann"."""
+    """`token` is that of the user "ann", who is no administrator."""
 
     url: str
     token: str
@@ -35,10 +35,10 @@ class Api:
     def client(self, token: str | None = None, **options: Any) -> Client:
         return Client(self.url, token or self.token, **options)
 
-    def user(self, name: str) -> Client:
+    def user(self, name: str, *, admin: bool = False) -> Client:
         """Another user's client."""
         token = auth.new_token()
-        self.store.add_token(name, token)
+        self.store.add_token(name, token, admin=admin)
         return self.client(token)
 
     def attempt_client(self, attempt: Attempt, **options: Any) -> AttemptClient:

@@ -234,7 +234,8 @@ def _api(settings: Settings) -> Iterator[Finding]:
             yield ok("API", f"{settings.api_url}: vaesvc {health.version}")
         yield _skew(client.clock_skew)
         try:
-            yield ok("token", f"accepted as {client.whoami()!r}")
+            identity = client.identity()
+            yield ok("token", f"accepted as {identity.owner!r}, role {identity.role}")
         except AuthError as error:
             yield fail("token", str(error), "set VAESVC_TOKEN or VAESVC_TOKEN_FILE")
             return

@@ -1,10 +1,11 @@
-"""token add, list, revoke: for whoever has the database, which is the administrator."""
+"""token add, list, role, revoke: for whoever has the database, which is the administrator."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,10 @@ from service.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from service.queue.store import Store
 
-app = typer.Typer(help="Make, list and revoke user tokens (on the service's database).", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list and revoke user tokens, say who is an administrator (on the service's database).",
+    no_args_is_help=True,
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for: the owner of its jobs.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -42,6 +46,9 @@ def add(
     file: Annotated[
         Path | None, typer.Option(help="Write it there (mode 0600) instead of printing it.", show_default=False)
     ] = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="An administrator's: cancels, retries and extends everybody's jobs.")
+    ] = False,
 ) -> None:
     """Make a token and print it: this once, for only its hash is kept."""
     from service import auth
@@ -50,7 +57,7 @@ def add(
         raise UsageError(f"token name {name!r}: 1 to 64 letters, digits, dots, dashes, underscores or @")
     token = auth.new_token()
     with _store() as store:
-        store.add_token(name, token)
+        store.add_token(name, token, admin=admin)
         if file is None:
             output.data(token)
             return
@@ -64,13 +71,31 @@ def add(
 
 @app.command("list")
 def list_tokens(json: AsJson = False) -> None:
-    """List the tokens' names."""
+    """List the tokens' names and roles."""
     with _store() as store:
         found = list(store.tokens())
     if json:
         output.as_json(found)
         return
-    output.table(("NAME", "MADE"), [(token.name, output.moment(token.created_at)) for token in found])
+    output.table(
+        ("NAME", "ROLE", "MADE"), [(token.name, token.role, output.moment(token.created_at)) for token in found]
+    )
+
+
+class Role(StrEnum):
+    USER = "user"
+    ADMIN = "admin"
+
+
+@app.command()
+def role(
+    name: Name,
+    role: Annotated[Role, typer.Argument(help="What they are from now on.", show_default=False)],
+) -> None:
+    """Make an administrator of a user, or a user of an administrator."""
+    with _store() as store:
+        store.set_role(name, admin=role is Role.ADMIN)
+    output.note(f"{name!r} is {'an administrator' if role is Role.ADMIN else 'an ordinary user'} from now on.")
 
 
 @app.command()

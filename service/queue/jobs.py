@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -185,6 +185,7 @@ class Job(Record):
     resources: Resources
     epoch: int = 0  # of the newest attempt; 0 before the first
     failures: int = 0  # attempts that count against the retry budget
+    outages: int = 0  # attempts lost in a row to the machines, not to the job: they do not count against it
     max_attempts: int = 3
     not_before: float = 0.0  # backoff: not admitted earlier (seconds since 1970)
     position: int | None = None  # in the queue, 1 is next; None when not queued
@@ -222,7 +223,12 @@ class Event(Record):
 
 
 class TokenInfo(Record):
-    """A user's token, without the token: only its SHA-256 is kept."""
+    """A user's token, without the token: only its SHA-256 is kept. An administrator may change every job."""
 
     name: str
     created_at: float
+    admin: bool = False
+
+    @property
+    def role(self) -> Literal["user", "admin"]:
+        return "admin" if self.admin else "user"

@@ -79,8 +79,13 @@ class Clocked:
 
 def _existing(found: RowMapping | None, job_id: str) -> RowMapping:
     if found is None:
-        raise NotFoundError(f"no job {job_id!r}; `vaesvc jobs` lists those there are")
+        raise unknown_job(job_id)
     return found
+
+
+def unknown_job(job_id: str) -> NotFoundError:
+    """The error for a job that is not there, or not there for the one who asks: in the same words."""
+    return NotFoundError(f"no job {job_id!r}; `vaesvc jobs` lists those there are")
 
 
 def job_record(row: RowMapping, *, position: int | None = None, reason: str | None = None) -> Job:
@@ -96,6 +101,7 @@ def job_record(row: RowMapping, *, position: int | None = None, reason: str | No
         resources=Resources.model_validate(row["resources"]),
         epoch=row["epoch"],
         failures=row["failures"],
+        outages=row["outages"],
         max_attempts=row["max_attempts"],
         not_before=row["not_before"],
         position=position,

@@ -107,7 +107,8 @@ def plan(
     waiting: dict[str, str] = {}
     impossible: dict[str, str] = {}
     head: Queued | None = None
-    for job in line:
+    head_place = 0
+    for place, job in enumerate(line, start=1):
         refusal, fits_now = fate(job.resources)
         if refusal is not None:
             impossible[job.job_id] = refusal
@@ -115,10 +116,11 @@ def plan(
         if not fits_now:
             waiting[job.job_id] = _too_large_now(job.resources, capacity)
             continue
-        places = _places(job, nodes, head, now)
+        places = _places(job, nodes, head, head_place, now)
         if isinstance(places, str):
             waiting[job.job_id] = places
-            head = head or job
+            if head is None:
+                head, head_place = job, place
             continue
         _hold(nodes, job.resources, places)
         admit.append(Admission(job_id=job.job_id, nodes=places))
@@ -219,8 +221,10 @@ def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
     return (*found, *([0] * (resources.workers - len(found))))
 
 
-def _places(job: Queued, nodes: Sequence[_Node], head: Queued | None, now: float) -> tuple[int, ...] | str:
-    """The node of each worker, or why it cannot start now."""
+def _places(
+    job: Queued, nodes: Sequence[_Node], head: Queued | None, head_place: int, now: float
+) -> tuple[int, ...] | str:
+    """The node of each worker, or why it cannot start now: in words that name no job, which may be a stranger's."""
     if job.not_before > now:
         return f"starts again in {job.not_before - now:.0f} s, after a failed attempt; its place in the line is kept"
     resources = job.resources
@@ -231,7 +235,7 @@ def _places(job: Queued, nodes: Sequence[_Node], head: Queued | None, now: float
     if head is not None:
         room = [_room_beside(head, node, bundle, count) for node, count in zip(nodes, room, strict=True)]
         if sum(room) < resources.workers:
-            return f"would fit now, but could delay {head.job_id}, which is before it in the line"
+            return f"would fit now, but could delay the job at place {head_place} of the line"
     return _chosen(nodes, bundle, room, resources.workers)
 
 

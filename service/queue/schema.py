@@ -50,6 +50,7 @@ jobs = sa.Table(
     sa.Column("resources", Json, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("outages", sa.Integer, nullable=False, server_default="0"),
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("backoff_seconds", sa.Double, nullable=False),
     sa.Column("not_before", sa.Double, nullable=False),
@@ -117,6 +118,7 @@ tokens = sa.Table(
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False, unique=True),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("admin", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 cluster = sa.Table(

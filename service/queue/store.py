@@ -9,7 +9,6 @@ StorageError when its disk is full.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ConflictError, NotFoundError
-from service.queue import admission, attempts, models, retention
+from service.queue import admission, attempts, models, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -38,7 +37,7 @@ from service.queue.jobs import (
 )
 from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints
 from service.queue.schema import attempts as attempts_table
-from service.queue.schema import events, jobs, tokens
+from service.queue.schema import events, jobs
 from service.spec import JobSpec
 from service.study_spec import StudySpec, extended
 
@@ -145,6 +144,7 @@ class Store:
             "resources": spec.resources.model_dump(mode="json"),
             "epoch": 0,
             "failures": 0,
+            "outages": 0,
             "max_attempts": spec.retry.max_attempts,
             "backoff_seconds": spec.retry.backoff_seconds,
             "not_before": 0.0,
@@ -183,11 +183,28 @@ class Store:
                 checkpoints=self._checkpoints(work, row),
             )
 
+    def owner(self, job_id: str) -> str:
+        """Whose job it is."""
+        with self._read() as work:
+            return str(work.job_row(job_id)["owner"])
+
+    def owned(self, job_ids: Collection[str], owner: str) -> set[str]:
+        """Those of these jobs that are `owner`'s."""
+        query = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.owner == owner)
+        with self._read() as work:
+            return set(work.connection.scalars(query))
+
     def jobs(
-        self, states: Collection[JobState] | None = None, limit: int = 100, before: str | None = None
+        self,
+        states: Collection[JobState] | None = None,
+        limit: int = 100,
+        before: str | None = None,
+        owner: str | None = None,
     ) -> list[Job]:
-        """Newest first, `before` the job of that id; with place and reason for those in the line."""
+        """Newest first, `before` the job of that id, `owner`'s only; with place and reason for those in the line."""
         query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
         if states is not None:
             query = query.where(jobs.c.state.in_([JobState(state).value for state in states]))
         if before is not None:
@@ -223,6 +240,7 @@ class Store:
         """
         fresh: dict[str, Any] = {
             "failures": 0,
+            "outages": 0,
             "not_before": 0.0,
             "reason": None,
             "result": {},
@@ -265,7 +283,7 @@ class Store:
                 values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
                 if JobState(row["state"]).final:
                     values |= {
-                        "failures": 0, "not_before": 0.0, "reason": None, "ended_at": None,
+                        "failures": 0, "outages": 0, "not_before": 0.0, "reason": None, "ended_at": None,
                         "cancel_requested_at": None, "tracked": False, "started_at": None,
                     }  # fmt: skip
                 detail = {"by": by, "trials": trials, "stage": stage}
@@ -275,34 +293,39 @@ class Store:
 
     # --- tokens -----------------------------------------------------------------------------------------------------
 
-    def add_token(self, name: str, token: str) -> None:
-        """Lets `token` act as `name`. Only its SHA-256 is kept. The same pair again is harmless.
+    def add_token(self, name: str, token: str, *, admin: bool = False) -> None:
+        """Lets `token` act as `name`, as an administrator if told so. Only its SHA-256 is kept. The same pair again is
+        harmless (and takes nobody's role away).
 
         Raises ConflictError when the name has another token, or the token another name.
         """
-        digest = _token_digest(token)
         with self._write() as work:
-            insert = sqlite.insert if self._database.sqlite else postgresql.insert
-            values = {"name": name, "sha256": digest, "created_at": work.now}
-            work.connection.execute(insert(tokens).values(values).on_conflict_do_nothing())
-            if work.connection.scalar(sa.select(tokens.c.sha256).where(tokens.c.name == name)) != digest:
-                raise ConflictError(f"{name!r} has another token, or this token another name: revoke that one first")
+            tokens.add(work, name, token, admin=admin)
+
+    def token_user(self, token: str) -> TokenInfo | None:
+        """Whose token it is, and whether an administrator's; None: nobody's."""
+        with self._read() as work:
+            return tokens.find(work, token)
 
     def token_owner(self, token: str) -> str | None:
-        """Whose token it is; None: nobody's."""
-        with self._read() as work:
-            return work.connection.scalar(sa.select(tokens.c.name).where(tokens.c.sha256 == _token_digest(token)))
+        """Whose token it is, by name; None: nobody's."""
+        found = self.token_user(token)
+        return None if found is None else found.name
 
     def tokens(self) -> list[TokenInfo]:
-        query = sa.select(tokens.c.name, tokens.c.created_at).order_by(tokens.c.name)
+        """By name."""
         with self._read() as work:
-            return [TokenInfo(name=row["name"], created_at=row["created_at"]) for row in work.rows(query)]
+            return tokens.all_of(work)
+
+    def set_role(self, name: str, *, admin: bool) -> None:
+        """Makes an administrator of a user, or the other way round. Raises NotFoundError when `name` has no token."""
+        with self._write() as work:
+            tokens.set_role(work, name, admin=admin)
 
     def revoke_token(self, name: str) -> None:
         """Raises NotFoundError when `name` has none."""
         with self._write() as work:
-            if work.connection.execute(sa.delete(tokens).where(tokens.c.name == name)).rowcount == 0:
-                raise NotFoundError(f"{name!r} has no token")
+            tokens.revoke(work, name)
 
     # --- the dispatcher ---------------------------------------------------------------------------------------------
 
@@ -466,7 +489,3 @@ def _study_of(job: RowMapping) -> StudySpec:
     if job["kind"] != "study":
         raise ConflictError(f"job {job['id']} is one run, not a study")
     return StudySpec.model_validate(job["spec"])
-
-
-def _token_digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -14,7 +14,7 @@ from service.stack.part import Part
 
 
 def prepare(settings: Settings) -> str:
-    """Migrations, the service's secret, and this user's token, registered. Harmless to repeat."""
+    """Migrations, the service's secret, and this user's token, registered as an administrator's. Harmless to repeat."""
     from service.queue.store import Store
 
     auth.read_secret(settings.secret_file)
@@ -22,11 +22,11 @@ def prepare(settings: Settings) -> str:
     store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
     try:
         store.migrate()
-        if store.token_owner(token) is None:
-            name = _user()
-            if any(known.name == name for known in store.tokens()):  # its file was lost: nobody has it any more
-                store.revoke_token(name)
-            store.add_token(name, token)
+        user = store.token_user(token)
+        name = _user() if user is None else user.name
+        if user is None and any(known.name == name for known in store.tokens()):
+            store.revoke_token(name)  # its file was lost: nobody has it any more
+        store.add_token(name, token, admin=True)  # whoever started the stack may do everything to it anyway
     finally:
         store.close()
     return public(settings.database_url)

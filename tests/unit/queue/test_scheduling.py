@@ -250,7 +250,7 @@ def test_a_smaller_job_passes_on_what_the_head_leaves_over_and_not_on_more() -> 
     assert [a.job_id for a in made.admit] == ["b"]  # 6 + 2 = 8: the head fits beside it when r ends
     made = plan([head, Queued(job_id="b", resources=cpus(3))], running, one_node(8), NOW)
     assert made.admit == ()
-    assert "could delay a" in made.waiting["b"]
+    assert "could delay the job at place 1" in made.waiting["b"]
     assert "needs 1 x (6 CPU); free now: 5 CPU" in made.waiting["a"]
 
 

@@ -58,7 +58,7 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     """One value of each kind, by both ways: none is out of reach."""
     numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds"}
     for name in settings.field_names():
-        value = "7" if name in numbers else "/some/where"
+        value = "own" if name == "read" else "7" if name in numbers else "/some/where"
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
         assert by_variable.origin(name) == settings.variable(name)
         table, _, key = name.rpartition(".")

@@ -1,0 +1,102 @@
+"""Who calls the API, and what they may do: FastAPI's dependencies, in front of every call but the health's.
+
+A call of a user needs a user's token, a call of an attempt that attempt's own (`service.auth`). A job is changed by its
+owner or by an administrator. It is read by everybody, or, where the setting `read` is "own", by those two only; to
+anybody else it is then as unknown as one that never was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service import auth
+from service.errors import AuthError, ForbiddenError
+from service.queue.jobs import TokenInfo
+from service.queue.rows import unknown_job
+
+if TYPE_CHECKING:
+    from service.api import Services
+    from service.settings import Settings
+    from service.spec import JobSpec
+
+_user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
+_attempt_bearer = HTTPBearer(
+    auto_error=False, scheme_name="attempt token", description="a runner gets it when it starts"
+)
+
+JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Epoch = Annotated[int, Path(ge=1)]
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]) -> TokenInfo:
+    """Whose token the caller holds: the owner of what it submits."""
+    if given is None:
+        raise AuthError(
+            "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
+            "VAESVC_TOKEN_FILE. An administrator makes one with `vaesvc token add NAME`."
+        )
+    if auth.is_attempt_token(given.credentials):
+        raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
+    found = _services(request).store.token_user(given.credentials)
+    if found is None:
+        raise AuthError(
+            "the token is not known here: wrong, revoked, or made for another service. "
+            "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
+        )
+    return found
+
+
+def attempt(
+    request: Request,
+    job_id: JobId,
+    epoch: Epoch,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_attempt_bearer)],
+) -> None:
+    if given is None or not auth.verify_attempt_token(_services(request).secret, given.credentials, job_id, epoch):
+        raise AuthError(
+            f"this call needs the token of attempt {epoch} of job {job_id}. If the service's secret file was replaced, "
+            "attempts that run now cannot go on."
+        )
+
+
+User = Annotated[TokenInfo, Depends(user)]
+
+
+def sees_all(settings: Settings, user: TokenInfo) -> bool:
+    return user.admin or settings.read == "all"
+
+
+def reader(job_id: JobId, request: Request, user: User) -> None:
+    """Whose job it is, where users see their own only: another's is as unknown as one that never was."""
+    services = _services(request)
+    if not sees_all(services.settings, user) and services.store.owner(job_id) != user.name:
+        raise unknown_job(job_id)
+
+
+def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depends(reader)]) -> None:
+    """A job is changed by its owner or by an administrator."""
+    if user.admin:
+        return
+    owner = _services(request).store.owner(job_id)
+    if owner != user.name:
+        raise ForbiddenError(
+            f"job {job_id} is {owner}'s: only {owner} or an administrator may change it, and you are {user.name}. "
+            "`vaesvc token role NAME admin`, on the service's machine, makes administrators"
+        )
+
+
+def may_go_first(spec: JobSpec, user: TokenInfo) -> None:
+    """Who may set a priority above 0 could keep everybody else waiting for ever."""
+    if spec.priority > 0 and not user.admin:
+        raise ForbiddenError(
+            f"priority: {spec.priority} is an administrator's, and you are {user.name}: "
+            "others set 0, or less to let everybody pass"
+        )
