@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import output
-from service.cli.jobs import AsJson
+from service.cli.arguments import AsJson
 from service.errors import AuthError, VaesvcError
 
 if TYPE_CHECKING:

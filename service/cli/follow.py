@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import connect, output, progress
-from service.cli.jobs import AsJson, JobId
+from service.cli.arguments import AsJson, JobId
 
 if TYPE_CHECKING:
     from rich.table import Table

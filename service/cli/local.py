@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import output, progress
-from service.cli.submit import Overrides, Source
+from service.cli.arguments import AsJson, Overrides, Source
 from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Where the run is kept; default runs/NAME.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Train in this process, into a folder. Run again with the same --out, it goes on from its last checkpoint.
 

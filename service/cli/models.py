@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli import connect, output
-from service.cli.jobs import AsJson
+from service.cli.arguments import AsJson
 
 
 def recipes(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import output
-from service.cli.jobs import AsJson
+from service.cli.arguments import AsJson
 
 if TYPE_CHECKING:
     from service.stack import Part

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import connect, local, output, progress
-from service.cli.jobs import AsJson
+from service.cli.arguments import AsJson
 from service.errors import NotFoundError, StorageError, UnavailableError, UsageError, VaesvcError
 
 if TYPE_CHECKING:

@@ -7,24 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import connect, follow, output, study
+from service.cli.arguments import AsJson, Overrides, Source
 
 if TYPE_CHECKING:
     from service.spec import JobSpec
-
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE|FILE",
-        help="A recipe's name (`vaesvc recipes`), a search's (`vaesvc study list`) or a YAML/JSON file.",
-        show_default=False,
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="Change one value, e.g. optimizer.lr=3e-4; repeatable.", show_default=False
-    ),
-]
 
 
 def submit(
@@ -40,7 +26,7 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 if it fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Put a training job, or a study of many, into the queue and print its id."""
     from service.study_spec import resolve_job

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import output
-from service.cli.jobs import AsJson
+from service.cli.arguments import AsJson
 from service.errors import StorageError, UsageError
 
 if TYPE_CHECKING:

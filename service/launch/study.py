@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from service.errors import VaesvcError
 from service.launch.assignment import Assignment
 from service.launch.study_board import Board
-from service.launch.study_orders import PackOrder, TrialOrder, train_group, train_pack
+from service.launch.study_orders import PackOrder, TrialOrder
+from service.launch.study_start import train_group, train_pack
 from service.launch.study_storage import StageStorage
 from service.launch.study_table import StageEnd, ended, known
 from service.study_spec import StudySpec

@@ -1,8 +1,8 @@
-"""What a study's driver tells the processes of Ray Tune, and where they begin: there, not here, torch is imported."""
+"""What a study's driver tells the processes of Ray Tune."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,3 @@ class PackOrder:
 
 # number, candidate, seed, assignment, epochs, origin: what `tuning.study.made` takes
 TrialOrder = tuple[int, int, int, Mapping[str, Any], float | None, str | None]
-
-
-def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains the trials in `share` that have not ended yet, side by side in this process."""
-    from service.launch import study_worker
-
-    study_worker.train_pack(told, share)
-
-
-def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains the trial in `share` with a Ray Train group of `workers_per_trial`."""
-    from service.launch import study_group
-
-    study_group.train_group(told, share)
