@@ -127,7 +127,7 @@ def _versions() -> Iterator[Finding]:
     yield (
         ok("packages", ", ".join(shown))
         if not wrong
-        else fail("packages", "; ".join(wrong), "make the environment again: make install")
+        else fail("packages", "; ".join(wrong), "make the environment again: make env")
     )
 
 
