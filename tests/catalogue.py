@@ -31,6 +31,7 @@ from vae_models.config import (
     GatingConfig,
     GaussianConfig,
     GecoBetaConfig,
+    InfoGanConfig,
     IsotropicNormalConfig,
     IwaeConfig,
     LikelihoodConfig,
@@ -50,6 +51,8 @@ from vae_models.config import (
     TrainConfig,
     VampPriorConfig,
     VHPConfig,
+    VhpConvConfig,
+    VhpGatedConfig,
     WaeMmdConfig,
     WarmupBetaConfig,
 )
@@ -76,6 +79,14 @@ BACKBONES: Mapping[str, tuple[BackboneConfig, DataShape]] = {
     "resnet-64": (ResNetConfig(channels=4), (3, 64, 64)),
     "sigma-vae-28": (SigmaVaeConfig(channels=2), (3, 28, 28)),
     "sigma-vae-32": (SigmaVaeConfig(channels=2), (3, 32, 32)),
+    # sizes that nobody published
+    "conv-odd": (ConvConfig(channels=(2, 3, 4)), (1, 9, 14)),
+    "resnet-odd": (ResNetConfig(channels=4), (3, 7, 9)),
+    "sigma-vae-odd": (SigmaVaeConfig(channels=4), (1, 17, 20)),
+    "infogan": (InfoGanConfig(), (1, 5, 6)),
+    "infogan-plain": (InfoGanConfig(norm=False, kernel=4), (1, 5, 6)),
+    "vhp-conv": (VhpConvConfig(), (1, 3, 5)),
+    "vhp-gated": (VhpGatedConfig(), (1, 5, 6)),
 }
 LIKELIHOODS: Mapping[str, LikelihoodConfig] = {
     "bernoulli": BernoulliConfig(),

@@ -360,7 +360,7 @@ def test_all_mistakes_are_listed_one_a_line() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["model.backbone.kind=conv"], "the conv backbone takes images of 28 x 28"),
+        (["model.backbone.kind=conv"], "8 x 8 pixels take at most 3, not 4: give fewer channels"),
         (["batch_size=1298"], "train.batch_size: 1,298 is more than the 1,297 training images of digits"),
         (["batch_size=2", "resources.workers=3"], "resources.workers: 3 is more than train.batch_size=2"),
     ],

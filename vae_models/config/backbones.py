@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
 from vae_models.config.base import DataShape, Strict
-from vae_models.nn.geometry import benchmark_decoder
+from vae_models.nn import geometry
 
 if TYPE_CHECKING:
     from vae_models.nn.conv import ConvBackbone
     from vae_models.nn.mlp import MLPBackbone
     from vae_models.nn.stacks import StackBackbone
+
+
+def _size(data_shape: DataShape) -> tuple[int, int]:
+    return data_shape[1], data_shape[2]
 
 
 Activation = Literal["relu", "tanh", "elu", "softplus", "gelu", "identity"]
@@ -34,11 +39,15 @@ class MLPConfig(Strict):
     def check(self, data_shape: DataShape) -> None:
         """Any image will do."""
 
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """The fewest values per channel of one datum that a batch norm has; None: there is no batch norm."""
+
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> MLPBackbone:
         from vae_models.nn.mlp import MLPBackbone
 
+        self.check(data_shape)
         return MLPBackbone(
             data_shape=data_shape,
             latent=latent,
@@ -52,7 +61,7 @@ class MLPConfig(Strict):
 
 
 class ConvConfig(Strict):
-    """The benchmark CNN (MR-VAE C.2): Conv4x4/2-BN-ReLU, mirrored decoder. For images of 28, 32 or 64 pixels square."""
+    """The benchmark CNN (MR-VAE C.2): Conv4x4/2-BN-ReLU, mirrored decoder. Published for 28, 32 and 64 pixels."""
 
     kind: Literal["conv"] = "conv"
     channels: tuple[PositiveInt, ...] = Field(
@@ -60,14 +69,19 @@ class ConvConfig(Strict):
     )
 
     def check(self, data_shape: DataShape) -> None:
-        """ValueError if the benchmark CNN has no decoder for such images."""
-        benchmark_decoder(data_shape, self.channels)
+        """ValueError if nothing is left of such images after a halving for each of `channels`."""
+        geometry.benchmark_decoder(data_shape, self.channels)
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """Of the last convolution."""
+        return geometry.features_left(data_shape, len(self.channels))
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> ConvBackbone:
         from vae_models.nn.conv import ConvBackbone
 
+        self.check(data_shape)
         return ConvBackbone(
             data_shape=data_shape,
             latent=latent,
@@ -77,30 +91,25 @@ class ConvConfig(Strict):
         )
 
 
-def _square(data_shape: DataShape, sides: tuple[int, ...], kind: str) -> None:
-    """ValueError unless the images are square with one of these sides."""
-    _, height, width = data_shape
-    if height != width or height not in sides:
-        allowed = ", ".join(f"{side} x {side}" for side in sides)
-        raise ValueError(
-            f"the {kind} backbone takes images of {allowed} pixels, not {height} x {width}: use an mlp backbone"
-        )
-
-
 class ResNetConfig(Strict):
-    """The benchmark ResNet (MR-VAE C.2), for images of 28, 32 or 64 pixels square."""
+    """The benchmark ResNet (MR-VAE C.2). Published for 28, 32 and 64 pixels square."""
 
     kind: Literal["resnet"] = "resnet"
     channels: int = Field(default=128, ge=2, multiple_of=2)
 
     def check(self, data_shape: DataShape) -> None:
-        _square(data_shape, (28, 32, 64), self.kind)
+        """ValueError if nothing is left of such images."""
+        geometry.check_size(self.kind, data_shape, geometry.resnet_encoder(_size(data_shape)))
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
         from vae_models.nn.resnet import resnet
 
+        self.check(data_shape)
         return resnet(
             data_shape=data_shape,
             latent=latent,
@@ -111,21 +120,24 @@ class ResNetConfig(Strict):
 
 
 class SigmaVaeConfig(Strict):
-    """sigma-VAE's three convolutions and their mirror image, for square images of 16 pixels or more."""
+    """sigma-VAE's three convolutions and their mirror image."""
 
     kind: Literal["sigma-vae"] = "sigma-vae"
     channels: int = Field(default=32, ge=1, description="of the first convolution; doubled twice (128 on CIFAR-10)")
 
     def check(self, data_shape: DataShape) -> None:
-        _, height, width = data_shape
-        if height != width or height < 16:
-            raise ValueError(f"the sigma-vae backbone takes square images of 16 pixels or more, not {height} x {width}")
+        """ValueError if nothing is left of such images."""
+        geometry.check_size(self.kind, data_shape, geometry.SIGMA_VAE_ENCODER, geometry.SIGMA_VAE_DECODER)
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
         from vae_models.nn.stacks import sigma_vae
 
+        self.check(data_shape)
         return sigma_vae(
             data_shape=data_shape,
             latent=latent,
@@ -136,20 +148,33 @@ class SigmaVaeConfig(Strict):
 
 
 class InfoGanConfig(Strict):
-    """AR-ELBO's nets, for images of 28 (appendices I.1; D.1: norm false, kernel 4), 64 or 128 pixels square."""
+    """AR-ELBO's nets. Published for 28 (appendices I.1; D.1: norm false, kernel 4), 64 and 128 pixels square."""
 
     kind: Literal["infogan"] = "infogan"
     norm: bool = Field(default=True, description="batch norm")
     kernel: Literal[4, 5] = 5
 
     def check(self, data_shape: DataShape) -> None:
-        _square(data_shape, (28, 64, 128), self.kind)
+        """ValueError if nothing is left of such images."""
+        size = _size(data_shape)
+        stacks = geometry.infogan_encoder(size, self.kernel), geometry.infogan_decoder(size, self.kernel)
+        geometry.check_size(self.kind, data_shape, *stacks)
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """Of the small nets' linear layers, or of the large ones' last convolution."""
+        size = _size(data_shape)
+        if not self.norm:
+            return None
+        if not geometry.infogan_is_large(size):
+            return 1
+        return math.prod(geometry.sizes(size, geometry.infogan_encoder(size, self.kernel))[-1])
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
         from vae_models.nn.stacks import infogan
 
+        self.check(data_shape)
         return infogan(
             data_shape=data_shape,
             latent=latent,
@@ -161,36 +186,44 @@ class InfoGanConfig(Strict):
 
 
 class VhpConvConfig(Strict):
-    """VHP's nets for Faces and Chairs (table 3), for images of 64 pixels square."""
+    """VHP's nets for Faces and Chairs (table 3). Published for 64 pixels square."""
 
     kind: Literal["vhp-conv"] = "vhp-conv"
 
     def check(self, data_shape: DataShape) -> None:
-        _square(data_shape, (64,), self.kind)
+        """Any image will do: what is halved is rounded up."""
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
         from vae_models.nn.stacks import vhp_conv
 
+        self.check(data_shape)
         return vhp_conv(
             data_shape=data_shape, latent=latent, parameters_per_element=parameters_per_element, scale=scale
         )
 
 
 class VhpGatedConfig(Strict):
-    """VHP's gated nets (table 3), for images of 28 pixels square."""
+    """VHP's gated nets (table 3). Published for 28 pixels square."""
 
     kind: Literal["vhp-gated"] = "vhp-gated"
 
     def check(self, data_shape: DataShape) -> None:
-        _square(data_shape, (28,), self.kind)
+        """Any image will do: what is halved is rounded up."""
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
         from vae_models.nn.stacks import vhp_gated
 
+        self.check(data_shape)
         return vhp_gated(
             data_shape=data_shape, latent=latent, parameters_per_element=parameters_per_element, scale=scale
         )

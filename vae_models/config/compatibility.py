@@ -1,10 +1,16 @@
-"""Which parts go together: every rule about two parts, with its reason, checked when a spec is read."""
+"""Which parts go together: every rule about two parts, with its reason, checked when a spec is read.
+
+What depends on the data's shape and number is checked then for the set that `data.name` names, and again for the data
+that a run is given.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vae_models.config.base import DataShape
 from vae_models.data.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
@@ -13,16 +19,74 @@ if TYPE_CHECKING:
 
 def check(config: TrainConfig) -> None:
     """ValueError with every reason why these parts cannot be trained together."""
-    reasons = [reason for rule in RULES for reason in rule(config)]
+    facts = CATALOGUE[config.data.name]
+    _refuse([*_reasons(config), *_data_reasons(config, facts.shape, facts.sizes[0])])
+
+
+def check_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> None:
+    """ValueError with every reason why they cannot be trained on data of this shape and number (of training data)."""
+    _refuse(list(_data_reasons(config, data_shape, data_size)))
+
+
+def _refuse(reasons: list[str]) -> None:
     if reasons:
         raise ValueError("; ".join(reasons))
 
 
-def backbone_takes_the_data(config: TrainConfig) -> Iterator[str]:
+def _reasons(config: TrainConfig) -> Iterator[str]:
+    return (reason for rule in RULES for reason in rule(config))
+
+
+def _data_reasons(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    return (reason for rule in DATA_RULES for reason in rule(config, data_shape, data_size))
+
+
+def backbone_takes_the_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
     try:
-        config.model.backbone.check(CATALOGUE[config.data.name].shape)
+        config.model.backbone.check(data_shape)
     except ValueError as error:
         yield str(error)
+
+
+def batch_norm_needs_two_values(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    """Of one value there is no variance. Its statistics are the global batch's, however many workers share it."""
+    backbone, prior = config.model.backbone, config.model.prior
+    values = backbone.normed_values(data_shape)
+    if not values or values > 1:
+        return
+    size = f"{data_shape[1]} x {data_shape[2]}"
+    why = f"the {backbone.kind} backbone's batch norm has one value per channel of a {size} image, and needs two in a"
+    mend = "or choose a backbone without batch norm (mlp, or infogan with norm false)"
+    if config.batch_size < 2:
+        yield f"{why} batch: set batch_size to 2 or more, {mend}"
+    if prior.kind == "vampprior" and prior.components < 2:
+        yield f"{why} batch of vampprior's pseudo-inputs: set model.prior.components to 2 or more, {mend}"
+
+
+def variances_need_two_errors(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    """The likelihood of one squared error under its own maximum-likelihood variance has no largest value."""
+    likelihood = config.model.likelihood
+    if likelihood.kind != "gaussian" or likelihood.fit != "mle" or likelihood.softclip is not None:
+        return
+    of_elements = math.prod(data_shape) if likelihood.tie == "iso" else 1
+    errors = of_elements * (config.batch_size if likelihood.per == "dataset" else 1)
+    if errors < 2 and likelihood.epsilon == 0:
+        yield (
+            f"model.likelihood fits each variance to one squared error ({likelihood.tie}, per {likelihood.per}, "
+            f"{math.prod(data_shape)} elements, batch_size {config.batch_size}), which has no largest likelihood: set "
+            "epsilon (1e-6) or softclip, or a larger batch_size"
+        )
+
+
+def total_correlation_needs_distinct_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    """Both estimates of q(z) take the batch for M different ones of the N training data."""
+    if config.objective.kind == "tc" and config.batch_size > data_size:
+        yield (
+            f"objective tc takes a batch for different ones of the training data, and batch_size {config.batch_size} "
+            f"is more than there are, {data_size}: set batch_size to at most {data_size}"
+            if data_size > 1
+            else "objective tc compares training data, and there is one: give at least two, or choose elbo"
+        )
 
 
 def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
@@ -142,7 +206,6 @@ def gating_needs_layers(config: TrainConfig) -> Iterator[str]:
 
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
-    backbone_takes_the_data,
     only_bytes_are_binarized,
     noise_patterns_need_digits,
     levels_need_bytes,
@@ -154,4 +217,10 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     some_objectives_compare_data,
     gating_goes_with_its_beta,
     gating_needs_layers,
+)
+DATA_RULES: tuple[Callable[[TrainConfig, DataShape, int], Iterator[str]], ...] = (
+    backbone_takes_the_data,
+    batch_norm_needs_two_values,
+    variances_need_two_errors,
+    total_correlation_needs_distinct_data,
 )

@@ -7,7 +7,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.nn.geometry import DecoderGeometry, benchmark_decoder
+from vae_models.nn.geometry import DecoderGeometry, benchmark_decoder, features_left
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm2d
 
@@ -17,7 +17,8 @@ class ConvBackbone(nn.Module):
 
     Encoder: Conv 4x4, stride 2, padding 1 -> BN -> ReLU for each of `channels`, then two linear heads on the flattened
     features. Decoder: linear z -> [channels[-1], start, start], then transposed convolutions down the reversed
-    channels, each with BN and ReLU, the last one straight to the image (raw: the likelihood owns any squashing).
+    channels, each with BN and ReLU, the last one straight to the image (raw: the likelihood owns any squashing). The
+    published decoders are those for 28, 32 and 64 pixels square; for other sizes it is the encoder's mirror image.
 
     Every convolution has a bias, as published, though the BN after it makes the bias idle. With the default channels
     that gives, exactly, 17,526,977 parameters for 1x28x28 and latent 32, 40,462,723 for 3x32x32 and latent 256, and
@@ -33,14 +34,13 @@ class ConvBackbone(nn.Module):
         parameters_per_element: int,
         scale: bool = True,
     ) -> None:
-        """data_shape: (channels, height, width) of one datum. ValueError if the image size has no published decoder."""
+        """data_shape: (channels, height, width) of one datum. ValueError if there is nothing left of it to decode."""
         super().__init__()
         geometry = benchmark_decoder(data_shape, channels)
-        side = data_shape[1] >> len(channels)
-        features = channels[-1] * side * side
+        features = channels[-1] * features_left(data_shape, len(channels))
         self.encoder = nn.Sequential(*_encoder_blocks((data_shape[0], *channels)), nn.Flatten())
         self.heads = PosteriorHeads(features, latent, scale=scale)
-        start = (channels[-1], geometry.start, geometry.start)
+        start = (channels[-1], *geometry.start)
         widths = (*reversed(channels[-len(geometry.stages) :]), data_shape[0] * parameters_per_element)
         self.decoder = nn.Sequential(
             nn.Linear(latent, start[0] * start[1] * start[2]),

@@ -37,7 +37,14 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or world_size() == 1:
+        if not self.training:
+            return super().forward(input)
+        if world_size() == 1:
+            if input.numel() == input.shape[1]:
+                raise ValueError(
+                    "batch norm needs two values per channel to have a variance, and a batch of one datum gives it one "
+                    f"here ({list(input.shape)}): set batch_size to 2 or more"
+                )
             return super().forward(input)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         x = input.to(torch.promote_types(input.dtype, torch.float32))

@@ -7,13 +7,15 @@ is linear (the likelihood owns any squashing). All hidden layers are convolution
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.nn import geometry
 from vae_models.nn.gated import GatedConv2d, GatedLinear
+from vae_models.nn.geometry import Size, Window, sizes
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 
@@ -52,7 +54,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int, *, padding:
 
 
 def transposed(
-    inputs: int, outputs: int, kernel: int, stride: int, *, padding: int, output_padding: int = 0
+    inputs: int, outputs: int, kernel: int, stride: int, *, padding: int, output_padding: int | Size = 0
 ) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(inputs, outputs, kernel, stride=stride, padding=padding, output_padding=output_padding)
 
@@ -67,35 +69,45 @@ def linear(inputs: int, outputs: int, *, norm: bool = False) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, outputs), *([BatchNorm1d(outputs)] if norm else []), nn.ReLU())
 
 
+def mirrored(inputs: int, outputs: int, window: Window, size: Size) -> nn.ConvTranspose2d:
+    """The transposed convolution that ends at `size`."""
+    return transposed(
+        inputs, outputs, window.kernel, window.stride, padding=window.padding, output_padding=window.rest(size)
+    )
+
+
+def _outwards(size: Size, windows: Sequence[Window]) -> tuple[Size, Iterator[tuple[Window, Size]]]:
+    """Where a decoder of these windows (given from the image inwards) starts, and each window with where it ends."""
+    passed = sizes(size, windows)
+    return passed[-1], zip(reversed(windows), reversed(passed[:-1]), strict=True)
+
+
 def sigma_vae(
     *, data_shape: DataShape, latent: int, channels: int, parameters_per_element: int, scale: bool
 ) -> StackBackbone:
     """sigma-VAE B: three convolutions, 32 channels doubling (`channels` is the first), then a linear layer; mirrored.
 
-    Kernels and strides (3, 1), (4, 2), (5, 2), no padding: the text has only the channels, these are the published
-    code's.
+    Kernels, strides and paddings: `geometry.SIGMA_VAE_ENCODER`, `SIGMA_VAE_DECODER`.
     """
-    form = ((3, 1), (4, 2), (5, 2))
     widths = [data_shape[0], channels, 2 * channels, 4 * channels]
-    sides = [data_shape[1]]
-    for kernel, stride in form:
-        sides.append((sides[-1] - kernel) // stride + 1)
+    size = (data_shape[1], data_shape[2])
     encoder = [
-        convolution(before, after, kernel, stride, padding=0)
-        for (before, after), (kernel, stride) in zip(pairwise(widths), form, strict=True)
+        convolution(before, after, window.kernel, window.stride, padding=window.padding)
+        for (before, after), window in zip(pairwise(widths), geometry.SIGMA_VAE_ENCODER, strict=True)
     ]
-    features = widths[-1] * sides[-1] ** 2
+    features = widths[-1] * math.prod(sizes(size, geometry.SIGMA_VAE_ENCODER)[-1])
+    start, stages = _outwards(size, geometry.SIGMA_VAE_DECODER)
     widths[0] *= parameters_per_element
-    layers = []
-    for place in (2, 1, 0):
-        kernel, stride = form[place]
-        rest = sides[place] - ((sides[place + 1] - 1) * stride + kernel)
-        layer = transposed(widths[place + 1], widths[place], kernel, stride, padding=0, output_padding=rest)
-        layers.append(activated(layer, widths[place]) if place else layer)
+    layers: list[nn.Module] = []
+    for (before, after), (window, to) in zip(pairwise(reversed(widths)), stages, strict=True):
+        layer = mirrored(before, after, window, to)
+        layers.append(activated(layer, after) if len(layers) < len(widths) - 2 else layer)
     return StackBackbone(
         encoder=nn.Sequential(*encoder, nn.Flatten()),
         features=features,
-        decoder=nn.Sequential(linear(latent, features), nn.Unflatten(1, (widths[-1], sides[-1], sides[-1])), *layers),
+        decoder=nn.Sequential(
+            linear(latent, widths[-1] * math.prod(start)), nn.Unflatten(1, (widths[-1], *start)), *layers
+        ),
         latent=latent,
         scale=scale,
     )
@@ -108,35 +120,33 @@ def infogan(
 
     D.1 is 28x28 without batch norm and with 4x4 kernels. In I the kernels are 5x5 "except for the last": the last one's
     size is not given; here it is 4x4, stride 2 (28x28), and 5x5, stride 1 (64x64 and 128x128, where the size stays).
+    Images of other sizes get the net of 64 when both sides have as many pixels, else that of 28.
     """
-    small = data_shape[1] == 28
-    build = _infogan_28 if small else _infogan_large
+    build = _infogan_large if geometry.infogan_is_large((data_shape[1], data_shape[2])) else _infogan_small
     outputs = data_shape[0] * parameters_per_element
     encoder, features, decoder = build(data_shape, latent, norm, kernel, outputs)
     return StackBackbone(encoder=encoder, features=features, decoder=decoder, latent=latent, scale=scale)
 
 
-def _double(inputs: int, outputs: int, kernel: int) -> nn.ConvTranspose2d:
-    """Twice the size: 4x4 with padding 1, or 5x5 with padding 2 and one row and column more."""
-    return transposed(inputs, outputs, kernel, 2, padding=(kernel - 1) // 2, output_padding=kernel % 2)
-
-
-def _infogan_28(
+def _infogan_small(
     data_shape: DataShape, latent: int, norm: bool, kernel: int, outputs: int
 ) -> tuple[nn.Sequential, int, nn.Sequential]:
-    padding = (kernel - 1) // 2
+    size, window = (data_shape[1], data_shape[2]), geometry.infogan_window(kernel)
+    features = 128 * math.prod(sizes(size, geometry.infogan_encoder(size, kernel))[-1])
+    start, stages = _outwards(size, geometry.infogan_decoder(size, kernel))
+    (inner, middle), (outer, end) = stages
     encoder = nn.Sequential(
-        convolution(data_shape[0], 64, kernel, 2, padding=padding),
-        convolution(64, 128, kernel, 2, padding=padding),
+        convolution(data_shape[0], 64, kernel, 2, padding=window.padding),
+        convolution(64, 128, kernel, 2, padding=window.padding),
         nn.Flatten(),
-        linear(128 * 7 * 7, 1024, norm=norm),
+        linear(features, 1024, norm=norm),
     )
     decoder = nn.Sequential(
         linear(latent, 1024, norm=norm),
-        linear(1024, 128 * 7 * 7, norm=norm),
-        nn.Unflatten(1, (128, 7, 7)),
-        activated(_double(128, 64, kernel), 64, norm=norm),
-        _double(64, outputs, 4),
+        linear(1024, 128 * math.prod(start), norm=norm),
+        nn.Unflatten(1, (128, *start)),
+        activated(mirrored(128, 64, inner, middle), 64, norm=norm),
+        mirrored(64, outputs, outer, end),
     )
     return encoder, 1024, decoder
 
@@ -144,48 +154,50 @@ def _infogan_28(
 def _infogan_large(
     data_shape: DataShape, latent: int, norm: bool, kernel: int, outputs: int
 ) -> tuple[nn.Sequential, int, nn.Sequential]:
-    padding = (kernel - 1) // 2
+    size, window = (data_shape[1], data_shape[2]), geometry.infogan_window(kernel)
     widths = (data_shape[0], 128, 256, 512, 1024)
     encoder = [
-        convolution(before, after, kernel, 2, padding=padding, norm=norm and place > 0)
+        convolution(before, after, kernel, 2, padding=window.padding, norm=norm and place > 0)
         for place, (before, after) in enumerate(pairwise(widths))
     ]
-    side = data_shape[1] // 16
-    start = data_shape[1] // 8
+    features = 1024 * math.prod(sizes(size, geometry.infogan_encoder(size, kernel))[-1])
+    start, stages = _outwards(size, geometry.infogan_decoder(size, kernel))
+    *inner, (outer, end) = stages
     layers: list[nn.Module] = [
-        activated(_double(before, after, kernel), after, norm=norm and place > 0)
-        for place, (before, after) in enumerate(pairwise((1024, 512, 256, 128)))
+        activated(mirrored(before, after, each, to), after, norm=norm and place > 0)
+        for place, ((before, after), (each, to)) in enumerate(zip(pairwise((1024, 512, 256, 128)), inner, strict=True))
     ]
     decoder = nn.Sequential(
-        nn.Linear(latent, 1024 * start**2),
-        nn.Unflatten(1, (1024, start, start)),
+        nn.Linear(latent, 1024 * math.prod(start)),
+        nn.Unflatten(1, (1024, *start)),
         *layers,
-        transposed(128, outputs, 5, 1, padding=2),
+        mirrored(128, outputs, outer, end),
     )
-    return nn.Sequential(*encoder, nn.Flatten()), 1024 * side**2, decoder
+    return nn.Sequential(*encoder, nn.Flatten()), features, decoder
 
 
 def vhp_conv(*, data_shape: DataShape, latent: int, parameters_per_element: int, scale: bool) -> StackBackbone:
     """VHP table 3, Faces and Chairs, 64x64: eight convolutions 5x5 (stride 2) and 3x3 in turn, a linear layer of 256.
 
-    The decoder is the encoder reversed. Padding keeps the sizes at 64, 32, 16, 8, 4.
+    The decoder is the encoder reversed. Padding keeps the sizes at 64, 32, 16, 8, 4; of other images, at every half,
+    rounded up.
     """
     pairs = tuple(pairwise((data_shape[0], 32, 48, 64, 96)))
+    start, stages = _outwards((data_shape[1], data_shape[2]), [geometry.VHP_HALVING] * len(pairs))
     encoder: list[nn.Module] = []
     layers: list[nn.Module] = []
     for before, after in pairs:
         encoder += [convolution(before, after, 5, 2, padding=2), convolution(after, after, 3, 1, padding=1)]
-    for before, after in reversed(pairs):
+    for (before, after), (window, size) in zip(reversed(pairs), stages, strict=True):
         layers.append(activated(transposed(after, after, 3, 1, padding=1), after))
-        layers.append(activated(_double(after, before, 5), before))
+        layers.append(activated(mirrored(after, before, window, size), before))
     outputs = data_shape[0] * parameters_per_element
-    layers[-1] = _double(32, outputs, 5)
-    side = data_shape[1] // 16
-    features = 96 * side**2
+    layers[-1] = mirrored(32, outputs, geometry.VHP_HALVING, (data_shape[1], data_shape[2]))
+    features = 96 * math.prod(start)
     return StackBackbone(
         encoder=nn.Sequential(*encoder, nn.Flatten(), linear(features, 256)),
         features=256,
-        decoder=nn.Sequential(linear(latent, 256), linear(256, features), nn.Unflatten(1, (96, side, side)), *layers),
+        decoder=nn.Sequential(linear(latent, 256), linear(256, features), nn.Unflatten(1, (96, *start)), *layers),
         latent=latent,
         scale=scale,
     )

@@ -50,6 +50,8 @@ def mmd(z: Float[Tensor, "n latent"], prior: Float[Tensor, "n latent"], *, sigma
     sigma^2: the prior's variance). Unbiased, so it may be below zero.
     """
     n, latent = z.shape
+    if n < 2:
+        raise ValueError(f"the unbiased MMD compares data, and there is {n} in the batch: set batch_size to 2 or more")
     within, across = z.new_zeros(()), z.new_zeros(())
     apart = 1 - torch.eye(n, dtype=z.dtype, device=z.device)
     of_z, of_prior, of_both = squared_distances(z, z), squared_distances(prior, prior), squared_distances(z, prior)

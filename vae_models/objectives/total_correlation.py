@@ -31,6 +31,11 @@ def log_weights(rows: int, batch: int, start: int, data_size: int, estimator: Es
     the mean over the others the estimate is q(z_i) exactly. (The public code of the paper has the 1/N in a fixed column
     of the matrix, which is not the own datum's.)
     """
+    if min(batch, data_size) < 1 or (estimator == "mss" and min(batch, data_size) < 2):
+        raise ValueError(
+            f"the {estimator} estimate of q(z) compares data, and there are {batch} in the batch and {data_size} in "
+            "the training split: both need at least two (mws: one); set batch_size to 2 or more"
+        )
     if estimator == "mws":
         return like.new_full((rows, batch), -math.log(data_size * batch))
     others = math.log((data_size - 1) / (data_size * (batch - 1)))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
+from vae_models.config.compatibility import check_data
 from vae_models.config.shape import shape_of
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
@@ -134,6 +135,7 @@ class Run:
         resident: dict[str, Resident] | None = None,
     ) -> None:
         _check(config, context)
+        check_data(config, dataset.shape, len(dataset.train))
         self.config = config
         self.context = context
         self.dataset = dataset

@@ -1,0 +1,231 @@
+"""Every part at every size, batch and number of data: it trains, or is refused in a sentence before it starts.
+
+VAESVC_DEEP=N draws N times as many examples, and tries every size from 1 x 1 to 65 x 33 instead of a selection.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.catalogue import BACKBONES, BETAS, GATINGS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
+from vae_models import config as configs
+from vae_models.config import BackboneConfig, ConvConfig, InfoGanConfig, ModelConfig, TrainConfig, compatibility
+from vae_models.config import data as data_config
+from vae_models.data import Dataset, Split
+from vae_models.data.catalogue import CATALOGUE
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
+
+DEEP = int(os.environ.get("VAESVC_DEEP", "0"))
+# whether sizes are small, powers of two, or odd is what kernels and paddings care for
+HEIGHTS = range(1, 66) if DEEP else (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 16, 17, 27, 28, 31, 32, 33, 63, 64, 65)
+WIDTHS = range(1, 34) if DEEP else (1, 2, 3, 4, 5, 8, 13, 14, 15, 16, 28, 31, 32, 33)
+PICTURES = {"reconstructions", "samples"}
+WIDE = "infogan"  # its linear layers are of a thousand units: small images only, where numbers are computed
+NETS: dict[str, BackboneConfig] = {
+    **{name: net for name, (net, _) in BACKBONES.items()},
+    "conv-one": ConvConfig(channels=(2,)),
+    "conv-deep": ConvConfig(channels=(2, 3, 4, 5, 6)),
+    "infogan-kernel-4": InfoGanConfig(kernel=4),
+    "infogan-plain-5": InfoGanConfig(norm=False),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_fault_18_every_backbone_takes_an_image_or_says_which_it_takes(name: str) -> None:
+    """Torch's own convolutions, without memory or numbers, against the sizes that were worked out without torch."""
+    net, taken, refused = NETS[name], [], [0]  # the shorter sides
+    for height in HEIGHTS:
+        for width in WIDTHS:
+            shape = (1 + 2 * (height % 2), height, width)
+            sentence = refusal(net, shape)
+            if sentence is not None:
+                helps(sentence)
+                assert f"{height} x {width}" in sentence
+                refused.append(min(height, width))
+                continue
+            taken.append(min(height, width))
+            with torch.device("meta"):
+                built = net.build(shape, 2, 3)
+                mean, raw = built.encode(torch.zeros(2, *shape))
+                assert raw is not None
+                assert mean.shape == raw.shape == (2, 2)
+                assert built.decode(mean).shape == (2, 3 * shape[0], height, width)
+    assert max(refused) < min(taken) <= 32  # too small is the only reason
+
+
+def refusal(net: BackboneConfig, shape: tuple[int, int, int]) -> str | None:
+    try:
+        net.check(shape)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    shape: tuple[int, int, int]
+    batch: int
+    sizes: tuple[int, int, int]
+    parts: dict[str, str | None]
+    spec: dict[str, Any]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Parts that mostly go together: what is refused for its kinds alone is tested in `test_combinations`."""
+    objective = draw(st.sampled_from(list(OBJECTIVES)))
+    bound = OBJECTIVES[objective].kind not in compatibility.AUTOENCODERS
+    gating = draw(st.sampled_from([None, None, *GATINGS])) if bound and objective != "iwae" else None
+    backbone = draw(st.sampled_from(list(NETS)))
+    posterior = "delta" if not bound else draw(st.sampled_from([name for name in POSTERIORS if name != "delta"]))
+    prior = draw(st.sampled_from(list(PRIORS))) if bound else "standard-normal"
+    if gating is not None:
+        beta = "log-uniform"
+        prior = "vhp" if prior == "vampprior" else prior
+    else:
+        allowed = [name for name in BETAS if name != "log-uniform"] if bound and objective != "iwae" else [None]
+        beta = draw(st.sampled_from(allowed))
+    likelihood = draw(st.sampled_from(list(LIKELIHOODS)))
+    largest = (7, 7) if NETS[backbone].kind == WIDE else (65, 33)
+    side = st.one_of(st.integers(1, 9), st.integers(1, 65))
+    shape = (draw(st.sampled_from([1, 3])), min(draw(side), largest[0]), min(draw(side), largest[1]))
+    batch = draw(st.integers(1, 3))
+    sizes = (draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(1, 2)))
+    parts = {
+        "backbone": backbone, "likelihood": likelihood, "prior": prior, "posterior": posterior,
+        "objective": objective, "beta": beta, "gating": gating,
+    }  # fmt: skip
+    model = {
+        "latent": draw(st.integers(1, 3)),
+        "backbone": NETS[backbone],
+        "likelihood": LIKELIHOODS[likelihood],
+        "prior": PRIORS[prior],
+        "posterior": POSTERIORS[posterior],
+        "gating": None if gating is None else GATINGS[gating][0],
+    }
+    spec = {
+        "data": {"name": "digits", "binarize": "threshold" if LIKELIHOODS[likelihood].levels == 2 else "none"},
+        "model": model,
+        "objective": OBJECTIVES[objective],
+        **({} if beta is None else {"beta": BETAS[beta]}),
+        "steps": 2,
+        "batch_size": batch,
+        "log_every_steps": 1,
+        "evaluation": {"batch_size": 2},
+        "checkpoint": {"metric": "val/distortion", "mode": "min"},
+    }
+    return Case(shape=shape, batch=batch, sizes=sizes, parts=parts, spec=spec)
+
+
+@given(case=cases())
+@settings(
+    max_examples=400 * max(1, DEEP),
+    deadline=None,
+    derandomize=DEEP <= 1,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_fault_18_every_part_trains_or_is_refused_in_a_sentence(case: Case) -> None:
+    """Steps, evaluation (its last batch is short), pictures and checkpoints: the whole loop, on data of that shape."""
+    with published(case.shape, case.sizes):
+        try:
+            config = TrainConfig.model_validate(case.spec)
+        except ValidationError as error:
+            for found in error.errors():
+                helps(str(found["msg"]).removeprefix("Value error, "))
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            result = train(config, LocalContext(Path(folder)), dataset=levels(case.shape, case.sizes))
+            assert {path.name.partition("-")[0] for path in Path(folder, "pictures").iterdir()} == PICTURES
+    assert result.steps == 2
+    wanted = {"train/loss", "val/distortion", "test/distortion", "val/squared_error"}
+    assert wanted <= result.metrics.keys()
+    assert all(math.isfinite(value) for value in result.metrics.values()), result.metrics
+
+
+def helps(message: str) -> None:
+    """One line that says what is allowed or what to do, and no fragment of torch's or of Python's own words."""
+    assert "\n" not in message
+    assert re.search(r"\b(set|choose|use|give|leave|or more|at least|must be)\b", message), message
+    assert not re.search(r"Error|mat1|size mismatch|domain|\bNone\b|tensor", message), message
+
+
+@contextmanager
+def published(shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Iterator[None]:
+    """The catalogue, as if the digits were of this shape and number."""
+    changed = {**CATALOGUE, "digits": replace(CATALOGUE["digits"], shape=shape, sizes=sizes)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compatibility, "CATALOGUE", changed)
+        patch.setattr(data_config, "CATALOGUE", changed)
+        yield
+
+
+def levels(shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    parts = [Split(images=torch.randint(0, 256, (n, *shape), generator=generator).to(torch.uint8)) for n in sizes]
+    train_split, val, test = parts
+    return Dataset(name="digits", train=train_split, val=val, test=test, shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "sentence"),
+    [
+        (configs.ResNetConfig(channels=4), (1, 27, 31), None),
+        (InfoGanConfig(norm=False), (1, 9, 7), None),
+        (configs.VhpConvConfig(), (3, 13, 5), None),
+        (configs.SigmaVaeConfig(channels=4), (1, 27, 31), None),
+        (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28), "set batch_size to 2 or more"),
+        (InfoGanConfig(), (1, 28, 28), "set batch_size to 2 or more"),
+        (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 33), None),  # two values per channel are left
+    ],
+)
+def test_fault_18_a_batch_of_one(model: BackboneConfig, shape: tuple[int, int, int], sentence: str | None) -> None:
+    spec = {"data": {"name": "digits"}, "model": ModelConfig(latent=2, backbone=model), "steps": 1, "batch_size": 1}
+    with published(shape, (5, 1, 1)):
+        if sentence is not None:
+            with pytest.raises(ValidationError, match=sentence):
+                TrainConfig.model_validate(spec)
+            return
+        config = TrainConfig.model_validate(spec)
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, LocalContext(Path(folder)), dataset=levels(shape, (5, 1, 1)))
+
+
+@pytest.mark.parametrize(("size", "batch"), [(5, 5), (5, 6), (2, 2), (1, 1), (1, 2)])
+@pytest.mark.parametrize("estimator", ["mws", "mss"])
+def test_fault_18_total_correlation_on_few_data(estimator: str, size: int, batch: int) -> None:
+    shape, spec = (1, 3, 2), {"data": {"name": "digits"}, "steps": 2, "batch_size": batch}
+    spec |= {
+        "model": ModelConfig(latent=2, backbone=NETS["linear"]),
+        "objective": {"kind": "tc", "estimator": estimator},
+    }
+    with published(shape, (5, 1, 1)):
+        try:
+            config = TrainConfig.model_validate(spec)
+        except ValidationError as error:
+            assert batch in (1, 6)
+            helps(str(error.errors()[0]["msg"]).removeprefix("Value error, "))
+            return
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = levels(shape, (size, 1, 1))
+        if batch > size:
+            with pytest.raises(ValueError, match="compares training data, and there is one: give at least two"):
+                train(config, LocalContext(Path(folder)), dataset=dataset)
+            return
+        result = train(config, LocalContext(Path(folder)), dataset=dataset)
+    assert math.isfinite(result.metrics["train/total_correlation"])
