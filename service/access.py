@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service import auth
 from service.errors import AuthError, ForbiddenError
-from service.queue.jobs import TokenInfo
+from service.queue.jobs import MAX_EPOCH, TokenInfo
 from service.queue.rows import unknown_job
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _attempt_bearer = HTTPBearer(
 )
 
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Epoch = Annotated[int, Path(ge=1)]
+Epoch = Annotated[int, Path(ge=1, le=MAX_EPOCH)]
 
 
 def _services(request: Request) -> Services:

@@ -10,7 +10,7 @@ import asyncio
 import codecs
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,20 +30,25 @@ from service.errors import (
     UsageError,
     VaesvcError,
 )
-from service.queue.jobs import Checkpoint, Event, Job, JobState, TokenInfo
+from service.queue.jobs import MAX_EPOCH, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.spec import TrainSpec
+    from service.study_spec import StudySpec
 
 log = logging.getLogger("vaesvc.api")
 T = TypeVar("T")
 
+RESOLVE_SECONDS = 20.0  # for one of them, the wait for its turn included
 SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
 SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
 STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
 LOG_CHUNK_BYTES = 1 << 20
+MAX_OFFSET = 2**63 - 1  # what a database counts to
+RESOLVING = 2  # specs that are read and checked at once: it is all computing, and the calls of runners go first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ class Services:
     store: Store
     secret: bytes
     slow: asyncio.Semaphore
+    resolving: asyncio.Semaphore
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -71,13 +77,37 @@ class Services:
 
     async def wait_for(self, call: Callable[[], T]) -> T:
         """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
-        try:
-            async with asyncio.timeout(SLOW_SECONDS), self.slow:
-                return await anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1), abandon_on_cancel=True)
-        except TimeoutError:
-            raise UnavailableError(
-                f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
-            ) from None
+        late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
+        return await _apart(call, self.slow, SLOW_SECONDS, late)
+
+    async def resolve(self, given: Mapping[str, Any]) -> TrainSpec | StudySpec:
+        """Read a spec: every trial of a study is checked. Few at a time, so that it keeps nobody else waiting."""
+        from service.study_spec import resolve_job
+
+        late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
+        return await _apart(lambda: resolve_job(given), self.resolving, RESOLVE_SECONDS, late)
+
+
+async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:
+    """Run a call in a thread of its own, when there is a place for it; UnavailableError after so many seconds.
+
+    The place is held for as long as the thread runs, also when nobody waits for it any more: what cannot be stopped
+    must not be started again and again.
+    """
+
+    def ended(thread: asyncio.Future[T]) -> None:
+        places.release()
+        if not thread.cancelled():
+            thread.exception()  # looked at, also where nobody waits for it any more
+
+    try:
+        async with asyncio.timeout(seconds):
+            await places.acquire()
+            thread = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1)))
+            thread.add_done_callback(ended)
+            return await asyncio.shield(thread)
+    except TimeoutError:
+        raise UnavailableError(late) from None
 
 
 def _services(request: Request) -> Services:
@@ -110,22 +140,18 @@ public = APIRouter(prefix="/v1", tags=["health"])
 
 
 @users.post("/jobs", summary="Submit a job")
-def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
+async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
     is sent; the same key with another spec is a conflict."""
-    from service.study_spec import resolve_job
-
-    spec = resolve_job(request.spec)
+    spec = await services.resolve(request.spec)
     access.may_go_first(spec, user)
-    return services.store.submit(spec, owner=user.name, key=request.key)
+    return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
 
 
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
-def dry_run(request: wire.SubmitRequest, user: User) -> wire.ResolvedSpec:
+async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """The spec with every default filled in."""
-    from service.study_spec import resolve_job
-
-    spec = resolve_job(request.spec)
+    spec = await services.resolve(request.spec)
     access.may_go_first(spec, user)
     return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))
 
@@ -134,7 +160,9 @@ def dry_run(request: wire.SubmitRequest, user: User) -> wire.ResolvedSpec:
 def jobs(
     services: App,
     user: User,
-    state: Annotated[list[JobState] | None, Query(description="only these states; repeatable")] = None,
+    state: Annotated[
+        list[JobState] | None, Query(max_length=len(JobState), description="only these states; repeatable")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[str | None, Query(max_length=100, description="the last job's id of the page before")] = None,
 ) -> Sequence[Job]:
@@ -153,7 +181,7 @@ def job(job_id: JobId, services: App) -> wire.JobDetail:
 def events(
     job_id: JobId,
     services: App,
-    after: Annotated[int, Query(ge=0, description="the last event's id that is known already")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="the last event's id that is known already")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> Sequence[Event]:
     """Oldest first."""
@@ -217,8 +245,8 @@ def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, user
 async def logs(
     job_id: JobId,
     services: App,
-    epoch: Annotated[int | None, Query(ge=1, description="which attempt; default the newest")] = None,
-    offset: Annotated[int, Query(ge=0, description="bytes to skip: the last chunk's `offset`")] = 0,
+    epoch: Annotated[int | None, Query(ge=1, le=MAX_EPOCH, description="which attempt; default the newest")] = None,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="bytes to skip: the last chunk's `offset`")] = 0,
 ) -> wire.LogChunk:
     """At most 1 MiB at a time. It comes from S3, seconds behind the attempt, and stays when the cluster is gone."""
     detail = await anyio.to_thread.run_sync(services.store.detail, job_id)
@@ -410,7 +438,13 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_url="/v1/openapi.json",
     )
-    app.state.services = Services(settings=settings, store=opened, secret=secret, slow=asyncio.Semaphore(SLOW_THREADS))
+    app.state.services = Services(
+        settings=settings,
+        store=opened,
+        secret=secret,
+        slow=asyncio.Semaphore(SLOW_THREADS),
+        resolving=asyncio.Semaphore(RESOLVING),
+    )
     middleware.install(app)
     for router in (public, users, read_job, change_job, attempts):
         app.include_router(router)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import __version__, wire
 from service.errors import VaesvcError
+from service.mistakes import listed
 
 log = logging.getLogger("vaesvc.api")
 
@@ -107,14 +108,18 @@ async def _on_known(request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
-    return _reply(422, "usage", "; ".join(found))
+    return _reply(422, "usage", listed(found, between="; "))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _reply(404, "not_found", f"no such call: {request.method} {request.url.path}; /docs lists them")
-    return _reply(error.status_code, "usage", f"{request.method} {request.url.path}: {error.detail}")
+        return _reply(404, "not_found", f"no such call: {request.method} {_path(request)}; /docs lists them")
+    return _reply(error.status_code, "usage", f"{request.method} {_path(request)}: {error.detail}")
+
+
+def _path(request: Request) -> str:
+    return request.url.path[:200]
 
 
 async def _on_unknown(request: Request, error: Exception) -> Response:  # the server logs the traceback

@@ -7,7 +7,6 @@ recipe and change parts of it), with `path=value` overrides on top.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,28 +16,34 @@ from pydantic import BaseModel, Field, ValidationError
 
 from service import spec_schema, spec_text
 from service.errors import UsageError
+from service.mistakes import listed
 from service.queue.jobs import Resources
 from service.spec_errors import choice, explain
-from vae_models.config import Strict, TrainConfig
+from vae_models.config import Strict, TrainConfig, bounds
 
 if TYPE_CHECKING:
     from vae_models.recipes import Recipe
 
 # what a run reports on its validation data, and a best checkpoint can be chosen by
+LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
 METRICS = ("val/elbo", "val/rate", "val/distortion", "val/squared_error")
 
 
 class RetryPolicy(Strict):
     max_attempts: int = Field(default=3, ge=1, le=100, description="attempts that may fail before the job does")
-    backoff_seconds: float = Field(default=5.0, ge=0, description="before the 2nd attempt; doubles, at most 300 s")
+    backoff_seconds: float = Field(
+        default=5.0, ge=0, le=86_400, description="before the 2nd attempt; doubles, at most 300 s"
+    )
 
 
 class JobSpec(Strict):
     """What every kind of job says of itself; `resources` is the gang that starts together or not at all."""
 
-    kind: str
+    kind: str = Field(max_length=32)
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    recipe: str | None = None  # where the rest came from; kept for people, never read again
+    recipe: str | None = Field(
+        default=None, max_length=bounds.TEXT
+    )  # where the rest came from; kept for people, never read again
     register_as: str = Field(
         min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="registered model"
     )
@@ -76,8 +81,15 @@ def resolve(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
     if spec is not None:
         problems += _misfits(spec)
     if problems or spec is None:
-        raise UsageError("\n".join(dict.fromkeys(problems)))
+        raise UsageError(listed(problems))
+    refuse_large(spec)
     return spec
+
+
+def refuse_large(spec: JobSpec) -> None:
+    """Jobs are kept for ever and listed by the thousand, each with its whole spec. Raises UsageError."""
+    if (size := len(spec.model_dump_json())) > LARGEST:
+        raise UsageError(f"the spec has {size:,} bytes with every default filled in; at most {LARGEST:,} are taken")
 
 
 def fields() -> list[spec_schema.SpecField]:
@@ -93,6 +105,7 @@ def fields() -> list[spec_schema.SpecField]:
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """What was given, as a mapping, and the name that it suggests."""
     if isinstance(source, Mapping):
+        spec_text.refuse_depth(source)
         return {str(name): _plain(value) for name, value in source.items()}, None
     path = Path(source)
     if isinstance(source, Path) or path.suffix in spec_text.SUFFIXES:
@@ -267,7 +280,6 @@ def _misfits(spec: TrainSpec) -> list[str]:
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
-    found += resource_misfits(resources)
     if train.checkpoint.metric not in METRICS:
         found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(METRICS)))
     return found
@@ -281,11 +293,3 @@ def batch_misfits(train: TrainConfig, at: str) -> list[str]:
     if train.batch_size <= size:
         return []
     return [f"{at}.batch_size: {train.batch_size:,} is more than the {size:,} training images of {train.data.name}"]
-
-
-def resource_misfits(resources: Resources) -> list[str]:
-    found = []
-    for name in ("cpus_per_worker", "gpus_per_worker"):
-        if not math.isfinite(getattr(resources, name)):
-            found.append(f"resources.{name}: {getattr(resources, name)} is not allowed; it should be a finite number")
-    return found

@@ -7,12 +7,17 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from service.spec_schema import Models, kind_of, models_in, nearest, show
+from service.spec_schema import Models, kind_of, models_in, nearest, shortened, show
+
+EXPLAINED = 20  # twice as many as are ever shown: some lines are left out by those who ask
+_LONGEST_NAME = 60  # characters of a field's name, which may be a stranger's
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each error, in the order of the fields."""
-    return [_line(detail, model) for detail in error.errors(include_url=False)]
+    """One line for each error, in the order of the fields: beyond `EXPLAINED`, to be counted, only where it is."""
+    details = error.errors(include_url=False)
+    lines = [_line(detail, model) for detail in details[:EXPLAINED]]
+    return lines + [".".join(str(part) for part in detail["loc"]) for detail in details[EXPLAINED:]]
 
 
 def _line(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
@@ -87,7 +92,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str]
             others = tuple(m for m in models if m is not tagged[0])
             models = (tagged[0],)
             continue
-        path.append(str(part))
+        path.append(shortened(str(part), _LONGEST_NAME))
         parents, alternatives = models, others
         models, others = _step(models, part), ()
     return path, parents, alternatives

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 Models = tuple[type[BaseModel], ...]
+_LONGEST_NAME = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,8 @@ def type_text(annotation: Any) -> str:
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The likeliest name that was meant: by its last component when that is unique, else by spelling."""
+    if len(name) > _LONGEST_NAME:  # nobody's slip, and comparing costs its square
+        return None
     tails = [known for known in names if known.rpartition(".")[2] == name and known != name]
     if len(tails) == 1:
         return tails[0]
@@ -164,7 +167,12 @@ def show(value: Any) -> str:
         text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
         text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(text, 80)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _default_text(field: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,20 @@ from service.errors import UsageError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 1 << 20  # bytes; a spec is a page
+
+
+_DEEPEST = 32  # mappings and lists inside each other; a resolved study has 8
+
+
+def refuse_depth(value: Any) -> None:
+    """Raises UsageError for a value that is nested deeper than any spec: whoever walks through it would fall."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _DEEPEST:
+            raise UsageError(f"the spec is nested too deeply: at most {_DEEPEST} mappings or lists inside each other")
+        inside = (part.values() if isinstance(part, Mapping) else part for part in level)
+        level = [part for parts in inside for part in parts if isinstance(part, Mapping | list | tuple) and part]
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,6 +113,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: a spec is a mapping of names to values, not {'empty' if value is None else repr(value)}"
         )
+    refuse_depth(value)
     return value
 
 

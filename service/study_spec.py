@@ -11,12 +11,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from service import spec, spec_schema, spec_text
 from service.errors import UsageError
+from service.mistakes import listed
 from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
 from tuning.space import with_values
 from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config import TrainConfig
 
+LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years
 SEARCHES = "searches/"  # what a published search's name begins with
 
 
@@ -31,6 +33,7 @@ class StudySpec(JobSpec):
     max_seconds: float | None = Field(
         default=None,
         gt=0,
+        le=LONGEST_SECONDS,
         description="after so long it ends with what it has found out; counted from its start, or from its extension",
     )
     lanes: int | None = Field(
@@ -103,6 +106,7 @@ def resolve_study(source: str | Path | Mapping[str, Any], overrides: Sequence[st
 def _study_in(source: str | Path | Mapping[str, Any]) -> dict[str, Any] | None:
     """The spec of a study as it was given, unless the source is something else."""
     if isinstance(source, Mapping):
+        spec_text.refuse_depth(source)
         given, name = dict(source), None
     elif isinstance(source, Path) or Path(source).suffix in spec_text.SUFFIXES:
         given, name = spec_text.read_file(Path(source)), Path(source).stem
@@ -141,12 +145,12 @@ def _resolve(given: dict[str, Any], overrides: Sequence[str], fields: Mapping[st
         suggested = given.get("recipe") if isinstance(given.get("recipe"), str) else "study"
         found = StudySpec.model_validate(spec.with_name({"kind": "study", **whole}, str(suggested)))
     except ValidationError as error:
-        raise UsageError("\n".join(explain(error, StudySpec))) from None
+        raise UsageError(listed(explain(error, StudySpec))) from None
     except ValueError as error:
-        raise UsageError(str(error)) from None
-    problems = [*spec.batch_misfits(found.study.base, "study.base"), *spec.resource_misfits(found.resources)]
-    if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(listed(str(error).splitlines())) from None
+    if problems := spec.batch_misfits(found.study.base, "study.base"):
+        raise UsageError(listed(problems))
+    spec.refuse_large(found)
     return found
 
 
@@ -224,7 +228,7 @@ def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
     try:
         return StudySpec.model_validate(plain)
     except ValidationError as error:
-        raise UsageError("\n".join(explain(error, StudySpec))) from None
+        raise UsageError(listed(explain(error, StudySpec))) from None
 
 
 def cost(study: StudyConfig) -> dict[str, int]:

@@ -29,12 +29,13 @@ An error is an `ErrorReply` with the status of `service.errors`. Both ends send 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from service.queue.jobs import Attempt, Checkpoint, Job, Record
 
+RunnerId = Annotated[str, Field(min_length=1, max_length=200)]
 VERSION_HEADER = "x-vaesvc-version"
 MAX_REQUEST_BYTES = 1 << 20  # a resolved spec is a few kilobytes
 
@@ -108,7 +109,9 @@ class ExtendRequest(Record):
     """The same again changes nothing."""
 
     trials: int = Field(ge=1, le=10_000, description="assignments of the stage in all, those it has included")
-    stage: str | None = Field(default=None, description="which stage; default: the last that draws at random")
+    stage: str | None = Field(
+        default=None, max_length=40, description="which stage; default: the last that draws at random"
+    )
 
 
 class LogChunk(Record):
@@ -119,9 +122,9 @@ class LogChunk(Record):
 
 
 class ClaimRequest(Record):
-    runner_id: str  # new for every runner process
-    version: str  # vaesvc's version on the cluster
-    host: str = ""
+    runner_id: RunnerId  # new for every runner process
+    version: str = Field(max_length=100, description="vaesvc's version on the cluster")
+    host: str = Field(default="", max_length=255)
 
 
 class StorageSettings(Record):
@@ -151,7 +154,7 @@ class AttemptContext(Record):
 
 
 class HeartbeatRequest(Record):
-    runner_id: str
+    runner_id: RunnerId
 
 
 class HeartbeatReply(Record):
@@ -162,7 +165,7 @@ class HeartbeatReply(Record):
 
 class ProgressReport(Record):
     progress: dict[str, Any]
-    run_id: str | None = None  # MLflow's run, once it is known
+    run_id: str | None = Field(default=None, max_length=200, description="MLflow's run, once it is known")
 
 
 class CheckpointReply(Record):
@@ -171,13 +174,15 @@ class CheckpointReply(Record):
 
 
 class FinishRequest(Record):
-    runner_id: str
+    runner_id: RunnerId
     outcome: Literal["succeeded", "failed", "cancelled"]
     error: str | None = None
     retryable: bool = True
     result: dict[str, Any] = Field(default_factory=dict)
-    log_uri: str | None = None
-    spec_sha256: str | None = None  # of the spec that the attempt ran: where it was extended, another one follows
+    log_uri: str | None = Field(default=None, max_length=1000)
+    spec_sha256: str | None = Field(
+        default=None, max_length=64, description="of the spec that was run: where it was extended, another one follows"
+    )
 
 
 class ModelVersion(Record):

@@ -10,10 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, ValidationError, model_validator
 
-from vae_models.config import TrainConfig
+from vae_models.config import TrainConfig, bounds
 from vae_models.config.base import Strict
 
+_SHOWN = 10  # paths, or mistakes, that an error names
 Assignment = Mapping[str, Any]  # path -> value, as JSON
+
+LIMIT = 10_000  # trials of a study, and so the values of a path: more is a mistake in the space
 
 
 class InvalidAssignment(ValueError):  # noqa: N818 - says what is the case
@@ -24,7 +27,11 @@ class Values(Strict):
     """Each of these; in a file a plain list is enough. A value may be a mapping, for example a whole `beta`."""
 
     kind: Literal["values"] = "values"
-    values: tuple[Any, ...] = Field(min_length=1)
+    values: tuple[Any, ...] = Field(min_length=1, max_length=LIMIT)
+
+    def count(self) -> int:
+        """Of `points_of`, without making them."""
+        return len(self.values)
 
     def points_of(self) -> tuple[Any, ...]:
         return self.values
@@ -39,15 +46,23 @@ class Values(Strict):
 
 
 class _Interval(Strict):
-    low: float
-    high: float
-    points: int | None = Field(default=None, ge=2, description="for a grid: evenly spaced, both ends included")
+    low: float = Field(ge=-bounds.REAL, le=bounds.REAL)
+    high: float = Field(ge=-bounds.REAL, le=bounds.REAL)
+    points: int | None = Field(
+        default=None, ge=2, le=LIMIT, description="for a grid: evenly spaced, both ends included"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> _Interval:
         if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         return self
+
+    def count(self) -> int:
+        """Of `points_of`, without making them."""
+        if self.points is None:
+            raise ValueError("a grid needs `points` of an interval; or search at random")
+        return self.points
 
     def points_of(self) -> tuple[float, ...]:
         if self.points is None:
@@ -77,14 +92,26 @@ class LogUniform(_Interval):
     """ln x ~ U(ln low, ln high)."""
 
     kind: Literal["log-uniform"] = "log-uniform"
-    low: float = Field(gt=0)
+    low: float = Field(gt=0, le=bounds.REAL)
 
     def at(self, uniform: float) -> float:
         return float(math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * uniform))
 
 
 Domain = Annotated[Values | Uniform | LogUniform, Discriminator("kind")]
-Space = Mapping[str, Domain]
+Path = Annotated[str, Field(max_length=bounds.TEXT)]
+Space = Mapping[Path, Domain]
+
+
+def counts(space: Space) -> dict[str, int]:
+    """path -> values of a grid's, none of them made. ValueError names the path of an interval without points."""
+    found = {}
+    for path, domain in space.items():
+        try:
+            found[path] = domain.count()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return found
 
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:
@@ -126,7 +153,8 @@ def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
     try:
         return TrainConfig.model_validate(plain)
     except ValidationError as error:
-        raise InvalidAssignment("\n".join(_line(detail, assignment) for detail in error.errors())) from None
+        lines = [_line(detail, assignment) for detail in error.errors()[:_SHOWN]]
+        raise InvalidAssignment("\n".join(lines)) from None
 
 
 def _put(plain: dict[str, Any], path: str, value: Any) -> None:
@@ -156,5 +184,11 @@ def _names(at: Any) -> str:
 def _line(detail: Any, assignment: Assignment) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    tried = ", ".join(f"{path}={value!r}" for path, value in assignment.items())
-    return f"{where or 'together'}: {message} (tried: {tried})"
+    tried = [f"{path}={_short(value)}" for path, value in assignment.items()]
+    more = ", ..." if len(tried) > _SHOWN else ""
+    return f"{_short(where) or 'together'}: {message} (tried: {', '.join(tried[:_SHOWN])}{more})"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

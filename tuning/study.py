@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,14 +16,16 @@ from pydantic import Discriminator, Field, model_validator
 from tuning import population
 from tuning import space as spaces
 from tuning.population import Draw
-from tuning.space import Assignment, Domain
-from vae_models.config import TrainConfig
+from tuning.space import LIMIT, Assignment, Space
+from vae_models.config import TrainConfig, bounds
 from vae_models.config.base import Strict
 from vae_models.config.shape import shape_of
 
 State = Literal["done", "pruned", "failed", "missing"]
 
-LIMIT = 10_000  # trials of a stage: more is a mistake in the space
+PATHS = 100  # that a stage varies
+STAGES = 50
+SHOWN = 10  # paths that an error names
 
 
 class GridSearch(Strict):
@@ -36,7 +39,7 @@ class RandomSearch(Strict):
 
     kind: Literal["random"] = "random"
     trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
-    seed: int = Field(default=0, ge=0)
+    seed: bounds.Seed = 0
 
 
 class OptunaSearch(Strict):
@@ -49,10 +52,12 @@ class OptunaSearch(Strict):
 
     kind: Literal["optuna"] = "optuna"
     trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
-    batch: int = Field(default=8, ge=1, description="assignments that are trained side by side")
-    startup: int = Field(default=8, ge=1, description="assignments drawn at random before the first is chosen")
+    batch: int = Field(default=8, ge=1, le=LIMIT, description="assignments that are trained side by side")
+    startup: int = Field(
+        default=8, ge=1, le=LIMIT, description="assignments drawn at random before the first is chosen"
+    )
     sampler: Literal["tpe", "gp"] = "tpe"
-    seed: int = Field(default=0, ge=0)
+    seed: bounds.Seed = 0
 
 
 class PopulationSearch(Strict):
@@ -66,10 +71,10 @@ class PopulationSearch(Strict):
     kind: Literal["population"] = "population"
     size: int = Field(ge=2, le=LIMIT)
     generations: int = Field(ge=2, le=LIMIT)
-    epochs: float = Field(gt=0, description="of each generation")
+    epochs: float = Field(gt=0, le=bounds.EPOCHS, description="of each generation")
     quantile: float = Field(default=0.25, gt=0, le=0.5)
     resample: float = Field(default=0.25, ge=0, le=1, description="probability that a value is drawn again")
-    seed: int = Field(default=0, ge=0)
+    seed: bounds.Seed = 0
 
 
 class NoPruning(Strict):
@@ -86,8 +91,8 @@ class Halving(Strict):
     """
 
     kind: Literal["halving"] = "halving"
-    epochs: float = Field(default=1.0, gt=0, description="before the first decision")
-    factor: float = Field(default=3.0, gt=1)
+    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision")
+    factor: float = Field(default=3.0, gt=1, le=LIMIT)
 
 
 class Hyperband(Strict):
@@ -97,8 +102,10 @@ class Hyperband(Strict):
     """
 
     kind: Literal["hyperband"] = "hyperband"
-    epochs: float = Field(default=1.0, gt=0, description="before the first decision of the first bracket")
-    factor: float = Field(default=3.0, gt=1)
+    epochs: float = Field(
+        default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision of the first bracket"
+    )
+    factor: float = Field(default=3.0, gt=1, le=LIMIT)
     brackets: int = Field(default=3, ge=2, le=20)
 
 
@@ -110,8 +117,8 @@ class Asha(Strict):
     """
 
     kind: Literal["asha"] = "asha"
-    epochs: float = Field(default=1.0, gt=0, description="the first rung")
-    factor: float = Field(default=3.0, gt=1)
+    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="the first rung")
+    factor: float = Field(default=3.0, gt=1, le=LIMIT)
 
 
 class Median(Strict):
@@ -122,7 +129,7 @@ class Median(Strict):
     """
 
     kind: Literal["median"] = "median"
-    epochs: float = Field(default=1.0, gt=0, description="before the first decision")
+    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision")
 
 
 PruningConfig = Annotated[NoPruning | Halving | Hyperband | Asha | Median, Discriminator("kind")]
@@ -132,10 +139,12 @@ class StageConfig(Strict):
     """One search. A later stage starts from the configuration that won the one before."""
 
     name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")
-    space: Mapping[str, Domain] = Field(min_length=1)
-    metric: str = "val/elbo"
+    space: Space = Field(min_length=1, max_length=PATHS)
+    metric: str = Field(default="val/elbo", max_length=bounds.TEXT)
     mode: Literal["max", "min"] = "max"
-    repeats: tuple[int, ...] = Field(default=(0,), min_length=1, description="seeds; the mean over them decides")
+    repeats: tuple[bounds.Seed, ...] = Field(
+        default=(0,), min_length=1, max_length=bounds.LISTED, description="seeds; the mean over them decides"
+    )
     search: Annotated[GridSearch | RandomSearch | OptunaSearch | PopulationSearch, Discriminator("kind")] = GridSearch()
     pruning: PruningConfig = NoPruning()
 
@@ -161,6 +170,7 @@ class StageConfig(Strict):
                 raise ValueError("pruning: a population is selected between its generations; it should be none")
             if length := {"steps", "epochs"} & self.space.keys():
                 raise ValueError(f"space: {length.pop()} of a population is what search.epochs says")
+        self._refuse_too_many()
         return self
 
     def draws(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Draw]:
@@ -185,7 +195,24 @@ class StageConfig(Strict):
             return self.search.trials * len(self.repeats)
         if isinstance(self.search, PopulationSearch):
             return self.search.size * self.search.generations * len(self.repeats)
-        return sum(1 for _ in spaces.grid(self.space)) * len(self.repeats)
+        return math.prod(spaces.counts(self.space).values()) * len(self.repeats)
+
+    def _refuse_too_many(self) -> None:
+        """Before any is made: ValueError that says how many they would be, of what, and what to do about it."""
+        if (planned := self.planned()) <= LIMIT:
+            return
+        seeds = f" x {len(self.repeats)} seeds" if len(self.repeats) > 1 else ""
+        if isinstance(self.search, PopulationSearch):
+            what = f"{self.search.size:,} members x {self.search.generations:,} generations{seeds}"
+            mend = "smaller size or fewer generations"
+        elif isinstance(self.search, RandomSearch | OptunaSearch):
+            what, mend = f"{self.search.trials:,} assignments{seeds}", "fewer of either"
+        else:
+            counts = spaces.counts(self.space)
+            shown = " x ".join(f"{count:,} of {path}" for path, count in list(counts.items())[:SHOWN])
+            what = f"{shown}{' x ...' if len(counts) > SHOWN else ''}{seeds}"
+            mend = "fewer points of each, a stage for some of the paths, or search.kind=random with so many trials"
+        raise ValueError(f"stage {self.name}: {planned:,} trials ({what}); at most {LIMIT:,} are taken: choose {mend}")
 
     def side_by_side(self, known: int) -> int:
         """Of `known` assignments the number of those that are trained at a time, and may be compared meanwhile."""
@@ -241,21 +268,22 @@ class StudyConfig(Strict):
     """Everything that a study's result depends on. Wrong paths and impossible values are refused when it is made."""
 
     base: TrainConfig
-    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    stages: tuple[StageConfig, ...] = Field(min_length=1, max_length=STAGES)
 
     @model_validator(mode="after")
     def _every_trial_is_valid(self) -> StudyConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages: two have one name: {names}")
+        if (planned := self.size()) > LIMIT:
+            counts = ", ".join(f"{stage.name} {stage.planned():,}" for stage in self.stages)
+            raise ValueError(f"stages: {planned:,} trials in all ({counts}); at most {LIMIT:,} are taken")
         base = self.base
         for stage in self.stages:
             first = base
             for number, trial in enumerate(trials(stage, base)):
                 if number == 0:
                     first = trial.config
-                if number >= LIMIT:
-                    raise ValueError(f"stage {stage.name}: more than {LIMIT:,} trials")
             base = first
             _check_corners(stage, base)
             if not _measured(stage.metric, first):

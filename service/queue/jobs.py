@@ -110,6 +110,9 @@ class AttemptState(StrEnum):
         return self in (AttemptState.STARTING, AttemptState.RUNNING)
 
 
+MAX_EPOCH = 2**31 - 1  # attempts of a job: what the database's column holds
+
+
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -118,9 +121,9 @@ class Resources(Record):
     """A gang: `workers` equal bundles that start together or not at all, plus the driver's own share."""
 
     workers: int = Field(default=1, ge=1, le=4096)
-    cpus_per_worker: float = Field(default=1.0, gt=0, description="CPU cores")
-    gpus_per_worker: float = Field(default=0.0, ge=0, description="GPUs")
-    memory_per_worker: int = Field(default=0, ge=0, description="bytes; 0 leaves it to the cluster")
+    cpus_per_worker: float = Field(default=1.0, gt=0, le=10_000, description="CPU cores")
+    gpus_per_worker: float = Field(default=0.0, ge=0, le=1_000, description="GPUs")
+    memory_per_worker: int = Field(default=0, ge=0, le=2**50, description="bytes; 0 leaves it to the cluster")
 
     def total(self) -> dict[str, float]:
         """What the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
@@ -145,11 +148,11 @@ class Capacity(Record):
 class Checkpoint(Record):
     """A committed checkpoint. Only rows of this kind are ever resumed from."""
 
-    epoch: int
-    step: int
-    uri: str  # s3://bucket/prefix/ that holds manifest.json
-    manifest_sha256: str
-    bytes: int
+    epoch: int = Field(ge=0, le=MAX_EPOCH)
+    step: int = Field(ge=0, le=2**63 - 1)
+    uri: str = Field(max_length=1000)  # s3://bucket/prefix/ that holds manifest.json
+    manifest_sha256: str = Field(max_length=64)
+    bytes: int = Field(ge=0, le=2**63 - 1)
     metrics: dict[str, float] = Field(default_factory=dict)
     best: bool = False
     committed_at: float = 0.0  # seconds since 1970, UTC

@@ -167,6 +167,10 @@ class Store:
         with self._read() as work:
             admission.refuse_impossible(resources, self._seen(work))
 
+    def _row(self, job_id: str) -> RowMapping:
+        with self._read() as work:
+            return work.job_row(job_id)
+
     def job(self, job_id: str) -> Job:
         with self._read() as work:
             return admission.with_places(work, [work.job_row(job_id)], self._seen(work))[0]
@@ -260,7 +264,7 @@ class Store:
         """
         with self._write() as work:
             row = work.locked_job(job_id)
-            _study_of(row)
+            _refuse_run(row)
             state = JobState(row["state"])
             if state.final or state is JobState.CANCELLING:
                 raise ConflictError(f"study {job_id} is {state}: there is nothing to stop")
@@ -275,11 +279,13 @@ class Store:
         trained is not trained again; the same number again changes nothing. Raises UsageError where no stage draws at
         random, ConflictError while the study is being cancelled or when the job is no study.
         """
+        seen = _study_of(self._row(job_id))
+        spec = extended(seen, trials, stage)  # every trial is checked: while nobody waits for us
         with self._write() as work:
             row = work.locked_job(job_id)
-            before = _study_of(row)
-            spec = extended(before, trials, stage)
-            if spec != before:
+            if row["spec"] != seen.model_dump(mode="json"):
+                raise ConflictError(f"study {job_id} was extended by somebody else in the same moment: try again")
+            if spec != seen:
                 values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
                 if JobState(row["state"]).final:
                     values |= {
@@ -485,7 +491,11 @@ class Store:
         return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
 
 
-def _study_of(job: RowMapping) -> StudySpec:
+def _refuse_run(job: RowMapping) -> None:
     if job["kind"] != "study":
         raise ConflictError(f"job {job['id']} is one run, not a study")
+
+
+def _study_of(job: RowMapping) -> StudySpec:
+    _refuse_run(job)
     return StudySpec.model_validate(job["spec"])

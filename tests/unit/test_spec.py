@@ -207,7 +207,7 @@ _small = st.floats(1e-6, 1e6)
 _OVERRIDES = {
     "optimizer.lr": _small,
     "optimizer.clip_norm": st.one_of(st.none(), _small),
-    "optimizer.betas": st.lists(_small, min_size=2, max_size=2),
+    "optimizer.betas": st.lists(st.floats(0, 0.9999), min_size=2, max_size=2),
     "beta": st.one_of(
         st.builds(lambda v: {"kind": "constant", "value": v}, _small),
         st.builds(lambda v, e: {"kind": "warmup", "value": v, "epochs": e}, _small, _small),
@@ -269,7 +269,8 @@ def yaml_again(value: Any) -> Any:
         ("optimizer.lr=.inf", ["train.optimizer.lr: Infinity", "finite"]),
         ("steps=1.5", ["train.steps: 1.5", "integer"]),
         ("batch_size=true", ["train.batch_size: ", "not numbers"]),
-        ("resources.cpus_per_worker=.inf", ["resources.cpus_per_worker: inf", "finite"]),
+        ("resources.cpus_per_worker=.inf", ["resources.cpus_per_worker: Infinity", "less than or equal to 10000"]),
+        ("resources.gpus_per_worker=.nan", ["resources.gpus_per_worker: NaN", "less than or equal to 1000"]),
         ("resources.workers=0", ["resources.workers: 0", "greater than or equal to 1"]),
         ("data.name=minst", ["train.data.name: minst", "digits, mnist, fashion-mnist", "did you mean mnist?"]),
         ("dtype=float16", ["train.dtype: float16", "float32, float64", "did you mean float"]),

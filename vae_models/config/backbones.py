@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.base import DataShape, Strict
 from vae_models.nn import geometry
 
@@ -27,12 +28,14 @@ class MLPConfig(Strict):
     """Fully connected: `hidden` widths of the encoder; the decoder mirrors them."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: tuple[PositiveInt, ...] = Field(
-        default=(512, 512), description="widths of the encoder's hidden layers; none: linear"
+    hidden: tuple[bounds.Width, ...] = Field(
+        default=(512, 512), max_length=bounds.DEPTH, description="widths of the encoder's hidden layers; none: linear"
     )
     activation: Activation = "relu"
-    decoder_hidden: tuple[PositiveInt, ...] | None = Field(
-        default=None, description="widths of the decoder's hidden layers, from z on; none: the encoder's reversed"
+    decoder_hidden: tuple[bounds.Width, ...] | None = Field(
+        default=None,
+        max_length=bounds.DEPTH,
+        description="widths of the decoder's hidden layers, from z on; none: the encoder's reversed",
     )
     decoder_activation: Activation | None = Field(default=None, description="none: the encoder's")
 
@@ -64,8 +67,10 @@ class ConvConfig(Strict):
     """The benchmark CNN (MR-VAE C.2): Conv4x4/2-BN-ReLU, mirrored decoder. Published for 28, 32 and 64 pixels."""
 
     kind: Literal["conv"] = "conv"
-    channels: tuple[PositiveInt, ...] = Field(
-        default=(128, 256, 512, 1024), description="of the encoder's convolutions; the decoder goes down the last ones"
+    channels: tuple[bounds.Channels, ...] = Field(
+        default=(128, 256, 512, 1024),
+        max_length=bounds.DEPTH,
+        description="of the encoder's convolutions; the decoder goes down the last ones",
     )
 
     def check(self, data_shape: DataShape) -> None:
@@ -95,7 +100,7 @@ class ResNetConfig(Strict):
     """The benchmark ResNet (MR-VAE C.2). Published for 28, 32 and 64 pixels square."""
 
     kind: Literal["resnet"] = "resnet"
-    channels: int = Field(default=128, ge=2, multiple_of=2)
+    channels: int = Field(default=128, ge=2, le=bounds.CHANNELS, multiple_of=2)
 
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images."""
@@ -123,7 +128,12 @@ class SigmaVaeConfig(Strict):
     """sigma-VAE's three convolutions and their mirror image."""
 
     kind: Literal["sigma-vae"] = "sigma-vae"
-    channels: int = Field(default=32, ge=1, description="of the first convolution; doubled twice (128 on CIFAR-10)")
+    channels: int = Field(
+        default=32,
+        ge=1,
+        le=bounds.CHANNELS // 4,
+        description="of the first convolution; doubled twice (128 on CIFAR-10)",
+    )
 
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images."""

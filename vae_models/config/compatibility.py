@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vae_models.config import bounds, size
 from vae_models.config.base import DataShape
 from vae_models.data.catalogue import CATALOGUE
 
@@ -204,6 +205,28 @@ def gating_needs_layers(config: TrainConfig) -> Iterator[str]:
         yield f"model.gating.place=batch-norm needs a backbone with batch norm, and {backbone.kind} has none: use gates"
 
 
+def weights_are_bounded(config: TrainConfig) -> Iterator[str]:
+    if (weights := size.weights(config)) > bounds.WEIGHTS:
+        yield (
+            f"model: about {weights:,} weights, more than the {bounds.WEIGHTS:,} that are taken: choose smaller "
+            "widths, fewer layers or a smaller model.latent"
+        )
+
+
+def steps_are_bounded(config: TrainConfig) -> Iterator[str]:
+    """Of a run, and the size of each."""
+    if (steps := size.steps(config)) > bounds.STEPS:
+        yield (
+            f"epochs: {config.epochs:,g} at batch_size {config.batch_size:,} are {steps:,.0f} steps, more than the "
+            f"{bounds.STEPS:,} that are taken"
+        )
+    if (outputs := size.outputs(config)) > bounds.OUTPUTS:
+        yield (
+            f"batch_size: the decoder gives {outputs:,} numbers in a step, more than the {bounds.OUTPUTS:,} that are "
+            "taken: choose a smaller batch_size, fewer objective.samples or a likelihood with fewer parameters"
+        )
+
+
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     only_bytes_are_binarized,
@@ -217,6 +240,8 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     some_objectives_compare_data,
     gating_goes_with_its_beta,
     gating_needs_layers,
+    weights_are_bounded,
+    steps_are_bounded,
 )
 DATA_RULES: tuple[Callable[[TrainConfig, DataShape, int], Iterator[str]], ...] = (
     backbone_takes_the_data,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from vae_models.config import bounds
 from vae_models.config.base import Strict
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class ConstantBetaConfig(Strict):
     """The same beta at every step."""
 
     kind: Literal["constant"] = "constant"
-    value: float = Field(default=1.0, ge=0)
+    value: float = Field(default=1.0, ge=0, le=bounds.REAL)
 
     def build(self, steps_per_epoch: float) -> Constant:
         from vae_models.control.schedules import Constant
@@ -29,9 +30,9 @@ class WarmupBetaConfig(Strict):
     """beta rises linearly from `start` to `value` over `epochs`, then stays."""
 
     kind: Literal["warmup"] = "warmup"
-    start: float = Field(default=0.0, ge=0)
-    value: float = Field(default=1.0, ge=0)
-    epochs: float = Field(default=10.0, gt=0)
+    start: float = Field(default=0.0, ge=0, le=bounds.REAL)
+    value: float = Field(default=1.0, ge=0, le=bounds.REAL)
+    epochs: float = Field(default=10.0, gt=0, le=bounds.EPOCHS)
 
     def build(self, steps_per_epoch: float) -> LinearWarmup:
         from vae_models.control.schedules import LinearWarmup
@@ -43,9 +44,9 @@ class CyclicBetaConfig(Strict):
     """In every cycle beta rises linearly from `start` to `value`, then stays until the next."""
 
     kind: Literal["cyclic"] = "cyclic"
-    start: float = Field(default=0.0, ge=0)
-    value: float = Field(default=1.0, ge=0)
-    cycle_epochs: float = Field(default=10.0, gt=0)
+    start: float = Field(default=0.0, ge=0, le=bounds.REAL)
+    value: float = Field(default=1.0, ge=0, le=bounds.REAL)
+    cycle_epochs: float = Field(default=10.0, gt=0, le=bounds.EPOCHS)
     rising: float = Field(default=0.5, gt=0, le=1, description="part of a cycle in which beta rises")
 
     def build(self, steps_per_epoch: float) -> CyclicWarmup:
@@ -60,8 +61,8 @@ class LogUniformBetaConfig(Strict):
     """Every datum draws its own beta, uniform in the logarithm: for multi-rate models."""
 
     kind: Literal["log-uniform"] = "log-uniform"
-    low: float = Field(default=0.01, gt=0)
-    high: float = Field(default=10.0, gt=0)
+    low: float = Field(default=0.01, gt=0, le=bounds.REAL)
+    high: float = Field(default=10.0, gt=0, le=bounds.REAL)
 
     @model_validator(mode="after")
     def _ordered(self) -> LogUniformBetaConfig:
@@ -76,8 +77,10 @@ class LogUniformBetaConfig(Strict):
 
 
 class _ConstrainedConfig(Strict):
-    kappa: float = Field(gt=0, description="root of the largest mean squared error of an element, in units of x")
-    nu: float = Field(default=1.0, gt=0, description="how fast beta moves")
+    kappa: float = Field(
+        gt=0, le=bounds.REAL, description="root of the largest mean squared error of an element, in units of x"
+    )
+    nu: float = Field(default=1.0, gt=0, le=bounds.REAL, description="how fast beta moves")
     alpha: float = Field(default=0.99, ge=0, lt=1, description="of the moving average of the error: weight of the past")
 
 
@@ -85,8 +88,8 @@ class RewoBetaConfig(_ConstrainedConfig):
     """The smallest rate at a reconstruction error of kappa^2, in two phases; beta goes to 1 while that holds."""
 
     kind: Literal["rewo"] = "rewo"
-    tau: float = Field(default=3.0, gt=0, description="slope towards 1")
-    start: float = Field(default=1e-3, gt=0, description="beta of the first phase, far below 1")
+    tau: float = Field(default=3.0, gt=0, le=bounds.REAL, description="slope towards 1")
+    start: float = Field(default=1e-3, gt=0, le=bounds.REAL, description="beta of the first phase, far below 1")
 
     def build(self, steps_per_epoch: float) -> Rewo:
         from vae_models.control.constrained import Rewo
@@ -98,7 +101,7 @@ class GecoBetaConfig(_ConstrainedConfig):
     """The smallest rate at a reconstruction error of kappa^2, without phases; beta may pass 1."""
 
     kind: Literal["geco"] = "geco"
-    start: float = Field(default=1.0, gt=0)
+    start: float = Field(default=1.0, gt=0, le=bounds.REAL)
 
     def build(self, steps_per_epoch: float) -> Geco:
         from vae_models.control.constrained import Geco
@@ -110,7 +113,7 @@ class AlternativeBetaConfig(_ConstrainedConfig):
     """REWO's two phases with another update, under which beta stays below 1 (VHP appendix B.1)."""
 
     kind: Literal["rewo-alternative"] = "rewo-alternative"
-    tau: float = Field(default=1.0, gt=0, description="slope")
+    tau: float = Field(default=1.0, gt=0, le=bounds.REAL, description="slope")
     start: float = Field(default=1e-3, gt=0, lt=1, description="beta of the first phase, far below 1")
 
     def build(self, steps_per_epoch: float) -> Alternative:

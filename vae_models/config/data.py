@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.base import Strict
 from vae_models.data.catalogue import CATALOGUE
 
@@ -44,8 +45,10 @@ class GaussianNoiseConfig(Strict):
 
     kind: Literal["gaussian"] = "gaussian"
     pattern: Literal["uniform", "spatial", "conditional", "spatial-conditional"] = "uniform"
-    variance: float = Field(default=0.01, gt=0, description="of an element, x in [0, 1]; the paper has 0.01 and 0.1")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise; the run's seed does not change the data")
+    variance: float = Field(
+        default=0.01, gt=0, le=bounds.REAL, description="of an element, x in [0, 1]; the paper has 0.01 and 0.1"
+    )
+    seed: bounds.Seed = Field(default=0, description="of the noise; the run's seed does not change the data")
 
 
 NoiseConfig = Annotated[NoNoiseConfig | GaussianNoiseConfig, Field(discriminator="kind")]

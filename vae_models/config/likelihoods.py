@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from vae_models.config import bounds
 from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
@@ -59,13 +60,21 @@ class GaussianConfig(Strict):
     )
     fit: Literal["fixed", "trained", "mle", "predicted"] = "fixed"
     sigma: float = Field(
-        default=1.0, gt=0, description="standard deviation in units of x: fixed, or where a trained one starts"
+        default=1.0,
+        gt=0,
+        le=bounds.REAL,
+        description="standard deviation in units of x: fixed, or where a trained one starts",
     )
     link: Link = _link()
     softclip: float | None = Field(
-        default=-6.0, description="log sigma is kept above this, smoothly, unless sigma is fixed; none: it is not"
+        default=-6.0,
+        ge=-bounds.REAL,
+        le=bounds.REAL,
+        description="log sigma is kept above this, smoothly, unless sigma is fixed; none: it is not",
     )
-    epsilon: float = Field(default=0.0, ge=0, description="added to sigma^2 that is fitted by maximum likelihood")
+    epsilon: float = Field(
+        default=0.0, ge=0, le=bounds.REAL, description="added to sigma^2 that is fitted by maximum likelihood"
+    )
 
     @model_validator(mode="after")
     def _axes_fit(self) -> GaussianConfig:
@@ -134,7 +143,9 @@ class DiscretizedConfig(_Levels):
     fit: Literal["trained", "predicted"] = Field(
         default="trained", description="the scale: one trained number, or the decoder's for each element"
     )
-    scale: float = Field(default=1.0, gt=0.0025, description="where a trained scale starts, in units of x")
+    scale: float = Field(
+        default=1.0, gt=0.0025, le=bounds.REAL, description="where a trained scale starts, in units of x"
+    )
     link: Link = _link()
 
     def build(self, data_shape: DataShape) -> Discretized:
@@ -147,7 +158,7 @@ class LogisticMixtureConfig(_Levels):
     """A mass over the 256 levels k/255: a mixture of discretized logistics, no element depending on another."""
 
     kind: Literal["logistic-mixture"] = "logistic-mixture"
-    components: int = Field(default=10, ge=1)
+    components: int = Field(default=10, ge=1, le=bounds.COMPONENTS)
 
     def build(self, data_shape: DataShape) -> LogisticMixture:
         from vae_models.likelihoods.discretized import LogisticMixture

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.backbones import BackboneConfig, MLPConfig
 from vae_models.config.base import DataShape, Strict
 from vae_models.config.gating import GatingConfig
@@ -22,7 +23,7 @@ class ModelConfig(Strict):
     """The VAE topology over its parts."""
 
     kind: Literal["vae"] = "vae"
-    latent: int = Field(default=32, ge=1, description="dimensions of z")
+    latent: int = Field(default=32, ge=1, le=bounds.WIDTH, description="dimensions of z")
     backbone: BackboneConfig = MLPConfig()
     likelihood: LikelihoodConfig = BernoulliConfig()
     prior: PriorConfig = StandardNormalConfig()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class IwaeConfig(Strict):
     """The importance-weighted bound of several posterior samples."""
 
     kind: Literal["iwae"] = "iwae"
-    samples: int = Field(default=50, ge=1, description="K, posterior samples per datum")
+    samples: int = Field(default=50, ge=1, le=bounds.SAMPLES, description="K, posterior samples per datum")
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Iwae:
         from vae_models.objectives.iwae import Iwae
@@ -68,7 +69,7 @@ class WaeMmdConfig(Strict):
     """distortion + weight x MMD between the aggregate posterior and N(0, I)."""
 
     kind: Literal["wae-mmd"] = "wae-mmd"
-    weight: float = Field(default=10.0, ge=0)
+    weight: float = Field(default=10.0, ge=0, le=bounds.REAL)
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> WaeMmd:
         from vae_models.objectives.autoencoders import WaeMmd
@@ -81,8 +82,8 @@ class RaeConfig(Strict):
 
     kind: Literal["rae"] = "rae"
     regularizer: Literal["l2", "gradient"] = "l2"
-    latent_weight: float = Field(default=1e-4, ge=0)
-    decoder_weight: float = Field(default=1e-7, ge=0)
+    latent_weight: float = Field(default=1e-4, ge=0, le=bounds.REAL)
+    decoder_weight: float = Field(default=1e-7, ge=0, le=bounds.REAL)
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> RegularizedAutoencoder:
         from vae_models.objectives.autoencoders import RegularizedAutoencoder

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.base import Strict
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class IsotropicNormalConfig(Strict):
     """N(mean(x), sigma^2 I): one sigma for all data and dimensions."""
 
     kind: Literal["isotropic-normal"] = "isotropic-normal"
-    sigma: float = Field(default=1.0, gt=0, description="standard deviation of z: fixed, or where a trained one starts")
+    sigma: float = Field(
+        default=1.0, gt=0, le=bounds.REAL, description="standard deviation of z: fixed, or where a trained one starts"
+    )
     fit: Literal["fixed", "trained"] = "trained"
 
     def build(self) -> IsotropicNormal:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from vae_models.config import bounds
 from vae_models.config.base import DataShape, Strict
 
 if TYPE_CHECKING:
@@ -29,9 +30,15 @@ class VHPConfig(Strict):
     """A learned hierarchical prior: p(z|zeta) under N(0, I), with an importance-weighted bound on log p(z)."""
 
     kind: Literal["vhp"] = "vhp"
-    inner: int | None = Field(default=None, ge=1, description="dimensions of zeta; none: as many as z has")
-    importance_samples: int = Field(default=16, ge=1, description="K of the bound; 1: the plain ELBO")
-    hidden: tuple[PositiveInt, ...] = Field(default=(256, 256, 256, 256), description="widths of both networks")
+    inner: int | None = Field(
+        default=None, ge=1, le=bounds.WIDTH, description="dimensions of zeta; none: as many as z has"
+    )
+    importance_samples: int = Field(
+        default=16, ge=1, le=bounds.SAMPLES, description="K of the bound; 1: the plain ELBO"
+    )
+    hidden: tuple[bounds.Width, ...] = Field(
+        default=(256, 256, 256, 256), max_length=bounds.DEPTH, description="widths of both networks"
+    )
     activation: Literal["relu", "tanh", "elu", "softplus", "gelu"] = "relu"
     gated: bool = Field(default=False, description="gated layers without any other activation")
 
@@ -52,9 +59,11 @@ class VampPriorConfig(Strict):
     """A mixture of the posteriors of trained pseudo-inputs."""
 
     kind: Literal["vampprior"] = "vampprior"
-    components: int = Field(default=500, ge=1)
-    mean: float = Field(default=0.5, description="of the pseudo-inputs at the start")
-    deviation: float = Field(default=0.05, ge=0, description="standard deviation of the pseudo-inputs at the start")
+    components: int = Field(default=500, ge=1, le=bounds.COMPONENTS)
+    mean: float = Field(default=0.5, ge=-bounds.REAL, le=bounds.REAL, description="of the pseudo-inputs at the start")
+    deviation: float = Field(
+        default=0.05, ge=0, le=bounds.REAL, description="standard deviation of the pseudo-inputs at the start"
+    )
     clip: bool = Field(default=True, description="pseudo-inputs are clipped to [0, 1], the range of images")
 
     def build(self, data_shape: DataShape, latent: int) -> VampPrior:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from vae_models.config import bounds
 from vae_models.config.base import Strict
 from vae_models.config.compatibility import check
 from vae_models.config.control import BetaConfig, ConstantBetaConfig
@@ -18,11 +19,15 @@ from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, S
 class EvaluationConfig(Strict):
     """On the validation split, during and after training; `test` adds the test split at the end."""
 
-    every_epochs: float = Field(default=1.0, gt=0)
-    batch_size: int = Field(default=500, ge=1)
-    limit: int | None = Field(default=None, ge=1, description="at most this many data; none: the whole split")
-    betas: tuple[PositiveFloat, ...] = Field(
-        default=(), description="a multi-rate model is evaluated at these beta too: metrics <split>/beta_<beta>/<name>"
+    every_epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS)
+    batch_size: int = Field(default=500, ge=1, le=bounds.BATCH)
+    limit: int | None = Field(
+        default=None, ge=1, le=bounds.DATA, description="at most this many data; none: the whole split"
+    )
+    betas: tuple[bounds.PositiveReal, ...] = Field(
+        default=(),
+        max_length=bounds.LISTED,
+        description="a multi-rate model is evaluated at these beta too: metrics <split>/beta_<beta>/<name>",
     )
     betas_at_end_only: bool = Field(
         default=False, description="at `betas` in the last evaluation only: each costs as much as the evaluation itself"
@@ -34,9 +39,9 @@ class EvaluationConfig(Strict):
 class CheckpointConfig(Strict):
     """When checkpoints are written, and which are kept: the last, and the best evaluations by `metric`."""
 
-    every_steps: int = Field(default=500, ge=1)
-    keep_best: int = Field(default=1, ge=1, description="how many of the best are kept beside the last")
-    metric: str = "val/elbo"
+    every_steps: int = Field(default=500, ge=1, le=bounds.STEPS)
+    keep_best: int = Field(default=1, ge=1, le=bounds.KEPT, description="how many of the best are kept beside the last")
+    metric: str = Field(default="val/elbo", max_length=bounds.TEXT)
     mode: Literal["max", "min"] = "max"
 
 
@@ -52,12 +57,16 @@ class TrainConfig(Strict):
     beta: BetaConfig = ConstantBetaConfig()
     optimizer: AdamConfig = AdamConfig()
     schedule: ScheduleConfig = ConstantScheduleConfig()
-    batch_size: int = Field(default=128, ge=1, description="global: the same whatever the number of workers")
-    epochs: float | None = Field(default=None, gt=0, description="passes over the training split; this or steps")
-    steps: int | None = Field(default=None, ge=1, description="optimizer steps; this or epochs")
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    batch_size: int = Field(
+        default=128, ge=1, le=bounds.BATCH, description="global: the same whatever the number of workers"
+    )
+    epochs: float | None = Field(
+        default=None, gt=0, le=bounds.EPOCHS, description="passes over the training split; this or steps"
+    )
+    steps: int | None = Field(default=None, ge=1, le=bounds.STEPS, description="optimizer steps; this or epochs")
+    seed: bounds.Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
-    log_every_steps: int = Field(default=50, ge=1)
+    log_every_steps: int = Field(default=50, ge=1, le=bounds.STEPS)
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
