@@ -278,7 +278,7 @@ def yaml_again(value: Any) -> Any:
         ("beta.epochs=3", ["train.beta.epochs", "epochs belongs to train.beta.kind=warmup"]),
         ("model=3", ["train.model: 3", "a mapping with: kind, latent, backbone"]),
         ("model.backbone.hidden=8", ["train.model.backbone.hidden: 8", "valid tuple"]),
-        ("model.backbone.hidden=[8, 0]", ["train.model.backbone.hidden.1: 0", "greater than 0"]),
+        ("model.backbone.hidden=[8, 0]", ["train.model.backbone.hidden.1: 0", "greater than or equal to 1"]),
         ("model.backbone.hidden=[8", ["model.backbone.hidden: [8 is not a value", "expected ',' or ']'"]),
         ("model.backbone={kind: mlp, kind: conv}", ["kind is given twice"]),
         ("checkpoint.metric=val/elob", ["train.checkpoint.metric: val/elob", "did you mean val/elbo?"]),
