@@ -34,6 +34,7 @@ from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
 from service.storage_errors import NO_KEY, error_code, explain, local, overloaded, public
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
 
     from service.wire import StorageSettings
@@ -336,8 +337,18 @@ class Artifacts:
         )
 
 
-def _client(settings: StorageSettings) -> S3Client:
+def _session(settings: StorageSettings) -> Session:
+    """With keys of ours nothing is asked of the user's AWS profile, which may be another service's, or gone."""
     import boto3
+    import botocore.session
+
+    if settings.access_key is None or settings.secret_key is None:
+        return boto3.session.Session()
+    unread = {"profile": (None, None, None, None)}  # neither AWS_PROFILE nor AWS_DEFAULT_PROFILE
+    return boto3.session.Session(botocore_session=botocore.session.Session(session_vars=unread))
+
+
+def _client(settings: StorageSettings) -> S3Client:
     from botocore.config import Config
 
     config = Config(
@@ -353,7 +364,7 @@ def _client(settings: StorageSettings) -> S3Client:
         response_checksum_validation="when_required",
         proxies={} if local(settings.endpoint_url) else None,  # none: as the environment says
     )
-    return boto3.session.Session().client(
+    return _session(settings).client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,

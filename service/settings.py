@@ -13,10 +13,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +37,7 @@ from service.wire import StorageSettings
 STACK_FILE = "stack.json"
 DEFAULT = "default"
 STACK = "embedded stack"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", re.ASCII)
 _GROUPS = (  # (fields that say "another server", fields of the stack that are then left out)
     ({"s3.bucket", "s3.endpoint_url", "s3.access_key", "s3.secret_key"}, "s3."),
     ({"ray_address"}, "ray_"),
@@ -54,12 +57,36 @@ def _xdg(variable: str, fallback: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / fallback)
 
 
+def _bucket(name: str) -> str:
+    """S3's names, and the older ones with capitals and _ that some servers still have."""
+    if _BUCKET.fullmatch(name):
+        return name
+    bucket, _, prefix = name.removeprefix("s3://").strip("/").partition("/")
+    if _BUCKET.fullmatch(bucket):
+        below = f' and prefix = "{prefix}" ({variable("s3.prefix")})' if prefix else ""
+        raise ValueError(f'this is an address; write the bucket\'s name alone: bucket = "{bucket}"{below}')
+    raise ValueError(
+        "this cannot name a bucket: 3 to 63 letters (lower-case on AWS), digits, - and ., the first and the last a "
+        'letter or a digit, such as bucket = "my-models"'
+    )
+
+
+def _endpoint(url: str | None) -> str | None:
+    if url is None or (url.startswith(("http://", "https://")) and urlsplit(url).hostname):
+        return url
+    raise ValueError(
+        "an address begins with http:// or https://, such as https://s3.example:9000; leave it out for AWS"
+    )
+
+
 class S3Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bucket: str = "vaesvc"
+    bucket: Annotated[str, AfterValidator(_bucket)] = "vaesvc"
     prefix: str = ""
-    endpoint_url: str | None = None  # else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL; none: AWS itself
+    endpoint_url: Annotated[str | None, AfterValidator(_endpoint)] = (
+        None  # else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL; none: AWS itself
+    )
     region: str = "us-east-1"  # else AWS_REGION, AWS_DEFAULT_REGION
     access_key: str | None = None  # else AWS_ACCESS_KEY_ID; none: boto3's own chain, on every machine for itself
     secret_key: SecretStr | None = None
@@ -177,7 +204,9 @@ def _build(merged: Mapping[str, tuple[Any, str]]) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         value, origin = merged.get(name, ("", DEFAULT))
         shown = "" if "secret" in name or "token" in name else f" = {value!r}"
-        raise UsageError(f"setting {name}{shown} (from {origin}): {first['msg']}") from None
+        raise UsageError(
+            f"setting {name}{shown} (from {origin}): {first['msg'].removeprefix('Value error, ')}"
+        ) from None
     settings._origins.update({name: origin for name, (_, origin) in merged.items()})
     return settings
 

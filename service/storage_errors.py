@@ -78,4 +78,5 @@ def _status(error: BaseException) -> int:
 
 
 def _message(error: BaseException) -> str:
-    return str(_response(error).get("Error", {}).get("Message") or error)[:300]
+    """On one line: whoever shows the first line of an error shows all of it."""
+    return " ".join(str(_response(error).get("Error", {}).get("Message") or error).split())[:300]

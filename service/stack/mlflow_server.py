@@ -37,7 +37,7 @@ def _launch(site: Site) -> Launch:
     storage = _storage(site.settings)
     env = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}
     if storage.get("AWS_ACCESS_KEY_ID"):  # a whole set of keys: nothing of another one may be mixed in
-        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
             env.pop(name, None)
     same = (*command, *(f"{name}={value}" for name, value in sorted(storage.items())))
     return Launch(command=command, environment=env | _SAFE | storage, same=same)

@@ -37,9 +37,9 @@ def _launch(site: Site) -> Launch:
     root.mkdir(exist_ok=True, mode=0o700)
     _need_attributes(root)
     user = pwd.getpwuid(os.getuid()).pw_name
-    layout = swift_config.Layout(root=root, ports=site.ports, system_user=user)
+    layout = swift_config.Layout(root=root, port=site.ports["proxy"], system_user=user)
     swift_config.write(layout, state.secret(site.home / "s3-secret"))
-    command = python("-m", "service.stack.swift_server", str(layout.configs))
+    command = python("-m", "service.stack.swift_server", str(layout.configs), str(layout.sockets))
     return Launch(command=command, environment=environment(), same=(*command, str(sorted(site.ports.items()))))
 
 
@@ -83,7 +83,7 @@ S3 = Unit(
     name="s3",
     fields=("s3.bucket", "s3.endpoint_url"),
     also=("s3.region",),
-    ports=("proxy", *swift_config.STORAGE_SERVERS),
+    ports=("proxy",),
     provides=_provides,
     address=_address,
     launch=_launch,

@@ -2,6 +2,7 @@
 
 Four servers (account, container, object, proxy) and the updater that brings listings up to date after a container
 server was away. The proxy speaks S3 and checks signatures against one user; access keys have the form account:user.
+The others ask for no keys, so they have no ports either (`service.stack.swift_sockets`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.stack import swift_sockets
 from service.stack.process import write_private
 
 ACCOUNT, USER = "vaesvc", "admin"
 ACCESS_KEY = f"{ACCOUNT}:{USER}"
 REGION = "us-east-1"
-STORAGE_SERVERS = ("account", "container", "object")
+STORAGE_SERVERS = tuple(swift_sockets.PORTS)
 _MIB = str(2**20)
 _PIPELINE = (  # outermost first
     "catch_errors",
@@ -43,10 +45,10 @@ _FILTERS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """`ports` has "proxy" and the three storage servers'."""
+    """port: the proxy's."""
 
     root: Path
-    ports: Mapping[str, int]
+    port: int
     system_user: str
 
     @property
@@ -56,6 +58,10 @@ class Layout:
     @property
     def devices(self) -> Path:
         return self.root / "devices"
+
+    @property
+    def sockets(self) -> Path:
+        return self.root / "sockets"
 
     def config(self, server: str) -> Path:
         return self.configs / f"{server}-server.conf"
@@ -80,7 +86,7 @@ def _hash_sections() -> dict[str, dict[str, str]]:
 
 def _common(layout: Layout, port: int) -> dict[str, str]:
     return {
-        "bind_ip": "127.0.0.1",
+        "bind_ip": swift_sockets.HOST,
         "bind_port": str(port),
         "user": layout.system_user,
         "swift_dir": str(layout.configs),
@@ -95,7 +101,10 @@ def _common(layout: Layout, port: int) -> dict[str, str]:
 
 def _storage_sections(layout: Layout, server: str) -> dict[str, dict[str, str]]:
     app = {"use": f"egg:swift#{server}"}
-    sections = {"DEFAULT": _common(layout, layout.ports[server]), "pipeline:main": {"pipeline": f"{server}-server"}}
+    sections = {
+        "DEFAULT": _common(layout, swift_sockets.PORTS[server]),
+        "pipeline:main": {"pipeline": f"{server}-server"},
+    }
     if server == "object":
         app |= {"disk_chunk_size": _MIB, "network_chunk_size": _MIB, "keep_cache_size": str(64 * 2**20)}
         sections["object-updater"] = {"interval": "5", "concurrency": "1"}
@@ -112,7 +121,7 @@ def _proxy_sections(layout: Layout, secret_key: str) -> dict[str, dict[str, str]
         "conn_timeout": "5",
     }
     sections = {
-        "DEFAULT": _common(layout, layout.ports["proxy"]),
+        "DEFAULT": _common(layout, layout.port),
         "pipeline:main": {"pipeline": " ".join((*_PIPELINE, "proxy-server"))},
         "app:proxy-server": app,
     }

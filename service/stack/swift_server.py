@@ -1,4 +1,4 @@
-"""The embedded S3 server's process: `python -m service.stack.swift_server CONFIGS`.
+"""The embedded S3 server's process: `python -m service.stack.swift_server CONFIGS SOCKETS`.
 
 Imports Swift once, then forks its four servers and the updater. A child that dies is started again; when this process
 dies, even by SIGKILL, the kernel ends the children with it.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.collector import collect_rarely
+from service.stack import swift_sockets
 from service.stack.swift_config import STORAGE_SERVERS
 
 _PR_SET_PDEATHSIG = 1
@@ -23,11 +24,12 @@ _RING_POWER = 6  # 64 partitions: fixed, because where an object lies follows fr
 _RESTARTS = 5  # of one child within a minute; then there is no point
 
 
-def main(configs: Path) -> int:
+def main(configs: Path, sockets: Path) -> int:
     collect_rarely()
     from swift.common import utils
 
     utils.set_swift_dir(str(configs))
+    swift_sockets.use(sockets)
     _build_rings(configs)
     running: dict[int, str] = {}
     restarts: dict[str, list[float]] = {}
@@ -90,19 +92,14 @@ def _fork(run: Callable[[], Any]) -> int:
 
 
 def _build_rings(configs: Path) -> None:
-    """A ring per storage server with its one device; rebuilt at every start, because it holds the port."""
-    import configparser
-
+    """A ring per storage server with its one device."""
     from swift.common.ring import RingBuilder
 
-    for server in STORAGE_SERVERS:
-        parser = configparser.RawConfigParser()
-        parser.read(configs / f"{server}-server.conf")
+    for server, port in swift_sockets.PORTS.items():
         builder = RingBuilder(_RING_POWER, 1, 0)
-        device = {"id": 0, "region": 1, "zone": 1, "ip": "127.0.0.1", "device": "d1", "weight": 1.0, "meta": ""}
-        port = parser.getint("DEFAULT", "bind_port")
-        replication = {"replication_ip": "127.0.0.1", "replication_port": port}
-        builder.add_dev({**device, "port": port, **replication})
+        device = {"id": 0, "region": 1, "zone": 1, "device": "d1", "weight": 1.0, "meta": ""}
+        address = {"ip": swift_sockets.HOST, "port": port}
+        builder.add_dev({**device, **address, **{f"replication_{name}": value for name, value in address.items()}})
         builder.rebalance(seed="1")
         builder.get_ring().save(str(configs / f"{server}.ring.gz"))
 
@@ -124,4 +121,4 @@ def _say(message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.artifacts import MANIFEST, Artifacts, Stored, parse
@@ -153,6 +154,28 @@ def test_no_proxy_stands_on_the_way_to_this_machine(artifacts: Artifacts, monkey
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     changed(artifacts).check()
+
+
+def test_fault_13a_a_profile_that_is_gone_is_not_asked(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the settings have the keys; without them it is the user's own choice, and said in one line."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        with monkeypatch.context() as patch:
+            patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+            patch.setenv(name, "gone")
+            door = changed(artifacts)
+            door.check()
+            assert httpx.get(door.presign(artifacts.uri("nothing"), 60), trust_env=False).status_code == 404
+            with pytest.raises(StorageError, match=r"profile \(gone\) could not be found") as caught:
+                changed(artifacts, access_key=None, secret_key=None).check()
+            assert "\n" not in str(caught.value)
+
+
+def test_no_library_cuts_its_message_off(artifacts: Artifacts) -> None:
+    with pytest.raises(VaesvcError, match=r"Parameter validation failed: Invalid bucket name") as caught:
+        changed(artifacts, bucket="not!one").check()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_presigned_address_reads_without_keys_and_ends(artifacts: Artifacts) -> None:

@@ -56,9 +56,10 @@ def test_environment_before_file_before_stack_before_default(tmp_path: Path) -> 
 
 def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     """One value of each kind, by both ways: none is out of reach."""
+    special = {"read": "own", "s3.bucket": "models", "s3.endpoint_url": "http://s3.example"}
     numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds"}
     for name in settings.field_names():
-        value = "own" if name == "read" else "7" if name in numbers else "/some/where"
+        value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
         assert by_variable.origin(name) == settings.variable(name)
         table, _, key = name.rpartition(".")
@@ -109,6 +110,42 @@ def test_a_wrong_value_names_where_it_is_from(tmp_path: Path) -> None:
         settings.load(environment(tmp_path, "poll_seconds ="))
     with pytest.raises(UsageError, match="cannot read the settings file /not/there"):
         settings.load({"VAESVC_CONFIG": "/not/there"})
+
+
+@pytest.mark.parametrize(
+    ("bucket", "advice"),
+    [
+        ("s3://models", 'write the bucket\'s name alone: bucket = "models"$'),
+        ("s3://models/", 'bucket = "models"$'),
+        ("s3://models/team/a", r'bucket = "models" and prefix = "team/a" \(VAESVC_S3_PREFIX\)$'),
+        ("models/team", 'bucket = "models" and prefix = "team"'),
+        ("s3://x", "3 to 63 letters"),
+        ("x", "3 to 63 letters"),
+        ("https://s3.example/models", "3 to 63 letters"),
+        ("-models", "the first and the last a letter or a digit"),
+        ("models!", 'such as bucket = "my-models"$'),
+        ("modèles", "3 to 63 letters"),
+        ("a" * 64, "3 to 63 letters"),
+    ],
+)
+def test_fault_13a_a_bucket_that_cannot_be_is_refused_with_what_to_write(
+    tmp_path: Path, bucket: str, advice: str
+) -> None:
+    """Amazon's library said "Parameter validation failed:", when the first request was made."""
+    for toml, variables in ((f'[s3]\nbucket = "{bucket}"', {}), ("", {"VAESVC_S3_BUCKET": bucket})):
+        with pytest.raises(UsageError, match=advice) as caught:
+            settings.load(environment(tmp_path, toml, **variables))
+        assert f"s3.bucket = {bucket!r} (from " in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert settings.load(environment(tmp_path, VAESVC_S3_BUCKET="Old_Bucket.1")).s3.bucket == "Old_Bucket.1"
+
+
+def test_fault_13a_an_s3_address_without_a_scheme_is_refused(tmp_path: Path) -> None:
+    for wrong in ("s3.example:9000", "https://", "ftp://s3.example"):
+        with pytest.raises(UsageError, match=r"s3\.endpoint_url = .*begins with http:// or https://"):
+            settings.load(environment(tmp_path, VAESVC_S3_ENDPOINT_URL=wrong))
+        with pytest.raises(UsageError, match=r"\(from AWS_ENDPOINT_URL_S3\): .*begins with http:// or https://"):
+            settings.load(environment(tmp_path, AWS_ENDPOINT_URL_S3=wrong))
 
 
 def test_wrong_secrets_are_not_shown(tmp_path: Path) -> None:
