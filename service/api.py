@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +21,6 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from service import __version__, access, areas, auth, middleware, wire
 from service.access import Epoch, JobId, User
-from service.directories import MANIFEST, read_manifest
 from service.errors import (
     ConflictError,
     NotFoundError,
@@ -30,12 +28,15 @@ from service.errors import (
     UsageError,
     VaesvcError,
 )
+from service.model_files import BEST, NAME, Reference
 from service.queue.jobs import MAX_EPOCH, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
+from service.signing import SigningKey, read_key
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.models import Models
     from service.spec import TrainSpec
     from service.study_spec import StudySpec
 
@@ -58,6 +59,7 @@ class Services:
     settings: Settings
     store: Store
     secret: bytes
+    key: SigningKey
     slow: asyncio.Semaphore
     resolving: asyncio.Semaphore
 
@@ -66,6 +68,12 @@ class Services:
         from service.artifacts import Artifacts  # boto3: only when a call needs it
 
         return Artifacts(self.settings.storage(), patience_seconds=STORAGE_SECONDS)
+
+    @cached_property
+    def models(self) -> Models:
+        from service.models import Models
+
+        return Models(store=self.store, artifacts=self.artifacts, key=self.key)
 
     def mlflow_uri(self) -> str:
         if self.settings.mlflow_uri is None:
@@ -283,58 +291,50 @@ def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
 
 
 @users.get("/models", summary="Registered model versions")
-async def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
-    """Newest first. A model's `best` is the version with the best value of its metric."""
-    return await services.wait_for(lambda: _versions(services, user))
+def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
+    """Newest first. A model's `best` is the version with the best value of its metric, of those that are signed."""
+    found = _seen(services, user, services.models.versions())
+    return sorted(found, key=lambda one: one.created_at, reverse=True)
 
 
-def _versions(services: Services, user: TokenInfo, name: str | None = None) -> list[wire.ModelVersion]:
+def _seen(services: Services, user: TokenInfo, found: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
     """Those that the user may see: all, or those that its own jobs made."""
-    uri = services.mlflow_uri()
-    from service import registry  # mlflow: only when a call needs it
-
-    found = sorted(registry.versions(uri, name), key=lambda one: one.created_at, reverse=True)
     if access.sees_all(services.settings, user):
         return found
     mine = services.store.owned({one.job_id for one in found if one.job_id is not None}, user.name)
     return [one for one in found if one.job_id in mine]
 
 
+@users.get("/models/mirror", summary="Where MLflow's registry says something else")
+async def mirror(services: App, user: User) -> wire.Mirror:
+    """Strangers' versions under the service's models, and an alias that is not on the service's best."""
+    return await services.wait_for(lambda: _mirror(services, user))
+
+
+def _mirror(services: Services, user: TokenInfo) -> wire.Mirror:
+    uri = services.mlflow_uri()
+    from service import registry  # mlflow: only when a call needs it
+
+    seen = {one.name for one in _seen(services, user, services.models.versions())}
+    known = [one for one in services.models.versions() if one.name in seen]
+    return wire.Mirror(differences=tuple(registry.differences(uri, known)))
+
+
 @users.get("/models/{name}/files", summary="A model version's files")
 async def model_files(
-    name: Annotated[str, Path(max_length=100)],
+    name: Annotated[str, Path(pattern=rf"^{NAME}$")],
     services: App,
     user: User,
-    version: Annotated[str | None, Query(max_length=20)] = None,
-    alias: Annotated[str | None, Query(max_length=100, description="default: best")] = None,
+    version: Annotated[int | None, Query(ge=1, le=2**53)] = None,
+    alias: Annotated[str | None, Query(max_length=100, description="`best`, which is the default")] = None,
 ) -> wire.ModelFiles:
-    """Addresses that can be read without a key for an hour, with the SHA-256 of each file."""
+    """Addresses that can be read without a key for an hour, and what the service signed of them."""
     if version is not None and alias is not None:
         raise UsageError(f"give a version or an alias, not both (version {version!r}, alias {alias!r})")
-    return await services.wait_for(lambda: _model_files(services, user, name, version, alias or "best"))
-
-
-def _model_files(services: Services, user: TokenInfo, name: str, version: str | None, alias: str) -> wire.ModelFiles:
-    found = _pick(services, user, name, version, alias)
-    area, source = areas.Area(services.artifacts, "models", name), found.source.rstrip("/")
-    manifest = area.get_bytes(f"{source}/{MANIFEST}")
-    sums = {path: sha256 for path, (sha256, _) in read_manifest(manifest, f"{source}/{MANIFEST}").items()}
-    sums[MANIFEST] = hashlib.sha256(manifest).hexdigest()
-    files = {path: area.presign(f"{source}/{path}") for path in sums}
-    return wire.ModelFiles(name=found.name, version=found.version, files=files, sha256=sums)
-
-
-def _pick(services: Services, user: TokenInfo, name: str, version: str | None, alias: str) -> wire.ModelVersion:
-    named = _versions(services, user, name)
-    if not named:
-        known = ", ".join(sorted({one.name for one in _versions(services, user)})) or "none yet"
-        raise NotFoundError(f"no registered model {name!r}; there are: {known}")
-    for one in named:
-        if one.version == version or (version is None and alias in one.aliases):
-            return one
-    wanted = f"version {version}" if version is not None else f"alias {alias!r}"
-    there = ", ".join(" ".join((one.version, *(f"@{also}" for also in one.aliases))) for one in named)
-    raise NotFoundError(f"model {name!r} has no {wanted}; it has versions {there}")
+    if alias not in (None, BEST):
+        raise NotFoundError(f"model {name!r} has no alias {alias!r}; there is {BEST!r}, and its versions")
+    asked = Reference(name=name, version=version)
+    return await services.wait_for(lambda: services.models.files(asked, lambda found: _seen(services, user, found)))
 
 
 @users.get("/cluster", summary="The cluster as the dispatcher saw it last")
@@ -395,6 +395,16 @@ def checkpoints(job_id: JobId, epoch: Epoch, services: App) -> Sequence[Checkpoi
     return services.store.checkpoints(job_id)
 
 
+@attempts.post("/model", summary="Register the job's model, whose files are in storage")
+async def register_model(
+    job_id: JobId, epoch: Epoch, request: wire.RegisterRequest, services: App
+) -> wire.RegisterReply:
+    """The service reads the files, and signs them if they are those of the job's best checkpoint. Idempotent."""
+    job = await anyio.to_thread.run_sync(services.store.check_held, job_id, epoch)
+    result = {"winner": request.winner}
+    return await services.wait_for(lambda: services.models.sign(job, result, request.mlflow_version, epoch=epoch))
+
+
 @attempts.post("/finish", summary="End the attempt")
 def finish(job_id: JobId, epoch: Epoch, request: wire.FinishRequest, services: App) -> Job:
     """Addresses of the log and of pictures lie in the job's own directories."""
@@ -417,12 +427,18 @@ def health(services: App, response: Response) -> wire.Health:
     return wire.Health(ok=True, version=__version__, detail={"database": "ok"})
 
 
+@public.get("/keys", summary="The public keys that models are signed with")
+def keys(services: App) -> wire.Keys:
+    """Needs no token. Readers may pin one with the setting `verify_key`."""
+    return wire.Keys(keys=(services.key.public,))
+
+
 # --- the application ------------------------------------------------------------------------------------------------
 
 
 def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     """The application over these settings. `store` if the caller has one already; else it is opened and closed here."""
-    secret = auth.read_secret(settings.secret_file)
+    secret, key = auth.read_secret(settings.secret_file), read_key(settings.signing_key_file)
     opened = store or Store(settings.database_url, lease_seconds=settings.lease_seconds)
 
     @asynccontextmanager
@@ -442,6 +458,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         settings=settings,
         store=opened,
         secret=secret,
+        key=key,
         slow=asyncio.Semaphore(SLOW_THREADS),
         resolving=asyncio.Semaphore(RESOLVING),
     )

@@ -157,6 +157,21 @@ class Artifacts:
 
         return self._call("read", uri, read)
 
+    def digest(self, uri: str) -> tuple[str, int]:
+        """SHA-256 and size of the object, read to its end and kept nowhere. NotFoundError if there is none."""
+        bucket, key = parse(uri)
+
+        def read() -> tuple[str, int]:
+            digest, size = hashlib.sha256(), 0
+            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
+            with contextlib.closing(body):
+                for chunk in body.iter_chunks(CHUNK_BYTES):
+                    digest.update(chunk)
+                    size += len(chunk)
+            return digest.hexdigest(), size
+
+        return self._call("read", uri, read)
+
     def list(self, uri: str) -> list[StoredObject]:
         """The objects under the directory `uri`, and the object of that name, sorted by address."""
         bucket, key = parse(uri)

@@ -288,13 +288,21 @@ class Client:
 
     def models(self) -> list[wire.ModelVersion]:
         """Newest first."""
-        return self._http.call("GET", "/v1/models", _versions.validate_json, read_seconds=SLOW_READ_SECONDS)
+        return self._http.call("GET", "/v1/models", _versions.validate_json)
 
-    def model_files(self, name: str, *, version: str | None = None, alias: str | None = None) -> wire.ModelFiles:
-        """Addresses to read the files from for an hour, with their SHA-256. NotFoundError, StorageError."""
+    def model_files(self, name: str, *, version: int | None = None, alias: str | None = None) -> wire.ModelFiles:
+        """Addresses to read the files from for an hour, and what the service signed. NotFoundError, UntrustedError."""
         path = f"/v1/models/{quote(name, safe='')}/files"
         params = {"version": version, "alias": alias}
         return self._http.call("GET", path, _one(wire.ModelFiles), params=params, read_seconds=SLOW_READ_SECONDS)
+
+    def mirror(self) -> wire.Mirror:
+        """Where MLflow's registry differs from the service's."""
+        return self._http.call("GET", "/v1/models/mirror", _one(wire.Mirror), read_seconds=SLOW_READ_SECONDS)
+
+    def keys(self) -> tuple[str, ...]:
+        """The public keys that the service signs models with. Needs no token."""
+        return self._http.call("GET", "/v1/keys", _one(wire.Keys)).keys
 
     def cluster(self) -> wire.ClusterStatus:
         return self._http.call("GET", "/v1/cluster", _one(wire.ClusterStatus))
@@ -348,6 +356,11 @@ class AttemptClient:
     def checkpoints(self) -> list[Checkpoint]:
         """Newest first."""
         return self._http.call("GET", f"{self._path}/checkpoints", _checkpoints.validate_json)
+
+    def register(self, request: wire.RegisterRequest) -> wire.RegisterReply:
+        """After the model's files are in storage: the service reads and signs them. UntrustedError, UsageError."""
+        path = f"{self._path}/model"
+        return self._http.call("POST", path, _one(wire.RegisterReply), body=request, read_seconds=SLOW_READ_SECONDS)
 
     def finish(self, request: wire.FinishRequest) -> Job:
         return self._http.call("POST", f"{self._path}/finish", _one(Job), body=request)

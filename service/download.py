@@ -1,71 +1,159 @@
-"""Fetching a model version through its presigned addresses, every file checked against its SHA-256."""
+"""Reading a model version as a user: its files come through presigned addresses, and nothing is used unverified.
+
+Checked here, whatever the API and the bucket say: that a trusted key signed the statement, that it is about the model
+that was asked for, that the manifest is the signed one, that every file is what the manifest says, and that no file is
+there that a model does not consist of. Only then is anything but JSON parsed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 import tenacity
 
-from service.client import LOOPBACK
-from service.directories import MANIFEST, CorruptObjectError, altered, disk_error, replace_directory
-from service.errors import ConflictError, StorageError, UnavailableError
+from service import model_files, signing
+from service.client import LOOPBACK, Client
+from service.directories import MANIFEST, altered, disk_error, replace_directory
+from service.errors import ConflictError, StorageError, UnavailableError, UntrustedError
+from service.model_files import MLMODEL, SIGNATURE, Reference, Statement
 from service.wire import ModelFiles
+
+if TYPE_CHECKING:
+    from service.pyfunc import Reconstructor
+    from service.settings import Settings
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte
 RETRY_SECONDS = 30.0  # for one file
 CHUNK_BYTES = 1 << 20
+MANIFEST_BYTES = 16 << 20
 
 
-def fetch(files: ModelFiles, into: Path, *, report: Callable[[str], None]) -> int:
-    """Download to `into`, which appears complete or not at all; the bytes fetched.
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """bytes, files: that came now; 0 where the version was there already."""
+
+    statement: Statement
+    bytes: int
+    files: int
+
+
+def load(model: str, client: Client, settings: Settings) -> Reconstructor:
+    """The model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; nothing stays on the disk."""
+    from service.pyfunc import load_directory
+
+    asked = model_files.reference(model)
+    with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
+        folder = Path(scratch) / "model"
+        pull(asked, folder, client, settings)
+        return load_directory(folder)
+
+
+def pull(
+    asked: Reference,
+    into: Path,
+    client: Client,
+    settings: Settings,
+    *,
+    report: Callable[[str], None] = lambda text: None,
+) -> Fetched:
+    """The model in the folder `into`; `fetch` with the keys that the settings trust."""
+    keys = trusted_keys(client, settings)
+    return fetch(client.model_files(asked.name, version=asked.version), into, asked=asked, keys=keys, report=report)
+
+
+def trusted_keys(client: Client, settings: Settings) -> tuple[str, ...]:
+    """The pinned ones (`verify_key`), else the service's own. UntrustedError where it has none of the pinned."""
+    served = client.keys()
+    pinned = signing.parse_keys(settings.verify_key)
+    if pinned and not set(pinned) & set(served):
+        raise UntrustedError(
+            f"the service at {client.url} signs with {', '.join(served)}, but verify_key (from "
+            f"{settings.origin('verify_key')}) trusts {', '.join(pinned)} alone: is this another service, or was "
+            "its key replaced? Ask who runs it, and set verify_key to the new key if they say so"
+        )
+    return pinned or served
+
+
+def fetch(
+    files: ModelFiles, into: Path, *, asked: Reference, keys: Collection[str], report: Callable[[str], None]
+) -> Fetched:
+    """Download to `into`, which appears complete and verified, or not at all.
 
     Nothing is done where the very same version is there already. Raises ConflictError where something else is,
-    CorruptObjectError for a file that is not what was registered, UnavailableError if the storage does not answer.
+    UntrustedError or CorruptObjectError for what is not what the service signed, UnavailableError if the storage does
+    not answer.
     """
-    if _is_there(files, into):
+    what = f"{files.name} version {files.version}"
+    statement = model_files.read_statement(files.envelope, keys, what)
+    _check_asked(statement, asked, files, what)
+    if _is_there(statement, into, what):
         report(f"{into} holds this version already")
-        return 0
+        return Fetched(statement=statement, bytes=0, files=0)
     try:
         into.absolute().parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.absolute().parent))
         try:
+            sizes = _download(files, statement, partial, what)
+            (partial / SIGNATURE).write_text(files.envelope)
             partial.chmod(0o755)
-            total = 0
-            timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-            local = any(urlsplit(address).hostname in LOOPBACK for address in files.files.values())  # all in one bucket
-            with httpx.Client(timeout=timeout, trust_env=not local) as client:
-                for name, address in files.files.items():
-                    total += _file(client, address, partial / _inside(name), files.sha256[name])
             replace_directory(partial, into.absolute())
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise disk_error(error, into) from error
-    return total
+    return Fetched(statement=statement, bytes=sum(sizes.values()), files=len(sizes))
 
 
-def _inside(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
-        raise CorruptObjectError(f"the service names the file {name!r}, which is not a path inside the model's folder")
-    return path
+def _check_asked(statement: Statement, asked: Reference, files: ModelFiles, what: str) -> None:
+    """A signature is of one version of one model: none can stand for another."""
+    right = statement.name == asked.name == files.name and str(statement.version) == files.version
+    if not right or asked.version not in (None, statement.version):
+        raise UntrustedError(
+            f"{what}: {asked} was asked for, and its signature is about {statement.name} version {statement.version}"
+        )
 
 
-def _is_there(files: ModelFiles, into: Path) -> bool:
+def _download(files: ModelFiles, statement: Statement, partial: Path, what: str) -> dict[str, int]:
+    """Manifest, then what it names: name -> bytes."""
+    addresses = files.files
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    local = any(urlsplit(address).hostname in LOOPBACK for address in addresses.values())  # all in one bucket
+    with httpx.Client(timeout=timeout, trust_env=not local) as client:
+        _file(client, _address(addresses, MANIFEST, what), partial / MANIFEST, None, MANIFEST_BYTES)
+        manifest = (partial / MANIFEST).read_bytes()
+        sums = model_files.check_manifest(manifest, statement, what)
+        sizes = {MANIFEST: len(manifest)}
+        for name, (sha256, size) in sums.items():
+            sizes[name] = _file(client, _address(addresses, name, what), partial / name, sha256, size)
+    model_files.check_mlmodel((partial / MLMODEL).read_bytes(), what)
+    return sizes
+
+
+def _address(addresses: Mapping[str, str], name: str, what: str) -> str:
+    try:
+        return addresses[name]
+    except KeyError:
+        raise UntrustedError(f"{what}: the service gives no address for its {name}") from None
+
+
+def _is_there(statement: Statement, into: Path, what: str) -> bool:
     if not into.exists():
         return False
     if not into.is_dir():
         raise ConflictError(f"{into} is there and is no folder; name a new one")
     manifest = into / MANIFEST
-    if manifest.is_file() and _sha256(manifest) == files.sha256.get(MANIFEST):
-        wrong = [name for name, sum_ in files.sha256.items() if not _same(into / _inside(name), sum_)]
+    if manifest.is_file() and _sha256(manifest) == statement.manifest_sha256:
+        sums = model_files.check_manifest(manifest.read_bytes(), statement, what)
+        wrong = [name for name, (sha256, _) in sums.items() if not _same(into / name, sha256)]
         if wrong:
             raise ConflictError(f"{into} holds this version, but {wrong[0]} was altered or deleted; remove the folder")
         return True
@@ -83,8 +171,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(client: httpx.Client, address: str, path: Path, sha256: str) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _file(client: httpx.Client, address: str, path: Path, sha256: str | None, most: int) -> int:
+    """Its bytes, at most `most`. sha256: what it must be; none where the caller checks it."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(httpx.TransportError),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=3.0, jitter=0.2),
@@ -93,18 +181,18 @@ def _file(client: httpx.Client, address: str, path: Path, sha256: str) -> int:
     )
     public = urlsplit(address)._replace(query="").geturl()  # the query is a key for an hour
     try:
-        found, count = retrying(_stream, client, address, public, path)
+        found, count = retrying(_stream, client, address, public, path, most)
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the storage at {urlsplit(address).netloc} does not answer ({error or type(error).__name__}); it must be "
             "reachable from here, not only from the service"
         ) from error
-    if found != sha256:
+    if sha256 is not None and found != sha256:
         raise altered(public, sha256, found)
     return count
 
 
-def _stream(client: httpx.Client, address: str, public: str, path: Path) -> tuple[str, int]:
+def _stream(client: httpx.Client, address: str, public: str, path: Path, most: int) -> tuple[str, int]:
     digest, count = hashlib.sha256(), 0
     with client.stream("GET", address) as answer:
         if answer.status_code >= 500:
@@ -115,5 +203,7 @@ def _stream(client: httpx.Client, address: str, public: str, path: Path) -> tupl
             for chunk in answer.iter_raw(CHUNK_BYTES):
                 digest.update(chunk)
                 count += len(chunk)
+                if count > most:
+                    raise UntrustedError(f"{public} has more than the {most} bytes that it should have: it is not read")
                 file.write(chunk)
     return digest.hexdigest(), count

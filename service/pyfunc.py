@@ -1,10 +1,8 @@
 """The loader that a registered model names in its MLmodel: MLflow calls `_load_pyfunc` of this installed module.
 
-    model = mlflow.pyfunc.load_model("models:/NAME@best")
-    reconstructions = model.predict(images)
-
 The stored model is data alone (safetensors, JSON, YAML), its sums are checked, and no code of it is run. This module
-needs neither mlflow nor the rest of the service.
+needs neither mlflow nor the rest of the service. That the service made the model, and nobody else, is what
+`vaesvc.load` checks before it comes here; MLflow does not.
 """
 
 from __future__ import annotations
@@ -77,13 +75,17 @@ class Reconstructor:
 
 
 def _load_pyfunc(path: str) -> Reconstructor:
+    """What MLflow calls."""
+    return load_directory(Path(path))
+
+
+def load_directory(directory: Path) -> Reconstructor:
     """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says."""
     import torch
     from safetensors.torch import load_file
 
     from vae_models.config import TrainConfig
 
-    directory = Path(path)
     manifest = (directory / MANIFEST).read_bytes()
     for name, (sha256, _) in read_manifest(manifest, str(directory / MANIFEST)).items():
         with (directory / name).open("rb") as file:

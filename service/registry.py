@@ -1,12 +1,15 @@
-"""Registered models: the best checkpoint of a job as one version, its files in the bucket, `best` on the best of all.
+"""Registered models: the best checkpoint of a job as one version, its files in the bucket, and MLflow's view of it.
 
 A version's files lie in models/<name>/<job>/ of the bucket: MLmodel (python_function flavor, loaded by the installed
 module service.pyfunc), model.safetensors, config.json and, last, manifest.json. They are copies: retention may delete
-the checkpoint. Every step may be repeated after a crash, by several processes too.
+the checkpoint. The service signs them (`service.models`), and SQL says which versions there are and which is the best:
+MLflow's registry shows it, and nothing is ever read back from there. Every step may be repeated after a crash, by
+several processes too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +18,7 @@ import platform
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -25,45 +28,46 @@ from service import __version__
 from service.artifacts import Artifacts
 from service.directories import MANIFEST, read_manifest
 from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
+from service.model_files import BEST, LOADER, MLMODEL, source
 from service.pyfunc import CONFIG, MODEL
 from service.queue.jobs import Checkpoint, Job
 from service.tracking import describe
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
-from service.wire import ModelVersion
+from service.wire import ModelVersion, RegisterReply
 
-ALIAS = "best"
-MLMODEL = "MLmodel"
 STATE = "state.json"  # of the checkpoint: knows the data's shape
 STALE_SECONDS = 60.0  # a duplicate this old was left by a crash; a younger one is removed by who made it
-RECENT_SECONDS = 60.0  # how far apart two registrations are that may not have seen each other
 INSERTED_TWICE = ("IntegrityError", "UniqueViolation")  # what SQLite, MySQL and PostgreSQL call it in MLflow's answer
 
 METRIC, VALUE, MODE, STEP = "vaesvc.metric", "vaesvc.value", "vaesvc.mode", "vaesvc.step"
 MEASURE, DATA, CHECKPOINT = "vaesvc.measure", "vaesvc.data", "vaesvc.checkpoint"
-COMPARABLE = (METRIC, MODE, MEASURE, DATA)  # versions that agree in these may be compared
+VERSION, SIGNATURE = "vaesvc.version", "vaesvc.signature"
 
 Mode = Literal["max", "min"]
+Sign = Callable[[int | None], RegisterReply]  # given MLflow's number of the version, where there is one
 
 
 def register(
-    mlflow_uri: str,
+    mlflow_uri: str | None,
     artifacts: Artifacts,
     job: Job,
     checkpoint: Checkpoint,
     metric: str,
     mode: Mode,
     *,
+    sign: Sign,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> ModelVersion:
-    """The job's version of the model `register_as`, made unless it is there; `best` moved to it if it is better.
+    """The job's version of the model `register_as`: its files stored, shown in MLflow, signed by the service.
 
-    A value that is not a finite number never becomes the best; neither is one compared with another metric's, another
-    data set's, or a density with a mass. tags: of the version, beside its own. CorruptObjectError if the checkpoint is
-    not what was committed.
+    tags: of MLflow's version, beside its own. While MLflow is away the version is signed all the same, and then
+    UnavailableError raised: to be repeated. CorruptObjectError if the checkpoint is not what was committed.
     """
     name = str(job.spec["register_as"])
-    source = _store(artifacts, job, checkpoint, name)
+    uri = _store(artifacts, job, checkpoint, name)
+    if mlflow_uri is None:
+        return sign(None).version
     value = checkpoint.metrics.get(metric, math.nan)
     all_tags = dict(tags) | {
         describe.JOB_ID: job.id,
@@ -75,23 +79,73 @@ def register(
         DATA: describe.data_name(job.spec),
         CHECKPOINT: checkpoint.uri,
     }
-    version = patiently(lambda: _one_version(mlflow_uri, job, name, source, all_tags), PATIENCE)
-    patiently(lambda: _move_alias(mlflow_uri, name, version), PATIENCE)
-    found = patiently(lambda: versions(mlflow_uri, name), PATIENCE)
-    return next(each for each in found if each.version == version)
+    try:
+        number = patiently(lambda: _one_version(mlflow_uri, job, name, uri, all_tags), PATIENCE)
+    except UnavailableError:
+        sign(None)
+        raise
+    reply = sign(int(number))
+    patiently(lambda: show(mlflow_uri, reply.version, reply.envelope), PATIENCE)
+    if reply.best is not None:
+        best = reply.best
+        patiently(lambda: show_best(mlflow_uri, best), PATIENCE)
+    return reply.version
 
 
-def versions(mlflow_uri: str, name: str | None = None) -> list[ModelVersion]:
-    """Every version of every model (or of `name`), oldest first."""
+# --- MLflow's view --------------------------------------------------------------------------------------------------
+
+
+def show(mlflow_uri: str, version: ModelVersion, envelope: str) -> None:
+    """The service's number and signature as tags of MLflow's version."""
+    if version.mlflow_version is None:
+        return
     door = client(mlflow_uri)
-    with explained(mlflow_uri, "list models"):
-        models = all_pages(lambda token: door.search_registered_models(max_results=PAGE, page_token=token))
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for model in models:
-        for alias, version in model.aliases.items():
-            aliases.setdefault((model.name, str(version)), []).append(alias)
-    found = [_record(each, aliases) for each in _versions(mlflow_uri, name)]
-    return sorted(found, key=lambda each: (each.name, int(each.version)))
+    with _set(mlflow_uri, f"describe version {version.mlflow_version} of {version.name!r}"):
+        there = door.get_model_version(version.name, version.mlflow_version).tags
+        for key, value in ((VERSION, version.version), (SIGNATURE, envelope)):
+            if there.get(key) != value:
+                door.set_model_version_tag(version.name, version.mlflow_version, key, value)
+
+
+def show_best(mlflow_uri: str, best: ModelVersion) -> bool:
+    """MLflow's alias `best` on the service's best version. Whether it was somewhere else."""
+    if best.mlflow_version is None or _alias(mlflow_uri, best.name) == best.mlflow_version:
+        return False
+    _set_alias(mlflow_uri, best.name, best.mlflow_version)
+    return True
+
+
+def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
+    """Where MLflow's registry says something else about the service's models: a sentence each."""
+    found = []
+    versions = _versions(mlflow_uri, None)
+    for name in sorted({one.name for one in known}):
+        ours = {one.mlflow_version: one for one in known if one.name == name and one.mlflow_version is not None}
+        there = {str(one.version): one for one in versions if one.name == name}
+        strange = sorted((number for number, one in there.items() if not _is(one, ours.get(number))), key=int)
+        if strange:
+            found.append(
+                f"MLflow has version {', '.join(strange)} of {name!r}, which this service did not make: do not load it"
+            )
+        best = next((one.mlflow_version for one in ours.values() if BEST in one.aliases), None)
+        alias = _alias(mlflow_uri, name) if there else None
+        if best is not None and alias != best:
+            where = f"on version {alias}" if alias is not None else "nowhere"
+            found.append(
+                f"MLflow's alias {name}@{BEST} is {where}; the service's best is {best}, and vaesvc loads that"
+            )
+    return found
+
+
+def _is(there: Any, ours: ModelVersion | None) -> bool:
+    return ours is not None and str(there.source).rstrip("/") == ours.source.rstrip("/")
+
+
+def _alias(uri: str, name: str) -> str | None:
+    """The version that MLflow's alias is on."""
+    with explained(uri, f"read the alias {BEST!r} of {name!r}"):
+        found = client(uri).get_registered_model(name).aliases.get(BEST)
+    return None if found is None else str(found)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -99,7 +153,7 @@ def versions(mlflow_uri: str, name: str | None = None) -> list[ModelVersion]:
 
 def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) -> str:
     """Copy what the model needs out of the checkpoint; nothing is done where the very same is there. The address."""
-    target = artifacts.uri("models", name, job.id)
+    target = artifacts.uri(*source(name, job.id))
     with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
         folder = Path(scratch) / "model"
         artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(STATE,))
@@ -145,7 +199,7 @@ def _mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int]) 
     made = datetime.fromtimestamp(checkpoint.committed_at, UTC)
     description = {
         "flavors": {
-            "python_function": {"loader_module": "service.pyfunc", "python_version": platform.python_version()},
+            "python_function": {"loader_module": LOADER, "python_version": platform.python_version()},
         },
         "metadata": {
             "vaesvc.version": __version__,
@@ -161,29 +215,29 @@ def _mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int]) 
     return yaml.safe_dump(description, sort_keys=True).encode()
 
 
-# --- versions and the alias -----------------------------------------------------------------------------------------
+# --- versions in MLflow ---------------------------------------------------------------------------------------------
 
 
-def _one_version(uri: str, job: Job, name: str, source: str, tags: dict[str, str]) -> str:
+def _one_version(uri: str, job: Job, name: str, files: str, tags: dict[str, str]) -> str:
     """The job's version. MLflow numbers versions in the order in which they are made and makes as many as it is asked
-    for: of several, the first one counts."""
+    for: of several, the first one counts. Only one with these files does: tags are anybody's to write."""
     door = client(uri)
     _make_model(uri, name)
-    own = _of_job(uri, name, job)
+    own = _of_job(uri, name, job, files)
     made = None
     if not own:
         with explained(uri, f"register a version of {name!r}"):
             made = door.create_model_version(
-                name, source, run_id=find_run(uri, job), tags=tags, description=_text(tags), await_creation_for=0
+                name, files, run_id=find_run(uri, job), tags=tags, description=_text(tags), await_creation_for=0
             ).version
-        own = _of_job(uri, name, job)
+        own = _of_job(uri, name, job, files)
         if not own:
             raise NotFoundError(f"version {made} of model {name!r} was deleted while it was registered")
     first, *rest = own
     for each in rest:
         if str(each.version) == str(made) or _age(each) > STALE_SECONDS:
             _delete_version(uri, name, each.version)
-    with explained(uri, f"describe version {first.version} of {name!r}"):
+    with _set(uri, f"describe version {first.version} of {name!r}"):
         for key, value in tags.items():
             if first.tags.get(key) != value:  # the job went on, and its best checkpoint is another one now
                 door.set_model_version_tag(name, first.version, key, value)
@@ -192,55 +246,22 @@ def _one_version(uri: str, job: Job, name: str, source: str, tags: dict[str, str
     return str(first.version)
 
 
-def _move_alias(uri: str, name: str, version: str) -> None:
-    """MLflow cannot compare and set in one step: so after setting look whether somebody better came meanwhile."""
-    door = client(uri)
-    there = {str(each.version): each for each in _versions(uri, name)}
-    own = there[version]
-    with explained(uri, f"read the alias {ALIAS!r} of {name!r}"):
-        current = there.get(str(door.get_registered_model(name).aliases.get(ALIAS)))
-    if math.isnan(_value(own)) or (current is not None and not _better(own, current)):
-        return
-    best = own
-    while True:
-        _set_alias(uri, name, best.version)
-        since = own.creation_timestamp - RECENT_SECONDS * 1000
-        recent = [each for each in _versions(uri, name) if each.creation_timestamp >= since]
-        rivals = [each for each in recent if _better(each, best)]
-        if not rivals:
-            return
-        best = rivals[0]
-
-
 def _set_alias(uri: str, name: str, version: Any) -> None:
-    """MLflow inserts an alias that it did not find: of two first ones in one moment the second is refused, and can be
-    repeated (UnavailableError)."""
+    with _set(uri, f"move the alias {BEST!r} of {name!r}"):
+        client(uri).set_registered_model_alias(name, BEST, version)
+
+
+@contextlib.contextmanager
+def _set(uri: str, doing: str) -> Iterator[None]:
+    """MLflow inserts an alias or a tag that it did not find: of two first ones in one moment the second is refused, and
+    can be repeated (UnavailableError)."""
     try:
-        with explained(uri, f"move the alias {ALIAS!r} of {name!r}"):
-            client(uri).set_registered_model_alias(name, ALIAS, version)
+        with explained(uri, doing):
+            yield
     except UsageError as error:
         if any(word in str(error) for word in INSERTED_TWICE):
             raise UnavailableError(str(error)) from error
         raise
-
-
-def _better(one: Any, other: Any) -> bool:
-    """Strictly, and only where they can be compared."""
-    if any(one.tags.get(key) != other.tags.get(key) for key in COMPARABLE):
-        return False
-    mine, theirs = _value(one), _value(other)
-    if math.isnan(mine):
-        return False
-    return math.isnan(theirs) or (mine > theirs if one.tags.get(MODE) == "max" else mine < theirs)
-
-
-def _value(version: Any) -> float:
-    """NaN where there is no finite value."""
-    try:
-        value = float(version.tags.get(VALUE, "nan"))
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def _make_model(uri: str, name: str) -> None:
@@ -271,29 +292,16 @@ def _versions(uri: str, name: str | None) -> list[Any]:
         return all_pages(lambda token: door.search_model_versions(where, max_results=PAGE, page_token=token))
 
 
-def _of_job(uri: str, name: str, job: Job) -> list[Any]:
+def _of_job(uri: str, name: str, job: Job, files: str) -> list[Any]:
     """The job's versions, the one that was made first at the front."""
-    own = [each for each in _versions(uri, name) if each.tags.get(describe.JOB_ID) == job.id]
+    every = [each for each in _versions(uri, name) if each.tags.get(describe.JOB_ID) == job.id]
+    own = [each for each in every if str(each.source).rstrip("/") == files]
     return sorted(own, key=lambda each: int(each.version))
 
 
 def _age(version: Any) -> float:
     """Seconds."""
     return time.time() - float(version.creation_timestamp) / 1000
-
-
-def _record(version: Any, aliases: dict[tuple[str, str], list[str]]) -> ModelVersion:
-    value = _value(version)
-    return ModelVersion(
-        name=version.name,
-        version=str(version.version),
-        aliases=tuple(sorted(aliases.get((version.name, str(version.version)), []))),
-        source=version.source,
-        job_id=version.tags.get(describe.JOB_ID),
-        metric=version.tags.get(METRIC),
-        value=None if math.isnan(value) else value,
-        created_at=version.creation_timestamp / 1000,
-    )
 
 
 def _text(tags: dict[str, str]) -> str:

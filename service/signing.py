@@ -104,6 +104,12 @@ def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -
     )
 
 
+def payload(envelope: str) -> dict[str, Any]:
+    """The statement, whoever signed it: for the service, of what it keeps itself."""
+    found: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+    return found
+
+
 def signed_by(envelope: str, key: str) -> bool:
     """Whether the envelope names this key; for finding what has to be signed again, never for trusting it."""
     try:

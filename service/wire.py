@@ -14,15 +14,18 @@ User calls (bearer token of a user):
     POST /v1/jobs/{id}/study/extend        ExtendRequest -> Job
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
+    GET  /v1/models/mirror                 -> Mirror
     GET  /v1/cluster                       -> ClusterStatus
     GET  /v1/whoami                        -> Identity
     GET  /v1/health                        -> Health                      (no token)
+    GET  /v1/keys                          -> Keys                        (no token)
 Attempt calls (bearer token of that attempt, made when it was admitted):
     POST /v1/jobs/{id}/attempts/{epoch}/claim        ClaimRequest -> AttemptContext
     POST /v1/jobs/{id}/attempts/{epoch}/heartbeat    HeartbeatRequest -> HeartbeatReply   (renews the lease)
     POST /v1/jobs/{id}/attempts/{epoch}/progress     ProgressReport -> HeartbeatReply     (does not renew the lease)
     POST /v1/jobs/{id}/attempts/{epoch}/checkpoints  Checkpoint -> CheckpointReply
     GET  /v1/jobs/{id}/attempts/{epoch}/checkpoints  -> list[Checkpoint]  newest first
+    POST /v1/jobs/{id}/attempts/{epoch}/model        RegisterRequest -> RegisterReply
     POST /v1/jobs/{id}/attempts/{epoch}/finish       FinishRequest -> Job
 An error is an `ErrorReply` with the status of `service.errors`. Both ends send their version as `VERSION_HEADER`.
 """
@@ -186,21 +189,50 @@ class FinishRequest(Record):
 
 
 class ModelVersion(Record):
+    """version: the service's number. mlflow_version: MLflow's, which is the same unless somebody else had it."""
+
     name: str
     version: str
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # best
     source: str
     job_id: str | None = None
     metric: str | None = None
     value: float | None = None
     created_at: float = 0.0
+    mlflow_version: str | None = None  # none: MLflow does not show it
+    signed: bool = True  # by the service's key of now; a version that is not is neither loaded nor the best
 
 
 class ModelFiles(Record):
+    """envelope: what the service signed (`service.model_files`): the manifest's SHA-256, and with it the files'."""
+
     name: str
     version: str
     files: dict[str, str]  # relative path -> presigned address
-    sha256: dict[str, str]
+    envelope: str
+
+
+class RegisterRequest(Record):
+    """winner: of a study's result; a run's best checkpoint is known to the queue. mlflow_version: MLflow's number."""
+
+    winner: dict[str, Any] | None = None
+    mlflow_version: int | None = Field(default=None, ge=1)
+
+
+class RegisterReply(Record):
+    version: ModelVersion
+    envelope: str
+    best: ModelVersion | None  # of the model, as the service sees it
+
+
+class Mirror(Record):
+    """differences: where MLflow says something else about the models than the service, a sentence each."""
+
+    differences: tuple[str, ...] = ()
+
+
+class Keys(Record):
+    keys: tuple[str, ...]  # public, `ed25519:...`
 
 
 class ClusterStatus(Record):

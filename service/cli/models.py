@@ -1,14 +1,20 @@
-"""recipes, models, pull."""
+"""recipes, models, pull, verify."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import connect, output
 from service.cli.arguments import AsJson
+from service.errors import VaesvcError
+
+if TYPE_CHECKING:
+    from service.client import Client
+    from service.model_files import Reference
+    from service.wire import ModelVersion
 
 
 def recipes(
@@ -44,37 +50,92 @@ def list_models(json: AsJson = False) -> None:
     """List the registered model versions, newest first."""
     with connect.client() as client:
         found = client.models()
-    if json:
-        output.as_json(found)
-        return
-    rows = [
-        (
-            one.name,
-            one.version,
-            ", ".join(one.aliases),
-            one.metric or "-",
-            output.number(one.value, 4),
-            one.job_id or "-",
-            output.moment(one.created_at),
-        )
-        for one in found
-    ]
-    output.table(("MODEL", "VERSION", "ALIASES", "METRIC", "VALUE [nats]", "JOB", "REGISTERED"), rows)
+        if json:
+            output.as_json(found)
+            return
+        rows = [
+            (
+                one.name,
+                one.version,
+                ", ".join(one.aliases),
+                one.metric or "-",
+                output.number(one.value, 4),
+                one.job_id or "-",
+                output.moment(one.created_at),
+            )
+            for one in found
+        ]
+        output.table(("MODEL", "VERSION", "ALIASES", "METRIC", "VALUE [nats]", "JOB", "REGISTERED"), rows)
+        for one in found:
+            _say_of(one)
+        _say_of_mlflow(client)
+
+
+def _say_of(one: ModelVersion) -> None:
+    if not one.signed:
+        output.note(f"{one.name} version {one.version} is not signed with the service's key: it is not loaded")
+    if one.mlflow_version not in (None, one.version):
+        output.note(f"{one.name} version {one.version} is version {one.mlflow_version} in MLflow")
+
+
+def _say_of_mlflow(client: Client) -> None:
+    """What its registry says against the service's; that it does not answer is no fault of this list."""
+    try:
+        for difference in client.mirror().differences:
+            output.note(difference)
+    except VaesvcError as error:
+        output.note(f"(not compared with MLflow: {error})")
+
+
+Model = Annotated[str, typer.Argument(metavar="NAME[@best|/VERSION]", help="A registered model.", show_default=False)]
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered model.", show_default=False)],
+    model: Model,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
     alias: Annotated[
         str | None, typer.Option(help="The version with this alias (default: best).", show_default=False)
     ] = None,
-    version: Annotated[str | None, typer.Option(help="This version.", show_default=False)] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="This version.", show_default=False)] = None,
 ) -> None:
-    """Download a model version and verify every file's SHA-256; prints the folder."""
-    from service import download
+    """Download a model version, after verifying the service's signature and every file; prints the folder."""
+    from service import download, settings
 
-    with connect.client() as client:
-        files = client.model_files(name, version=version, alias=alias)
-    fetched = download.fetch(files, directory, report=output.note)
-    output.note(f"{files.name} version {files.version}: {len(files.files)} files, {output.size(fetched)}, verified")
+    asked, chosen = _reference(model, alias, version), settings.load()
+    with connect.client(chosen) as client:
+        fetched = download.pull(asked, directory, client, chosen, report=output.note)
+    said = fetched.statement
+    output.note(
+        f"{said.name} version {said.version}: {fetched.files} files, {output.size(fetched.bytes)}, signed and verified"
+    )
     output.data(str(directory))
+
+
+def _reference(model: str, alias: str | None, version: int | None) -> Reference:
+    from service.errors import UsageError
+    from service.model_files import reference
+
+    if alias is not None and version is not None:
+        raise UsageError(f"give a version or an alias, not both (version {version}, alias {alias!r})")
+    if (alias is not None or version is not None) and ("@" in model or "/" in model):
+        raise UsageError(f"{model!r} says which version already: leave --alias and --version out")
+    if alias is not None:
+        return reference(f"{model}@{alias}")
+    return reference(model if version is None else f"{model}/{version}")
+
+
+def verify(model: Model, json: AsJson = False) -> None:
+    """Verify a model version as a reader does, signature and every byte, and show what the service signed."""
+    import tempfile
+
+    from service import download, settings
+    from service.model_files import reference
+
+    asked, chosen = reference(model), settings.load()
+    with connect.client(chosen) as client, tempfile.TemporaryDirectory(prefix="vaesvc-verify-") as scratch:
+        said = download.pull(asked, Path(scratch) / "model", client, chosen).statement
+    if json:
+        output.as_json(said)
+        return
+    output.table(("SIGNED", ""), [(name, str(value)) for name, value in said.model_dump(exclude={"format"}).items()])
+    output.note(f"{said.name} version {said.version}: signed by the service, and every file is what was signed")

@@ -12,6 +12,7 @@ from service.study_spec import StudySpec, parse
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.registry import Sign
     from service.wire import ModelVersion
 
 
@@ -25,11 +26,12 @@ class Choice:
     mode: Literal["max", "min"]
     tags: Mapping[str, str] = field(default_factory=dict)
 
-    def register(self, mlflow_uri: str, artifacts: Artifacts) -> ModelVersion:
+    def register(self, mlflow_uri: str | None, artifacts: Artifacts, sign: Sign) -> ModelVersion:
+        """sign: asks the service, which reads the files before it signs them."""
         from service import registry
 
         return registry.register(
-            mlflow_uri, artifacts, self.job, self.checkpoint, self.metric, self.mode, tags=self.tags
+            mlflow_uri, artifacts, self.job, self.checkpoint, self.metric, self.mode, tags=self.tags, sign=sign
         )
 
 

@@ -22,6 +22,7 @@ from service.launch.failures import Failure, Kind, classify, of_ray_train
 from service.launch.patience import patiently
 from service.launch.processes import die_with_parent
 from service.study_spec import StudySpec, parse
+from service.wire import RegisterReply, RegisterRequest
 
 _API_SECONDS = 60.0
 _PAUSE_SECONDS = 2.0
@@ -81,22 +82,26 @@ def _result(order: Assignment, artifacts: Any) -> dict[str, Any]:
 
 def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> dict[str, Any]:
     """The best checkpoint as a model version. An MLflow that is away costs the result nothing but this entry."""
+    winner, mlflow_uri = result.get("winner"), order.context.mlflow_uri
     with order.access.client(retry_seconds=_API_SECONDS) as client:
         choice = choose(order.context.job, result, client.checkpoints)
-    if choice is None:
-        return {}
-    found: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
-    if order.context.mlflow_uri is None:
-        return found
-    mlflow_uri = order.context.mlflow_uri
-    try:
-        version = patiently(
-            lambda: choice.register(mlflow_uri, artifacts), seconds=_REGISTRY_SECONDS, pause_seconds=_PAUSE_SECONDS
-        )
-        return found | {"model": version.model_dump()}
-    except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
-        print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
-        return found
+        if choice is None:
+            return {}
+        found: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
+
+        def sign(mlflow_version: int | None) -> RegisterReply:
+            return client.register(RegisterRequest(winner=winner, mlflow_version=mlflow_version))
+
+        try:
+            version = patiently(
+                lambda: choice.register(mlflow_uri, artifacts, sign),
+                seconds=_REGISTRY_SECONDS,
+                pause_seconds=_PAUSE_SECONDS,
+            )
+            return found | {"model": version.model_dump()}
+        except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
+            print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
+            return found
 
 
 def main() -> int:

@@ -12,18 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service import areas
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import log_uri_parts, spool_uri_parts
 from service.launch.patience import Patience
 from service.launch.processes import scratch
 from service.launch.ray_jobs import RayCluster, RayJob
+from service.model_files import BEST
 from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
 from service.settings import Settings
+from service.signing import read_key
 from service.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.models import Models
 
 log = logging.getLogger("vaesvc.housekeeping")
 
@@ -31,6 +35,7 @@ JOB_TAG = "vaesvc_job"
 EPOCH_TAG = "vaesvc_epoch"
 _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
+_MODELS_TURN_SECONDS = 30.0
 _LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
 _FORGET_SECONDS = 300.0  # after its end, Ray's own view of an attempt is kept this long
 _SPOOL_SECONDS = 30.0  # to deliver one; what is left is tried again
@@ -45,6 +50,7 @@ class Housekeeper:
         self._ray_patience = Patience("Ray (housekeeping)", log)
         self._mlflow_patience = Patience("MLflow or storage", log)
         self._next_ray = 0.0
+        self._next_models = 0.0
         self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
         self._kept: dict[str, float] = {}  # submission ids whose log needs no more looks: when Ray may forget them
 
@@ -74,6 +80,10 @@ class Housekeeper:
                 for job in self._store.untracked():
                     if job.id not in self._broken:
                         self._close(job)
+            if self._mlflow_patience.ok and time.monotonic() >= self._next_models:
+                self._next_models = time.monotonic() + _MODELS_TURN_SECONDS
+                with self._mlflow_patience.attempt():
+                    self._keep_models()
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
             with self._ray_patience.attempt():
@@ -128,23 +138,23 @@ class Housekeeper:
     # --- MLflow -----------------------------------------------------------------------------------------------------
 
     def _close(self, job: Job) -> None:
-        """Bring MLflow to the state of a job that is over. What cannot ever be brought there is said and left."""
+        """Register the model of a job that is over, and bring MLflow to its state. What cannot be done is left."""
         uri = self._settings.mlflow_uri
-        if uri is not None:
-            try:
+        try:
+            self._register(uri, job)
+            if uri is not None:
                 self._deliver(uri, job)
                 if job.kind == "study":
                     self._close_trials(uri, job)
-                self._register(uri, job)
                 self._end_run(uri, job)
-            except UnavailableError:
-                raise  # again later, and the other jobs too
-            except VaesvcError as error:
-                log.warning("the MLflow run of job %s is not complete: %s", job.id, error)
-            except Exception:
-                log.exception("the MLflow run of job %s could not be closed", job.id)
-                self._broken.add(job.id)
-                return
+        except UnavailableError:
+            raise  # again later, and the other jobs too
+        except VaesvcError as error:
+            log.warning("what follows job %s is not complete: %s", job.id, error)
+        except Exception:
+            log.exception("what follows job %s could not be done", job.id)
+            self._broken.add(job.id)
+            return
         self._store.tracked(job.id)
 
     def _close_trials(self, uri: str, job: Job) -> None:
@@ -192,13 +202,51 @@ class Housekeeper:
             tracking.send_spool(uri, job.run_id, path, _SPOOL_SECONDS)
             artifacts.delete_prefix(spool.uri)
 
-    def _register(self, uri: str, job: Job) -> None:
-        """The model of a job whose driver could not reach MLflow."""
-        if job.state is not JobState.SUCCEEDED or "model" in job.result:
-            return
+    # --- models -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _models(self) -> Models:
+        from service.models import Models
+
+        return Models(store=self._store, artifacts=self._artifacts, key=read_key(self._settings.signing_key_file))
+
+    def _register(self, uri: str | None, job: Job) -> None:
+        """The model of a job whose driver did not come to its end: stored, signed and shown, as far as it is not."""
         from service.launch.best import choose
 
-        choice = choose(job, job.result, lambda: self._store.checkpoints(job.id))
-        if choice is not None:
-            with contextlib.suppress(NotFoundError):
-                choice.register(uri, self._artifacts)
+        if job.state is not JobState.SUCCEEDED or self._is_registered(uri, job):
+            return
+        try:
+            choice = choose(job, job.result, lambda: self._store.checkpoints(job.id))
+            if choice is not None:
+                models = self._models
+                areas.check_checkpoint(models.artifacts, job.id, choice.checkpoint)
+                choice.register(uri, models.artifacts, lambda number: models.sign(job, job.result, number))
+        except UnavailableError:
+            raise
+        except (VaesvcError, KeyError, TypeError, ValueError) as error:
+            log.warning("the model of job %s is not registered: %s", job.id, error)
+
+    def _is_registered(self, uri: str | None, job: Job) -> bool:
+        known = self._store.model_version(job.id)
+        return "model" in job.result and known is not None and (uri is None or known.mlflow_version is not None)
+
+    def _keep_models(self) -> None:
+        """Signed with the key of now, and MLflow's alias `best` where the service's best is."""
+        from service import registry
+
+        models = self._models
+        for row in models.unsigned():
+            try:
+                models.sign_again(row)
+                log.info("signed %s version %d again, with the key of now", row.name, row.version)
+            except UnavailableError:
+                raise
+            except (VaesvcError, ValueError) as error:
+                log.warning("%s version %d is not signed again: %s", row.name, row.version, error)
+        uri = self._settings.mlflow_uri
+        for best in models.versions() if uri is not None else []:
+            if BEST in best.aliases and uri is not None:
+                with contextlib.suppress(NotFoundError):
+                    if registry.show_best(uri, best):
+                        log.warning("MLflow's alias %s@%s was elsewhere: put back", best.name, BEST)

@@ -69,6 +69,7 @@ USER_CALLS = [
     ("POST", "/v1/jobs/j1/study/stop"),
     ("POST", "/v1/jobs/j1/study/extend"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/models/mirror"),
     ("GET", "/v1/models/m/files"),
     ("GET", "/v1/cluster"),
     ("GET", "/v1/whoami"),
@@ -79,6 +80,7 @@ ATTEMPT_CALLS = [
     ("POST", "progress"),
     ("POST", "checkpoints"),
     ("GET", "checkpoints"),
+    ("POST", "model"),
     ("POST", "finish"),
 ]
 
@@ -88,7 +90,7 @@ def test_every_call_of_the_api_is_in_these_lists(api: Api) -> None:
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     listed = {(m, p.replace("j1", "{job_id}").replace("/m/", "/{name}/")) for m, p in USER_CALLS}
     listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{epoch}}/{p}") for m, p in ATTEMPT_CALLS}
-    assert found == listed | {("GET", "/v1/health")}
+    assert found == listed | {("GET", "/v1/health"), ("GET", "/v1/keys")}
 
 
 @pytest.mark.parametrize("header", [None, "Bearer nonsense", "Bearer", "Basic YTpi"])

@@ -8,27 +8,27 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
-from service import __version__, wire
+from service import __version__, signing, wire
 from service.artifacts import Artifacts
 from service.client import Client
-from service.download import fetch
-from service.errors import ConflictError, StorageError, UnavailableError, UsageError
-from service.queue.jobs import Checkpoint, Job
-from service.registry import register
+from service.download import Fetched, fetch, trusted_keys
+from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError
+from service.model_files import PAYLOAD_TYPE, reference
+from service.queue.jobs import Job
 from service.settings import S3Settings
-from service.spec import TrainSpec, resolve
+from service.signing import read_key
+from service.spec import resolve
+from service.tracking.server import client as mlflow
 from tests.api_server import Api, running_api, settings_in
 from tests.command import RECIPE, start, vaesvc
+from tests.registered import Shelf
 from tests.servers import Mlflow
-from vae_models.training import checkpoint as checkpoints
-
-SHAPE = (1, 8, 8)
 
 
 @pytest.fixture(scope="module")
@@ -136,32 +136,29 @@ def test_wrong_keys_and_no_bucket_are_told_to_the_user(artifacts: Artifacts, tmp
 
 
 @pytest.fixture(scope="module")
-def model(api: Api, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> wire.ModelVersion:
-    """One registered version: a checkpoint as training writes it, of a model that was not trained."""
-    with api.client() as client:
-        job = client.submit(resolve(RECIPE, register_as="pulled"))
-    config = TrainSpec.model_validate(job.spec).train
-    folder = tmp_path_factory.mktemp("checkpoint") / "5"
-    checkpoints.write(
-        folder,
-        step=5,
-        config=config,
-        model=config.model.build(SHAPE).state_dict(),
-        training={"some": torch.zeros(3)},
-        state={"data_shape": SHAPE},
-        metrics={},
-    )
-    put = artifacts.put_directory(folder, artifacts.uri("checkpoints", job.id, "5"))
-    stored = Checkpoint(
-        epoch=1,
-        step=5,
-        uri=put.uri,
-        manifest_sha256=put.manifest_sha256,
-        bytes=put.bytes,
-        metrics={"val/elbo": -12.5},
-    )
-    assert api.settings.mlflow_uri is not None
-    return register(api.settings.mlflow_uri, artifacts, job, stored, "val/elbo", "max")
+def here(api: Api, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """The API's own queue, key and bucket."""
+    key = api.settings.signing_key_file.parent
+    return Shelf(store=api.store, artifacts=artifacts, mlflow_uri=api.settings.mlflow_uri, folder=key)
+
+
+@pytest.fixture(scope="module")
+def model(here: Shelf) -> wire.ModelVersion:
+    """One registered version."""
+    return here.registered("pulled", -12.5)
+
+
+@pytest.fixture
+def fetched(client: Client, api: Api) -> Callable[..., Fetched]:
+    """As a reader's process does it, by the API's own answers or by others."""
+
+    def call(into: Path, files: wire.ModelFiles | None = None, asked: str = "pulled", **more: str) -> Fetched:
+        wanted = reference(asked)
+        answer = files or client.model_files(wanted.name, version=wanted.version)
+        keys = trusted_keys(client, api.settings.model_copy(update=more))
+        return fetch(answer, into, asked=wanted, keys=keys, report=print)
+
+    return call
 
 
 def test_models_are_listed(client: Client, model: wire.ModelVersion, env: dict[str, str]) -> None:
@@ -195,8 +192,12 @@ def test_pull_fetches_a_model_that_loads(model: wire.ModelVersion, env: dict[str
     [
         (["nosuch"], ["nosuch", "pulled"]),
         (["pulled", "--version", "7"], ["version 7", "1 @best"]),
-        (["pulled", "--alias", "worst"], ["'worst'", "1 @best"]),
+        (["pulled/7"], ["version 7", "1 @best"]),
+        (["pulled", "--alias", "worst"], ["'worst'", "@best"]),
+        (["pulled@worst"], ["'worst'", "@best"]),
         (["pulled", "--alias", "best", "--version", "1"], ["not both"]),
+        (["pulled@best", "--version", "1"], ["already"]),
+        (["../pulled"], ["names no model"]),
     ],
 )
 def test_pull_says_what_there_is(
@@ -208,39 +209,14 @@ def test_pull_says_what_there_is(
     assert not (tmp_path / "out").exists()
 
 
-def test_pull_overwrites_nothing(client: Client, model: wire.ModelVersion, tmp_path: Path) -> None:
-    files = client.model_files("pulled")
+def test_pull_overwrites_nothing(fetched: Callable[..., Fetched], model: wire.ModelVersion, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(ConflictError, match="not empty"):
-        fetch(files, tmp_path / "mine", report=print)
+        fetched(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
-    assert fetch(files, tmp_path / "empty", report=print) > 1000
-
-
-def test_an_altered_object_is_refused_and_leaves_nothing(
-    client: Client, artifacts: Artifacts, model: wire.ModelVersion, tmp_path: Path
-) -> None:
-    files = client.model_files("pulled", version="1")
-    uri = f"{model.source}/model.safetensors"
-    right = artifacts.get_bytes(uri)
-    artifacts.put_bytes(uri, right[:-1] + bytes([right[-1] ^ 1]))
-    try:
-        with pytest.raises(StorageError, match="SHA-256"):
-            fetch(files, tmp_path / "out", report=print)
-    finally:
-        artifacts.put_bytes(uri, right)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_path_that_leaves_the_folder_is_refused(client: Client, model: wire.ModelVersion, tmp_path: Path) -> None:
-    files = client.model_files("pulled")
-    evil = {"../evil": next(iter(files.files.values()))}
-    changed = files.model_copy(update={"files": evil, "sha256": dict.fromkeys(evil, "0" * 64)})
-    with pytest.raises(StorageError, match=r"\.\./evil"):
-        fetch(changed, tmp_path / "out", report=print)
-    assert list(tmp_path.iterdir()) == []
+    assert fetched(tmp_path / "empty").bytes > 1000
 
 
 def test_presigned_addresses_hold_no_secret(client: Client, artifacts: Artifacts, model: wire.ModelVersion) -> None:
@@ -249,11 +225,128 @@ def test_presigned_addresses_hold_no_secret(client: Client, artifacts: Artifacts
     assert secret not in client.model_files("pulled").model_dump_json()
 
 
-def test_mlflow_that_is_away_is_said(artifacts: Artifacts, tmp_path: Path) -> None:
+# --- attacks on a registered model ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restored(artifacts: Artifacts, model: wire.ModelVersion) -> Iterator[str]:
+    """The model's address, whose objects are as they were when the test ends."""
+    before = {item.uri: artifacts.get_bytes(item.uri) for item in artifacts.list(model.source)}
+    yield model.source
+    for item in artifacts.list(model.source):
+        if item.uri not in before:
+            artifacts.delete_prefix(item.uri)
+    for uri, data in before.items():
+        artifacts.put_bytes(uri, data)
+
+
+def test_fault_01_an_altered_object_is_refused_and_leaves_nothing(
+    fetched: Callable[..., Fetched], artifacts: Artifacts, restored: str, tmp_path: Path
+) -> None:
+    uri = f"{restored}/model.safetensors"
+    right = artifacts.get_bytes(uri)
+    artifacts.put_bytes(uri, right[:-1] + bytes([right[-1] ^ 1]))
+    with pytest.raises(StorageError, match="SHA-256"):
+        fetched(tmp_path / "out")
+    artifacts.put_bytes(uri, right + bytes(100))
+    with pytest.raises(UntrustedError, match=f"more than the {len(right)} bytes"):
+        fetched(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "MLmodel", "model.pkl"])
+def test_fault_01_objects_altered_with_a_manifest_that_agrees_are_refused(
+    client: Client, env: dict[str, str], artifacts: Artifacts, restored: str, tmp_path: Path, file: str
+) -> None:
+    """Who has the bucket's keys can write both; the signature is about the manifest."""
+    data = b"\x80\x04."
+    manifest = json.loads(artifacts.get_bytes(f"{restored}/manifest.json"))
+    manifest["files"][file] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    artifacts.put_bytes(f"{restored}/{file}", data)
+    artifacts.put_bytes(f"{restored}/manifest.json", json.dumps(manifest).encode())
+    with pytest.raises(UntrustedError, match=r"its manifest\.json is not the one that was signed"):
+        client.model_files("pulled")
+    for arguments in (["pull", "pulled", str(tmp_path / "out")], ["verify", "pulled"]):
+        assert "is not the one that was signed" in vaesvc(env, *arguments, code=1).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fault_01_the_reader_checks_by_itself(
+    client: Client, here: Shelf, fetched: Callable[..., Fetched], model: wire.ModelVersion, tmp_path: Path
+) -> None:
+    """Whatever the API says: a signature of another name, version or key, addresses of other files."""
+    files, other, second = client.model_files("pulled"), here.registered("other", 1.0), here.registered("pulled", -99.0)
+    of_other = client.model_files("other")
+    of_second = client.model_files("pulled", version=int(second.version))
+    stranger = read_key(tmp_path / "stranger")
+    forged = stranger.sign(signing.payload(files.envelope), PAYLOAD_TYPE)
+    attacks: list[tuple[dict[str, Any], str]] = [
+        ({"envelope": of_other.envelope}, "its signature is about other version 1"),
+        ({"envelope": of_second.envelope}, "its signature is about pulled version 2"),
+        ({"envelope": forged}, "not signed by a key that is trusted"),
+        ({"envelope": "{}"}, "no signature that can be read"),
+        ({"files": of_other.files}, r"its manifest\.json is not the one that was signed"),
+        (
+            {"files": {name: files.files[name] for name in files.files if name != "MLmodel"}},
+            "no address for its MLmodel",
+        ),
+        ({"files": files.files | {"MLmodel": files.files["config.json"]}}, r"SHA-256|more than"),
+    ]
+    for change, words in attacks:
+        with pytest.raises(StorageError, match=words):
+            fetched(tmp_path / "out", files.model_copy(update=change))
+    with pytest.raises(UntrustedError, match="pulled/1 was asked for, and its signature is about pulled version 2"):
+        fetched(tmp_path / "out", of_second, asked="pulled/1")
+    with pytest.raises(UntrustedError, match="other@best was asked for"):
+        fetched(tmp_path / "out", files, asked="other")
+    assert [path.name for path in tmp_path.iterdir()] == ["stranger"]
+    assert other.name == "other"
+
+
+def test_fault_01_a_reader_may_pin_the_key(
+    api: Api,
+    client: Client,
+    fetched: Callable[..., Fetched],
+    model: wire.ModelVersion,
+    env: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    (key,) = client.keys()
+    stranger = read_key(tmp_path / "stranger").public
+    assert fetched(tmp_path / "one", verify_key=key).statement.name == "pulled"
+    assert fetched(tmp_path / "two", verify_key=f"{stranger}, {key}").statement.name == "pulled"
+    with pytest.raises(UntrustedError, match=r"trusts .* alone: is this another service, or was its key replaced"):
+        fetched(tmp_path / "three", verify_key=stranger)
+    done = vaesvc(env | {"VAESVC_VERIFY_KEY": stranger}, "pull", "pulled", str(tmp_path / "four"), code=1)
+    assert "verify_key (from VAESVC_VERIFY_KEY)" in done.stderr
+    assert "is no public key" in vaesvc(env | {"VAESVC_VERIFY_KEY": "x"}, "verify", "pulled", code=2).stderr
+    said = json.loads(vaesvc(env | {"VAESVC_VERIFY_KEY": key}, "verify", "pulled@best", "--json").stdout)
+    assert (said["name"], said["version"], said["value"]) == ("pulled", 1, -12.5)
+
+
+def test_fault_02_a_version_in_mlflow_that_points_elsewhere_is_never_presigned(
+    client: Client, here: Shelf, artifacts: Artifacts, model: wire.ModelVersion
+) -> None:
+    """It was pulled, with the service's keys: whatever was in the bucket, under the name of a model."""
+    secret = artifacts.uri("secrets", "x")
+    artifacts.put_bytes(f"{secret}/manifest.json", b'{"files": {}}')
+    door = mlflow(str(here.mlflow_uri))
+    made = door.create_model_version("pulled", secret, await_creation_for=0)
+    door.set_registered_model_alias("pulled", "best", made.version)
+    assert client.model_files("pulled").version == "1"
+    with pytest.raises(NotFoundError, match=f"has no version {made.version}"):
+        client.model_files("pulled", version=int(made.version))
+    said = " ".join(client.mirror().differences)
+    assert f"MLflow has version {made.version} of 'pulled', which this service did not make" in said
+    assert f"pulled@best is on version {made.version}; the service's best is 1" in said
+    for listed in client.models():
+        assert listed.source.startswith(artifacts.uri("models"))
+
+
+def test_mlflow_that_is_away_hides_no_model(artifacts: Artifacts, tmp_path: Path) -> None:
     storage = S3Settings.model_validate(artifacts.settings.model_dump())
     with running_api(settings_in(tmp_path, s3=storage, mlflow_uri="http://127.0.0.1:9")) as api, api.client() as client:
+        assert client.models() == []
         with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"):
-            client.models()
-        with pytest.raises(UsageError, match="not both"):
-            client.model_files("pulled", version="1", alias="best")
+            client.mirror()
         assert client.health().ok

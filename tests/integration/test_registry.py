@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -20,18 +21,19 @@ import torch
 from service import pyfunc, registry
 from service.artifacts import Artifacts
 from service.directories import CorruptObjectError
-from service.queue.jobs import Checkpoint, Job
-from service.registry import register, versions
-from service.spec import TrainSpec
+from service.errors import FencedError, NotFoundError, UnavailableError, UntrustedError, UsageError
+from service.model_files import Reference, Statement, read_statement
+from service.study_spec import resolve_study
 from service.tracking import open_run
 from service.tracking.server import client, patiently
 from service.wire import ModelVersion
-from tests.jobs import make_job
+from tests.registered import RECIPE, SHAPE, Shelf, shelf
 from tests.servers import Mlflow
 from vae_models.training import checkpoint as checkpoints
 
-SHAPE = (1, 8, 8)
 Registered = Callable[..., ModelVersion]
+STAGE = {"name": "s", "space": {"optimizer.lr": [0.001, 0.01]}}
+STUDY = resolve_study({"name": "s", "base": RECIPE, "stages": [STAGE]}).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +42,8 @@ def uri(mlflow_server: Mlflow) -> str:
 
 
 @pytest.fixture(scope="module")
-def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as training writes it, of a model that was not trained."""
-    config = TrainSpec.model_validate(make_job().spec).train
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("checkpoint") / "5"
-    checkpoints.write(
-        folder,
-        step=5,
-        config=config,
-        model=config.model.build(SHAPE).state_dict(),
-        training={"some": torch.zeros(3)},
-        state={"data_shape": SHAPE},
-        metrics={},
-    )
-    return folder
-
-
-def stored(artifacts: Artifacts, folder: Path, job: Job, **metrics: float) -> Checkpoint:
-    put = artifacts.put_directory(folder, artifacts.uri("checkpoints", job.id, "5"))
-    return Checkpoint(
-        epoch=1, step=5, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics=metrics
-    )
+def here(uri: str, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return shelf(tmp_path_factory.mktemp("service"), artifacts, uri, settle_seconds=0.0)
 
 
 @pytest.fixture
@@ -70,56 +52,71 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def registered(uri: str, artifacts: Artifacts, checkpoint_folder: Path, name: str) -> Registered:
+def registered(here: Shelf, name: str) -> Registered:
     """Registers a new job's checkpoint with this value."""
-
-    def call(value: float, *, metric: str = "val/elbo", mode: Any = "max", overrides: tuple[str, ...] = ()) -> Any:
-        job = make_job(overrides=overrides, spec={"register_as": name})
-        checkpoint = stored(artifacts, checkpoint_folder, job, **{metric: value})
-        return register(uri, artifacts, job, checkpoint, metric, mode)
-
-    return call
+    return partial(here.registered, name)
 
 
-def best(uri: str, name: str) -> list[str]:
-    return [each.version for each in versions(uri, name) if "best" in each.aliases]
+def best(here: Shelf, name: str) -> list[str]:
+    """The service's best, which MLflow's alias shows."""
+    found = [each for each in here.models.versions(name) if "best" in each.aliases]
+    assert [each.mlflow_version for each in found] == [
+        each for each in [registry._alias(str(here.mlflow_uri), name)] if each
+    ]
+    return [each.version for each in found]
 
 
-def test_a_job_becomes_one_version(uri: str, artifacts: Artifacts, checkpoint_folder: Path, name: str) -> None:
-    job = make_job(spec={"register_as": name})
+def in_mlflow(uri: str, name: str) -> list[str]:
+    return sorted(str(each.version) for each in registry._versions(uri, name))
+
+
+def test_a_job_becomes_one_version(here: Shelf, uri: str, artifacts: Artifacts, name: str) -> None:
+    job = here.job(name)
     run_id = open_run(uri, job, epoch=1)
-    checkpoint = stored(artifacts, checkpoint_folder, job, **{"val/elbo": -12.5})
-    first = register(uri, artifacts, job, checkpoint, "val/elbo", "max")
+    checkpoint = here.checkpoint(job, **{"val/elbo": -12.5})
+    first = here.register(job)
     assert (first.name, first.version, first.aliases, first.job_id) == (name, "1", ("best",), job.id)
     assert (first.metric, first.value, first.source) == ("val/elbo", -12.5, artifacts.uri("models", name, job.id))
-    modified = [item.modified_at for item in artifacts.list(first.source)]
-    assert register(uri, artifacts, job, checkpoint, "val/elbo", "max") == first
-    assert [item.modified_at for item in artifacts.list(first.source)] == modified
-    assert versions(uri, name) == [first]
+    assert (first.mlflow_version, first.signed) == ("1", True)
+    manifest = artifacts.get_bytes(f"{first.source}/manifest.json")
+    modified = [item.modified_at for item in artifacts.list(first.source) if not item.uri.endswith("signature.json")]
+    assert here.register(job) == first
+    again = [item.modified_at for item in artifacts.list(first.source) if not item.uri.endswith("signature.json")]
+    assert again == modified
+    assert here.models.versions(name) == [first]
     version = client(uri).get_model_version(name, "1")
     assert version.run_id == run_id
     assert version.tags["vaesvc.measure"] == "density"
     assert "val/elbo = -12.5 at step 5" in version.description
     stored_files = {item.uri.removeprefix(f"{first.source}/") for item in artifacts.list(first.source)}
-    assert stored_files == {"MLmodel", "model.safetensors", "config.json", "manifest.json"}
+    assert stored_files == {"MLmodel", "model.safetensors", "config.json", "manifest.json", "signature.json"}
+    envelope = artifacts.get_bytes(f"{first.source}/signature.json").decode()
+    assert version.tags["vaesvc.signature"] == envelope
+    assert read_statement(envelope, [here.models.key.public], "it") == Statement(
+        name=name, version=1, job_id=job.id, source=f"models/{name}/{job.id}", metric="val/elbo", value=-12.5,
+        mode="max", manifest_sha256=hashlib.sha256(manifest).hexdigest(), measure="density", data="digits", step=5,
+        checkpoint=checkpoint.uri,
+    )  # fmt: skip
 
 
-def test_many_at_once_make_one_version(uri: str, artifacts: Artifacts, checkpoint_folder: Path, name: str) -> None:
-    job = make_job(spec={"register_as": name})
-    checkpoint = stored(artifacts, checkpoint_folder, job, **{"val/elbo": 1.0})
+def test_many_at_once_make_one_version(here: Shelf, uri: str, name: str) -> None:
+    job = here.job(name)
+    here.checkpoint(job, **{"val/elbo": 1.0})
     with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(register, uri, artifacts, job, checkpoint, "val/elbo", "max") for _ in range(4)]
+        calls = [pool.submit(here.register, job) for _ in range(4)]
         found = {call.result().version for call in calls}
     assert found == {"1"}
-    assert [(each.version, each.aliases) for each in versions(uri, name)] == [("1", ("best",))]
+    assert [(each.version, each.aliases) for each in here.models.versions(name)] == [("1", ("best",))]
+    assert in_mlflow(uri, name) == ["1"]
 
 
-def test_jobs_that_end_at_once_leave_the_alias_on_the_best(uri: str, registered: Registered, name: str) -> None:
+def test_jobs_that_end_at_once_leave_the_best_on_the_best(here: Shelf, registered: Registered, name: str) -> None:
     values = [3.0, 9.0, 1.0, 7.0]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(registered, values))
-    assert len({each.version for each in found}) == 4
-    assert best(uri, name) == [found[1].version]
+    assert sorted(each.version for each in found) == ["1", "2", "3", "4"]
+    assert all(each.version == each.mlflow_version for each in found)
+    assert [one.version for one in here.models.versions(name) if "best" in one.aliases] == [found[1].version]
 
 
 def test_first_aliases_in_one_moment_are_all_set(uri: str, name: str) -> None:
@@ -133,10 +130,10 @@ def test_first_aliases_in_one_moment_are_all_set(uri: str, name: str) -> None:
             attempts = [pool.submit(patiently, partial(registry._set_alias, uri, model, version), 20) for _ in range(8)]
             for attempt in attempts:
                 attempt.result()
-            assert best(uri, model) == [version]
+            assert registry._alias(uri, model) == version
 
 
-def test_the_alias_moves_only_to_a_better_value(uri: str, registered: Registered, name: str) -> None:
+def test_the_best_moves_only_to_a_better_value(here: Shelf, registered: Registered, name: str) -> None:
     steps: list[tuple[float, dict[str, Any], str]] = [
         (math.nan, {}, ""),
         (-10.0, {}, "2"),
@@ -144,61 +141,193 @@ def test_the_alias_moves_only_to_a_better_value(uri: str, registered: Registered
         (-10.0, {}, "2"),
         (math.nan, {}, "2"),
         (math.inf, {}, "2"),
-        (50.0, {"metric": "val/rate"}, "2"),
+        (50.0, {"metric": "val/rate", "mode": "min"}, "2"),
         (50.0, {"overrides": ("model.likelihood.kind=bernoulli",)}, "2"),
         (50.0, {"overrides": ("data.binarize=threshold",)}, "2"),
         (-9.0, {}, "10"),
     ]
     for value, options, expected in steps:
         registered(value, **options)
-        assert "".join(best(uri, name)) == expected, (value, options)
+        assert "".join(best(here, name)) == expected, (value, options)
 
 
-def test_less_may_be_better(uri: str, registered: Registered, name: str) -> None:
+def test_less_may_be_better(here: Shelf, registered: Registered, name: str) -> None:
     for value, expected in ((5.0, "1"), (6.0, "1"), (4.0, "3")):
         registered(value, mode="min", metric="val/rate")
-        assert best(uri, name) == [expected]
+        assert best(here, name) == [expected]
 
 
-def test_who_moved_the_alias_by_hand_is_respected(uri: str, registered: Registered, name: str) -> None:
-    """A later job is compared with the version that was chosen, not with what was rejected."""
+def test_fault_01_who_moves_mlflows_alias_moves_nothing(
+    here: Shelf, uri: str, registered: Registered, name: str
+) -> None:
+    """The best is the service's; the difference is said, and goes with the next version or the dispatcher's turn."""
     for value in (1.0, 9.0):
         registered(value)
-    door = client(uri)
-    door.set_registered_model_alias(name, "best", "1")
+    client(uri).set_registered_model_alias(name, "best", "1")
+    assert [one.version for one in here.models.versions(name) if "best" in one.aliases] == ["2"]
+    (said,) = registry.differences(uri, here.models.versions(name))
+    assert f"{name}@best is on version 1; the service's best is 2" in said
     registered(0.5)
-    assert best(uri, name) == ["1"]
+    assert best(here, name) == ["2"]
+    assert registry.differences(uri, here.models.versions(name)) == []
+
+
+def test_fault_01_a_strangers_version_is_never_taken_for_the_jobs(here: Shelf, uri: str, name: str) -> None:
+    """Tags are anybody's to write: one with the job's id and other files was tagged, described and made the best."""
+    job = here.job(name)
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    door = client(uri)
+    door.create_registered_model(name)
+    door.create_model_version(name, "s3://elsewhere/evil", tags={"vaesvc.job_id": job.id}, await_creation_for=0)
+    version = here.register(job)
+    assert (version.version, version.mlflow_version) == ("2", "2")
+    assert best(here, name) == ["2"]
+    (said,) = registry.differences(uri, here.models.versions(name))
+    assert "MLflow has version 1" in said
+    assert "did not make" in said
 
 
 def test_what_a_crash_left_is_mended(
-    uri: str, artifacts: Artifacts, checkpoint_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    here: Shelf, uri: str, artifacts: Artifacts, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the upload, before the version, before the alias; and a second version that should not be."""
-    job = make_job(spec={"register_as": name})
-    checkpoint = stored(artifacts, checkpoint_folder, job, **{"val/elbo": 1.0})
+    """Killed in the upload, before the version, before the signature, before the alias; and a second version."""
+    job = here.job(name)
+    here.checkpoint(job, **{"val/elbo": 1.0})
     source = artifacts.uri("models", name, job.id)
     artifacts.put_bytes(f"{source}/model.safetensors", b"half")
     door = client(uri)
     door.create_registered_model(name)
-    assert register(uri, artifacts, job, checkpoint, "val/elbo", "max").version == "1"
-    artifacts.get_directory(source, checkpoint_folder.parent / "mended")
+
+    def killed(number: int | None) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        here.choice(job).register(uri, artifacts, killed)
+    assert (here.models.versions(name), in_mlflow(uri, name)) == ([], ["1"])
+    assert here.register(job).version == "1"
+    artifacts.get_directory(source, tmp_path / "mended")
+    artifacts.delete_prefix(f"{source}/signature.json")
     door.create_model_version(name, source, tags={"vaesvc.job_id": job.id})
     door.delete_registered_model_alias(name, "best")
-    assert len(versions(uri, name)) == 2
     monkeypatch.setattr(registry, "STALE_SECONDS", -1.0)
-    assert register(uri, artifacts, job, checkpoint, "val/elbo", "max").aliases == ("best",)
-    assert [each.version for each in versions(uri, name)] == ["1"]
+    assert here.register(job).aliases == ("best",)
+    assert in_mlflow(uri, name) == ["1"]
+    assert best(here, name) == ["1"]
+    assert artifacts.get_bytes(f"{source}/signature.json")
 
 
-def test_a_corrupt_checkpoint_is_not_registered(
-    uri: str, artifacts: Artifacts, checkpoint_folder: Path, name: str
+def test_a_version_is_signed_while_mlflow_is_away(
+    here: Shelf, uri: str, artifacts: Artifacts, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(spec={"register_as": name})
-    checkpoint = stored(artifacts, checkpoint_folder, job, **{"val/elbo": 1.0})
+    monkeypatch.setattr(registry, "PATIENCE", 0.1)
+    job = here.job(name)
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    models = here.models
+    with pytest.raises(UnavailableError):
+        here.choice(job).register("http://127.0.0.1:9", artifacts, lambda number: models.sign(job, {}, number))
+    (version,) = models.versions(name)
+    assert (version.version, version.aliases, version.mlflow_version) == ("1", ("best",), None)
+    assert here.register(job).mlflow_version == "1"
+    assert best(here, name) == ["1"]
+
+
+def test_a_corrupt_checkpoint_is_not_registered(here: Shelf, artifacts: Artifacts, name: str) -> None:
+    job = here.job(name)
+    checkpoint = here.checkpoint(job, **{"val/elbo": 1.0})
     artifacts.put_bytes(f"{checkpoint.uri}model.safetensors", b"tampered")
     with pytest.raises(CorruptObjectError, match=r"model\.safetensors is not what was stored"):
-        register(uri, artifacts, job, checkpoint, "val/elbo", "max")
-    assert versions(uri, name) == []
+        here.register(job)
+    assert here.models.versions(name) == []
+
+
+# --- what the service reads before it signs -------------------------------------------------------------------------
+
+
+def rewrite(artifacts: Artifacts, source: str, changes: dict[str, bytes]) -> None:
+    """With a manifest that agrees: what somebody with the bucket's keys can do."""
+    manifest = json.loads(artifacts.get_bytes(f"{source}/manifest.json"))
+    for file, data in changes.items():
+        artifacts.put_bytes(f"{source}/{file}", data)
+        manifest["files"][file] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    artifacts.put_bytes(f"{source}/manifest.json", json.dumps(manifest).encode())
+
+
+EVIL = b"flavors: {python_function: {loader_module: evil, code: code}}"
+ATTACKS: dict[str, tuple[dict[str, bytes], str]] = {
+    "another loader": ({"MLmodel": EVIL}, "names the loader 'evil'"),
+    "code": ({"code/evil.py": b"import os"}, r"code/evil\.py"),
+    "pickle": ({"model.pkl": b"\x80\x04."}, r"model\.pkl"),
+    "other weights": ({"model.safetensors": b"x" * 100}, r"model\.safetensors is not the one of its checkpoint"),
+    "another config": ({"config.json": b"{}"}, r"config\.json is not the one of its checkpoint"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_fault_01_the_service_signs_nothing_but_the_jobs_own_checkpoint(
+    here: Shelf, artifacts: Artifacts, name: str, attack: str
+) -> None:
+    """An attempt stores the files, with the bucket's keys; the service reads all of them before it signs."""
+    job = here.job(f"{name}-{attack.replace(' ', '-')}")
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    uri = registry._store(artifacts, job, here.choice(job).checkpoint, str(job.spec["register_as"]))
+    changes, words = ATTACKS[attack]
+    rewrite(artifacts, uri, changes)
+    with pytest.raises(UntrustedError, match=words):
+        here.models.sign(job, {}, 1, epoch=1)
+    artifacts.delete_prefix(uri)
+    registry._store(artifacts, job, here.choice(job).checkpoint, str(job.spec["register_as"]))
+    artifacts.put_bytes(f"{uri}/{next(iter(changes))}", b"altered, and the manifest as it was")
+    if next(iter(changes)) in ("MLmodel", "model.safetensors", "config.json"):
+        with pytest.raises(UntrustedError, match="altered in the bucket"):
+            here.models.sign(job, {}, 1, epoch=1)
+        assert here.models.versions(str(job.spec["register_as"])) == []
+
+
+def test_fault_01_an_attempt_names_no_checkpoint_but_its_jobs(here: Shelf, artifacts: Artifacts, name: str) -> None:
+    """A study's winner is named by the attempt: only what lies in the study's own directory is read."""
+    victim, job = here.job(name), here.job(name)
+    stolen = here.checkpoint(victim, **{"val/elbo": 1.0})
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    here.register(job)
+    with pytest.raises(FencedError):
+        here.models.sign(job, {}, 1, epoch=2)
+    study = job.model_copy(update={"spec": STUDY | {"register_as": name}, "kind": "study"})
+    winner = {
+        "stage": "s", "trial": 0, "seed": 0, "assignment": {}, "metric": "val/elbo", "mode": "max", "mean": 1.0,
+        "standard_error": None, "reason": "", "checkpoint": stolen.model_dump(), "config": job.spec["train"],
+    }  # fmt: skip
+    with pytest.raises(UntrustedError, match=f"not below .*/checkpoints/{job.id}/"):
+        here.models.sign(study, {"winner": winner}, 1)
+    for broken in ({}, {"winner": {}}, winner | {"checkpoint": 3}, winner | {"config": None, "mean": "x"}):
+        with pytest.raises((UsageError, UntrustedError)):
+            here.models.sign(study, {"winner": broken}, 1)
+
+
+def test_a_new_key_signs_everything_again(here: Shelf, artifacts: Artifacts, registered: Registered, name: str) -> None:
+    version = registered(1.0)
+    path = here.folder / "signing-key"
+    old = path.read_bytes()
+    path.unlink()
+    try:
+        models = here.models
+        (unsigned,) = models.versions(name)
+        assert (unsigned.signed, unsigned.aliases, unsigned.value) == (False, (), None)
+        with pytest.raises(NotFoundError, match="no alias 'best'"):
+            models.files(Reference(name=name))
+        with pytest.raises(UntrustedError, match="is not signed with the service's key"):
+            models.files(Reference(name=name, version=1))
+        (row,) = [row for row in models.unsigned() if row.name == name]
+        weights = f"{version.source}/model.safetensors"
+        right = artifacts.get_bytes(weights)
+        artifacts.put_bytes(weights, right[::-1])
+        with pytest.raises(UntrustedError, match="altered in the bucket"):
+            models.sign_again(row)
+        artifacts.put_bytes(weights, right)
+        models.sign_again(row)
+        assert models.versions(name) == [version]
+        assert models.files(Reference(name=name)).version == "1"
+    finally:
+        path.write_bytes(old)
 
 
 LOAD = """
@@ -210,10 +339,10 @@ assert "service.tracking" not in sys.modules and "boto3" in sys.modules
 
 
 def test_a_version_loads_by_its_alias_and_predicts_as_the_model(
-    uri: str, artifacts: Artifacts, registered: Registered, name: str, checkpoint_folder: Path, tmp_path: Path
+    here: Shelf, uri: str, artifacts: Artifacts, registered: Registered, name: str, tmp_path: Path
 ) -> None:
     """In a user's process: mlflow alone, with pickle and model code forbidden."""
-    registered(1.0)
+    version = registered(1.0)
     images = np.random.default_rng(0).random((300, *SHAPE), dtype=np.float32)
     np.save(tmp_path / "in.npy", images)
     storage = artifacts.settings
@@ -230,7 +359,7 @@ def test_a_version_loads_by_its_alias_and_predicts_as_the_model(
     }
     command = [sys.executable, "-c", LOAD, f"models:/{name}@best", str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]
     subprocess.run(command, env=environment, check=True, timeout=120)
-    model: Any = checkpoints.load_model(checkpoint_folder)[0]
+    model: Any = checkpoints.load_model(here.folder / str(version.job_id))[0]
     x = torch.from_numpy(images)
     with torch.inference_mode():
         expected = model(x, {"z": torch.zeros(300, model.noise()["z"].shape[0])}).mean

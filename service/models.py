@@ -1,0 +1,254 @@
+"""Registered models as the service knows them: what it signs, which is the best, and what it lets be read.
+
+Signing is the API's and the dispatcher's alone: the key never leaves their machines. An attempt stores a model's files
+and asks; the service then reads the files itself, and signs only what a registration of that job makes. SQL has the
+signed statements (`service.queue.models`); MLflow's registry shows them and is never asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from service import areas, model_files, signing
+from service.areas import Area
+from service.directories import MANIFEST, read_manifest
+from service.errors import NotFoundError, UntrustedError, UsageError
+from service.launch.best import Choice, choose
+from service.model_files import BEST, MLMODEL, PAYLOAD_TYPE, SIGNATURE, Reference, Statement
+from service.pyfunc import CONFIG, MODEL
+from service.queue import models as rows
+from service.queue.jobs import Checkpoint, Job
+from service.queue.models import VersionRow
+from service.queue.store import Store
+from service.signing import SigningKey
+from service.tracking import describe
+from service.wire import ModelFiles, ModelVersion, RegisterReply
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+
+STATE = "state.json"  # of a checkpoint
+Seen = Callable[[list[ModelVersion]], list[ModelVersion]]
+SMALL_BYTES = 16 << 20  # of any file but the weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    store: Store
+    artifacts: Artifacts
+    key: SigningKey
+
+    # --- what there is ----------------------------------------------------------------------------------------------
+
+    def versions(self, name: str | None = None) -> list[ModelVersion]:
+        """Of every model (or of `name`), by name and number. `best` is on the best of those whose signature holds."""
+        found = self.store.model_versions(name)
+        statements = {row.job_id: self._statement(row) for row in found}
+        best = {name: self._best(name, found, statements) for name in {row.name for row in found}}
+        return [self._listed(row, statements[row.job_id], best[row.name]) for row in found]
+
+    def best(self, name: str) -> ModelVersion | None:
+        return next((one for one in self.versions(name) if BEST in one.aliases), None)
+
+    def _best(self, name: str, found: list[VersionRow], statements: Mapping[str, Statement | None]) -> int | None:
+        signed = [statements[row.job_id] for row in found if row.name == name]
+        best = rows.best([one for one in signed if one is not None])
+        return None if best is None else best.version
+
+    def _statement(self, row: VersionRow) -> Statement | None:
+        """What was signed about it; None where the service's key did not sign it, or signed another one."""
+        try:
+            statement = model_files.read_statement(row.envelope, [self.key.public], row.name)
+        except UntrustedError:
+            return None
+        named = (statement.name, statement.version, statement.job_id)
+        return statement if named == (row.name, row.version, row.job_id) else None
+
+    def _listed(self, row: VersionRow, statement: Statement | None, best: int | None) -> ModelVersion:
+        return ModelVersion(
+            name=row.name,
+            version=str(row.version),
+            aliases=(BEST,) if row.version == best else (),
+            source=self.artifacts.uri(*model_files.source(row.name, row.job_id)),
+            job_id=row.job_id,
+            metric=None if statement is None else statement.metric,
+            value=None if statement is None else statement.value,
+            created_at=row.created_at,
+            mlflow_version=None if row.mlflow_version is None else str(row.mlflow_version),
+            signed=statement is not None,
+        )
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def files(self, asked: Reference, seen: Seen = lambda found: found) -> ModelFiles:
+        """Addresses of a signed version's files. NotFoundError, or UntrustedError for what is not as it was signed.
+
+        seen: of some versions, those that the caller may see.
+        """
+        chosen = self._pick(asked, seen)
+        what = f"{chosen.name} version {chosen.version}"
+        row = next(one for one in self.store.model_versions(asked.name) if str(one.version) == chosen.version)
+        statement = self._statement(row)
+        if statement is None:
+            raise UntrustedError(
+                f"{what} is not signed with the service's key: was the key replaced? Then the dispatcher signs it "
+                "again within a minute; else `vaesvc models` has the others"
+            )
+        area = Area(self.artifacts, *model_files.source(row.name, row.job_id))
+        manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
+        names = (MANIFEST, *model_files.check_manifest(manifest, statement, what))
+        files = {name: area.presign(f"{area.uri}/{name}") for name in names}
+        return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope)
+
+    def _pick(self, asked: Reference, seen: Seen) -> ModelVersion:
+        found = seen(self.versions(asked.name))
+        if not found:
+            known = ", ".join(sorted({one.name for one in seen(self.versions())})) or "none yet"
+            raise NotFoundError(f"no registered model {asked.name!r}; there are: {known}")
+        for one in found:
+            if one.version == str(asked.version) or (asked.version is None and BEST in one.aliases):
+                return one
+        wanted = f"version {asked.version}" if asked.version is not None else f"alias {BEST!r}"
+        there = ", ".join(" ".join((one.version, *(f"@{alias}" for alias in one.aliases))) for one in found)
+        raise NotFoundError(f"model {asked.name!r} has no {wanted}; it has versions {there}")
+
+    # --- signing ----------------------------------------------------------------------------------------------------
+
+    def sign(
+        self, job: Job, result: Mapping[str, Any], mlflow_version: int | None, *, epoch: int | None = None
+    ) -> RegisterReply:
+        """Sign the model that the job's files in the bucket are, after reading them. Idempotent.
+
+        result: the attempt's; of a study it names the winner. epoch: of the attempt that asks. Raises UntrustedError
+        where the files are not those of the job's best checkpoint, UsageError where it has none.
+        """
+        choice = self._choice(job, result)
+        name = str(job.spec["register_as"])
+        area = Area(self.artifacts, *model_files.source(name, job.id))
+        manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
+        known = self.store.model_version(job.id)
+        said = None if known is None else self._statement(known)
+        if said is None or not _is_about(said, choice, manifest):
+            what = f"the model of job {job.id}"
+            config = self._read(choice.checkpoint, area, manifest, what)
+            said = _statement(name, job.id, choice, manifest, config)
+        row = self._put(said, mlflow_version, epoch)
+        version = next(one for one in self.versions(name) if one.job_id == job.id)
+        return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
+
+    def sign_again(self, row: VersionRow) -> VersionRow:
+        """With the service's key of now, after its files were read again. Raises UntrustedError for altered ones."""
+        said = Statement.model_validate(signing.payload(row.envelope))
+        what = f"{row.name} version {row.version}"
+        area = Area(self.artifacts, *model_files.source(row.name, row.job_id))
+        manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
+        self._check_objects(area, model_files.check_manifest(manifest, said, what), what)
+        return self._put(said, None, None)
+
+    def unsigned(self) -> list[VersionRow]:
+        """Versions that the service's key of now has not signed."""
+        return [row for row in self.store.model_versions() if not signing.signed_by(row.envelope, self.key.public)]
+
+    def _put(self, said: Statement, mlflow_version: int | None, epoch: int | None) -> VersionRow:
+        """The statement, with the number that the version has or gets, signed: into SQL, then beside the files."""
+
+        def sign(number: int) -> str:
+            statement = said.model_copy(update={"version": number})
+            return self.key.sign(statement.model_dump(mode="json"), PAYLOAD_TYPE)
+
+        row = self.store.put_model_version(said.job_id, said.name, mlflow_version, sign, epoch=epoch)
+        copy = self.artifacts.uri(*model_files.source(said.name, said.job_id), SIGNATURE)
+        self.artifacts.put_bytes(copy, row.envelope.encode(), "application/json")
+        return row
+
+    def _choice(self, job: Job, result: Mapping[str, Any]) -> Choice:
+        """The checkpoint that the job is known for, by the queue (a run) or by its winner (a study)."""
+        try:
+            choice = choose(job, result, lambda: self.store.checkpoints(job.id))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"the winner of job {job.id} is not understood ({type(error).__name__})") from error
+        if choice is None:
+            raise UsageError(f"job {job.id} has no checkpoint, so there is no model to register")
+        areas.check_checkpoint(self.artifacts, job.id, choice.checkpoint)
+        return choice
+
+    def _read(self, checkpoint: Checkpoint, area: Area, manifest: bytes, what: str) -> dict[str, Any]:
+        """The model's configuration, after every byte of its files was read and compared with the checkpoint."""
+        stored = checkpoint.uri.rstrip("/")
+        committed = self.artifacts.get_bytes(f"{stored}/{MANIFEST}")
+        state = self.artifacts.get_bytes(f"{stored}/{STATE}")
+        origin = read_manifest(committed, f"{stored}/{MANIFEST}")
+        if _sha256(committed) != checkpoint.manifest_sha256 or origin.get(STATE) != (_sha256(state), len(state)):
+            raise UntrustedError(f"{what}: its checkpoint {stored} is not what was committed")
+        files = read_manifest(manifest, f"{area.uri}/{MANIFEST}")
+        model_files.check_names(files, what)
+        if changed := [name for name in (MODEL, CONFIG) if files[name] != origin.get(name)]:
+            raise UntrustedError(f"{what}: {changed[0]} is not the one of its checkpoint {stored}")
+        if _told(manifest, "data_shape") != _told(state, "data_shape") or _told(manifest, "step") != checkpoint.step:
+            raise UntrustedError(f"{what}: its {MANIFEST} says another shape or step than its checkpoint")
+        config: dict[str, Any] = json.loads(self._check_objects(area, files, what)[CONFIG])
+        return config
+
+    def _check_objects(self, area: Area, files: Mapping[str, tuple[str, int]], what: str) -> dict[str, bytes]:
+        """The small files, after every file's bytes were compared with the manifest, and MLmodel and config read."""
+        from vae_models.config import TrainConfig
+
+        found: dict[str, bytes] = {}
+        for name, (sha256, size) in files.items():
+            uri = area.address(f"{area.uri}/{name}")
+            if name == MODEL:
+                stored = self.artifacts.digest(uri)
+            elif size > SMALL_BYTES:
+                raise UntrustedError(f"{what}: {name} has {size} bytes, more than any model of this service has")
+            else:
+                found[name] = self.artifacts.get_bytes(uri)
+                stored = _sha256(found[name]), len(found[name])
+            if stored != (sha256, size):
+                raise UntrustedError(f"{what}: {name} is not what its {MANIFEST} says: it was altered in the bucket")
+        model_files.check_mlmodel(found[MLMODEL], what)
+        try:
+            TrainConfig.model_validate_json(found[CONFIG])
+        except ValueError as error:
+            raise UntrustedError(f"{what}: its {CONFIG} is no configuration of this version of vaesvc") from error
+        return found
+
+
+def _statement(name: str, job_id: str, choice: Choice, manifest: bytes, config: Mapping[str, Any]) -> Statement:
+    """What is to be signed; the number is given when it is."""
+    value = choice.checkpoint.metrics.get(choice.metric, math.nan)
+    return Statement(
+        name=name,
+        version=1,
+        job_id=job_id,
+        source="/".join(model_files.source(name, job_id)),
+        manifest_sha256=_sha256(manifest),
+        metric=choice.metric,
+        value=value if math.isfinite(value) else None,
+        mode=choice.mode,
+        measure=describe.measure({"train": config}),
+        data=describe.data_name({"train": config}),
+        step=choice.checkpoint.step,
+        checkpoint=choice.checkpoint.uri,
+    )
+
+
+def _is_about(said: Statement, choice: Choice, manifest: bytes) -> bool:
+    """Whether this very model was read and signed already."""
+    return said.checkpoint == choice.checkpoint.uri and said.manifest_sha256 == _sha256(manifest)
+
+
+def _told(data: bytes, key: str) -> Any:
+    """A value of a JSON object; None where it is none."""
+    try:
+        return json.loads(data).get(key)
+    except (ValueError, AttributeError):
+        return None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
