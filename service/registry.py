@@ -85,7 +85,7 @@ def register(
         sign(None)
         raise
     reply = sign(int(number))
-    patiently(lambda: show(mlflow_uri, reply.version, reply.envelope), PATIENCE)
+    patiently(lambda: show(mlflow_uri, name, number, reply.version.version, reply.envelope), PATIENCE)
     if reply.best is not None:
         best = reply.best
         patiently(lambda: show_best(mlflow_uri, best), PATIENCE)
@@ -95,16 +95,14 @@ def register(
 # --- MLflow's view --------------------------------------------------------------------------------------------------
 
 
-def show(mlflow_uri: str, version: ModelVersion, envelope: str) -> None:
-    """The service's number and signature as tags of MLflow's version."""
-    if version.mlflow_version is None:
-        return
+def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -> None:
+    """The service's `version` and its signature, as tags of MLflow's version `number`."""
     door = client(mlflow_uri)
-    with _set(mlflow_uri, f"describe version {version.mlflow_version} of {version.name!r}"):
-        there = door.get_model_version(version.name, version.mlflow_version).tags
-        for key, value in ((VERSION, version.version), (SIGNATURE, envelope)):
+    with _set(mlflow_uri, f"describe version {number} of {name!r}"):
+        there = door.get_model_version(name, number).tags
+        for key, value in ((VERSION, version), (SIGNATURE, envelope)):
             if there.get(key) != value:
-                door.set_model_version_tag(version.name, version.mlflow_version, key, value)
+                door.set_model_version_tag(name, number, key, value)
 
 
 def show_best(mlflow_uri: str, best: ModelVersion) -> bool:
@@ -132,7 +130,7 @@ def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
         if best is not None and alias != best:
             where = f"on version {alias}" if alias is not None else "nowhere"
             found.append(
-                f"MLflow's alias {name}@{BEST} is {where}; the service's best is {best}, and vaesvc loads that"
+                f"MLflow's alias {name}@{BEST} is {where}; the service's best is {best}, which `vaesvc pull` takes"
             )
     return found
 

@@ -235,16 +235,17 @@ class Housekeeper:
         """Signed with the key of now, and MLflow's alias `best` where the service's best is."""
         from service import registry
 
-        models = self._models
+        models, uri = self._models, self._settings.mlflow_uri
         for row in models.unsigned():
             try:
-                models.sign_again(row)
+                envelope = models.sign_again(row).envelope
                 log.info("signed %s version %d again, with the key of now", row.name, row.version)
+                if uri is not None and row.mlflow_version is not None:
+                    registry.show(uri, row.name, str(row.mlflow_version), str(row.version), envelope)
             except UnavailableError:
                 raise
             except (VaesvcError, ValueError) as error:
                 log.warning("%s version %d is not signed again: %s", row.name, row.version, error)
-        uri = self._settings.mlflow_uri
         for best in models.versions() if uri is not None else []:
             if BEST in best.aliases and uri is not None:
                 with contextlib.suppress(NotFoundError):

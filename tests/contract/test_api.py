@@ -25,6 +25,7 @@ from service.errors import (
     UsageError,
 )
 from service.queue.jobs import Checkpoint, JobState
+from service.signing import read_key
 from service.spec import resolve
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 
@@ -414,9 +415,18 @@ def test_a_job_that_never_ran_has_an_empty_log(client: Client) -> None:
     assert client.logs(job.id).complete
 
 
-def test_without_mlflow_there_are_no_models(client: Client) -> None:
+def test_models_need_no_mlflow(client: Client) -> None:
+    assert client.models() == []
+    with pytest.raises(NotFoundError, match="no registered model 'm'; there are: none yet"):
+        client.model_files("m")
     with pytest.raises(NotFoundError, match="VAESVC_MLFLOW_URI"):
-        client.models()
+        client.mirror()
+
+
+def test_the_public_key_needs_no_token(api: Api) -> None:
+    answer = httpx.get(f"{api.url}/v1/keys").json()
+    assert answer == {"keys": [read_key(api.settings.signing_key_file).public]}
+    assert api.settings.signing_key_file.stat().st_mode & 0o777 == 0o600
 
 
 def test_storage_that_does_not_answer_keeps_no_heartbeat_waiting(tmp_path: Path) -> None:
@@ -452,7 +462,7 @@ def test_the_openapi_description(api: Api) -> None:
     for path, methods in schema["paths"].items():
         for method, call in methods.items():
             assert call["summary"], (method, path)
-            if path == "/v1/health":
+            if path in ("/v1/health", "/v1/keys"):
                 assert "security" not in call
                 continue
             scheme = "attempt token" if "/attempts/" in path else "user token"

@@ -166,17 +166,11 @@ def test_fault_04_reasons_for_waiting_name_no_strangers_job(tmp_path: Path) -> N
         assert large.id not in small.model_dump_json()
 
 
-def test_fault_04_models_of_others_are_unseen_where_reading_is_closed(
-    closed: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from service import registry
-
-    made = [
-        wire.ModelVersion(name=name, version="1", source="s3://b/m/", job_id=job_id)
-        for name, job_id in (("hers", closed.train.id), ("nobodys", None))
-    ]
-    monkeypatch.setattr(registry, "versions", lambda uri, name: [one for one in made if name in (None, one.name)])
-    monkeypatch.setattr(api.Services, "mlflow_uri", lambda _: "http://mlflow")
+def test_fault_04_models_of_others_are_unseen_where_reading_is_closed(closed: Jobs) -> None:
+    store = closed.api.store
+    strangers = store.submit(resolve(RECIPE), owner="zoe")
+    for name, job_id in (("hers", closed.train.id), ("nobodys", strangers.id)):
+        store.put_model_version(job_id, name, None, lambda number: "not signed")
     with closed.api.client() as ann, closed.api.user("dan") as dan, closed.api.user("amy", admin=True) as amy:
         assert [one.name for one in ann.models()] == ["hers"]
         assert dan.models() == []

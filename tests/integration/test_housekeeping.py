@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from pydantic import SecretStr
 from service import spec
 from service.artifacts import Artifacts
 from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
+from service.models import Models
 from service.queue.jobs import JobState
 from service.settings import S3Settings
+from service.signing import read_key
+from service.tracking.server import client as mlflow
 from service.wire import FinishRequest
 from tests.api_server import Api, running_api, settings_in
 from tests.attempts import Worker
@@ -56,8 +60,6 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
     """Points, model version and status: all of it later, none of it twice."""
     from mlflow import MlflowClient
 
-    from service import registry
-
     monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
     monkeypatch.setattr("service.tracking.runs.PATIENCE", 1.0)
     worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
@@ -83,10 +85,29 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
     run = MlflowClient(mlflow_server.uri).get_run(said["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.metrics["val/elbo"] == pytest.approx(result.metrics["val/elbo"])
-    (version,) = (one for one in registry.versions(mlflow_server.uri) if one.job_id == job_id)
-    assert version.value == pytest.approx(max(one.metrics["val/elbo"] for one in _scored(api, job_id)))
     artifacts = Artifacts(api.settings.storage())
+    models = Models(store=api.store, artifacts=artifacts, key=read_key(api.settings.signing_key_file))
+    (version,) = (one for one in models.versions() if one.job_id == job_id)
+    assert (version.signed, version.aliases, version.mlflow_version) == (True, ("best",), "1")
+    assert version.value == pytest.approx(max(one.metrics["val/elbo"] for one in _scored(api, job_id)))
     assert artifacts.list(artifacts.uri("spool", job_id)) == []
+    _the_dispatcher_keeps_what_is_signed(keeper, models, mlflow_server.uri)
+
+
+def _the_dispatcher_keeps_what_is_signed(keeper: Housekeeper, models: Models, uri: str) -> None:
+    """A stranger's alias is put back; another key signs everything again."""
+    (before,) = models.versions()
+    door = mlflow(uri)
+    stranger = door.create_model_version(before.name, "s3://elsewhere/evil", await_creation_for=0).version
+    door.set_registered_model_alias(before.name, "best", stranger)
+    keeper._settings.signing_key_file.unlink()
+    keeper._next_models = 0.0
+    keeper.turn()
+    assert str(door.get_model_version_by_alias(before.name, "best").version) == before.mlflow_version
+    new = read_key(keeper._settings.signing_key_file)
+    assert new.public != models.key.public
+    assert replace(models, key=new).versions() == [before]
+    assert models.versions()[0].signed is False
 
 
 def _scored(api: Api, job_id: str) -> list:  # type: ignore[type-arg]
