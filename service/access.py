@@ -7,8 +7,10 @@ anybody else it is then as unknown as one that never was.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
+import anyio.to_thread
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -27,6 +29,7 @@ _attempt_bearer = HTTPBearer(
     auto_error=False, scheme_name="attempt token", description="a runner gets it when it starts"
 )
 
+_ATTEMPT_PATH = re.compile(r"/v1/jobs/([^/]+)/attempts/([0-9]{1,10})/")
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Epoch = Annotated[int, Path(ge=1, le=MAX_EPOCH)]
 
@@ -45,7 +48,9 @@ def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None,
         )
     if auth.is_attempt_token(given.credentials):
         raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
-    found = _services(request).store.token_user(given.credentials)
+    found: TokenInfo | None = getattr(request.state, "user", None)  # known already, where there was a body to be read
+    if found is None:
+        found = _services(request).store.token_user(given.credentials)
     if found is None:
         raise AuthError(
             "the token is not known here: wrong, revoked, or made for another service. "
@@ -65,6 +70,19 @@ def attempt(
             f"this call needs the token of attempt {epoch} of job {job_id}. If the service's secret file was replaced, "
             "attempts that run now cannot go on."
         )
+
+
+async def may_send(request: Request) -> bool:
+    """Whether the caller's token is known: a body of anybody else is not read. Notes whose it is for `user`."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return False
+    services = _services(request)
+    if auth.is_attempt_token(token):
+        place = _ATTEMPT_PATH.match(request.url.path)
+        return place is not None and auth.verify_attempt_token(services.secret, token, place[1], int(place[2]))
+    request.state.user = await anyio.to_thread.run_sync(services.store.token_user, token)
+    return request.state.user is not None
 
 
 User = Annotated[TokenInfo, Depends(user)]

@@ -12,13 +12,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import __version__, wire
+from service import __version__, access, wire
 from service.errors import VaesvcError
 from service.mistakes import listed
 
 log = logging.getLogger("vaesvc.api")
 
 BODY_SECONDS = 30.0  # a request's body must be here by then
+SEND_SECONDS = 60.0  # for a caller to take a piece of an answer
 SLOW_LOG_SECONDS = 2.0  # calls that take longer are logged
 _VERSION_BYTES = wire.VERSION_HEADER.encode()
 
@@ -34,7 +35,11 @@ def install(app: FastAPI) -> None:
 
 
 class BodyLimit:
-    """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS."""
+    """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS.
+
+    Of a caller whose token is not known nothing is read: the handler, which will refuse it or needs no body, sees an
+    empty one, and the connection ends with the answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -43,17 +48,31 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        declared = _declared(scope)
+        if declared == 0:
+            await self.app(scope, receive, send)
+            return
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _read_body(receive)
+                known = await access.may_send(Request(scope))
+                body = await _read_body(receive, declared) if known else b""
         except TimeoutError:
-            await _reply(408, "unavailable", f"the body was not here within {BODY_SECONDS:.0f} s")(scope, receive, send)
+            late = f"the body was not here within {BODY_SECONDS:.0f} s"
+            await _reply(408, "unavailable", late, last=True)(scope, receive, send)
+            return
+        except VaesvcError as error:
+            await _reply(error.http_status, error.code, str(error), last=True)(scope, receive, send)
             return
         if body is None:
             message = f"the request is larger than {wire.MAX_REQUEST_BYTES:,} bytes, the most that is taken"
-            await _reply(413, "usage", message)(scope, receive, send)
+            await _reply(413, "usage", message, last=True)(scope, receive, send)
             return
         unread = True
+
+        async def ending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
 
         async def replay() -> Message:
             nonlocal unread
@@ -62,7 +81,7 @@ class BodyLimit:
                 return {"type": "http.request", "body": body, "more_body": False}
             return await receive()
 
-        await self.app(scope, replay, send)
+        await self.app(scope, replay, send if known else ending)
 
 
 class Stamp:
@@ -75,7 +94,8 @@ class Stamp:
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (_VERSION_BYTES, __version__.encode())]
-            await send(message)
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
 
         started = time.monotonic()
         await self.app(scope, receive, stamped)
@@ -83,8 +103,18 @@ class Stamp:
             log.warning("%s %s took %.1f s", scope["method"], scope["path"], seconds)
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    """The whole body; None if it is larger than allowed."""
+def _declared(scope: Scope) -> int | None:
+    """Bytes of the body, as the request's head has it; None for one that comes in pieces, of any length."""
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    return int(headers.get(b"content-length", b"0"))  # h11 has seen to it that it is a number
+
+
+async def _read_body(receive: Receive, declared: int | None) -> bytes | None:
+    """The whole body; None if it is larger than allowed, unread where its head says so."""
+    if declared is not None and declared > wire.MAX_REQUEST_BYTES:
+        return None
     body = bytearray()
     while True:
         message = await receive()
@@ -95,8 +125,11 @@ async def _read_body(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-def _reply(status: int, code: str, message: str) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+def _reply(status: int, code: str, message: str, *, last: bool = False) -> JSONResponse:
+    """last: the connection ends with it, because what else the caller sends is not read."""
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    if last:
+        headers["connection"] = "close"
     return JSONResponse(wire.ErrorReply(code=code, message=message).model_dump(), status_code=status, headers=headers)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from service import auth
+from service import auth, serving
 from service.api import create_app
 from service.client import AttemptClient, Client
 from service.queue.jobs import Attempt, Capacity
@@ -59,7 +59,7 @@ def running_api(settings: Settings) -> Iterator[Api]:
     store.migrate()
     token = auth.new_token()
     store.add_token("ann", token)
-    config = uvicorn.Config(create_app(settings, store), log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    config = serving.config(create_app(settings, store), timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

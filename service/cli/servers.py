@@ -15,9 +15,6 @@ from service.errors import UnavailableError, UsageError
 if TYPE_CHECKING:
     from service.queue.store import Store
 
-KEEP_ALIVE_SECONDS = 75
-DRAIN_SECONDS = 10  # for calls that run when the server is told to stop
-MOST_CALLS = 512  # at once; more are told to come again
 BACKLOG = 2048
 
 
@@ -28,7 +25,7 @@ def serve(
     """Serve the HTTP API; prints its address once it listens."""
     import uvicorn
 
-    from service import settings
+    from service import serving, settings
     from service.api import create_app
     from service.queue.store import Store
 
@@ -38,15 +35,7 @@ def serve(
     try:
         store.migrate()
         _need_tokens(host, store)
-        config = uvicorn.Config(
-            create_app(loaded, store),
-            log_config=None,
-            access_log=False,  # heartbeats and polls would fill the disk; slow and failed calls are logged
-            limit_concurrency=MOST_CALLS,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            server_header=False,
-        )
+        config = serving.config(create_app(loaded, store))
         with _listen(host, port) as listening:
             bound = listening.getsockname()[1]
             output.data(f"http://{f'[{host}]' if ':' in host else host}:{bound}")

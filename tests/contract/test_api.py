@@ -313,7 +313,8 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(api: Api, monkeypa
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
     host, port = api.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as slow:
-        slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        token = f"Authorization: Bearer {api.token}\r\n".encode()
+        slow.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n" + token + b"Content-Length: 100\r\n\r\n{")
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
