@@ -33,6 +33,7 @@ from service.queue.jobs import MAX_EPOCH, Checkpoint, Event, Job, JobState, Toke
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import SigningKey, read_key
+from vae_models.measures import STORED
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -222,7 +223,7 @@ def _study(services: Services, job: Job) -> wire.StudyDetail:
 
     if job.kind != "study":
         raise UsageError(f"job {job.id} is one run, not a study: vaesvc show {job.id}")
-    ends = read(StudySpec.model_validate(job.spec), services.artifacts, job.id)
+    ends = read(StudySpec.model_validate(job.spec, context=STORED), services.artifacts, job.id)
     going = job.progress if not job.state.final else {}
     running = {int(number): int(steps) for number, steps in going.get("steps", {}).items()}
     area = areas.picture_area(services.artifacts, job.id)

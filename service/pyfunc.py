@@ -85,6 +85,7 @@ def load_directory(directory: Path) -> Reconstructor:
     from safetensors.torch import load_file
 
     from vae_models.config import TrainConfig
+    from vae_models.measures import STORED
 
     manifest = (directory / MANIFEST).read_bytes()
     for name, (sha256, _) in read_manifest(manifest, str(directory / MANIFEST)).items():
@@ -92,7 +93,7 @@ def load_directory(directory: Path) -> Reconstructor:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise altered(str(directory / name), sha256, found)
-    config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes())
+    config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes(), context=STORED)
     shape = tuple(json.loads(manifest)["data_shape"])
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         model = config.model.build(shape).to(getattr(torch, config.dtype))

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from service import __version__
 from service.artifacts import Artifacts
@@ -35,6 +35,7 @@ from service.tracking import describe
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
 from service.wire import ModelVersion, RegisterReply
+from vae_models.measures import Mode
 
 STATE = "state.json"  # of the checkpoint: knows the data's shape
 STALE_SECONDS = 60.0  # a duplicate this old was left by a crash; a younger one is removed by who made it
@@ -44,7 +45,6 @@ METRIC, VALUE, MODE, STEP = "vaesvc.metric", "vaesvc.value", "vaesvc.mode", "vae
 MEASURE, DATA, CHECKPOINT = "vaesvc.measure", "vaesvc.data", "vaesvc.checkpoint"
 VERSION, SIGNATURE = "vaesvc.version", "vaesvc.signature"
 
-Mode = Literal["max", "min"]
 Sign = Callable[[int | None], RegisterReply]  # given MLflow's number of the version, where there is one
 
 

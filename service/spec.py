@@ -20,13 +20,12 @@ from service.mistakes import listed
 from service.queue.jobs import Resources
 from service.spec_errors import choice, explain
 from vae_models.config import Strict, TrainConfig, bounds
+from vae_models.measures import SELECTABLE, following
 
 if TYPE_CHECKING:
     from vae_models.recipes import Recipe
 
-# what a run reports on its validation data, and a best checkpoint can be chosen by
 LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
-METRICS = ("val/elbo", "val/rate", "val/distortion", "val/squared_error")
 
 
 class RetryPolicy(Strict):
@@ -227,6 +226,8 @@ def _merge(base: Any, patch: Any, *, at: str = "") -> Any:
         return patch
     if "kind" in patch and "kind" in base and patch["kind"] != base["kind"]:
         base = {}
+    if at == "checkpoint":
+        base = following(base, patch)
     merged = {**base, **{name: _merge(base.get(name), part, at=name) for name, part in patch.items()}}
     if at == "train":
         for budget, other in (("steps", "epochs"), ("epochs", "steps")):
@@ -280,8 +281,8 @@ def _misfits(spec: TrainSpec) -> list[str]:
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
-    if train.checkpoint.metric not in METRICS:
-        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(METRICS)))
+    if train.checkpoint.metric not in SELECTABLE:
+        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(SELECTABLE)))
     return found
 
 

@@ -178,7 +178,7 @@ def shortened(text: str, most: int) -> str:
 def _default_text(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=False)
+    value = field.get_default(call_default_factory=True, validated_data={})
     return "none" if value is None else show(list(value) if isinstance(value, tuple) else value)
 
 

@@ -17,6 +17,7 @@ from service.spec_errors import explain
 from tuning.space import with_values
 from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config import TrainConfig
+from vae_models.measures import STORED, following
 
 LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years
 SEARCHES = "searches/"  # what a published search's name begins with
@@ -71,7 +72,9 @@ class StudySpec(JobSpec):
 
 def parse(data: Mapping[str, Any]) -> TrainSpec | StudySpec:
     """A spec that was resolved before, as the queue keeps it."""
-    return StudySpec.model_validate(data) if data.get("kind") == "study" else TrainSpec.model_validate(data)
+    if data.get("kind") == "study":
+        return StudySpec.model_validate(data, context=STORED)
+    return TrainSpec.model_validate(data, context=STORED)
 
 
 def train_config(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -175,6 +178,7 @@ def _overridden(whole: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     stages = [dict(stage) if isinstance(stage, Mapping) else stage for stage in study.get("stages", ())]
     by_name = {stage.get("name"): stage for stage in stages if isinstance(stage, dict)}
     base: dict[str, Any] = {}
+    changes: dict[str, dict[str, Any]] = {}
     for override in overrides:
         written, equals, text = override.partition("=")
         if not equals:
@@ -183,16 +187,23 @@ def _overridden(whole: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
         value = spec_text.parse_value(text.strip())
         first, _, rest = path.partition(".")
         if first in by_name and rest:
-            by_name[first][rest] = value
+            changes.setdefault(first, {})[rest] = value
         elif first in StudySpec.model_fields and first not in ("kind", "recipe", "study"):
             _put(whole, path.split("."), value)
         else:
             base[path] = value
     if stages:
-        study["stages"] = stages
+        study["stages"] = [_changed(stage, changes) for stage in stages]
     if base:
         study["base"] = with_values(TrainConfig.model_validate(study["base"]), base).model_dump(mode="json")
     return {**whole, "study": study}
+
+
+def _changed(stage: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
+    if not isinstance(stage, Mapping) or stage.get("name") not in changes:
+        return stage
+    change = changes[stage["name"]]
+    return following(stage, change) | dict(change)
 
 
 def _put(whole: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -20,12 +20,11 @@ def view(
 ) -> wire.StudyStage:
     """The stage as a table, best first. running: steps of the trials that are trained now, by number."""
     places = {candidate.number: place for place, candidate in enumerate(ranked)}
-    sign = -1.0 if stage.mode == "max" else 1.0
     lines = [_line(trial, outcomes.get(trial.number), running) for trial in trials]
     lines.sort(
         key=lambda line: (
             _ORDER.index(line.state),
-            0.0 if line.value is None else sign * line.value,
+            -stage.goal.score(line.value),
             places[line.candidate],
             line.number,
         )

@@ -154,8 +154,7 @@ def _parallel(axis: Axes, measured: Sequence[tuple[Trial, Outcome]], stage: Stag
     """A line for each trial over one axis for each path and one for the metric; the best trials are drawn last."""
     from matplotlib import colormaps
 
-    sign = 1.0 if stage.mode == "max" else -1.0
-    best_last = sorted(measured, key=lambda pair: sign * (pair[1].value or 0.0))
+    best_last = sorted(measured, key=lambda pair: stage.goal.score(pair[1].value))
     names = [*stage.space, stage.metric]
     columns = [_places([trial.assignment[name] for trial, _ in best_last]) for name in stage.space]
     columns.append(_places([outcome.value for _, outcome in best_last]))

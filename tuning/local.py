@@ -146,8 +146,7 @@ class _Runner:
             start_from=None if trial.origin is None else folder.parent / f"trial-{trial.origin.partition('-')[0]}",
             device=self.device,
             keep_best=kept.keep_best,
-            metric=kept.metric,
-            mode=kept.mode,
+            goal=kept.goal,
             stop=self.stop,
             say=self.say,
             on_progress=partial(progress.of, trial.number),
@@ -216,7 +215,7 @@ def _known(stage: StageConfig, base: TrainConfig, out: Path) -> tuple[list[Trial
 
 
 def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, Outcome], widths: Widths) -> StageResult:
-    ranked = winners.rank(every, outcomes, stage.mode)
+    ranked = winners.rank(every, outcomes, stage.goal)
     won = winners.winner(ranked)
     return StageResult(stage=stage, trials=every, outcomes=outcomes, ranked=ranked, winner=won, widths=widths)
 

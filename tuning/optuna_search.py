@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tuning.space import LogUniform, Space, Values
+from vae_models.measures import Goal, Mode
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def assignments(
-    search: OptunaSearch, space: Space, mode: str, value: Callable[[int], float | None], over: Callable[[int], bool]
+    search: OptunaSearch, space: Space, goal: Goal, value: Callable[[int], float | None], over: Callable[[int], bool]
 ) -> Iterator[dict[str, Any]]:
     """Those that can be known: batch after batch, up to the first of which not every assignment is over.
 
@@ -31,7 +32,8 @@ def assignments(
     failed. ValueError where optuna is not installed.
     """
     optuna = _optuna()
-    asked = _Gaussian(optuna, search, space, mode) if search.sampler == "gp" else _Parzen(optuna, search, space, mode)
+    made = _Gaussian if search.sampler == "gp" else _Parzen
+    asked = made(optuna, search, space, goal.mode)
     number = 0
     while number < search.trials:
         batch = asked.ask(min(search.batch, search.trials - number))
@@ -46,7 +48,7 @@ def assignments(
 class _Parzen:
     """Ask and tell as Optuna means it."""
 
-    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: str) -> None:
+    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: Mode) -> None:
         self._optuna = optuna
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -72,7 +74,7 @@ class _Gaussian:
     """A Gaussian process does not see what is still being trained: to each ask the batch's earlier assignments are told
     with the mean so far, and taken back after it."""
 
-    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: str) -> None:
+    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: Mode) -> None:
         to_json = optuna.distributions.distribution_to_json
         self._search = search
         self._mode = mode

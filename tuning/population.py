@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuning import space as spaces
 from tuning.space import Assignment, Space
+from vae_models.measures import Goal
 
 if TYPE_CHECKING:
     from tuning.study import PopulationSearch
@@ -29,14 +30,17 @@ class Draw:
 
 
 def draws(
-    search: PopulationSearch, space: Space, mode: str, value: Callable[[int], float | None], over: Callable[[int], bool]
+    search: PopulationSearch,
+    space: Space,
+    goal: Goal,
+    value: Callable[[int], float | None],
+    over: Callable[[int], bool],
 ) -> Iterator[Draw]:
     """Those that can be known: generation after generation, up to the first of which not every member is over.
 
     Member i of generation g is number g x size + i. over, value: of the assignment with this number, whether all its
     seeds have ended, and their mean; None for one that failed. Where all of a generation failed there is no next one.
     """
-    sign = 1.0 if mode == "max" else -1.0
     members = [
         Draw(assignment=spaces.sample(space, number, search.seed), epochs=search.epochs)
         for number in range(search.size)
@@ -48,7 +52,7 @@ def draws(
         if not all(over(number) for number in numbers):
             return
         values = [value(number) for number in numbers]
-        scores = [-math.inf if found is None else sign * found for found in values]
+        scores = [goal.score(found) for found in values]
         members = _next(search, space, [member.assignment for member in members], scores, generation)
 
 

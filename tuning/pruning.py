@@ -11,9 +11,10 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tuning.study import Asha, Halving, Hyperband, Median, StageConfig, Trial
+from vae_models.measures import Goal
 
 if TYPE_CHECKING:
     from vae_models.training.lanes import Decide
@@ -46,22 +47,22 @@ def decider(
     pruning = stage.pruning
     if isinstance(pruning, Halving):
         return Halver(
-            pruning, pack, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch,
+            pruning, pack, goal=stage.goal, steps_per_epoch=steps_per_epoch,
             assignments=assignments,
         )  # fmt: skip
     if isinstance(pruning, Hyperband):
         return Brackets(
-            pruning, pack, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch,
+            pruning, pack, goal=stage.goal, steps_per_epoch=steps_per_epoch,
             assignments=assignments,
         )  # fmt: skip
     if isinstance(pruning, Asha):
         every = pack[0].config.evaluation.every_epochs
         return AsyncHalver(
-            pruning, pack, rungs, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch,
+            pruning, pack, rungs, goal=stage.goal, steps_per_epoch=steps_per_epoch,
             evaluate_every=every * steps_per_epoch,
         )  # fmt: skip
     if isinstance(pruning, Median):
-        return MedianStopper(pruning, pack, metric=stage.metric, mode=stage.mode, steps_per_epoch=steps_per_epoch)
+        return MedianStopper(pruning, pack, goal=stage.goal, steps_per_epoch=steps_per_epoch)
     return lambda step, metrics: ()
 
 
@@ -78,14 +79,11 @@ def decisions_due(step: int, steps_per_epoch: float, first_epochs: float, factor
     return 1 + math.floor(math.log(epochs / first_epochs) / math.log(factor) + 1e-9)
 
 
-def mean_scores(
-    trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], metric: str, sign: float
-) -> dict[int, float]:
+def mean_scores(trials: Sequence[Trial], metrics: Mapping[int, Mapping[str, float]], goal: Goal) -> dict[int, float]:
     """candidate -> mean over its seeds, larger is better; -inf where one is missing or not finite."""
     found: dict[int, list[float]] = {}
     for lane, measured in metrics.items():
-        value = measured.get(metric, math.nan)
-        found.setdefault(trials[lane].candidate, []).append(sign * value if math.isfinite(value) else -math.inf)
+        found.setdefault(trials[lane].candidate, []).append(goal.score(measured.get(goal.metric)))
     asked = Counter(trial.candidate for trial in trials)
     return {
         candidate: sum(scores) / len(scores) if len(scores) == asked[candidate] else -math.inf
@@ -106,15 +104,13 @@ class Halver:
         pruning: Halving,
         trials: Sequence[Trial],
         *,
-        metric: str,
-        mode: Literal["max", "min"],
+        goal: Goal,
         steps_per_epoch: float,
         assignments: int | None = None,
     ) -> None:
         self._pruning = pruning
         self._trials = trials
-        self._metric = metric
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._goal = goal
         self._steps_per_epoch = steps_per_epoch
         self._assignments = assignments or len({trial.candidate for trial in trials})
 
@@ -122,7 +118,7 @@ class Halver:
         """step: of the lanes that still run; metrics: of these, by their place. The places of those to stop."""
         decisions = decisions_due(step, self._steps_per_epoch, self._pruning.epochs, self._pruning.factor)
         keep = max(1, math.floor(self._assignments / self._pruning.factor**decisions + 1e-9))
-        scores = mean_scores(self._trials, metrics, self._metric, self._sign)
+        scores = mean_scores(self._trials, metrics, self._goal)
         best = sorted(scores, key=lambda candidate: (-scores[candidate], candidate))[:keep]
         return [lane for lane in metrics if self._trials[lane].candidate not in best]
 
@@ -135,8 +131,7 @@ class Brackets:
         pruning: Hyperband,
         trials: Sequence[Trial],
         *,
-        metric: str,
-        mode: Literal["max", "min"],
+        goal: Goal,
         steps_per_epoch: float,
         assignments: int,
     ) -> None:
@@ -146,8 +141,7 @@ class Brackets:
             Halver(
                 Halving(epochs=pruning.epochs * pruning.factor**bracket, factor=pruning.factor),
                 trials,
-                metric=metric,
-                mode=mode,
+                goal=goal,
                 steps_per_epoch=steps_per_epoch,
                 assignments=len(range(bracket, assignments, pruning.brackets)),
             )
@@ -174,16 +168,14 @@ class AsyncHalver:
         trials: Sequence[Trial],
         rungs: Rungs,
         *,
-        metric: str,
-        mode: Literal["max", "min"],
+        goal: Goal,
         steps_per_epoch: float,
         evaluate_every: float,
     ) -> None:
         self._pruning = pruning
         self._trials = trials
         self._rungs = rungs
-        self._metric = metric
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._goal = goal
         self._steps_per_epoch = steps_per_epoch
         self._evaluate_every = evaluate_every
 
@@ -192,7 +184,7 @@ class AsyncHalver:
         if rung == 0 or rung == self._due(step - round(self._evaluate_every)):
             return []
         losers = set()
-        for candidate, score in mean_scores(self._trials, metrics, self._metric, self._sign).items():
+        for candidate, score in mean_scores(self._trials, metrics, self._goal).items():
             there = sorted(self._rungs.record(rung, candidate, score), reverse=True)
             keep = max(1, math.floor(len(there) / self._pruning.factor + 1e-9))
             if score < there[keep - 1] or score == -math.inf:
@@ -211,18 +203,16 @@ class MedianStopper:
         pruning: Median,
         trials: Sequence[Trial],
         *,
-        metric: str,
-        mode: Literal["max", "min"],
+        goal: Goal,
         steps_per_epoch: float,
     ) -> None:
         self._trials = trials
-        self._metric = metric
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._goal = goal
         self._first_step = pruning.epochs * steps_per_epoch
         self._seen: dict[int, list[float]] = {}  # candidate -> its scores, larger is better
 
     def __call__(self, step: int, metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
-        scores = mean_scores(self._trials, metrics, self._metric, self._sign)
+        scores = mean_scores(self._trials, metrics, self._goal)
         for candidate, score in scores.items():
             self._seen.setdefault(candidate, []).append(score)
         if step < self._first_step:

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, ValidationError, model_validator
 
 from vae_models.config import TrainConfig, bounds
 from vae_models.config.base import Strict
+from vae_models.measures import following
 
 _SHOWN = 10  # paths, or mistakes, that an error names
 Assignment = Mapping[str, Any]  # path -> value, as JSON
@@ -145,6 +146,8 @@ def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
     Setting `steps` clears `epochs` and the other way round. InvalidAssignment says which path or value is wrong.
     """
     plain = config.model_dump(mode="json")
+    if "checkpoint.metric" in assignment and "checkpoint.mode" not in assignment:
+        plain["checkpoint"] = following(plain["checkpoint"], {"metric": assignment["checkpoint.metric"]})
     for path, value in assignment.items():
         _put(plain, path, value)
         for budget, other in (("steps", "epochs"), ("epochs", "steps")):
@@ -172,7 +175,7 @@ def _put(plain: dict[str, Any], path: str, value: Any) -> None:
         and isinstance(before, dict)
         and value.get("kind", before.get("kind")) == before.get("kind")
     ):
-        at[last] = {**before, **value}
+        at[last] = (following(before, value) if path == "checkpoint" else before) | dict(value)
     else:
         at[last] = dict(value) if isinstance(value, Mapping) else value
 

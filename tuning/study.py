@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import statistics
@@ -11,15 +12,17 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, ValidationInfo, model_validator
 
 from tuning import population
 from tuning import space as spaces
 from tuning.population import Draw
 from tuning.space import LIMIT, Assignment, Space
+from vae_models import measures
 from vae_models.config import TrainConfig, bounds
 from vae_models.config.base import Strict
 from vae_models.config.shape import shape_of
+from vae_models.measures import Goal, Mode
 
 State = Literal["done", "pruned", "failed", "missing"]
 
@@ -141,7 +144,10 @@ class StageConfig(Strict):
     name: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9][a-z0-9-]*$")
     space: Space = Field(min_length=1, max_length=PATHS)
     metric: str = Field(default="val/elbo", max_length=bounds.TEXT)
-    mode: Literal["max", "min"] = "max"
+    mode: Mode = Field(
+        default_factory=lambda given: measures.direction(given.get("metric", "")) or "max",
+        description="which way the metric is better; left out: as it is, and the other is refused",
+    )
     repeats: tuple[bounds.Seed, ...] = Field(
         default=(0,), min_length=1, max_length=bounds.LISTED, description="seeds; the mean over them decides"
     )
@@ -159,8 +165,20 @@ class StageConfig(Strict):
         }
         return {**given, "space": named}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_measure_is(cls, given: Any, info: ValidationInfo) -> Any:
+        return measures.own_mode(given, cls.model_fields["metric"].default) if measures.is_stored(info) else given
+
+    @property
+    def goal(self) -> Goal:
+        """What the winner is the best of."""
+        return Goal(metric=self.metric, mode=self.mode)
+
     @model_validator(mode="after")
     def _sane(self) -> StageConfig:
+        if measures.quantity(self.metric) is not None:  # else it is not measured, whatever the base is
+            Goal.of(self.metric, self.mode if "mode" in self.model_fields_set else None)
         if len(set(self.repeats)) < len(self.repeats):
             raise ValueError(f"repeats: a seed is named twice: {list(self.repeats)}")
         if "seed" in self.space:
@@ -177,12 +195,12 @@ class StageConfig(Strict):
         """Its assignments. outcomes: by trial, what has ended: a search that learns from them knows more then."""
         value, over = partial(self._mean, outcomes), partial(self._over, outcomes)
         if isinstance(self.search, PopulationSearch):
-            return population.draws(self.search, self.space, self.mode, value, over)
+            return population.draws(self.search, self.space, self.goal, value, over)
         found: Iterator[Assignment]
         if isinstance(self.search, OptunaSearch):
             from tuning import optuna_search
 
-            found = optuna_search.assignments(self.search, self.space, self.mode, value, over)
+            found = optuna_search.assignments(self.search, self.space, self.goal, value, over)
         elif isinstance(self.search, RandomSearch):
             found = (spaces.sample(self.space, number, self.search.seed) for number in range(self.search.trials))
         else:
@@ -286,10 +304,11 @@ class StudyConfig(Strict):
                     first = trial.config
             base = first
             _check_corners(stage, base)
-            if not _measured(stage.metric, first):
+            if stage.metric not in first.metrics():
+                near = difflib.get_close_matches(stage.metric, first.metrics(), n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(
-                    f"stage {stage.name}: {stage.metric} is not measured; there are val/elbo, val/rate, "
-                    "val/distortion, val/squared_error, train/loss, and for evaluation.betas val/beta_B/elbo, ..."
+                    f"stage {stage.name}: {stage.metric} is not measured; there are {', '.join(first.metrics())}{hint}"
                 )
             if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
                 raise ValueError(
@@ -372,10 +391,3 @@ def made(
 def _comes_last(metric: str, config: TrainConfig) -> bool:
     """Whether only a run's last evaluation has it."""
     return metric.startswith("val/beta_") and config.evaluation.betas_at_end_only
-
-
-def _measured(metric: str, config: TrainConfig) -> bool:
-    """Whether a run of `config` reports it, as far as this can be known before."""
-    names = ("elbo", "rate", "distortion", "squared_error")
-    prefixes = ("val", *(f"val/beta_{beta:g}" for beta in config.evaluation.betas))
-    return metric.startswith("train/") or metric in {f"{prefix}/{name}" for prefix in prefixes for name in names}

@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tuning.space import Assignment
 from tuning.study import Outcome, State, Trial
+from vae_models.measures import Goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +27,16 @@ class Candidate:
     best_trial: int | None  # of its trials the one with the best value
 
 
-def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], mode: Literal["max", "min"]) -> list[Candidate]:
+def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], goal: Goal) -> list[Candidate]:
     """Candidates, best first: complete ones by their mean, then the others by theirs; ties by the order of the space.
 
     outcomes by the trial's number; a trial without one is missing.
     """
-    sign = -1.0 if mode == "max" else 1.0
     groups: dict[int, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.candidate, []).append(trial)
-    found = [_candidate(number, group, outcomes, sign) for number, group in groups.items()]
-    return sorted(found, key=lambda c: (not c.complete, math.inf if c.mean is None else sign * c.mean, c.number))
+    found = [_candidate(number, group, outcomes, goal) for number, group in groups.items()]
+    return sorted(found, key=lambda c: (not c.complete, -goal.score(c.mean), c.number))
 
 
 def winner(ranked: Sequence[Candidate]) -> Candidate | None:
@@ -45,11 +44,11 @@ def winner(ranked: Sequence[Candidate]) -> Candidate | None:
     return ranked[0] if ranked and ranked[0].complete else None
 
 
-def _candidate(number: int, group: Sequence[Trial], outcomes: Mapping[int, Outcome], sign: float) -> Candidate:
+def _candidate(number: int, group: Sequence[Trial], outcomes: Mapping[int, Outcome], goal: Goal) -> Candidate:
     ended = [(trial.number, outcomes.get(trial.number, Outcome(state="missing"))) for trial in group]
     finite = [(n, o.value) for n, o in ended if o.value is not None and math.isfinite(o.value)]
     values = tuple(value for _, value in finite)
-    best = min(finite, key=lambda pair: (sign * pair[1], pair[0]), default=(None, 0.0))[0]
+    best = min(finite, key=lambda pair: (-goal.score(pair[1]), pair[0]), default=(None, 0.0))[0]
     return Candidate(
         number=number,
         assignment=group[0].assignment,

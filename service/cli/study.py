@@ -205,12 +205,13 @@ def extend(
 ) -> None:
     """Draw more assignments. What has been trained is not trained again."""
     from service.study_spec import StudySpec, drawn_stage
+    from vae_models.measures import STORED
 
     with connect.client() as client:
         before = client.job(study).job
         if before.kind != "study":
             raise UsageError(f"job {study} is one run, not a study")
-        name, present = drawn_stage(StudySpec.model_validate(before.spec).study, stage)
+        name, present = drawn_stage(StudySpec.model_validate(before.spec, context=STORED).study, stage)
         job = client.extend_study(study, present + trials, name)
     output.data(f"{job.id}  {job.state.value}")
     output.note(f"Stage {name} has {present + trials} assignments now.")
@@ -331,9 +332,10 @@ def _same_study(folder: Path, study: StudyConfig) -> None:
 
 def _read(folder: Path) -> StudyConfig:
     from tuning.study import StudyConfig
+    from vae_models.measures import STORED
 
     try:
-        return StudyConfig.model_validate_json((folder / FILE).read_text())
+        return StudyConfig.model_validate_json((folder / FILE).read_text(), context=STORED)
     except FileNotFoundError:
         raise UsageError(f"{folder} has no {FILE}: it is not the folder of a study") from None
     except ValueError as error:

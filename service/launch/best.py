@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from service.queue.jobs import Checkpoint, Job
 from service.spec import TrainSpec
 from service.study_spec import StudySpec, parse
+from vae_models.measures import Mode
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -23,7 +24,7 @@ class Choice:
     job: Job
     checkpoint: Checkpoint
     metric: str
-    mode: Literal["max", "min"]
+    mode: Mode
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def register(self, mlflow_uri: str | None, artifacts: Artifacts, sign: Sign) -> ModelVersion:
@@ -51,10 +52,9 @@ def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequen
 def best_checkpoint(found: Sequence[Checkpoint], spec: TrainSpec) -> Checkpoint | None:
     """The best by the spec's metric; where none has it, the newest. None when there is none."""
     config = spec.train.checkpoint
-    sign = 1.0 if config.mode == "max" else -1.0
     scored = [one for one in found if config.metric in one.metrics]
     if scored:
-        return max(scored, key=lambda one: (sign * one.metrics[config.metric], one.step))
+        return max(scored, key=lambda one: (config.goal.score(one.metrics[config.metric]), one.step))
     return max(found, key=lambda one: (one.epoch, one.step), default=None)
 
 

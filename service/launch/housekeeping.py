@@ -24,6 +24,7 @@ from service.queue.store import Store
 from service.settings import Settings
 from service.signing import read_key
 from service.study_spec import StudySpec
+from vae_models.measures import STORED
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -178,7 +179,7 @@ class Housekeeper:
             artifacts.delete_prefix(described)
         states = {
             (end.stage.name, end.trials[number].key): record.state
-            for end in read(StudySpec.model_validate(job.spec), artifacts, job.id)
+            for end in read(StudySpec.model_validate(job.spec, context=STORED), artifacts, job.id)
             for number, record in end.records.items()
         }
         for trial, run_id in tracking.open_trials(uri, job).items():

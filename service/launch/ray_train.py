@@ -23,6 +23,7 @@ from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_p
 from service.launch.failures import worst
 from service.queue.jobs import Resources
 from service.spec import TrainSpec
+from vae_models.measures import STORED
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -174,7 +175,7 @@ def train_worker(config: dict[str, Any]) -> None:
     started = time.time()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     order = Assignment.model_validate_json(config["order"])
-    spec = TrainSpec.model_validate(order.context.job.spec)
+    spec = TrainSpec.model_validate(order.context.job.spec, context=STORED)
     ray_context = get_context()
     # set here, in the thread that computes: a result depends on the number of threads in its last bits
     torch.set_num_threads(max(1, int(spec.resources.cpus_per_worker)))

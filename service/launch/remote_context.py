@@ -197,8 +197,7 @@ class _FirstRank:
             self._client,
             job_id=order.access.job_id,
             epoch=order.access.epoch,
-            metric=spec.train.checkpoint.metric,
-            mode=spec.train.checkpoint.mode,
+            goal=spec.train.checkpoint.goal,
             say=say,
         )
         self._thread = threading.Thread(target=self._report, name="progress", daemon=True)

@@ -57,5 +57,5 @@ def known(
 
 
 def ended(stage: StageConfig, every: Sequence[Trial], records: Mapping[int, TrialRecord]) -> StageEnd:
-    ranked = winners.rank(every, {number: record.outcome for number, record in records.items()}, stage.mode)
+    ranked = winners.rank(every, {number: record.outcome for number, record in records.items()}, stage.goal)
     return StageEnd(stage=stage, trials=every, records=records, ranked=ranked, winner=winners.winner(ranked))

@@ -35,6 +35,7 @@ from tuning import pack as packs
 from tuning.study import Outcome, Trial, made
 from vae_models import data
 from vae_models.config import TrainConfig
+from vae_models.measures import STORED
 from vae_models.records import Progress
 from vae_models.training.context import Fenced
 from vae_models.training.errors import CheckpointError
@@ -93,7 +94,7 @@ class Work:
 
     def __init__(self, told: PackOrder, share: Sequence[TrialOrder]) -> None:
         self.order = Assignment.model_validate_json(told.order)
-        self.spec = StudySpec.model_validate(self.order.context.job.spec)
+        self.spec = StudySpec.model_validate(self.order.context.job.spec, context=STORED)
         self.stage = self.spec.study.stages[told.stage]
         self.storage = StageStorage(Artifacts(self.order.context.storage), self.order.access.job_id, self.stage.name)
         self._board = told.board

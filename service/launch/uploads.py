@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from service.errors import FencedError, StorageError, UnavailableError, VaesvcError
 from service.launch.patience import patiently
 from service.queue.jobs import Checkpoint
+from vae_models.measures import Goal
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -40,7 +41,7 @@ class Ready:
 
 
 class CheckpointUploads:
-    """metric, mode: the spec's, to know which of two waiting checkpoints is the better one."""
+    """goal: the spec's, to know which of two waiting checkpoints is the better one."""
 
     def __init__(
         self,
@@ -49,8 +50,7 @@ class CheckpointUploads:
         *,
         job_id: str,
         epoch: int,
-        metric: str,
-        mode: Literal["max", "min"],
+        goal: Goal,
         say: Callable[[str], None],
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -58,8 +58,7 @@ class CheckpointUploads:
         self._client = client
         self._job_id = job_id
         self._epoch = epoch
-        self._metric = metric
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._goal = goal
         self._say = say
         self._patience = patience_seconds
         self._waiting: list[Ready] = []
@@ -110,8 +109,7 @@ class CheckpointUploads:
         return [best, waiting[-1]]
 
     def _score(self, ready: Ready) -> float:
-        value = ready.metrics.get(self._metric)
-        return -math.inf if value is None or not math.isfinite(value) else self._sign * value
+        return self._goal.score(ready.metrics.get(self._goal.metric))
 
     def _run(self) -> None:
         while True:

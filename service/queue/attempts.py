@@ -22,6 +22,7 @@ from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger, spec
 from service.queue.rows import Clocked, clean, finite, kept_checkpoints
 from service.queue.schema import checkpoints, events
 from vae_models.config import CheckpointConfig
+from vae_models.measures import STORED
 
 MAX_BACKOFF_SECONDS = 300.0
 STOPPED_UNASKED = "the runner stopped without being asked to"
@@ -39,7 +40,7 @@ def backoff(seconds: float, failures: int) -> float:
 
 
 def checkpoint_config(job: RowMapping) -> CheckpointConfig:
-    return CheckpointConfig.model_validate(job["spec"].get("train", {}).get("checkpoint", {}))
+    return CheckpointConfig.model_validate(job["spec"].get("train", {}).get("checkpoint", {}), context=STORED)
 
 
 def claim(work: Clocked, job_id: str, epoch: int, runner_id: str, lease_seconds: float) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import RowMapping
 from service.queue.jobs import Record
 from service.queue.rows import Clocked
 from service.queue.schema import model_versions
+from vae_models.measures import Goal
 
 MOST = 10**9  # MLflow counts 1, 2, 3; an attempt may say anything
 
@@ -63,11 +64,10 @@ def best(versions: Sequence[V]) -> V | None:
 
 def _better(one: Valued, other: Valued) -> bool:
     """Strictly, and only where they can be compared."""
-    if (one.metric, one.mode, one.measure, one.data) != (other.metric, other.mode, other.measure, other.data):
+    goal = Goal.stored(one.metric, one.mode)
+    if goal != Goal.stored(other.metric, other.mode) or (one.measure, one.data) != (other.measure, other.data):
         return False
-    assert one.value is not None
-    assert other.value is not None
-    return one.value > other.value if one.mode == "max" else one.value < other.value
+    return goal.better(one.value, other.value)
 
 
 def put(work: Clocked, job_id: str, name: str, mlflow_version: int | None, sign: Callable[[int], str]) -> VersionRow:

@@ -32,6 +32,4 @@ def marked(checkpoints: Sequence[Checkpoint], config: CheckpointConfig) -> tuple
 
 def _rank(checkpoint: Checkpoint, config: CheckpointConfig) -> tuple[bool, float]:
     value = checkpoint.metrics.get(config.metric)
-    if value is None:
-        return False, 0.0
-    return True, value if config.mode == "max" else -value
+    return value is not None, config.goal.score(value)

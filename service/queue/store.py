@@ -40,6 +40,7 @@ from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
 from service.spec import JobSpec
 from service.study_spec import StudySpec, extended
+from vae_models.measures import STORED
 
 
 class Store:
@@ -498,4 +499,4 @@ def _refuse_run(job: RowMapping) -> None:
 
 def _study_of(job: RowMapping) -> StudySpec:
     _refuse_run(job)
-    return StudySpec.model_validate(job["spec"])
+    return StudySpec.model_validate(job["spec"], context=STORED)

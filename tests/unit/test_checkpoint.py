@@ -14,6 +14,7 @@ import torch
 
 from tests.catalogue import GATINGS, MODELS, train_config
 from vae_models.config import ModelConfig, TrainConfig
+from vae_models.measures import Goal
 from vae_models.training import checkpoint
 from vae_models.training.checkpoint import CorruptCheckpoint, IncompatibleCheckpoint, Manifest
 from vae_models.training.context import LocalContext
@@ -160,6 +161,7 @@ FULL_DISK = """
 import sys, torch
 from pathlib import Path
 from vae_models.config import TrainConfig
+from vae_models.measures import Goal
 from vae_models.training import checkpoint
 from vae_models.training.errors import NoRoom
 {limit}
@@ -263,11 +265,11 @@ def _steps(context: LocalContext) -> list[int]:
     return sorted(int(path.name.split("-")[1]) for path in context.checkpoints.iterdir())
 
 
-@pytest.mark.parametrize(("mode", "kept"), [("max", [20, 50, 60]), ("min", [30, 50, 60])])
-def test_the_best_and_the_last_are_kept(tmp_path: Path, mode: str, kept: list[int]) -> None:
-    context = LocalContext(tmp_path, mode=mode)  # type: ignore[arg-type]
-    for step, elbo in ((10, -5.0), (20, -1.0), (30, -9.0), (40, -3.0)):
-        _save(context, step, **{"val/elbo": elbo})
+@pytest.mark.parametrize(("metric", "kept"), [("val/elbo", [20, 50, 60]), ("val/distortion", [30, 50, 60])])
+def test_fault_07_the_best_and_the_last_are_kept(tmp_path: Path, metric: str, kept: list[int]) -> None:
+    context = LocalContext(tmp_path, goal=Goal.of(metric))
+    for step, value in ((10, -5.0), (20, -1.0), (30, -9.0), (40, -3.0)):
+        _save(context, step, **{metric: value})
     _save(context, 50)  # between evaluations: no metric, never the best
     _save(context, 60)
     assert _steps(context) == kept

@@ -221,7 +221,7 @@ _OVERRIDES = {
     "seed": st.integers(0, 2**63 - 1),
     "steps": st.integers(1, 10**9),
     "evaluation.limit": st.one_of(st.none(), st.integers(1, 10**6)),
-    "checkpoint.mode": st.sampled_from(["min", "max"]),
+    "checkpoint.metric": st.sampled_from(["val/elbo", "val/rate", "val/squared_error"]),
     "resources.workers": st.integers(1, 4),
     "resources.memory_per_worker": st.integers(0, 2**50),
     "retry": st.builds(lambda n: {"max_attempts": n}, st.integers(1, 100)),
@@ -372,12 +372,6 @@ def test_what_cannot_run_together_is_refused_before_the_queue(overrides: list[st
 
 def test_what_just_fits_is_accepted() -> None:
     assert spec.resolve(DIGITS, ["batch_size=1297", "resources.workers=1297"]).resources.workers == 1297
-
-
-def test_the_metrics_are_those_that_training_reports() -> None:
-    from vae_models.training import loop
-
-    assert tuple(f"val/{name}" for name in loop.EVALUATED) == spec.METRICS
 
 
 # --- the reference --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vae_models import measures
 from vae_models.config import bounds, size
 from vae_models.config.base import DataShape
 from vae_models.data.catalogue import CATALOGUE
@@ -161,10 +162,11 @@ def some_objectives_have_no_beta(config: TrainConfig) -> Iterator[str]:
 
 
 def metrics_need_a_bound(config: TrainConfig) -> Iterator[str]:
-    if config.model.posterior.kind == "delta" and config.checkpoint.metric in ("val/elbo", "val/rate"):
+    posterior, metric = config.model.posterior, config.checkpoint.metric
+    if not posterior.bound and measures.has_bound(metric):
         yield (
-            f"checkpoint.metric {config.checkpoint.metric} is of a bound, and a delta posterior has none: choose "
-            "val/distortion or val/squared_error, with checkpoint.mode=min"
+            f"checkpoint.metric {metric} is of a bound, and a {posterior.kind} posterior has none: choose "
+            f"{' or '.join(measures.evaluated(bound=False))}"
         )
 
 

@@ -1,13 +1,14 @@
-"""What is minimised."""
+"""What is minimised. `reported`: the names of its terms; those of a bound are left out where there is none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from vae_models.config import bounds
 from vae_models.config.base import DataShape, Strict
+from vae_models.measures import EVALUATED
 
 if TYPE_CHECKING:
     from vae_models.objectives.autoencoders import Autoencoder, RegularizedAutoencoder, WaeMmd
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 class ElboConfig(Strict):
     """distortion + beta x rate."""
+
+    reported: ClassVar[tuple[str, ...]] = EVALUATED
 
     kind: Literal["elbo"] = "elbo"
 
@@ -31,6 +34,8 @@ class ElboConfig(Strict):
 class IwaeConfig(Strict):
     """The importance-weighted bound of several posterior samples."""
 
+    reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "iwae")
+
     kind: Literal["iwae"] = "iwae"
     samples: int = Field(default=50, ge=1, le=bounds.SAMPLES, description="K, posterior samples per datum")
 
@@ -42,6 +47,8 @@ class IwaeConfig(Strict):
 
 class TotalCorrelationConfig(Strict):
     """beta-TCVAE: the rate in three parts, beta on the total correlation."""
+
+    reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "information", "total_correlation", "dimension_kl")
 
     kind: Literal["tc"] = "tc"
     estimator: Literal["mws", "mss"] = Field(
@@ -57,6 +64,8 @@ class TotalCorrelationConfig(Strict):
 class AutoencoderConfig(Strict):
     """The distortion alone."""
 
+    reported: ClassVar[tuple[str, ...]] = EVALUATED
+
     kind: Literal["ae"] = "ae"
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Autoencoder:
@@ -67,6 +76,8 @@ class AutoencoderConfig(Strict):
 
 class WaeMmdConfig(Strict):
     """distortion + weight x MMD between the aggregate posterior and N(0, I)."""
+
+    reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "mmd")
 
     kind: Literal["wae-mmd"] = "wae-mmd"
     weight: float = Field(default=10.0, ge=0, le=bounds.REAL)
@@ -79,6 +90,8 @@ class WaeMmdConfig(Strict):
 
 class RaeConfig(Strict):
     """distortion + a penalty on |z|^2 + one on the decoder: its weights (l2), or its gradient by z (gradient)."""
+
+    reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "latent_square", "regularizer")
 
     kind: Literal["rae"] = "rae"
     regularizer: Literal["l2", "gradient"] = "l2"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class DiagonalNormalConfig(Strict):
     """N(mean(x), diag sigma(x)^2)."""
 
+    bound: ClassVar[bool] = True
+
     kind: Literal["diagonal-normal"] = "diagonal-normal"
 
     def build(self) -> DiagonalNormal:
@@ -26,6 +28,8 @@ class DiagonalNormalConfig(Strict):
 
 class IsotropicNormalConfig(Strict):
     """N(mean(x), sigma^2 I): one sigma for all data and dimensions."""
+
+    bound: ClassVar[bool] = True
 
     kind: Literal["isotropic-normal"] = "isotropic-normal"
     sigma: float = Field(
@@ -41,6 +45,8 @@ class IsotropicNormalConfig(Strict):
 
 class DeltaConfig(Strict):
     """z = mean(x): a deterministic encoder, without rate or bound."""
+
+    bound: ClassVar[bool] = False
 
     kind: Literal["delta"] = "delta"
 

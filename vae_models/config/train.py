@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
+from vae_models import measures
 from vae_models.config import bounds
 from vae_models.config.base import Strict
 from vae_models.config.compatibility import check
@@ -14,6 +15,7 @@ from vae_models.config.data import DataConfig
 from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig, ObjectiveConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
+from vae_models.measures import Goal, Mode
 
 
 class EvaluationConfig(Strict):
@@ -41,8 +43,29 @@ class CheckpointConfig(Strict):
 
     every_steps: int = Field(default=500, ge=1, le=bounds.STEPS)
     keep_best: int = Field(default=1, ge=1, le=bounds.KEPT, description="how many of the best are kept beside the last")
-    metric: str = Field(default="val/elbo", max_length=bounds.TEXT)
-    mode: Literal["max", "min"] = "max"
+    metric: str = Field(
+        default="val/elbo", max_length=bounds.TEXT, description=f"one of {', '.join(measures.SELECTABLE)}"
+    )
+    mode: Mode = Field(
+        default_factory=lambda given: measures.direction(given.get("metric", "")) or "max",
+        description="which way the metric is better; left out: as it is, and the other is refused",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_measure_is(cls, given: Any, info: ValidationInfo) -> Any:
+        return measures.own_mode(given, cls.model_fields["metric"].default) if measures.is_stored(info) else given
+
+    @model_validator(mode="after")
+    def _looks_for_the_best(self) -> CheckpointConfig:
+        if measures.direction(self.metric) not in (None, self.mode):
+            raise ValueError(measures.contradiction(self.metric, self.mode))
+        return self
+
+    @property
+    def goal(self) -> Goal:
+        """What the best checkpoint is the best of."""
+        return Goal(metric=self.metric, mode=self.mode)
 
 
 class TrainConfig(Strict):
@@ -80,3 +103,11 @@ class TrainConfig(Strict):
     def _parts_fit(self) -> TrainConfig:
         check(self)
         return self
+
+    def metrics(self) -> tuple[str, ...]:
+        """The names that a run of this configuration reports and that it can be judged by, known before it starts:
+        those of its evaluations on val, and `train/` with the loss and its terms."""
+        bound = self.model.posterior.bound
+        where = ("val", *(f"val/beta_{beta:g}" for beta in self.evaluation.betas))
+        terms = [name for name in self.objective.reported if bound or not measures.has_bound(name)]
+        return (*measures.evaluated(bound=bound, where=where), *(f"train/{name}" for name in ("loss", *terms)))

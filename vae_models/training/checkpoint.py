@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from vae_models.config import TrainConfig
+from vae_models.measures import STORED
 from vae_models.training.errors import CheckpointError, CorruptCheckpoint, IncompatibleCheckpoint, NoRoom
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _config(directory: Path) -> TrainConfig:
     try:
-        return TrainConfig.model_validate_json((directory / CONFIG).read_bytes())
+        return TrainConfig.model_validate_json((directory / CONFIG).read_bytes(), context=STORED)
     except ValidationError as error:
         raise IncompatibleCheckpoint(f"{directory / CONFIG} is not a config of this version: {error}") from error
 

@@ -8,10 +8,11 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from vae_models.measures import Goal
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.checkpoint import Manifest, room_for
@@ -43,7 +44,7 @@ class LocalContext:
 
         metrics.jsonl                  one line per log: {"step": 50, "metrics": {"train/loss": 98.3, ...}}
         pictures/NAME-0000000470.png
-        checkpoints/step-0000000500/     the last `keep_last`, and the `keep_best` by `metric`
+        checkpoints/step-0000000500/     the last `keep_last`, and the `keep_best` by `goal`
 
     Two of the last are kept, so that there is one to fall back to when the newest is damaged. `say` gets sentences for
     the user; `stop` is asked about once a second. start_from: the directory of another run, from whose newest
@@ -59,8 +60,7 @@ class LocalContext:
         device: torch.device | str = "cpu",
         keep_best: int = 1,
         keep_last: int = 2,
-        metric: str = "val/elbo",
-        mode: Literal["max", "min"] = "max",
+        goal: Goal = Goal(),  # noqa: B008 - frozen
         on_progress: Callable[[Progress], None] | None = None,
         say: Callable[[str], None] = _log.warning,
         stop: Callable[[], bool] = lambda: False,
@@ -75,8 +75,7 @@ class LocalContext:
         self.scratch = self.checkpoints
         self._keep_best = keep_best
         self._keep_last = keep_last
-        self._metric = metric
-        self._mode = mode
+        self._goal = goal
         self._on_progress = on_progress
         self._say = say
         self._stop = stop
@@ -159,8 +158,8 @@ class LocalContext:
             manifest: Manifest = checkpoint.read_manifest(path)
         except CheckpointError:
             return None
-        value = manifest.metrics.get(self._metric)
-        return None if value is None else value * (1 if self._mode == "max" else -1)
+        value = manifest.metrics.get(self._goal.metric)
+        return None if value is None else self._goal.score(value)
 
     def _forget_metrics_after(self, step: int) -> None:
         """Lines of steps that will be done again, and a last line that was cut off, are dropped."""

@@ -11,12 +11,10 @@ from torch import nn
 from vae_models.collectives import all_reduce_sum, rank, world_size
 from vae_models.config import EvaluationConfig
 from vae_models.data.batching import Resident
+from vae_models.measures import evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
-
-BOUND = ("elbo", "rate")  # measured on a split where the model has a bound, in nats per datum
-EVALUATED = (*BOUND, "distortion", "squared_error")  # all that is measured; the last is a mean over elements
 
 
 @torch.no_grad()
@@ -30,7 +28,7 @@ def evaluate(
     beta: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """{"<name>/<metric>"} for each of `EVALUATED`, means over the split; elbo at beta = 1.
+    """{"<name>/<metric>"} for each of `measures.EVALUATED`, means over the split; elbo at beta = 1.
 
     beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
     A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
@@ -55,9 +53,9 @@ def evaluate(
     finally:
         model.train(was_training)
     means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
-    bound = cast(Model, model).bound
     prefix = name if beta is None else f"{name}/beta_{beta:g}"
-    return {f"{prefix}/{metric}": means[metric] for metric in EVALUATED if bound or metric not in BOUND}
+    names = evaluated(bound=cast(Model, model).bound, where=(prefix,))
+    return {metric: means[metric.rpartition("/")[2]] for metric in names}
 
 
 def _batch_sums(

@@ -26,12 +26,13 @@ from vae_models.config.compatibility import check_data
 from vae_models.config.shape import shape_of
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.measures import SELECTABLE
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.context import HasOrigin, HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
-from vae_models.training.evaluation import EVALUATED, evaluate
+from vae_models.training.evaluation import evaluate
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
@@ -363,7 +364,7 @@ class Run:
         value = self.fresh.get(self.config.checkpoint.metric)
         if value is None:
             return False
-        score = value if self.config.checkpoint.mode == "max" else -value
+        score = self.config.checkpoint.goal.score(value)
         best, size = self.at.best, self.config.checkpoint.keep_best
         if len(best) >= size and score <= best[-1]:
             return False
@@ -453,9 +454,8 @@ def _check(config: TrainConfig, context: RunContext) -> None:
             f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
             "every worker needs at least one datum; use fewer workers or a larger batch"
         )
-    allowed = [f"val/{name}" for name in EVALUATED]
-    if config.checkpoint.metric not in allowed:
-        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {allowed}")
+    if config.checkpoint.metric not in SELECTABLE:
+        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {SELECTABLE}")
 
 
 def _check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:

@@ -83,14 +83,14 @@ def test_a_cluster_that_is_not_there_is_unavailable_and_soon(monkeypatch: pytest
 
 
 def checkpoint(step: int, elbo: float | None, epoch: int = 1) -> Checkpoint:
-    metrics = {} if elbo is None else {"val/elbo": elbo}
+    metrics = {} if elbo is None else {"val/elbo": elbo, "val/rate": elbo}
     return Checkpoint(epoch=epoch, step=step, uri=f"s3://b/{step}/", manifest_sha256="0", bytes=1, metrics=metrics)
 
 
-def test_the_best_by_the_specs_metric_and_mode() -> None:
+def test_fault_07_the_best_by_the_specs_metric() -> None:
     found = [checkpoint(40, None), checkpoint(30, -3.0), checkpoint(20, -1.0), checkpoint(10, -2.0)]
     highest = spec.resolve("digits/beta-vae-mlp")
-    lowest = spec.resolve("digits/beta-vae-mlp", ["checkpoint.mode=min"])
+    lowest = spec.resolve("digits/beta-vae-mlp", ["checkpoint.metric=val/rate"])
     assert best_checkpoint(found, highest) == found[2]
     assert best_checkpoint(found, lowest) == found[1]
     assert best_checkpoint([checkpoint(5, -1.0), checkpoint(6, -1.0)], highest) == checkpoint(6, -1.0)

@@ -11,7 +11,7 @@ from vae_models.config import CheckpointConfig
 
 
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:
-    metrics = {} if value is None else {"val/elbo": value}
+    metrics = {} if value is None else {"val/elbo": value, "val/distortion": value}
     return Checkpoint(epoch=1, step=step, uri=f"s3://b/{step}/", manifest_sha256="0" * 64, bytes=1, metrics=metrics)
 
 
@@ -25,7 +25,15 @@ def test_the_last_and_the_best_before_it() -> None:
     assert steps(stay) == [4, 3]
     assert [c.best for c in stay] == [False, True]
     assert steps(kept(history, CheckpointConfig(keep_best=2))) == [4, 3, 2]
-    assert steps(kept(history, CheckpointConfig(keep_best=1, mode="min"))) == [4, 1]
+    assert steps(kept(history, CheckpointConfig(keep_best=1))) == [4, 3]
+
+
+def test_fault_07_the_smallest_distortion_is_kept() -> None:
+    values = {4: 100.0, 3: 80.0, 2: 90.0, 1: 95.0}
+    history = [checkpoint(step, value) for step, value in values.items()]
+    stay = kept(history, CheckpointConfig(keep_best=1, metric="val/distortion"))
+    assert steps(stay) == [4, 3]
+    assert [c.best for c in stay] == [False, True]
 
 
 def test_when_the_last_is_the_best_there_is_one_to_fall_back_on() -> None:
@@ -44,11 +52,11 @@ def test_checkpoints_without_the_metric_rank_last_and_are_never_best() -> None:
 @given(
     st.lists(st.one_of(st.none(), st.integers(-5, 5)), min_size=1, max_size=12),
     st.integers(1, 4),
-    st.sampled_from(["max", "min"]),
+    st.sampled_from(["val/elbo", "val/distortion"]),
 )
-def test_one_commit_at_a_time_keeps_the_same_as_all_at_once(values: list[int | None], k: int, mode: str) -> None:
+def test_one_commit_at_a_time_keeps_the_same_as_all_at_once(values: list[int | None], k: int, metric: str) -> None:
     """Giving up early never loses one that would have been kept: the best k so far hold the best k of all."""
-    config = CheckpointConfig(keep_best=k, mode=mode)  # type: ignore[arg-type]
+    config = CheckpointConfig(keep_best=k, metric=metric)
     history = [checkpoint(step, value) for step, value in enumerate(values)]
     held: tuple[Checkpoint, ...] = ()
     for new in history:

@@ -36,7 +36,7 @@ def all_draws(one: StageConfig, score: Callable[[int, Draw], float | None]) -> l
     while True:
         known = len(found)
         values = [score(number, draw) for number, draw in enumerate(found)]
-        found = list(draws(one.search, one.space, one.mode, values.__getitem__, lambda number: number < known))  # noqa: B023
+        found = list(draws(one.search, one.space, one.goal, values.__getitem__, lambda number: number < known))  # noqa: B023
         if len(found) == known:
             return found
 

@@ -13,7 +13,9 @@ from tuning.pruning import AsyncHalver, Brackets, Halver, MedianStopper, Memory
 from tuning.study import Asha, Halving, Hyperband, Median, Outcome, Trial
 from tuning.winners import rank, winner
 from vae_models.config import TrainConfig
+from vae_models.measures import Goal
 
+GOALS = {"max": Goal(), "min": Goal(mode="min")}
 CONFIG = TrainConfig.model_validate({"data": {"name": "digits"}, "steps": 1})
 
 
@@ -36,7 +38,7 @@ def outcomes(rows: Sequence[Sequence[float | str | None]]) -> dict[int, Outcome]
 
 
 def ranking(rows: Sequence[Sequence[float | str | None]], mode: str = "max") -> list[int]:
-    found = rank(made(len(rows), len(rows[0])), outcomes(rows), mode)  # type: ignore[arg-type]
+    found = rank(made(len(rows), len(rows[0])), outcomes(rows), GOALS[mode])
     return [candidate.number for candidate in found]
 
 
@@ -49,11 +51,11 @@ def test_the_mean_decides_and_not_the_best_seed() -> None:
 def test_a_missing_seed_cannot_win(lost: float | str | None) -> None:
     rows = [[-1.0, lost], [-100.0, -100.0]]
     assert ranking(rows) == [1, 0]
-    assert winner(rank(made(2, 2), outcomes(rows), "max")).number == 1  # type: ignore[union-attr]
+    assert winner(rank(made(2, 2), outcomes(rows), GOALS["max"])).number == 1  # type: ignore[union-attr]
 
 
 def test_nobody_wins_where_all_failed() -> None:
-    found = rank(made(2, 2), outcomes([["a", "b"], ["c", -1.0]]), "max")
+    found = rank(made(2, 2), outcomes([["a", "b"], ["c", -1.0]]), GOALS["max"])
     assert winner(found) is None
     assert found[0].number == 1  # the table still shows the better first
     assert winner([]) is None
@@ -64,18 +66,18 @@ def test_ties_go_to_the_first_in_the_space() -> None:
 
 
 def test_mean_and_its_standard_error() -> None:
-    (found,) = rank(made(1, 3), outcomes([[1.0, 2.0, 6.0]]), "max")
+    (found,) = rank(made(1, 3), outcomes([[1.0, 2.0, 6.0]]), GOALS["max"])
     assert found.mean == pytest.approx(3.0)
     assert found.standard_error == pytest.approx(math.sqrt(7.0 / 3))  # sample variance 7, three values
     assert found.best_trial == 2
-    (single,) = rank(made(1, 1), outcomes([[1.0]]), "min")
+    (single,) = rank(made(1, 1), outcomes([[1.0]]), GOALS["min"])
     assert (single.standard_error, single.complete) == (None, True)
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2), min_size=1, max_size=6))
 def test_the_winner_has_the_best_mean(rows: list[list[float]]) -> None:
     for mode, best in (("max", max), ("min", min)):
-        found = winner(rank(made(len(rows), 2), outcomes(rows), mode))  # type: ignore[arg-type]
+        found = winner(rank(made(len(rows), 2), outcomes(rows), GOALS[mode]))
         assert found is not None
         assert found.mean == pytest.approx(best(sum(row) / 2 for row in rows))  # type: ignore[operator]
 
@@ -85,7 +87,7 @@ def test_the_winner_has_the_best_mean(rows: list[list[float]]) -> None:
 
 def halver(candidates: int, seeds: int = 1, *, mode: str = "max", assignments: int | None = None) -> Halver:
     return Halver(
-        Halving(epochs=1, factor=3), made(candidates, seeds), metric="val/elbo", mode=mode,  # type: ignore[arg-type]
+        Halving(epochs=1, factor=3), made(candidates, seeds), goal=GOALS[mode],
         steps_per_epoch=10, assignments=assignments,
     )  # fmt: skip
 
@@ -124,7 +126,7 @@ def test_seeds_stand_or_fall_together_and_failures_first() -> None:
 def test_hyperband_halves_each_bracket_on_its_own() -> None:
     pruning = Hyperband(epochs=1, factor=3, brackets=2)
     decide = Brackets(
-        pruning, made(12, 1), metric="val/elbo", mode="max", steps_per_epoch=10, assignments=12
+        pruning, made(12, 1), goal=GOALS["max"], steps_per_epoch=10, assignments=12
     )  # candidates 0, 2, ... decide after 1, 3, 9 epochs; 1, 3, ... after 3, 9
     left = {lane: float(lane) for lane in range(12)}
     assert decide(10, metrics(left)) == [0, 2, 4, 6]
@@ -134,7 +136,7 @@ def test_hyperband_halves_each_bracket_on_its_own() -> None:
 
 def async_halver(candidates: int, rungs: Memory, seeds: int = 1) -> AsyncHalver:
     return AsyncHalver(
-        Asha(epochs=1, factor=3), made(candidates, seeds), rungs, metric="val/elbo", mode="max", steps_per_epoch=10,
+        Asha(epochs=1, factor=3), made(candidates, seeds), rungs, goal=GOALS["max"], steps_per_epoch=10,
         evaluate_every=5,
     )  # fmt: skip
 
@@ -172,7 +174,7 @@ def test_asha_never_stops_the_best_and_stops_most_of_the_others(order: list[int]
 
 def median_stopper(candidates: int, *, mode: str = "max") -> MedianStopper:
     return MedianStopper(
-        Median(epochs=2), made(candidates, 1), metric="val/elbo", mode=mode, steps_per_epoch=10  # type: ignore[arg-type]
+        Median(epochs=2), made(candidates, 1), goal=GOALS[mode], steps_per_epoch=10
     )  # fmt: skip
 
 

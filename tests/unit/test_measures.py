@@ -1,0 +1,131 @@
+"""Each measure knows its direction: what is better, wherever it is asked, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service import study_spec
+from service.errors import UsageError
+from service.study_spec import resolve_job, resolve_study
+from tests import catalogue
+from tuning.space import with_values
+from tuning.study import Outcome, StageConfig, StudyConfig, trials
+from tuning.winners import rank, winner
+from vae_models.config import CheckpointConfig
+from vae_models.measures import QUANTITIES, SELECTABLE, Goal
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
+
+RECIPE = "digits/beta-vae-mlp"
+BETTER = {"val/elbo": "max", "val/rate": "min", "val/distortion": "min", "val/squared_error": "min"}
+OTHER = {"max": "min", "min": "max"}
+
+
+@pytest.mark.parametrize("metric", SELECTABLE)
+def test_fault_07_mode_left_out_is_the_measures_own(metric: str) -> None:
+    own = BETTER[metric]
+    assert CheckpointConfig(metric=metric).mode == own
+    assert CheckpointConfig.model_validate({"metric": metric}).model_dump()["mode"] == own
+    found = resolve_job(RECIPE, [f"checkpoint.metric={metric}"])  # the recipe's spec names a mode: of another metric
+    assert found.train.checkpoint.mode == own  # type: ignore[union-attr]
+    partial = resolve_job({"recipe": RECIPE, "train": {"checkpoint": {"metric": metric}}})
+    assert partial.train.checkpoint.mode == own  # type: ignore[union-attr]
+    base = found.train.model_copy(update={"checkpoint": CheckpointConfig()})  # type: ignore[union-attr]
+    assert with_values(base, {"checkpoint.metric": metric}).checkpoint.mode == own
+    assert with_values(base, {"checkpoint": {"metric": metric}}).checkpoint.mode == own
+    assert StageConfig.model_validate({"name": "s", "space": {"beta.value": [1]}, "metric": metric}).mode == own
+    study = resolve_study(_study(), [f"s.metric={metric}"])
+    assert study.study.stages[0].mode == own
+
+
+@pytest.mark.parametrize("metric", SELECTABLE)
+def test_fault_07_a_mode_that_contradicts_is_refused_and_the_right_one_said(metric: str) -> None:
+    wrong, right = OTHER[BETTER[metric]], BETTER[metric]
+    said = rf"mode {wrong} would choose the worst: (larger|smaller) is better of {metric}; .* set it to {right}"
+    with pytest.raises(ValidationError, match=said):
+        CheckpointConfig.model_validate({"metric": metric, "mode": wrong})
+    with pytest.raises(UsageError, match=f"^train.checkpoint: {said}"):
+        resolve_job(RECIPE, [f"checkpoint.metric={metric}", f"checkpoint.mode={wrong}"])
+    with pytest.raises(UsageError, match=said):
+        resolve_study(_study(metric=metric, mode=wrong))
+    assert resolve_study(_study(metric=metric, mode=right)).study.stages[0].mode == right
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val/elbo", 1), ("val/distortion", 0), ("train/loss", 0)])
+def test_fault_07_the_best_trial_wins(metric: str, best: int) -> None:
+    found = StudyConfig.model_validate(_study(metric=metric)["study"])
+    every = list(trials(found.stages[0], found.base))
+    outcomes = {number: Outcome(state="done", value=value) for number, value in enumerate((80.0, 90.0))}
+    won = winner(rank(every, outcomes, found.stages[0].goal))
+    assert won is not None
+    assert won.number == best
+
+
+def test_fault_07_a_spec_from_before_is_read_and_goes_by_the_measure() -> None:
+    """Stored specs and the configurations of registered models stay readable; what they contradicted is mended."""
+    train = resolve_job(RECIPE).model_dump(mode="json")
+    train["train"]["checkpoint"] |= {"metric": "val/distortion", "mode": "max"}
+    assert study_spec.parse(train).train.checkpoint.mode == "min"  # type: ignore[union-attr]
+    study = resolve_study(_study()).model_dump(mode="json")
+    study["study"]["stages"][0] |= {"metric": "val/distortion", "mode": "max"}
+    assert study_spec.parse(study).study.stages[0].mode == "min"  # type: ignore[union-attr]
+    whole = resolve_job(RECIPE).model_dump(mode="json")
+    assert study_spec.parse(whole).model_dump(mode="json") == whole
+
+
+def test_fault_07_a_measure_without_a_direction_must_be_given_one() -> None:
+    base = {"objective": {"kind": "tc"}}
+    with pytest.raises(UsageError, match="train/information is neither better high nor low: say mode max or min"):
+        resolve_study(_study(metric="train/information", base=base))
+    assert resolve_study(_study(metric="train/information", mode="max", base=base)).study.stages[0].goal == Goal(
+        metric="train/information", mode="max"
+    )
+
+
+def test_fault_07_what_is_not_measured_is_refused_before_anything_runs() -> None:
+    for metric, hint in (("train/typo", ""), ("train/los", "did you mean train/loss"), ("train/mmd", "")):
+        with pytest.raises(UsageError, match=f"{metric} is not measured; there are val/elbo, .*{hint}"):
+            resolve_study(_study(metric=metric))
+
+
+def test_better_is_strict_and_never_what_is_not_finite() -> None:
+    for mode, low, high in (("max", 1.0, 2.0), ("min", 2.0, 1.0)):
+        goal = Goal(mode=mode)  # type: ignore[arg-type]
+        assert goal.better(high, low)
+        assert not goal.better(low, high)
+        assert not goal.better(low, low)
+        for none in (None, math.nan, math.inf, -math.inf):
+            assert goal.better(low, none)
+            assert not goal.better(none, low)
+            assert not goal.better(none, None)
+
+
+def test_every_name_that_can_be_chosen_by_has_a_direction() -> None:
+    assert {name: Goal.of(name).mode for name in SELECTABLE} == BETTER
+
+
+POSTERIORS = {"wae-mmd": "isotropic-fixed", "ae": "delta", "rae": "delta", "rae-gp": "delta"}
+
+
+@pytest.mark.parametrize("objective", catalogue.OBJECTIVES)
+def test_a_run_reports_what_its_spec_says(objective: str, tmp_path: Path) -> None:
+    """So that a study knows before its first step what it may be judged by; every name is a known quantity."""
+    posterior = POSTERIORS.get(objective, "diagonal-normal")
+    model, _ = catalogue.MODELS["/".join((*catalogue.DEFAULT[:3], posterior))]
+    config = catalogue.train_config(objective, model, evaluation={"limit": 6, "test": False, "pictures": False})
+    reported = set(train(config, LocalContext(tmp_path)).metrics)
+    own = {"train/beta", "train/lr", "train/grad_norm"}  # of the step, not of the objective
+    assert {name for name in reported if "/" in name} - own == set(config.metrics())
+    assert {name.rpartition("/")[2] for name in config.metrics()} <= QUANTITIES.keys()
+
+
+def _study(*, base: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    stage = {"name": "s", "space": {"beta.value": [0.5, 1.0]}, **fields}
+    whole = resolve_job({"recipe": RECIPE, "train": dict(base or {})}).train  # type: ignore[union-attr]
+    return {"name": "a-study", "study": {"base": whole.model_dump(mode="json"), "stages": [stage]}}
