@@ -1,7 +1,9 @@
 """Finds a file of a data set, brings it if need be, and lets nothing past that is not what was published.
 
-Order: VAESVC_DATA_DIR (in DIR/<data set>/ and in DIR), the cache (VAESVC_CACHE_DIR, else $XDG_CACHE_HOME/vaesvc, else
-~/.cache/vaesvc), the published addresses.
+Order: VAESVC_DATA_DIR (DIR/<data set>/, the folders in which other tools put it, such as torchvision's DIR/MNIST/raw,
+and DIR itself), the cache (VAESVC_CACHE_DIR, else $XDG_CACHE_HOME/vaesvc, else ~/.cache/vaesvc), the published
+addresses. A file is taken for its sum or its content's, under any of the names and in any of the forms that the
+catalogue knows.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,6 +22,8 @@ from vae_models.data.errors import DataCorrupt, DataError, DataMissing
 from vae_models.data.fetch import Policy, ProgressCallback, Unreachable, fetch
 
 T = TypeVar("T")
+_SHOWN = 12  # names of a folder in a message
+_UNFINISHED = (".part", ".crdownload", ".download")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,10 @@ class _Candidate:
     cached: bool = False
     shared: bool = False  # a folder that may hold another data set's file of the same name
 
+    @property
+    def there(self) -> bool:
+        return self.path.is_dir() if self.form.unpacked else self.path.is_file()
+
 
 def obtain(
     facts: Facts,
@@ -68,15 +77,15 @@ def obtain(
 
     Raises `DataMissing` naming every place that was tried, `DataCorrupt` naming both sums.
     """
-    looked: list[str] = []
+    looked: list[tuple[Path, str]] = []
     for candidate in _candidates(facts, file, places):
-        if not candidate.path.is_file():
-            looked.append(str(candidate.path))
+        if not candidate.there:
+            looked.append((candidate.path, ""))
             continue
         found = _take(candidate, facts, file, parse)
         if found is not None:
             return found
-        looked.append(f"{candidate.path} (there, but of another data set)")
+        looked.append((candidate.path, " (there, but of another data set)"))
     target, form = _fetched(facts, file, places, looked, progress, policy)
     found = _take(_Candidate(path=target, form=form, cached=True), facts, file, parse)
     assert found is not None  # only shared folders are passed over
@@ -99,20 +108,20 @@ def locate(
     for candidate in _candidates(facts, file, places):
         if candidate.path.exists():
             return candidate.path, candidate.form
-        looked.append(str(candidate.path))
+        looked.append((candidate.path, ""))
     return _fetched(facts, file, places, looked, progress, policy)
 
 
 def present(facts: Facts, file: DataFile, places: Places) -> bool:
     """Whether it lies in one of the places; it may still be refused."""
-    return any(candidate.path.is_file() for candidate in _candidates(facts, file, places))
+    return any(candidate.there for candidate in _candidates(facts, file, places))
 
 
 def _fetched(
     facts: Facts,
     file: DataFile,
     places: Places,
-    looked: list[str],
+    looked: list[tuple[Path, str]],
     progress: ProgressCallback | None,
     policy: Policy | None,
 ) -> tuple[Path, Form]:
@@ -130,19 +139,32 @@ def _fetched(
 
 
 def _candidates(facts: Facts, file: DataFile, places: Places) -> Iterator[_Candidate]:
+    own = dict.fromkeys((file.folder or facts.folder, facts.name))
     if places.data_dir is not None:
-        for form in file.forms:
-            for folder in dict.fromkeys((file.folder or facts.folder, facts.name)):
+        for folder in own:
+            for form in file.forms:
                 yield _Candidate(path=places.data_dir / folder / form.name, form=form)
-        for form in file.forms:
-            yield _Candidate(path=places.data_dir / form.name, form=form, shared=True)
+        for folder in file.folders:
+            for name, form in _named(file):
+                yield _Candidate(path=places.data_dir / folder / name, form=form, shared=True)
+        for name, form in _named(file):
+            yield _Candidate(path=places.data_dir / name, form=form, shared=True)
     for form in file.forms:
         yield _Candidate(path=places.cache_dir / (file.folder or facts.folder) / form.name, form=form, cached=True)
 
 
+def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
+    """The names of the forms; those that begin with a folder without it too: VAESVC_DATA_DIR may be that folder."""
+    for form in file.forms:
+        yield form.name, form
+    for form in file.forms:
+        if "/" in form.name:
+            yield form.name.rpartition("/")[2], form
+
+
 def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[bytes], T]) -> Obtained[T] | None:
     try:
-        raw = candidate.path.read_bytes()
+        raw = sums.packed(candidate.path) if candidate.form.unpacked else candidate.path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {candidate.path}: {error.strerror or error}") from error
     sha256 = hashlib.sha256(raw).hexdigest()
@@ -182,22 +204,41 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _verified(candidate: _Candidate, file: DataFile, raw: bytes, sha256: str) -> bytes:
-    """The decompressed content, once the file's sum or its content's is a published one; or if none is published."""
-    name, published = candidate.path.name, sorted(file.content)
-    expected = f"SHA-256 {candidate.form.sha256}"
-    if candidate.form.sha256 is None:
+    """The decompressed content, once the file's sum or its content's is a published one; or if none is published.
+
+    Of text it is the content with the ends of lines that the sum is of: LF where none is published.
+    """
+    form, published = candidate.form, sorted(file.content)
+    expected = f"SHA-256 {form.sha256}"
+    if form.sha256 is None:
         expected = " or ".join(f"content of {sums.label(sum_)} {sum_}" for sum_ in published)
+    name = f"{candidate.path.name}.zip" if form.unpacked else candidate.path.name
     try:
         content = sums.decompressed(name, raw)
-        if sha256 == candidate.form.sha256 or not expected:
+        if sha256 == form.sha256:
             return content
-        found = {sum_: sums.content_sum(sum_, name, content) for sum_ in published}
+        contents = _equivalent(form, file, content)
+        if not expected:
+            return list(contents)[-1]
+        for same in contents:
+            found = {sum_: sums.content_sum(sum_, name, same) for sum_ in published}
+            if any(sum_ == value for sum_, value in found.items()):
+                return same
     except ValueError as error:
         raise _corrupt(candidate, expected or "a whole file", sha256, str(error)) from error
-    if any(sum_ == value for sum_, value in found.items()):
-        return content
     kinds = dict.fromkeys(f"content of {sums.label(sum_)} {value}" for sum_, value in found.items())
-    raise _corrupt(candidate, expected, sha256, "" if candidate.form.sha256 else ", ".join(kinds))
+    raise _corrupt(candidate, expected, sha256, "" if form.sha256 else ", ".join(kinds))
+
+
+def _equivalent(form: Form, file: DataFile, content: bytes) -> Iterator[bytes]:
+    """The contents that say the same as `content`: itself first, and last the plainest."""
+    if form.published is not None:
+        content = form.published(content)
+    yield content
+    if file.text:
+        lf, crlf = sums.text_forms(content)
+        yield crlf
+        yield lf
 
 
 def _corrupt(candidate: _Candidate, expected: str, found: str, note: str = "") -> DataCorrupt:
@@ -206,8 +247,14 @@ def _corrupt(candidate: _Candidate, expected: str, found: str, note: str = "") -
     notes += [f"these are the bytes of a file of {owner}" for owner in _owners(found)[:1]]
     return DataCorrupt(
         f"{candidate.path} is truncated or altered: expected {expected}, found SHA-256 {found} "
-        f"({candidate.path.stat().st_size:,} bytes{''.join('; ' + text for text in notes)}); {mend}"
+        f"({_size(candidate)}{''.join('; ' + text for text in notes)}); {mend}"
     )
+
+
+def _size(candidate: _Candidate) -> str:
+    if candidate.form.unpacked:
+        return f"{sum(1 for _ in candidate.path.rglob('*')):,} files and folders"
+    return f"{candidate.path.stat().st_size:,} bytes"
 
 
 def _owners(sha256: str) -> list[str]:
@@ -221,9 +268,15 @@ def _owners(sha256: str) -> list[str]:
     ]
 
 
-def _missing(facts: Facts, file: DataFile, places: Places, looked: list[str], causes: dict[str, str]) -> str:
+def _missing(
+    facts: Facts, file: DataFile, places: Places, looked: list[tuple[Path, str]], causes: dict[str, str]
+) -> str:
     lines = [f"{facts.name}: {(file.download or file.forms[0]).name} is missing.", "Looked for it at:"]
-    lines += [f"  {place}" for place in looked]
+    folders: dict[Path, list[str]] = {}
+    for path, note in looked:
+        folders.setdefault(path.parent, []).append(f"{path.name}{note}")
+    lines += [f"  {folder}/: {', '.join(names)}" for folder, names in folders.items()]
+    lines += _near(file, [folder for folder in folders if places.cache_dir not in folder.parents], places)
     if causes:
         lines += ["Could not download it:"]
         lines += [f"  {url}: {cause}" for url, cause in causes.items()]
@@ -234,6 +287,37 @@ def _missing(facts: Facts, file: DataFile, places: Places, looked: list[str], ca
     elif not places.data_dir.is_dir():
         lines += [f"VAESVC_DATA_DIR={places.data_dir} is not a folder."]
     return "\n".join([*lines, _by_hand(facts, file, places)])
+
+
+def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
+    """A line for each file in one of the folders that is easily taken for the one that is missing."""
+    wanted = {form.name.rpartition("/")[2].lower() for form in file.forms}
+    found: dict[Path, str] = {}
+    for folder in folders:
+        for name, meaning in file.near.items():
+            if (folder / name).exists():
+                found[folder / name] = meaning
+        for path in _listed(folder):
+            if path.name.lower() in wanted:
+                kind = "a folder" if path.is_dir() else "a file"
+                named = path.name in {form.name.rpartition("/")[2] for form in file.forms}
+                found.setdefault(path, f"{kind}, and no such is read" if named else f"{kind}: mind the capitals")
+            elif path.stem.lower() in wanted and path.suffix in _UNFINISHED:
+                found.setdefault(path, "a download that has not ended")
+    lines = [f"There is {path}, which is {meaning}." for path, meaning in found.items()]
+    if lines or places.data_dir is None or not places.data_dir.is_dir():
+        return lines
+    names = sorted(path.name for path in _listed(places.data_dir))
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"There is in {places.data_dir}: {shown or 'nothing'}."]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder; of very large ones (unpacked pictures) no more than a thousand; nothing if unreadable."""
+    try:
+        return sorted(islice(folder.iterdir(), 1000))
+    except OSError:
+        return []
 
 
 def _by_hand(facts: Facts, file: DataFile, places: Places) -> str:

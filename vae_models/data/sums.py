@@ -8,7 +8,9 @@ import io
 import lzma
 import zipfile
 import zlib
+from pathlib import Path
 
+_PICTURES = (".png", ".jpg")
 _KINDS = {32: "md5", 64: "sha256"}  # by the number of hexadecimal digits
 
 
@@ -35,6 +37,30 @@ def content_sum(published: str, name: str, content: bytes) -> str:
     return hashlib.new(_KINDS[len(published)], content, usedforsecurity=False).hexdigest()
 
 
+_MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
+
+
+def text_forms(content: bytes) -> tuple[bytes, bytes]:
+    """The same lines with LF, and with CRLF at their ends: no byte order mark, and nothing but one end after the last.
+
+    Systems and editors change these and leave the lines alone.
+    """
+    lines = content.removeprefix(_MARK).replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n"
+    return lines, lines.replace(b"\n", b"\r\n")
+
+
+def packed(folder: Path) -> bytes:
+    """The pictures below `folder` as a zip in memory, under the names that they have in the folder's own archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in _PICTURES and path.is_file():
+                archive.writestr(
+                    zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}"), path.read_bytes()
+                )
+    return file.getvalue()
+
+
 def archive_sum(content: bytes) -> str:
     """SHA-256 over the files of a zip, however it was packed: of each in the order of names, name, NUL, length, bytes.
 
@@ -45,7 +71,7 @@ def archive_sum(content: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for name in sorted(archive.namelist()):
-                if name.lower().endswith((".png", ".jpg")):
+                if name.lower().endswith(_PICTURES):
                     data = archive.read(name)
                     digest.update(name.encode() + b"\0" + len(data).to_bytes(8, "big") + data)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vae_models.data import loading
+from vae_models.data import loading, sums
 from vae_models.data.catalogue import CATALOGUE, DataFile, Facts
 from vae_models.data.fetch import Policy
 from vae_models.data.locate import Places
@@ -40,6 +40,19 @@ def publish(
     return changed
 
 
+def adopt(monkeypatch: pytest.MonkeyPatch, name: str, contents: dict[str, bytes], **changes: object) -> Facts:
+    """Changes the catalogue as if `contents` ({key: decompressed}) were what is published; puts nothing anywhere."""
+    facts, files = CATALOGUE[name], dict(CATALOGUE[name].files)
+    for key, content in contents.items():
+        forms = tuple(replace(form, sha256=None, bytes=None) for form in files[key].forms)
+        zipped = forms[0].name.endswith(".zip")
+        sum_ = sums.archive_sum(content) if zipped else hashlib.sha256(content).hexdigest()
+        files[key] = replace(files[key], forms=forms, content=frozenset({sum_}))
+    changed = offline(replace(facts, files=files, **changes))  # type: ignore[arg-type]
+    monkeypatch.setattr(loading, "CATALOGUE", {**loading.CATALOGUE, name: changed})
+    return changed
+
+
 def offline(facts: Facts) -> Facts:
     """Its addresses lead nowhere."""
     return replace(facts, files=MappingProxyType({key: _offline(file) for key, file in facts.files.items()}))
@@ -62,3 +75,15 @@ def resized(images: np.ndarray, side: int) -> torch.Tensor:
     """By torch's antialiased bilinear filter: independent of Pillow, which rounds between its two passes."""
     pixels = torch.from_numpy(images.astype(np.float64))
     return F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def places_named(message: str) -> dict[str, str]:
+    """{path: note}: every place at which an error says that a file was looked for, and what it says of it."""
+    found = {}
+    for line in message.splitlines():
+        folder, separator, names = line.partition("/: ")
+        if line.startswith("  /") and separator:
+            for part in names.split(", "):
+                name, _, note = part.partition(" (")
+                found[f"{folder.strip()}/{name}"] = note.rstrip(")")
+    return found

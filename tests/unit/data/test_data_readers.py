@@ -108,7 +108,7 @@ def test_cifar_archives_hold_six_batches() -> None:
         **{str(i): bytes([i]) for i in range(1, 6)},
         "h": b"t",
     }
-    with pytest.raises(ValueError, match=r"has no data_batch_1\.bin, .*test_batch\.bin"):
+    with pytest.raises(ValueError, match=r"has no data_batch_1, .*test_batch"):
         formats.read_cifar_archive(sums.decompressed("a.tar.gz", writers.tar_gz({"x": b""})))
     with pytest.raises(ValueError, match="not a readable tar archive"):
         formats.read_cifar_archive(b"x" * 2000)

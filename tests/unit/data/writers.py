@@ -157,3 +157,32 @@ def amc(frames: list[dict[str, list[float]]], ending: str = "\n") -> bytes:
             *(f"{bone} {' '.join(f'{value:g}' for value in values)}" for bone, values in frame.items()),
         ]
     return (ending.join(lines) + ending).encode()
+
+
+def cifar_python(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str = "training batch 1 of 5") -> bytes:
+    """The Python version's pickle, instruction by instruction, as Python 2 and numpy wrote it (protocol 2)."""
+
+    def text(value: bytes) -> bytes:
+        if len(value) < 256:
+            return b"U" + bytes([len(value)]) + value
+        return b"T" + len(value).to_bytes(4, "little") + value
+
+    def number(value: int) -> bytes:
+        return b"K" + bytes([value]) if value < 256 else b"M" + value.to_bytes(2, "little")
+
+    table = images.reshape(len(images), -1)
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\x09"
+        b"(K\x01" + number(table.shape[0]) + number(table.shape[1]) + b"\x86"
+        b"cnumpy\ndtype\nq\x0aU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89" + text(table.tobytes()) + b"tb"
+    )
+    files = b"](" + b"".join(text(f"picture_s_{i:06d}.png".encode()) for i in range(len(images))) + b"e"
+    return (
+        b"\x80\x02}q\x01("
+        + text(b"batch_label") + b"q\x02" + text(name.encode()) + b"q\x03"
+        + text(b"labels") + b"q\x04]q\x05(" + b"".join(number(label) for label in labels.tolist()) + b"e"
+        + text(b"data") + b"q\x06" + array
+        + text(b"filenames") + files
+        + b"u."
+    )  # fmt: skip

@@ -92,7 +92,7 @@ def cifar10_subset(facts: Facts, files: Files) -> Dataset:
     keys = files.group()
     if keys == ("archive",):
         batches = files.read("archive", _cifar_batches)
-        (images, labels), (test, test_labels) = batches["data_batch_1.bin"], batches["test_batch.bin"]
+        (images, labels), (test, test_labels) = batches["data_batch_1"], batches["test_batch"]
     else:
         images, labels = files.read("batch-1", _cifar_batch)
         records = _SUBSET_TEST if keys[1] == "test-1000" else _CIFAR_RECORDS

@@ -12,6 +12,8 @@ bytes. Likelihoods on the two contents are not comparable.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from vae_models.data.catalogue.records import DataFile, Form
 
 OMNIGLOT_CONVERSION = "83a2b33668833b7d7e892cb072766774b6df300dfad7ba945d31ca4eca98657c"
@@ -29,14 +31,21 @@ _LAKE = "https://github.com/brendenlake/omniglot"
 def _archive(part: str, sha256: str, size: int, content: str) -> DataFile:
     """content: of the archives' PNG files, so that one packed anew is accepted too."""
     name = f"images_{part}.zip"
-    form = Form(name=name, sha256=sha256, bytes=size, urls=(f"{_LAKE}/raw/master/python/{name}",))
-    return DataFile(forms=(form,), content=frozenset({content}), home=_LAKE)
+    packed = Form(name=name, sha256=sha256, bytes=size, urls=(f"{_LAKE}/raw/master/python/{name}",))
+    unpacked = Form(name=f"images_{part}", sha256=None, unpacked=True)
+    return DataFile(
+        forms=(packed, unpacked),
+        content=frozenset({content}),
+        home=_LAKE,
+        folders=("omniglot-py", "omniglot/python", "Omniglot", "python"),
+    )
 
 
 OMNIGLOT = {
     "chardata": DataFile(
         forms=(_CHARDATA, Form(name="omniglot_28x28_chardata_layout.mat", sha256=OMNIGLOT_CONVERSION)),
         content=frozenset(),
+        folders=("OMNIGLOT", "Omniglot"),
         home="https://github.com/yburda/iwae/tree/master/datasets/OMNIGLOT",
     ),
     "background": _archive(
@@ -56,11 +65,30 @@ OMNIGLOT = {
 _CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
-def _batch(name: str, *content: str) -> DataFile:
-    """A file of the binary version as it lies in the archive's folder, plain or compressed."""
+def _batch(name: str, binary: str, python: str | None = None) -> DataFile:
+    """A file of the binary version as it lies in the archive's folder, plain or compressed, or of the Python version.
+
+    binary, python: their contents' sums. The two hold the same records, in the same order.
+    """
     path = f"cifar-10-batches-bin/{name}"
     forms = tuple(Form(name=path + ending, sha256=None) for ending in ("", ".xz", ".gz"))
-    return DataFile(forms=forms, content=frozenset(content), home=_CIFAR_HOME)
+    if python is not None:
+        forms = (*forms, Form(name=f"cifar-10-batches-py/{name.removesuffix('.bin')}", sha256=None))
+    content = frozenset(sum_ for sum_ in (binary, python) if sum_)
+    return DataFile(forms=forms, content=content, home=_CIFAR_HOME, folders=_CIFAR_FOLDERS, near=_CIFAR_NEAR)
+
+
+_CIFAR_FOLDERS = ("CIFAR10", "cifar-10")
+_CIFAR_NEAR = MappingProxyType(
+    {
+        "cifar-100-python": "CIFAR-100",
+        "cifar-100-python.tar.gz": "CIFAR-100",
+        "cifar-100-binary": "CIFAR-100",
+        "cifar-100-binary.tar.gz": "CIFAR-100",
+        "cifar-10-matlab.tar.gz": "the MATLAB version, which is not read",
+        "cifar-10-batches-mat": "the MATLAB version, which is not read",
+    }
+)
 
 
 CIFAR_BATCHES = ("batch-1", "batch-2", "batch-3", "batch-4", "batch-5", "test")
@@ -73,16 +101,23 @@ CIFAR10 = {
                 bytes=170052171,
                 urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
             ),
+            Form(
+                name="cifar-10-python.tar.gz",
+                sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                bytes=170498071,
+            ),
         ),
         content=frozenset(),
         home=_CIFAR_HOME,
+        folders=_CIFAR_FOLDERS,
+        near=_CIFAR_NEAR,
     ),
-    "batch-1": _batch("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"),
-    "batch-2": _batch("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"),
-    "batch-3": _batch("data_batch_3.bin", "942cd6a4bcdd0dd3c604fbe906cb4421"),
-    "batch-4": _batch("data_batch_4.bin", "ae636b3ba5c66a11e91e8cb52e771fcb"),
-    "batch-5": _batch("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"),
-    "test": _batch("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"),
+    "batch-1": _batch("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25", "c99cafc152244af753f735de768cd75f"),
+    "batch-2": _batch("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692", "d4bba439e000b95fd0a9bffe97cbabec"),
+    "batch-3": _batch("data_batch_3.bin", "942cd6a4bcdd0dd3c604fbe906cb4421", "54ebc095f3ab1f0389bbae665268c751"),
+    "batch-4": _batch("data_batch_4.bin", "ae636b3ba5c66a11e91e8cb52e771fcb", "634d18415352ddfa80567beed471001a"),
+    "batch-5": _batch("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d", "482c414d41f54cd18b22e5b47cb7c3cb"),
+    "test": _batch("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d", "40351d587109b95175f43aff81a1287e"),
 }
 CIFAR10_SUBSET = {
     **CIFAR10,
@@ -96,7 +131,13 @@ _SVHN_HOME = "http://ufldl.stanford.edu/housenumbers/"
 def _svhn(part: str, sha256: str, size: int) -> DataFile:
     name = f"{part}_32x32.mat"
     form = Form(name=name, sha256=sha256, bytes=size, urls=(_SVHN_HOME + name,))
-    return DataFile(forms=(form,), content=frozenset(), home=_SVHN_HOME)
+    return DataFile(
+        forms=(form,),
+        content=frozenset(),
+        home=_SVHN_HOME,
+        folders=("SVHN",),
+        near=MappingProxyType({"extra_32x32.mat": "the extra digits", f"{part}.tar.gz": "the digits before cropping"}),
+    )
 
 
 SVHN = {
@@ -108,9 +149,20 @@ _DSPRITES_HOME = "https://github.com/google-deepmind/dsprites-dataset"
 _DSPRITES_NAME = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
 DSPRITES = {
     "sprites": DataFile(
-        forms=(Form(name=_DSPRITES_NAME, sha256=None, urls=(f"{_DSPRITES_HOME}/raw/master/{_DSPRITES_NAME}",)),),
+        forms=(
+            Form(name=_DSPRITES_NAME, sha256=None, urls=(f"{_DSPRITES_HOME}/raw/master/{_DSPRITES_NAME}",)),
+            Form(name="dsprites.npz", sha256=None),
+        ),
         content=frozenset({"7da33b31b13a06f4b04a70402ce90c2e"}),
         home=_DSPRITES_HOME,
+        folders=("dsprites-dataset", "dSprites"),
+        near=MappingProxyType(
+            {
+                _DSPRITES_NAME.replace(
+                    ".npz", ".hdf5"
+                ): "the HDF5 version, which is not read; the .npz has the same images"
+            }
+        ),
     )
 }
 
@@ -128,6 +180,8 @@ FREY_FACES = {
         ),
         content=frozenset(),
         home="https://cs.nyu.edu/~roweis/data.html",
+        folders=("FreyFaces", "freyfaces"),
+        near=MappingProxyType({"freyfaces.pkl": "a pickle of it, and nothing is unpickled here"}),
     )
 }
 _MARLIN = "https://people.cs.umass.edu/~marlin/data"
@@ -142,5 +196,12 @@ SILHOUETTES = {
         ),
         content=frozenset(),
         home=f"{_MARLIN}.shtml",
+        folders=("Caltech101Silhouettes", "caltech_silhouettes"),
+        near=MappingProxyType(
+            {
+                "caltech101_silhouettes_28.mat": "the images without the published split",
+                "caltech101_silhouettes_16_split1.mat": "the images at 16 x 16 pixels",
+            }
+        ),
     )
 }

@@ -6,14 +6,36 @@ TensorFlow Datasets publishes for the `.amat` files.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from vae_models.data.catalogue.records import DataFile, Form
 
 
-def _idx(urls: tuple[str, ...], home: str, stem: str, published: str, size: int, content: str) -> DataFile:
+def _idx(
+    urls: tuple[str, ...], home: str, stem: str, published: str, size: int, content: str, folder: str = "MNIST"
+) -> DataFile:
+    """folder: torchvision's, below which the files lie in `raw`."""
     gz = Form(name=f"{stem}.gz", sha256=published, bytes=size, urls=tuple(f"{url}{stem}.gz" for url in urls))
     plain = Form(name=stem, sha256=content)
     dotted = Form(name=stem.replace("-idx", ".idx", 1), sha256=content)  # the name inside the authors' archives
-    return DataFile(forms=(gz, plain, dotted), content=frozenset({content}), home=home)
+    return DataFile(
+        forms=(gz, plain, dotted),
+        content=frozenset({content}),
+        home=home,
+        folders=(f"{folder}/raw", folder, "raw"),
+        near=_NEAR,
+    )
+
+
+_NEAR = MappingProxyType(
+    {
+        "mnist.npz": "Keras's copy, in numpy's format",
+        "mnist.pkl.gz": "a pickle of another split, and nothing is unpickled here",
+        "processed/training.pt": "torchvision's copy of old, a pickle, and nothing is unpickled here",
+        "mnist_784.arff": "OpenML's copy, in another order",
+        "mnist_train.csv": "a table of it; the published files are in IDX format",
+    }
+)
 
 
 _MNIST_URLS = (
@@ -72,6 +94,7 @@ FASHION = {
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         26421880,
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        folder="FashionMNIST",
     ),
     "train-labels": _idx(
         _FASHION_URLS,
@@ -80,6 +103,7 @@ FASHION = {
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
         29515,
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        folder="FashionMNIST",
     ),
     "test-images": _idx(
         _FASHION_URLS,
@@ -88,6 +112,7 @@ FASHION = {
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         4422102,
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        folder="FashionMNIST",
     ),
     "test-labels": _idx(
         _FASHION_URLS,
@@ -96,6 +121,7 @@ FASHION = {
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         5148,
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        folder="FashionMNIST",
     ),
 }
 
@@ -108,7 +134,14 @@ _AMAT_URLS = (
 def _amat(split: str, size: int, content: str, gz: str) -> DataFile:
     name = f"binarized_mnist_{split}.amat"
     plain = Form(name=name, sha256=content, bytes=size, urls=tuple(url + name for url in _AMAT_URLS))
-    return DataFile(forms=(plain, Form(name=f"{name}.gz", sha256=gz)), content=frozenset({content}), home=_AMAT_URLS[0])
+    packed = Form(name=f"{name}.gz", sha256=gz)
+    return DataFile(
+        forms=(plain, packed),
+        content=frozenset({content}),
+        home=_AMAT_URLS[0],
+        folders=("BinarizedMNIST", "BinaryMNIST"),
+        text=True,
+    )
 
 
 BINARIZED = {

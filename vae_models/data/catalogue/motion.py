@@ -33,13 +33,15 @@ TRIALS = (
     Trial(name="49_20", movement=2, frames=898),
     Trial(name="02_05", movement=3, frames=1854),
 )
+_FOLDERS = ("cmu_mocap/all_asfamc/subjects", "all_asfamc/subjects", "subjects")  # of the archive of all trials
 SUBJECTS = tuple(sorted({trial.subject for trial in TRIALS}))
 
 
 def _file(subject: str, name: str) -> DataFile:
     path = f"{subject}/{name}"
     form = Form(name=path, sha256=None, urls=(f"{_HOME}/subjects/{path}",))
-    return DataFile(forms=(form,), content=frozenset(), home=f"{_HOME}/search.php?subjectnumber={int(subject)}")
+    home = f"{_HOME}/search.php?subjectnumber={int(subject)}"
+    return DataFile(forms=(form,), content=frozenset(), home=home, folders=_FOLDERS, text=True)
 
 
 CMU_MOTION = {

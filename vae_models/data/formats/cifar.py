@@ -1,4 +1,4 @@
-"""CIFAR-10, binary version."""
+"""CIFAR-10: the binary version, and the archive of either."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ import tarfile
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_models.data.formats import cifar_python
+
 _RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue planes, row-major
 
 
 def read_cifar(content: bytes, records: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`data_batch_N.bin` or `test_batch.bin` (Krizhevsky 2009) -> images [records, 3, 32, 32], labels 0..9."""
+    """`data_batch_N.bin` or `test_batch.bin` (Krizhevsky 2009) -> images [records, 3, 32, 32], labels 0..9.
+
+    Or `data_batch_N` or `test_batch` of the Python version, which is told by how it begins.
+    """
+    if content.startswith(cifar_python.MAGIC):
+        return cifar_python.read_cifar_python(content, records)
     if len(content) != records * _RECORD:
         raise ValueError(f"{len(content):,} bytes, expected {records * _RECORD:,}: {records:,} records of {_RECORD:,}")
     table = np.frombuffer(content, np.uint8).reshape(records, _RECORD)
@@ -24,13 +31,14 @@ def read_cifar(content: bytes, records: int) -> tuple[NDArray[np.uint8], NDArray
 
 
 def read_cifar_archive(content: bytes) -> dict[str, bytes]:
-    """The decompressed `cifar-10-binary.tar.gz` -> {"data_batch_1.bin": its bytes, ...}, all six batch files."""
-    expected = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    """The decompressed `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz` -> {"data_batch_1": its bytes, ...}, all
+    six batch files."""
+    expected = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     batches = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             for member in archive:
-                name = member.name.rpartition("/")[2]
+                name = member.name.rpartition("/")[2].removesuffix(".bin")
                 file = archive.extractfile(member) if name in expected else None
                 if file is not None:
                     batches[name] = file.read()
