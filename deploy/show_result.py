@@ -12,9 +12,10 @@ from service import settings
 from service.client import Client
 from service.errors import NotFoundError, VaesvcError
 from service.queue.jobs import Job
+from service.tracking import pictures
 
 SHOWN = ("test/elbo", "test/rate", "test/distortion", "val/elbo", "images_per_second")
-PICTURE = "pictures/reconstructions"  # the newest has the greatest step in its name
+PICTURE = "reconstructions"
 
 
 def main(job_id: str, folder: Path) -> None:
@@ -54,10 +55,10 @@ def _page(mlflow: str, run: str) -> str:
 
 
 def _picture(mlflow: str, run: str, folder: Path) -> Path:
-    files = _get(mlflow, "/api/2.0/mlflow/artifacts/list", run_id=run, path=PICTURE).json().get("files", [])
-    if not files:
-        raise NotFoundError(f"MLflow's run {run} has no {PICTURE}")
-    newest = max(file["path"] for file in files)
+    files = _get(mlflow, "/api/2.0/mlflow/artifacts/list", run_id=run, path=pictures.FOLDER).json().get("files", [])
+    newest = pictures.newest((file["path"] for file in files), PICTURE)
+    if newest is None:
+        raise NotFoundError(f"MLflow's run {run} has no picture {PICTURE}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "reconstructions.png"
     path.write_bytes(_get(mlflow, "/get-artifact", run_uuid=run, path=newest).content)

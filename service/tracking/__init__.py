@@ -1,10 +1,16 @@
 """Runs in MLflow. The only package that uses mlflow; importing it does not import mlflow.
 
-describe.py  what a run is called and what it says about itself (pure)
-server.py    calls to an MLflow server, with timeouts and plain errors
-runs.py      one run per job: open, find again, end
-spool.py     points and pictures in a file until the server has them
-writer.py    RunWriter: logs without ever holding up the caller
+describe.py     what a run is called and what it says about itself (pure): params, tags
+notes.py        what it says in words (pure)
+source.py       commit, branch and address of the code
+dataset.py      what it trains on (pure)
+server.py       calls to an MLflow server, with timeouts and plain errors
+experiments.py  one experiment for what can be compared
+runs.py         one run per job: open, find again, end
+pictures.py     pictures under the names that MLflow's image grid reads
+spool.py        points and pictures in a file until the server has them
+delivery.py     from there to the server
+writer.py       RunWriter: logs without ever holding up the caller
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from service.errors import UsageError
-from service.tracking import server
+from service.tracking import pictures, server
 from service.tracking.server import Point
 from service.tracking.spool import Metrics, Picture
 
@@ -113,6 +113,6 @@ def _deliver_one(uri: str, run_id: str, patience: Patience, points: Sequence[Poi
 
 def deliver_picture(uri: str, run_id: str, patience: Patience, picture: Picture) -> None:
     try:
-        patience(lambda: server.put_picture(uri, run_id, picture.name, picture.step, picture.png))
+        patience(lambda: pictures.put(uri, run_id, picture.name, picture.step, picture.png))
     except UsageError as error:
         log.warning("dropped the picture %r of step %d: %s", picture.name, picture.step, error)

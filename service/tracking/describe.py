@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import json
-import os
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from service.queue.jobs import Job
 from service.study_spec import train_config
+from service.tracking import notes
+from service.tracking.source import source
 from vae_models.config import LikelihoodConfig
 
 JOB_ID = "vaesvc.job_id"
@@ -22,10 +20,20 @@ STUDY = "vaesvc.study_id"  # of a child run: the job that it belongs to
 TRIAL = "vaesvc.trial_id"  # of a child run: job/stage/key
 PARAM_LENGTH = 6000  # MLflow's limits, characters
 TAG_LENGTH = 8000
-GIT_SECONDS = 5.0
 
 # The result does not depend on these: they would only blur a comparison. The tag vaesvc.spec has them, too.
 ASIDE = frozenset({"log_every_steps", "evaluation", "checkpoint"})
+
+
+def handle(owner: str) -> str:
+    """The tag by which runs of `owner` (a job's id, a trial's) are found. MLflow's index is over the tags' names, so a
+    name that nobody else has is found at once among any number of runs; its pages hide what begins with `mlflow.`."""
+    return f"mlflow.vaesvc.{owner}"
+
+
+def trials_of(job: Job) -> str:
+    """The owner of all child runs of a study."""
+    return f"{job.id}.trials"
 
 
 def data_name(spec: Mapping[str, Any]) -> str:
@@ -114,6 +122,9 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
     spec = {"data": trial.config["data"], "model": trial.config["model"]}
     return {
         "mlflow.parentRunId": parent,
+        handle(trial.id(job)): "1",
+        handle(trials_of(job)): "1",
+        notes.NOTE: notes.trial_note(job, trial.stage, trial.number, trial.assignment),
         TRIAL: trial.id(job),
         STUDY: job.id,
         "vaesvc.stage": trial.stage,
@@ -129,12 +140,15 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
         "mlflow.source.name": "vaesvc",
         "mlflow.source.type": "JOB",
         "vaesvc.assignment": json.dumps(dict(trial.assignment), sort_keys=True)[:TAG_LENGTH],
+        **source().tags(),
     }
 
 
 def tags(job: Job, epoch: int) -> dict[str, str]:
     found = {
         JOB_ID: job.id,
+        handle(job.id): "1",
+        notes.NOTE: notes.run_note(job, data_name(job.spec), measure(job.spec)),
         "vaesvc.epoch": str(epoch),
         "vaesvc.owner": job.owner,
         "vaesvc.data": data_name(job.spec),
@@ -145,12 +159,11 @@ def tags(job: Job, epoch: int) -> dict[str, str]:
         "mlflow.source.name": "vaesvc",
         "mlflow.source.type": "JOB",
         **{f"version.{name}": version for name, version in versions().items()},
+        **source().tags(),
     }
     spec = json.dumps(job.spec, sort_keys=True)
     if len(spec) <= TAG_LENGTH:  # half a JSON text would help nobody
-        found["vaesvc.spec"] = spec
-    if commit := git_commit():
-        found["mlflow.source.git.commit"] = commit
+        found[notes.SPEC] = spec
     return found
 
 
@@ -166,22 +179,6 @@ def versions() -> dict[str, str]:
             except importlib.metadata.PackageNotFoundError:
                 continue
     return found
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of this package where it runs from a checkout, else VAESVC_GIT_COMMIT, else None."""
-    if commit := os.environ.get("VAESVC_GIT_COMMIT"):
-        return commit
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():  # installed: a repository around site-packages would be somebody else's
-        return None
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    try:
-        reply = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return reply.stdout.strip() or None if reply.returncode == 0 else None
 
 
 def _text(value: Any) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
+from service.errors import NotFoundError, UnavailableError, UsageError
 from service.queue.jobs import Job, JobState
-from service.tracking import describe
+from service.study_spec import train_config
+from service.tracking import describe, notes
+from service.tracking.dataset import dataset
 from service.tracking.describe import TrialRun
+from service.tracking.experiments import find_experiment, make_experiment
 from service.tracking.server import PAGE, PARAMS_PER_CALL, all_pages, client, explained, now_ms, patiently
 
 PATIENCE = 10.0  # seconds; who can wait longer calls again
@@ -22,6 +25,7 @@ SETTLE_MOST = 5.0  # seconds
 STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
 ENDED = frozenset(STATUS.values())
 STATE = "vaesvc.state"  # how a trial ended
+KEPT = frozenset({notes.NOTE})  # tags that belong to whoever edits them: never written again
 
 
 def open_run(
@@ -54,7 +58,7 @@ def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> 
 
 def find_run(mlflow_uri: str, job: Job) -> str | None:
     """The job's run, if there is one."""
-    return _id(_runs(mlflow_uri, describe.JOB_ID, job.id), job.run_id)
+    return _id(_of_job(mlflow_uri, job, older=job.epoch > 1), job.run_id)
 
 
 def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str:
@@ -66,11 +70,11 @@ def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str
         if parent is None:
             raise UnavailableError(f"the run of study {job.id} is not open yet")
         wanted = _Wanted(
-            tag=describe.TRIAL,
-            value=trial.id(job),
+            key=_Key(owner=trial.id(job), tag=describe.TRIAL, value=trial.id(job)),
             name=describe.trial_name(trial),
             tags=describe.trial_tags(job, trial, epoch, parent),
             params=describe.trial_params(trial),
+            data=dataset(trial.config["data"], describe.data_name({"train": trial.config})),
         )
         return _open(mlflow_uri, job, wanted)
 
@@ -97,7 +101,8 @@ def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
     """Of a study that is over: (stage, key of the trial) -> id of the child runs that are not closed. A trial's
     duplicates are deleted, as `end_run` does."""
     trials: dict[tuple[str, str], list[Any]] = {}
-    for run in patiently(lambda: _runs(mlflow_uri, describe.STUDY, job.id), PATIENCE):
+    key = _Key(owner=describe.trials_of(job), tag=describe.STUDY, value=job.id)
+    for run in patiently(lambda: _runs(mlflow_uri, find_experiment(mlflow_uri, job), key, older=True), PATIENCE):
         trials.setdefault((run.data.tags["vaesvc.stage"], run.data.tags["vaesvc.key"]), []).append(run)
     found = {}
     for trial, runs in trials.items():
@@ -109,14 +114,23 @@ def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """A run that shall be there once: the one whose `tag` has this value."""
+class _Key:
+    """How runs are found: by `describe.handle(owner)`; those that an earlier version made by `tag` = `value`."""
 
+    owner: str
     tag: str
     value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A run that shall be there once. data: the fields of its data set."""
+
+    key: _Key
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
+    data: Mapping[str, str]
     known: str | None = None  # its id, as far as that is known
 
 
@@ -137,11 +151,11 @@ def _delete(uri: str, runs: list[Any]) -> None:
 
 def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
     wanted = _Wanted(
-        tag=describe.JOB_ID,
-        value=job.id,
+        key=_job_key(job),
         name=describe.run_name(job),
         tags=describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
         params=describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()},
+        data=dataset(train_config(job.spec)["data"], describe.data_name(job.spec)),
         known=job.run_id,
     )
     return _open(uri, job, wanted)
@@ -149,16 +163,16 @@ def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict
 
 def _open(uri: str, job: Job, wanted: _Wanted) -> str:
     door = client(uri)
+    experiment, older = make_experiment(uri, job), job.epoch > 1
     began = time.monotonic()
-    runs, ours = _runs(uri, wanted.tag, wanted.value), None
+    runs, ours = _runs(uri, experiment, wanted.key, wanted.known, older=older), None
     if not runs:
-        experiment = _experiment(uri, job)
         began = time.monotonic()
         with explained(uri, f"create the run {wanted.name!r}"):
             ours = door.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
     if not _settled(runs, wanted.known):
         time.sleep(min(SETTLE_MOST, max(SETTLE, SETTLE_TIMES * (time.monotonic() - began))))
-        runs = _runs(uri, wanted.tag, wanted.value)
+        runs = _runs(uri, experiment, wanted.key, wanted.known, older=older)
     run_id = _id(runs, wanted.known)
     if run_id is None:
         raise NotFoundError(f"the run {wanted.name!r} was deleted while it was opened")
@@ -167,7 +181,7 @@ def _open(uri: str, job: Job, wanted: _Wanted) -> str:
             door.update_run(run_id, status="RUNNING")
     elif run_id != ours.info.run_id:  # nobody else's is touched: it may be written to
         _delete(uri, [ours])
-    _describe(uri, run_id, wanted.params, wanted.tags)
+    _describe(uri, next(run for run in runs if run.info.run_id == run_id), wanted)
     return run_id
 
 
@@ -179,34 +193,50 @@ def _settled(runs: list[Any], known: str | None) -> bool:
     return bool(runs) and now_ms() - max(run.info.start_time for run in runs) > 1000 * SETTLE_MOST
 
 
-def _describe(uri: str, run_id: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-    door = client(uri)
+def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
+    """What `run`, as it was just read, does not say yet."""
+    door, run_id = client(uri), run.info.run_id
     from mlflow.entities import RunTag
 
-    changed = [RunTag(key, value) for key, value in tags.items()]
+    there = run.data.tags
+    new = {key: value for key, value in wanted.tags.items() if there.get(key) != value}
+    changed = [RunTag(key, value) for key, value in new.items() if key not in KEPT or key not in there]
     with explained(uri, f"tag run {run_id}"):
         for start in range(0, len(changed), PARAMS_PER_CALL):
             door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
+    if not run.inputs.dataset_inputs:
+        _add_data(uri, run_id, wanted.data)
     try:
-        _add_params(uri, run_id, params)
+        _add_params(uri, run_id, wanted.params, run.data.params)
     except UsageError:  # another process added some of them at the same moment: only what is still lacking then
-        _add_params(uri, run_id, params)
+        with explained(uri, f"read run {run_id}"):
+            there = door.get_run(run_id).data.params
+        _add_params(uri, run_id, wanted.params, there)
 
 
-def _add_params(uri: str, run_id: str, params: Mapping[str, str]) -> None:
+def _add_data(uri: str, run_id: str, fields: Mapping[str, str]) -> None:
+    """The data set that the run trains on. MLflow keeps the same one of a run once."""
+    door = client(uri)
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    used = DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", "training")])
+    with explained(uri, f"name the data of run {run_id}"):
+        door.log_inputs(run_id, [used])
+
+
+def _add_params(uri: str, run_id: str, params: Mapping[str, str], there: Mapping[str, str]) -> None:
     """Params are for ever: those that are there stay as they are."""
     door = client(uri)
     from mlflow.entities import Param
 
+    new = [Param(key, value) for key, value in params.items() if key not in there]
     with explained(uri, f"describe run {run_id}"):
-        there = door.get_run(run_id).data.params
-        new = [Param(key, value) for key, value in params.items() if key not in there]
         for start in range(0, len(new), PARAMS_PER_CALL):
             door.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
 
 
 def _end_run(uri: str, job: Job, word: str) -> str | None:
-    runs = _runs(uri, describe.JOB_ID, job.id)
+    runs = _of_job(uri, job, older=True)
     run_id = _id(runs, job.run_id)
     if run_id is None:
         return None
@@ -219,31 +249,26 @@ def _end_run(uri: str, job: Job, word: str) -> str | None:
     return run_id
 
 
-def _runs(uri: str, tag: str, value: str) -> list[Any]:
-    """The runs whose `tag` has this value, oldest first."""
-    door = client(uri)
-    where = f"tags.`{tag}` = '{value}'"
-    with explained(uri, f"look for the runs of {value}"):
-        experiments = all_pages(lambda token: door.search_experiments(max_results=PAGE, page_token=token))
-        ids = [experiment.experiment_id for experiment in experiments]
-        runs = all_pages(lambda token: door.search_runs(ids, where, max_results=PAGE, page_token=token)) if ids else []
+def _job_key(job: Job) -> _Key:
+    return _Key(owner=job.id, tag=describe.JOB_ID, value=job.id)
+
+
+def _of_job(uri: str, job: Job, *, older: bool) -> list[Any]:
+    return _runs(uri, find_experiment(uri, job), _job_key(job), job.run_id, older=older)
+
+
+def _runs(uri: str, experiment: str | None, key: _Key, known: str | None = None, *, older: bool) -> list[Any]:
+    """The experiment's runs of this key, oldest first. older: those of an earlier version, too, where there are no
+    others; they are looked for among all runs, which takes longer the more there are."""
+    if experiment is None:
+        return []
+    runs = _search(uri, experiment, describe.handle(key.owner), "1")
+    if not runs and (older or known is not None):
+        runs = _search(uri, experiment, key.tag, key.value)
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
-def _experiment(uri: str, job: Job) -> str:
-    name = describe.experiment_name(job.spec)
-    door = client(uri)
-    with explained(uri, f"find the experiment {name!r}"):
-        found = door.get_experiment_by_name(name)
-        if found is not None and found.lifecycle_stage == "deleted":
-            door.restore_experiment(found.experiment_id)
-    if found is not None:
-        return str(found.experiment_id)
-    note = (
-        f"{describe.data_name(job.spec)}; nats per datum of a {describe.measure(job.spec)}. Comparable with each other."
-    )
-    try:
-        with explained(uri, f"create the experiment {name!r}"):
-            return str(door.create_experiment(name, tags={"mlflow.note.content": note}))
-    except ConflictError:  # another job was faster
-        return _experiment(uri, job)
+def _search(uri: str, experiment: str, tag: str, value: str) -> list[Any]:
+    door, where = client(uri), f"tags.`{tag}` = '{value}'"
+    with explained(uri, f"look for runs with {tag} = {value}"):
+        return all_pages(lambda token: door.search_runs([experiment], where, max_results=PAGE, page_token=token))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,8 +20,6 @@ TIMEOUT = 20  # seconds for one answer
 POINTS_PER_CALL = 1000  # MLflow's limits
 PARAMS_PER_CALL = 100
 PAGE = 1000
-
-PICTURE_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 
 # What MLflow's client reads from the environment. A value that is already there stays.
 ENVIRONMENT = {
@@ -132,7 +127,7 @@ def all_pages(page: Callable[[str | None], Any]) -> list[Any]:
             return found
 
 
-# --- points and pictures --------------------------------------------------------------------------------------------
+# --- points --------------------------------------------------------------------------------------------------------
 
 
 def log_points(uri: str, run_id: str, points: Sequence[Point]) -> None:
@@ -160,18 +155,6 @@ def steps(uri: str, run_id: str, key: str) -> set[int]:
     door = client(uri)
     with explained(uri, f"read {key} of run {run_id}"):
         return {int(metric.step) for metric in door.get_metric_history(run_id, key)}
-
-
-def put_picture(uri: str, run_id: str, name: str, step: int, png: bytes) -> None:
-    """pictures/<name>/<step>.png, the step with leading zeros so that the list is in order."""
-    if not PICTURE_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a picture: letters, digits, _ - . and / between names are allowed")
-    door = client(uri)
-    with tempfile.TemporaryDirectory(prefix="vaesvc-picture-") as folder:
-        path = Path(folder) / f"{step:08d}.png"
-        path.write_bytes(png)
-        with explained(uri, f"keep a picture of run {run_id}"):
-            door.log_artifact(run_id, str(path), artifact_path=f"pictures/{name}")
 
 
 def now_ms() -> int:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from service import spec
 from service.queue.jobs import Checkpoint
+from service.tracking import pictures
 from service.wire import JobDetail
 from tests import real_jobs
 from vae_models.training import checkpoint
@@ -169,9 +170,11 @@ def test_mlflow_has_every_curve(first: First, run: Run, mlflow_client: MlflowCli
 
 def test_mlflow_has_the_pictures(run: Run, mlflow_client: MlflowClient, tmp_path: Path) -> None:
     for name in ("reconstructions", "samples"):
-        found = [file.path for file in mlflow_client.list_artifacts(run.info.run_id, f"pictures/{name}")]
-        assert len(found) == 2, found  # one of each evaluation
-        path = mlflow_client.download_artifacts(run.info.run_id, max(found), str(tmp_path))
+        files = [file.path for file in mlflow_client.list_artifacts(run.info.run_id, "images")]
+        assert len([path for path in files if f"/{name}+step+" in path and path.endswith(".png")]) == 2  # evaluations
+        newest = pictures.newest(files, name)
+        assert newest is not None
+        path = mlflow_client.download_artifacts(run.info.run_id, newest, str(tmp_path))
         with Image.open(io.BytesIO(Path(path).read_bytes())) as picture:
             pixels = np.asarray(picture.convert("L"))
         assert min(pixels.shape) > 28

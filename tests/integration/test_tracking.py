@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -15,16 +17,45 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from service.errors import NotFoundError, UnavailableError, UsageError, VaesvcError
 from service.queue.jobs import Job, JobState
-from service.tracking import RunWriter, check, end_run, end_trial, open_run, open_trial, open_trials, send_spool
+from service.tracking import (
+    RunWriter,
+    check,
+    describe,
+    end_run,
+    end_trial,
+    open_run,
+    open_trial,
+    open_trials,
+    pictures,
+    send_spool,
+)
 from service.tracking.describe import TrialRun
 from service.tracking.server import client
 from tests.jobs import make_job
 from tests.servers import Mlflow, wait_for
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+def drawn(shade: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (40, 20), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = drawn()
+
+
+def pictures_of(uri: str, run_id: str) -> list[tuple[str, int]]:
+    """Name and step of what MLflow's image grid reads."""
+    paths = [file.path.removeprefix("images/") for file in client(uri).list_artifacts(run_id, "images")]
+    parts = [path.removesuffix(".png").split("+") for path in paths if path.endswith(".png")]
+    small = {path.removesuffix("+compressed.webp") for path in paths if path.endswith("+compressed.webp")}
+    assert small == {path.removesuffix(".png") for path in paths if path.endswith(".png")}
+    assert all(part[1] == "step" and part[3] == "timestamp" for part in parts)
+    return sorted((part[0], int(part[2])) for part in parts)
 
 
 def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
@@ -35,6 +66,10 @@ def runs_of(uri: str, job: Job) -> list[Any]:
     door = client(uri)
     ids = [e.experiment_id for e in door.search_experiments()]
     return list(door.search_runs(ids, f"tags.`vaesvc.job_id` = '{job.id}'"))
+
+
+def found_by(job: Job) -> dict[str, str]:
+    return {describe.JOB_ID: job.id, describe.handle(job.id): "1"}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +102,54 @@ def test_a_run_says_what_it_is(uri: str) -> None:
     assert len(tags["mlflow.source.git.commit"]) == 40
 
 
+def test_fault_13b_an_experiment_is_of_model_training(uri: str) -> None:
+    """Without the tag MLflow's pages open it as evaluations of prompts. One that an earlier version made gets it, what
+    somebody chose stays."""
+    job = make_job(overrides=("data.binarize=threshold", "model.likelihood.kind=bernoulli"))
+    door, name = client(uri), describe.experiment_name(job.spec)
+    assert door.get_experiment_by_name(name) is None
+    made = door.create_experiment(name)
+    open_run(uri, job, epoch=1)
+    assert door.get_experiment(made).tags["mlflow.experimentKind"] == "custom_model_development"
+    door.set_experiment_tag(made, "mlflow.experimentKind", "classification")
+    open_run(uri, make_job(overrides=("data.binarize=threshold", "model.likelihood.kind=bernoulli")), epoch=1)
+    assert door.get_experiment(made).tags["mlflow.experimentKind"] == "classification"
+
+
+def test_fault_13b_a_run_has_a_note_that_its_reader_may_change(uri: str) -> None:
+    job = make_job()
+    run_id, door = open_run(uri, job, epoch=1), client(uri)
+    note = door.get_run(run_id).data.tags["mlflow.note.content"]
+    for part in (job.id, "digits/beta-vae-mlp", "nats per datum of a density", "ada", f"vaesvc logs {job.id}"):
+        assert part in note
+    assert "vaesvc pull digits-beta-vae-mlp ./model" in note
+    door.set_tag(run_id, "mlflow.note.content", "the good one")
+    assert open_run(uri, job, epoch=2) == run_id
+    assert door.get_run(run_id).data.tags["mlflow.note.content"] == "the good one"
+
+
+def test_fault_13b_a_run_names_its_data(uri: str) -> None:
+    runs = [open_run(uri, make_job(), epoch=1), open_run(uri, make_job(overrides=("seed=7",)), epoch=1)]
+    runs.append(open_run(uri, make_job(overrides=("data.noise={kind: gaussian}",)), epoch=1))
+    inputs = [client(uri).get_run(run_id).inputs.dataset_inputs for run_id in runs]
+    assert [len(each) for each in inputs] == [1, 1, 1]
+    first, same, other = (each[0].dataset for each in inputs)
+    assert (first.name, first.digest) == (same.name, same.digest)
+    assert first.digest != other.digest
+    assert json.loads(first.profile)["shape"] == [1, 8, 8]
+    assert [(tag.key, tag.value) for tag in inputs[0][0].tags] == [("mlflow.data.context", "training")]
+
+
+def test_a_run_of_an_earlier_version_is_found(uri: str) -> None:
+    """Those have no tag of their own name."""
+    job = make_job()
+    door = client(uri)
+    experiment = door.get_run(open_run(uri, make_job(), epoch=1)).info.experiment_id
+    older = door.create_run(experiment, tags={describe.JOB_ID: job.id}).info.run_id
+    assert open_run(uri, job.model_copy(update={"epoch": 2}), epoch=2) == older
+    assert door.get_run(older).data.tags[describe.handle(job.id)] == "1"
+
+
 def test_the_next_attempt_has_the_same_run(uri: str) -> None:
     job = make_job()
     first = open_run(uri, job, epoch=1, params={"devices": 1})
@@ -90,7 +173,7 @@ def test_duplicates_that_a_crash_left_are_removed(uri: str) -> None:
     kept = open_run(uri, job, epoch=1)
     door = client(uri)
     experiment = door.get_run(kept).info.experiment_id
-    earlier = door.create_run(experiment, start_time=1, tags={"vaesvc.job_id": job.id}).info.run_id
+    earlier = door.create_run(experiment, start_time=1, tags=found_by(job)).info.run_id
     assert end_run(uri, job.model_copy(update={"run_id": kept}), JobState.SUCCEEDED) == kept
     assert [run.info.run_id for run in runs_of(uri, job)] == [kept]
     assert door.get_run(earlier).info.lifecycle_stage == "deleted"
@@ -101,7 +184,7 @@ def test_who_opens_a_run_deletes_no_other_that_may_be_written_to(uri: str) -> No
     job = make_job()
     kept = open_run(uri, job, epoch=2)
     door = client(uri)
-    late = door.create_run(door.get_run(kept).info.experiment_id, start_time=1, tags={"vaesvc.job_id": job.id})
+    late = door.create_run(door.get_run(kept).info.experiment_id, start_time=1, tags=found_by(job))
     assert open_run(uri, job, epoch=1) == late.info.run_id  # all that it can know
     assert open_run(uri, job.model_copy(update={"run_id": kept}), epoch=2) == kept
     assert len(runs_of(uri, job)) == 2
@@ -176,10 +259,12 @@ def test_points_and_pictures_arrive(uri: str, run_id: str, tmp_path: Path) -> No
     assert writer.close(30) is None
     assert history(uri, run_id, "train/loss") == [(step, 1 / step) for step in range(1, 1201)]
     assert client(uri).get_run(run_id).data.metrics["images_per_second"] == 12_000.0
-    listed = [file.path for file in client(uri).list_artifacts(run_id, "pictures/samples")]
-    assert listed == ["pictures/samples/00000600.png", "pictures/samples/00001200.png"]
-    local = client(uri).download_artifacts(run_id, listed[0], str(tmp_path))
-    assert Path(local).read_bytes() == PNG
+    assert pictures_of(uri, run_id) == [("samples", 600), ("samples", 1200)]
+    newest = pictures.newest([file.path for file in client(uri).list_artifacts(run_id, "images")], "samples")
+    assert newest is not None
+    assert "+step+1200+" in newest
+    assert Path(client(uri).download_artifacts(run_id, newest, str(tmp_path))).read_bytes() == PNG
+    assert client(uri).get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
     assert not list(tmp_path.glob("spool*"))
 
 
@@ -187,14 +272,15 @@ def test_what_mlflow_refuses_costs_nothing_else(uri: str, run_id: str, tmp_path:
     writer = RunWriter(uri, run_id, tmp_path / "spool")
     writer.log_metrics(1, {"good": 1.0, "bad\nname": 2.0, "nan": float("nan"), "inf": float("inf")})
     writer.log_picture(1, "../../escape", PNG)
-    writer.log_picture(1, "samples", PNG)
+    writer.log_picture(1, "broken", b"\x89PNG\r\n\x1a\n" + bytes(64))
+    writer.log_picture(1, "epoch/samples", PNG)
     assert writer.close(30) is None
     metrics = client(uri).get_run(run_id).data.metrics
     assert metrics["good"] == 1.0
     assert metrics["nan"] != metrics["nan"]
     assert metrics["inf"] > 1e308
     assert "bad\nname" not in metrics
-    assert [file.path for file in client(uri).list_artifacts(run_id, "pictures")] == ["pictures/samples"]
+    assert pictures_of(uri, run_id) == [("epoch~samples", 1)]
 
 
 def test_steps_that_are_trained_again_are_logged_once(uri: str, run_id: str, tmp_path: Path) -> None:
@@ -266,7 +352,7 @@ def test_the_server_may_be_killed_while_points_come(mlflow_server: Mlflow, uri: 
     assert slowest < 0.5  # the scheduler's, on a busy machine; the benchmark has the median
     for key, sign in (("a", 0.1), ("b", -0.1)):
         assert history(uri, run_id, key) == [(step, step * sign) for step in range(1, 3000)]
-    assert [f.path for f in client(uri).list_artifacts(run_id, "pictures/samples")] == ["pictures/samples/00002000.png"]
+    assert pictures_of(uri, run_id) == [("samples", 2000)]
     assert second.run_id is not None
     assert history(uri, second.run_id, "a") == [(1, 1.0)]
     assert len(runs_of(uri, late)) == 1

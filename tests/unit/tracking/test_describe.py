@@ -73,13 +73,3 @@ def test_every_likelihood_has_its_measure() -> None:
 
 def test_versions_are_read_without_imports() -> None:
     assert describe.versions().keys() == {"python", "vaesvc", "torch", "ray", "mlflow"}
-
-
-def test_the_commit_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    describe.git_commit.cache_clear()
-    monkeypatch.setenv("VAESVC_GIT_COMMIT", "abc")
-    try:
-        assert describe.git_commit() == "abc"
-        assert describe.tags(make_job(), 1)["mlflow.source.git.commit"] == "abc"
-    finally:
-        describe.git_commit.cache_clear()

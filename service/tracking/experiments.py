@@ -1,0 +1,46 @@
+"""The experiment that a job's run belongs to: found by its name, which is unique, and said to be of trained models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.errors import ConflictError
+from service.queue.jobs import Job
+from service.tracking import describe, notes
+from service.tracking.server import client, explained
+
+KIND = "mlflow.experimentKind"  # without it MLflow's pages guess, and open an empty list of evaluations of prompts
+TRAINING = "custom_model_development"
+
+
+def find_experiment(uri: str, job: Job) -> str | None:
+    """The id of the job's experiment, if it is there and not deleted. One request, whatever else the server has."""
+    found = _by_name(uri, describe.experiment_name(job.spec))
+    return None if found is None or found.lifecycle_stage == "deleted" else str(found.experiment_id)
+
+
+def make_experiment(uri: str, job: Job) -> str:
+    """The id of the job's experiment: created, restored, or as it is; and of the right kind."""
+    name = describe.experiment_name(job.spec)
+    found = _by_name(uri, name)
+    if found is None:
+        tags = {
+            notes.NOTE: notes.experiment_note(describe.data_name(job.spec), describe.measure(job.spec)),
+            KIND: TRAINING,
+        }
+        try:
+            with explained(uri, f"create the experiment {name!r}"):
+                return str(client(uri).create_experiment(name, tags=tags))
+        except ConflictError:  # another job was faster
+            return make_experiment(uri, job)
+    with explained(uri, f"describe the experiment {name!r}"):
+        if found.lifecycle_stage == "deleted":
+            client(uri).restore_experiment(found.experiment_id)
+        if KIND not in found.tags:  # an earlier version made it; what somebody chose stays
+            client(uri).set_experiment_tag(found.experiment_id, KIND, TRAINING)
+    return str(found.experiment_id)
+
+
+def _by_name(uri: str, name: str) -> Any:
+    with explained(uri, f"find the experiment {name!r}"):
+        return client(uri).get_experiment_by_name(name)

@@ -1,0 +1,80 @@
+"""What MLflow's pages say in words, as Markdown: of a run, a trial, an experiment. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from service import __version__
+from service.queue.jobs import Job
+from service.study_spec import train_config
+from service.tracking.source import source
+
+NOTE = "mlflow.note.content"
+SPEC = "vaesvc.spec"  # the tag with the whole of it
+
+
+def run_note(job: Job, data: str, measure: str) -> str:
+    """What a job is, who wants it, and the commands that get it back."""
+    config = train_config(job.spec)
+    study = job.kind == "study"
+    recipe = job.spec.get("recipe")
+    rows = {
+        "job": f"`{job.id}`",
+        "recipe": f"`{recipe}`" if recipe else "none: a configuration of its own",
+        "data": f"{data}; nats per datum of a {measure}",
+        "model": f"{config['model']['kind']}, {config['model']['likelihood']['kind']} likelihood",
+        "owner": job.owner,
+        "workers": str(job.resources.workers),
+        "code": code(),
+    }
+    if study:
+        rows["trials"] = "one run each, below this one"
+    kind = "A study" if study else "A training run"
+    return f"{kind} of **{job.name}**, by vaesvc.\n\n{_table(rows)}\n\nTo get it back:\n\n{_commands(job, study)}\n"
+
+
+def trial_note(job: Job, stage: str, number: int, assignment: Mapping[str, Any]) -> str:
+    rows = {"study": f"`{job.id}`", "stage": stage, "trial": str(number), "owner": job.owner, "code": code()}
+    rows |= {path: f"`{json.dumps(value)}`" for path, value in assignment.items()}
+    command = f"    vaesvc study show {job.id}  # every trial, best first"
+    return f"A trial of the study **{job.name}**, by vaesvc.\n\n{_table(rows)}\n\nTo get it back:\n\n{command}\n"
+
+
+def experiment_note(data: str, measure: str) -> str:
+    return f"{data}; nats per datum of a {measure}. Comparable with each other."
+
+
+def code() -> str:
+    """Version and commit, as far as they are known."""
+    git = source()
+    if git.commit is None:
+        return f"vaesvc {__version__}"
+    branch = f" on {git.branch}" if git.branch else ""
+    changed = ", with changes that are not committed" if git.dirty else ""
+    return f"vaesvc {__version__}, commit `{git.commit[:12]}`{branch}{changed}"
+
+
+def _commands(job: Job, study: bool) -> str:
+    lines = [
+        (f"vaesvc show {job.id}", "state, attempts, checkpoints, result"),
+        (f"vaesvc logs {job.id}", "what its processes printed"),
+        (f"vaesvc retry {job.id}", "go on from the last checkpoint, where it did not succeed"),
+    ]
+    if study:
+        lines[:1] = [(f"vaesvc study show {job.id}", "every trial, best first")]
+    if name := job.spec.get("register_as"):
+        lines.append((f"vaesvc pull {name} ./model", "the best registered model of this name"))
+    if not study and job.spec.get("recipe"):
+        lines.append((f"vaesvc submit {job.spec['recipe']}", f"the recipe again; the tag {SPEC} has all that was set"))
+    width = max(len(command) for command, _ in lines)
+    return "\n".join(f"    {command:<{width}}  # {meaning}" for command, meaning in lines)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in rows.items())])
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.split()).replace("|", "\\|")
