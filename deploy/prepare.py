@@ -15,6 +15,7 @@ from service import auth, settings
 from service.artifacts import Artifacts
 from service.errors import UnavailableError, VaesvcError
 from service.queue.store import Store
+from service.signing import read_key
 
 START_SECONDS = 120  # servers that start at the same time may take this long
 
@@ -27,6 +28,7 @@ START_SECONDS = 120  # servers that start at the same time may take this long
 )
 def prepare(loaded: settings.Settings, user: str, token_file: Path) -> None:
     auth.read_secret(loaded.secret_file)
+    read_key(loaded.signing_key_file)
     if loaded.ray_token_file and not loaded.ray_token_file.exists():
         auth.write_private(loaded.ray_token_file, secrets.token_hex(32))
     Artifacts(loaded.storage()).ensure_bucket()
