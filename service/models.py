@@ -7,6 +7,7 @@ signed statements (`service.queue.models`); MLflow's registry shows them and is 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -62,9 +63,8 @@ class Models:
 
     def _statement(self, row: VersionRow) -> Statement | None:
         """What was signed about it; None where the service's key did not sign it, or signed another one."""
-        try:
-            statement = model_files.read_statement(row.envelope, [self.key.public], row.name)
-        except UntrustedError:
+        statement = _verified(row.envelope, self.key.public)
+        if statement is None:
             return None
         named = (statement.name, statement.version, statement.job_id)
         return statement if named == (row.name, row.version, row.job_id) else None
@@ -216,6 +216,15 @@ class Models:
         except ValueError as error:
             raise UntrustedError(f"{what}: its {CONFIG} is no configuration of this version of vaesvc") from error
         return found
+
+
+@functools.lru_cache(maxsize=8192)
+def _verified(envelope: str, key: str) -> Statement | None:
+    """What this key signed; None where it did not. Remembered: for the same text and key it is always the same."""
+    try:
+        return model_files.read_statement(envelope, [key], "a version")
+    except UntrustedError:
+        return None
 
 
 def _statement(name: str, job_id: str, choice: Choice, manifest: bytes, config: Mapping[str, Any]) -> Statement:

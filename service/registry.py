@@ -105,45 +105,64 @@ def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -
                 door.set_model_version_tag(name, number, key, value)
 
 
-def show_best(mlflow_uri: str, best: ModelVersion) -> bool:
-    """MLflow's alias `best` on the service's best version. Whether it was somewhere else."""
-    if best.mlflow_version is None or _alias(mlflow_uri, best.name) == best.mlflow_version:
-        return False
-    _set_alias(mlflow_uri, best.name, best.mlflow_version)
-    return True
+def show_best(mlflow_uri: str, best: ModelVersion) -> None:
+    """MLflow's alias `best` on the service's best version."""
+    if best.mlflow_version is not None and _alias(mlflow_uri, best.name) != best.mlflow_version:
+        _set_alias(mlflow_uri, best.name, best.mlflow_version)
+
+
+def put_back(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """The best versions that MLflow's alias was not on, and is now. known: every version of the service."""
+    aliases = _aliases(mlflow_uri)
+    moved = [one for one in _shown_bests(known) if aliases.get(one.name, one.mlflow_version) != one.mlflow_version]
+    for one in moved:
+        with contextlib.suppress(NotFoundError):
+            _set_alias(mlflow_uri, one.name, one.mlflow_version)
+    return moved
 
 
 def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
     """Where MLflow's registry says something else about the service's models: a sentence each."""
     found = []
-    versions = _versions(mlflow_uri, None)
-    for name in sorted({one.name for one in known}):
-        ours = {one.mlflow_version: one for one in known if one.name == name and one.mlflow_version is not None}
-        there = {str(one.version): one for one in versions if one.name == name}
-        strange = sorted((number for number, one in there.items() if not _is(one, ours.get(number))), key=int)
-        if strange:
+    sources = {(one.name, one.mlflow_version): one.source.rstrip("/") for one in known}
+    strange: dict[str, list[str]] = {name: [] for name in sorted({one.name for one in known})}
+    for there in _versions(mlflow_uri, None):
+        number = str(there.version)
+        if there.name in strange and sources.get((there.name, number)) != str(there.source).rstrip("/"):
+            strange[there.name].append(number)
+    for name, numbers in strange.items():
+        if numbers:
+            which = ", ".join(sorted(numbers, key=int))
+            found.append(f"MLflow has version {which} of {name!r}, which this service did not make: do not load it")
+    aliases = _aliases(mlflow_uri)
+    for best in _shown_bests(known):
+        alias = aliases.get(best.name)
+        if alias != best.mlflow_version:
+            where = f"on version {alias}" if alias else "nowhere"
             found.append(
-                f"MLflow has version {', '.join(strange)} of {name!r}, which this service did not make: do not load it"
-            )
-        best = next((one.mlflow_version for one in ours.values() if BEST in one.aliases), None)
-        alias = _alias(mlflow_uri, name) if there else None
-        if best is not None and alias != best:
-            where = f"on version {alias}" if alias is not None else "nowhere"
-            found.append(
-                f"MLflow's alias {name}@{BEST} is {where}; the service's best is {best}, which `vaesvc pull` takes"
+                f"MLflow's alias {best.name}@{BEST} is {where}; the service's best is {best.mlflow_version}, which "
+                "`vaesvc pull` takes"
             )
     return found
 
 
-def _is(there: Any, ours: ModelVersion | None) -> bool:
-    return ours is not None and str(there.source).rstrip("/") == ours.source.rstrip("/")
+def _shown_bests(known: Sequence[ModelVersion]) -> list[ModelVersion]:
+    """The best of each model, where MLflow shows it."""
+    return [one for one in known if BEST in one.aliases and one.mlflow_version is not None]
 
 
-def _alias(uri: str, name: str) -> str | None:
-    """The version that MLflow's alias is on."""
+def _aliases(uri: str) -> dict[str, str]:
+    """Of every model in MLflow, the version that its alias is on; "" where there is none."""
+    door = client(uri)
+    with explained(uri, "list models"):
+        models = all_pages(lambda token: door.search_registered_models(max_results=PAGE, page_token=token))
+    return {model.name: str(model.aliases.get(BEST, "")) for model in models}
+
+
+def _alias(uri: str, name: str) -> str:
+    """The version that MLflow's alias is on; "" where there is none."""
     with explained(uri, f"read the alias {BEST!r} of {name!r}"):
-        found = client(uri).get_registered_model(name).aliases.get(BEST)
-    return None if found is None else str(found)
+        return str(client(uri).get_registered_model(name).aliases.get(BEST, ""))
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

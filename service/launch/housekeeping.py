@@ -5,7 +5,6 @@ All of it is level-triggered and idempotent too: it looks for what is not as it 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from functools import cached_property
@@ -36,7 +35,7 @@ JOB_TAG = "vaesvc_job"
 EPOCH_TAG = "vaesvc_epoch"
 _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
-_MODELS_TURN_SECONDS = 30.0
+_MODELS_TURN_SECONDS = 10.0
 _LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
 _FORGET_SECONDS = 300.0  # after its end, Ray's own view of an attempt is kept this long
 _SPOOL_SECONDS = 30.0  # to deliver one; what is left is tried again
@@ -247,8 +246,6 @@ class Housekeeper:
                 raise
             except (VaesvcError, ValueError) as error:
                 log.warning("%s version %d is not signed again: %s", row.name, row.version, error)
-        for best in models.versions() if uri is not None else []:
-            if BEST in best.aliases and uri is not None:
-                with contextlib.suppress(NotFoundError):
-                    if registry.show_best(uri, best):
-                        log.warning("MLflow's alias %s@%s was elsewhere: put back", best.name, BEST)
+        if uri is not None:
+            for best in registry.put_back(uri, models.versions()):
+                log.warning("MLflow's alias %s@%s was not on the service's best: put back", best.name, BEST)

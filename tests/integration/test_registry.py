@@ -22,7 +22,8 @@ from service import pyfunc, registry
 from service.artifacts import Artifacts
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, UnavailableError, UntrustedError, UsageError
-from service.model_files import Reference, Statement, read_statement
+from service.model_files import PAYLOAD_TYPE, Reference, Statement, read_statement
+from service.signing import payload, read_key
 from service.study_spec import resolve_study
 from service.tracking import open_run
 from service.tracking.server import client, patiently
@@ -60,9 +61,8 @@ def registered(here: Shelf, name: str) -> Registered:
 def best(here: Shelf, name: str) -> list[str]:
     """The service's best, which MLflow's alias shows."""
     found = [each for each in here.models.versions(name) if "best" in each.aliases]
-    assert [each.mlflow_version for each in found] == [
-        each for each in [registry._alias(str(here.mlflow_uri), name)] if each
-    ]
+    alias = registry._alias(str(here.mlflow_uri), name)
+    assert [each.mlflow_version for each in found] == [each for each in [alias] if each]
     return [each.version for each in found]
 
 
@@ -97,6 +97,21 @@ def test_a_job_becomes_one_version(here: Shelf, uri: str, artifacts: Artifacts, 
         mode="max", manifest_sha256=hashlib.sha256(manifest).hexdigest(), measure="density", data="digits", step=5,
         checkpoint=checkpoint.uri,
     )  # fmt: skip
+
+
+def test_fault_01_an_envelope_of_another_version_makes_none(here: Shelf, registered: Registered, name: str) -> None:
+    """Copied in SQL or beside the files: of another version of the model, of another model, by another key."""
+    first, other = registered(1.0), here.registered(f"{name}-other", 9.0)
+    envelopes = {row.job_id: row.envelope for row in here.store.model_versions()}
+    stranger = read_key(here.folder / "stranger").sign(payload(envelopes[str(first.job_id)]), PAYLOAD_TYPE)
+    for envelope in (envelopes[str(first.job_id)], envelopes[str(other.job_id)], stranger, ""):
+        job = here.job(name)
+        row = here.store.put_model_version(job.id, name, None, lambda number, envelope=envelope: envelope)  # type: ignore[misc]
+        copied = next(one for one in here.models.versions(name) if one.job_id == job.id)
+        assert (copied.signed, copied.aliases, copied.value) == (False, (), None)
+        with pytest.raises(UntrustedError, match="is not signed with the service's key"):
+            here.models.files(Reference(name=name, version=row.version))
+    assert here.models.files(Reference(name=name)).version == first.version
 
 
 def test_many_at_once_make_one_version(here: Shelf, uri: str, name: str) -> None:
