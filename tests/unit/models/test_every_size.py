@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -32,12 +32,13 @@ from vae_models.training.loop import train
 
 DEEP = int(os.environ.get("VAESVC_DEEP", "0"))
 # whether sizes are small, powers of two, or odd is what kernels and paddings care for
-HEIGHTS = range(1, 66) if DEEP else (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 16, 17, 27, 28, 31, 32, 33, 63, 64, 65)
-WIDTHS = range(1, 34) if DEEP else (1, 2, 3, 4, 5, 8, 13, 14, 15, 16, 28, 31, 32, 33)
+HEIGHTS = range(1, 66) if DEEP else (1, 2, 3, 4, 5, 8, 13, 14, 16, 17, 28, 31, 32, 33, 64, 65)
+WIDTHS = range(1, 34) if DEEP else (1, 2, 3, 4, 5, 8, 14, 15, 28, 31, 32, 33)
 PICTURES = {"reconstructions", "samples"}
 WIDE = "infogan"  # its linear layers are of a thousand units: small images only, where numbers are computed
+ALIKE = {"mlp-tanh", "mlp-elu", "mlp-softplus", "mlp-gelu", "conv-32", "resnet-32", "resnet-64", "sigma-vae-32"}
 NETS: dict[str, BackboneConfig] = {
-    **{name: net for name, (net, _) in BACKBONES.items()},
+    **{name: net for name, (net, _) in BACKBONES.items() if name not in ALIKE},
     "conv-one": ConvConfig(channels=(2,)),
     "conv-deep": ConvConfig(channels=(2, 3, 4, 5, 6)),
     "infogan-kernel-4": InfoGanConfig(kernel=4),
@@ -134,7 +135,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(case=cases())
 @settings(
-    max_examples=400 * max(1, DEEP),
+    max_examples=200 * max(1, DEEP),
     deadline=None,
     derandomize=DEEP <= 1,
     database=None,
@@ -146,12 +147,14 @@ def test_fault_18_every_part_trains_or_is_refused_in_a_sentence(case: Case) -> N
         try:
             config = TrainConfig.model_validate(case.spec)
         except ValidationError as error:
+            event("refused")
             for found in error.errors():
                 helps(str(found["msg"]).removeprefix("Value error, "))
             return
         with tempfile.TemporaryDirectory() as folder:
             result = train(config, LocalContext(Path(folder)), dataset=levels(case.shape, case.sizes))
             assert {path.name.partition("-")[0] for path in Path(folder, "pictures").iterdir()} == PICTURES
+    event("trained")
     assert result.steps == 2
     wanted = {"train/loss", "val/distortion", "test/distortion", "val/squared_error"}
     assert wanted <= result.metrics.keys()
