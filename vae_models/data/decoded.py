@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from PIL import Image
 
 from vae_models.data.catalogue import Facts
 from vae_models.data.errors import DataCorrupt
-from vae_models.data.fetch import Meter, ProgressCallback, locked, writing
+from vae_models.data.fetch import Meter, ProgressCallback, check_room, locked, writing
 
 Images = NDArray[np.uint8]
 
@@ -55,7 +55,7 @@ class Recipe:
         try:
             with Image.open(io.BytesIO(jpeg)) as opened:
                 picture = opened.convert("RGB")
-        except OSError as error:  # what Pillow raises for no picture and for half a one
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for no picture and for half a one
             raise DataCorrupt(f"{name} is not a readable picture: {error}") from error
         if self.size is not None and picture.size != self.size:
             raise DataCorrupt(
@@ -105,7 +105,8 @@ def _decode(
     total = len(source.names) * int(np.prod(facts.shape))
     meter = Meter(f"{facts.name}: decoding", "", 0, total, progress)
     part, digest, pictures, done = path.with_suffix(".part"), hashlib.sha256(), hashlib.sha256(), 0
-    with part.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    check_room(path.parent, total, meter.name)
+    with _made(part) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(source.names), _AT_ONCE):
             names = source.names[first : first + _AT_ONCE]
             jpegs = [source.pictures.read(name) for name in names]
@@ -131,6 +132,11 @@ def _decode(
         draft = manifest.with_suffix(".json.part")
         draft.write_text(json.dumps(made, indent=1))
         os.replace(draft, manifest)
+
+
+def _made(path: Path) -> IO[bytes]:
+    with writing(path):
+        return path.open("wb")
 
 
 def _read(facts: Facts, recipe: Recipe, path: Path, manifest: Path) -> tuple[list[Images], dict[str, str]]:
@@ -184,6 +190,8 @@ class Archive:
             return self.archive.read(self.members[name.rpartition("/")[2]])
         except KeyError as error:
             raise DataCorrupt(f"{self.path} has no member {name}") from error
+        except (RuntimeError, NotImplementedError) as error:  # with a password; by a method that Python has not
+            raise DataCorrupt(f"{self.path} cannot be unpacked at {name}: {error}; unpack it there by hand") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise DataCorrupt(f"{self.path} is truncated or altered at {name}: {error}") from error
 

@@ -8,12 +8,15 @@ one began another may finish.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import http.client
 import os
+import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from vae_models.data.errors import DataCorrupt, DataError
 
 _CHUNK = 1 << 18  # bytes
 _SLACK = 1 << 20  # bytes beyond the published length before a transfer is given up as altered
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TRANSIENT = frozenset({408, 425, 429})  # HTTP statuses worth another try, besides 5xx
 
 
@@ -92,6 +96,16 @@ def fetch(
             _Fetch(form, destination, progress, policy).run()
 
 
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """DataError when the disk of `folder` has no room for so many bytes more: said before the work, not at its end."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{what} takes {needed / 1e9:.2f} GB more in {folder}, and {free / 1e9:.2f} GB are free there; free some "
+            "space, or set VAESVC_CACHE_DIR elsewhere"
+        )
+
+
 class _Fetch:
     def __init__(self, form: Form, destination: Path, progress: ProgressCallback | None, policy: Policy) -> None:
         self.form = form
@@ -104,6 +118,8 @@ class _Fetch:
 
     def run(self) -> None:
         urls, idle, farthest = list(self.form.urls), 0, self._held()
+        if self.form.bytes is not None:
+            check_room(self.part.parent, self.form.bytes - farthest, self.form.name)
         while True:
             if self._round(urls):
                 return
@@ -154,7 +170,7 @@ class _Fetch:
             resumed = start > 0 and response.status == 206
             start = start if resumed else 0
             announced = response.headers.get("Content-Length")
-            total = start + int(announced) if announced else self.form.bytes
+            total = start + int(announced) if announced and announced.isdecimal() else self.form.bytes
             done = self._receive(response, url, start, total, append=resumed)
         if total is not None and done < total:
             raise _Transient(f"the connection ended after {done:,} of {total:,} bytes")
@@ -174,9 +190,11 @@ class _Fetch:
                 self.part.unlink(missing_ok=True)
                 raise _Transient("HTTP 416: the partial file was too long; it was deleted") from error
             kind = _Transient if error.code in _TRANSIENT or error.code >= 500 else _Permanent
-            raise kind(f"HTTP {error.code} {error.reason}") from error
+            raise kind(f"HTTP {error.code} {error.reason}{_through_proxy(url)}") from error
         except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-            raise _Transient(_reason(error)) from error
+            raise _Transient(f"{_reason(error)}{_through_proxy(url)}") from error
+        except ValueError as error:  # of an address, also a proxy's, that is none
+            raise _Permanent(f"{error}{_through_proxy(url)}") from error
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             response.close()
             self.part.unlink(missing_ok=True)
@@ -268,6 +286,11 @@ def locked(path: Path, timeout_seconds: float = 3600.0) -> Iterator[None]:
                         "end it, or set VAESVC_CACHE_DIR to another folder"
                     ) from error
                 time.sleep(0.1)
+            except OSError as error:  # some network file systems
+                raise DataError(
+                    f"cannot lock {path}: {error.strerror or error}; set VAESVC_CACHE_DIR to a folder on a disk whose "
+                    "file system has locks"
+                ) from error
         yield
 
 
@@ -277,14 +300,24 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        mend = "free some space" if error.errno in _FULL else "make it writable"
         raise DataError(
-            f"cannot write {path}: {error.strerror or error}; free some space, or set VAESVC_CACHE_DIR elsewhere"
+            f"cannot write {path}: {error.strerror or error}; {mend}, or set VAESVC_CACHE_DIR elsewhere"
         ) from error
 
 
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _through_proxy(url: str) -> str:
+    """Which proxy the environment put between; without its user and password."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    return f" (through the proxy {proxy.rpartition('@')[2]} of {parts.scheme}_proxy)"
 
 
 def _reason(error: BaseException) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_models.data.errors import DataMissing
+from vae_models.data.errors import DataCorrupt, DataMissing
 
 PENDULUM_SIZE = 16  # pixels a side
 _PIVOT = 7.5  # the middle of the picture: pixel centres are 0..15
@@ -59,7 +61,15 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         raise DataMissing(
             f"digits: {path} is not there; install scikit-learn again: pip install --force-reinstall scikit-learn"
         )
-    with gzip.open(path, "rt") as text:
-        table = np.loadtxt(text, delimiter=",")
+    try:
+        with gzip.open(path, "rt") as text, warnings.catch_warnings(action="ignore"):  # of no numbers: counted below
+            table = np.loadtxt(text, delimiter=",")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataCorrupt(
+            f"digits: {path} is truncated or altered: {error}; install scikit-learn again: "
+            "pip install --force-reinstall scikit-learn"
+        ) from error
+    if table.shape != (1797, 65):
+        raise DataCorrupt(f"digits: {path} is a table of {table.shape}, expected 1,797 digits of 64 pixels and a label")
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     return images, table[:, 64].astype(np.int64)

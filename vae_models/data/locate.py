@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Generic, TypeVar
 from vae_models.data import sums
 from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
 from vae_models.data.errors import DataCorrupt, DataError, DataMissing
-from vae_models.data.fetch import Policy, ProgressCallback, Unreachable, fetch
+from vae_models.data.fetch import Policy, ProgressCallback, Unreachable, fetch, writing
 
 T = TypeVar("T")
 _SHOWN = 12  # names of a folder in a message
@@ -35,14 +37,17 @@ class Places:
 
     @classmethod
     def from_environment(cls) -> Places:
+        """DataError where a folder is below a home that this user has not."""
         data = os.environ.get("VAESVC_DATA_DIR")
-        cache = os.environ.get("VAESVC_CACHE_DIR")
-        base = os.environ.get("XDG_CACHE_HOME")
-        fallback = (Path(base) if base else Path.home() / ".cache") / "vaesvc"
-        return cls(
-            data_dir=Path(data).expanduser() if data else None,
-            cache_dir=Path(cache).expanduser() if cache else fallback,
-        )
+        cache = os.environ.get("VAESVC_CACHE_DIR") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/vaesvc"
+        return cls(data_dir=_expanded(data) if data else None, cache_dir=_expanded(cache))
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: {error}; set VAESVC_CACHE_DIR and VAESVC_DATA_DIR to whole paths") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,18 @@ class _Candidate:
 
     @property
     def there(self) -> bool:
-        return self.path.is_dir() if self.form.unpacked else self.path.is_file()
+        mode = _mode(self.path)
+        return stat.S_ISDIR(mode) if self.form.unpacked else stat.S_ISREG(mode)
+
+
+def _mode(path: Path) -> int:
+    """The kind of what lies there; 0: nothing. DataError where this user may not look."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise DataError(_unreadable(path, error)) from error
 
 
 def obtain(
@@ -106,7 +122,7 @@ def locate(
     """
     looked = []
     for candidate in _candidates(facts, file, places):
-        if candidate.path.exists():
+        if _mode(candidate.path):
             return candidate.path, candidate.form
         looked.append((candidate.path, ""))
     return _fetched(facts, file, places, looked, progress, policy)
@@ -166,26 +182,39 @@ def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[
     try:
         raw = sums.packed(candidate.path) if candidate.form.unpacked else candidate.path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {candidate.path}: {error.strerror or error}") from error
+        raise DataError(_unreadable(candidate.path, error)) from error
     sha256 = hashlib.sha256(raw).hexdigest()
     owners = _owners(sha256)
     if candidate.shared and owners and facts.name not in owners:
         return None
     unpublished = candidate.form.sha256 is None
     record = candidate.path.with_name(candidate.path.name + ".sha256") if unpublished and candidate.cached else None
-    if record is not None and record.exists() and record.read_text().split()[0] != sha256:
-        raise _corrupt(
-            candidate, f"SHA-256 {record.read_text().split()[0]}", sha256, "the sum was recorded when it was downloaded"
-        )
+    recorded = None if record is None else _recorded(record)
+    if recorded not in (None, sha256):
+        raise _corrupt(candidate, f"SHA-256 {recorded}", sha256, "the sum was recorded when it was downloaded")
     try:
         value = _parsed(candidate, file, parse, raw, sha256)
     except DataCorrupt:
-        if record is not None and not record.exists():
-            candidate.path.unlink()  # downloaded just now and refused: it must not stay in the way
+        if record is not None and recorded is None:
+            with writing(candidate.path):
+                candidate.path.unlink()  # downloaded just now and refused: it must not stay in the way
         raise
-    if record is not None and not record.exists():
-        _write_whole(record, f"{sha256}  {candidate.path.name}\n")
+    if record is not None and recorded is None:
+        with suppress(OSError):  # a cache that may only be read: its owner records it
+            _write_whole(record, f"{sha256}  {candidate.path.name}\n")
     return Obtained(value=value, name=candidate.path.name, sha256=sha256)
+
+
+def _recorded(record: Path) -> str | None:
+    """The sum in it; None when there is none: not written yet, or by a disk that was full."""
+    try:
+        return next(iter(record.read_text().split()), None)
+    except OSError:
+        return None
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return f"cannot read {path}: {error.strerror or error}; let this user read it, or set VAESVC_DATA_DIR elsewhere"
 
 
 def _parsed(candidate: _Candidate, file: DataFile, parse: Callable[[bytes], T], raw: bytes, sha256: str) -> T:
@@ -295,7 +324,7 @@ def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
     found: dict[Path, str] = {}
     for folder in folders:
         for name, meaning in file.near.items():
-            if (folder / name).exists():
+            if _mode(folder / name):
                 found[folder / name] = meaning
         for path in _listed(folder):
             if path.name.lower() in wanted:

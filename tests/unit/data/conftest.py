@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -113,3 +115,27 @@ def places(tmp_path: Path) -> Places:
 def publish(monkeypatch: pytest.MonkeyPatch, places: Places) -> publishing.Publish:
     """`publishing.publish` into `places`."""
     return partial(publishing.publish, monkeypatch, places)
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that others may enter, as pytest's own may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """As a user whom file permissions bind: root is asked for none."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

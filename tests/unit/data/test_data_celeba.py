@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,18 @@ def _unpack(folder: Path) -> None:
     (folder / "img_align_celeba").mkdir()
     for i, face in enumerate(_faces(), 1):
         (folder / "img_align_celeba" / f"{i:06d}.jpg").write_bytes(face)
+
+
+def test_fault_13a_an_archive_with_a_password_is_named(publish: Publish, places: Places) -> None:
+    contents = _celeba(_faces())
+    file = io.BytesIO(contents["images"])
+    with zipfile.ZipFile(file, "a") as archive:
+        for member in archive.infolist():
+            member.flag_bits |= 1  # encrypted
+        archive.writestr("readme", b"so that the directory is written again")
+    publish("celeba", contents | {"images": file.getvalue()}, sizes=SIZES)
+    with pytest.raises(DataCorrupt, match=r"cannot be unpacked at .*password required"):
+        load("celeba", places)
 
 
 @pytest.mark.parametrize(

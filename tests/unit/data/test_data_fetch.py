@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.unit.data.conftest import Mirror
+from tests.unit.data.conftest import Mirror, somebody_else
 from vae_models.data import fetch as fetching
 from vae_models.data.catalogue import Form
 from vae_models.data.errors import DataCorrupt, DataError
@@ -237,6 +237,49 @@ def test_a_full_disk_says_so(mirror: Mirror, target: Path) -> None:
     target.with_name("f.bin.part").symlink_to("/dev/full")
     with pytest.raises(DataError, match=os.strerror(errno.ENOSPC)):
         fetch(_form(mirror.url + "f.bin"), target, policy=QUICK)
+
+
+def test_fault_13a_a_disk_without_room_is_named_before_the_download(mirror: Mirror, target: Path) -> None:
+    with pytest.raises(DataError, match=r"f\.bin takes 1000000000\.00 GB more in .*VAESVC_CACHE_DIR"):
+        fetch(_form(mirror.url + "f.bin", size=10**18), target, policy=QUICK)
+    assert mirror.requests == []
+
+
+def test_fault_13a_a_folder_that_may_not_be_written_is_named(mirror: Mirror, passable: Path) -> None:
+    with somebody_else(), pytest.raises(DataError, match=r"Permission denied; make it writable, or set VAESVC_CACHE"):
+        fetch(_form(mirror.url + "f.bin"), passable / "f.bin", policy=QUICK)
+
+
+@pytest.mark.parametrize("proxy", ["http://user:secret@127.0.0.1:9", "http:///nowhere"])
+def test_fault_13a_a_proxy_that_does_not_serve_is_named_without_its_password(
+    proxy: str, mirror: Mirror, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", proxy)
+    url = mirror.url + "f.bin"
+    with pytest.raises(Unreachable) as failed:
+        fetch(_form(url), target, policy=QUICK)
+    assert "(through the proxy " in failed.value.causes[url]
+    assert "of http_proxy)" in failed.value.causes[url]
+    assert "secret" not in failed.value.causes[url]
+
+
+def test_fault_13a_a_length_that_is_no_number_is_passed_over(target: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: many\r\n\r\n" + BODY)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        fetch(_form(f"http://127.0.0.1:{server.getsockname()[1]}/f.bin"), target, policy=QUICK)
+        serving.join(10)
+    assert target.read_bytes() == BODY
 
 
 def test_progress_counts_up_to_the_whole_with_the_time_left(

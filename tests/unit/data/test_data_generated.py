@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import gzip
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from scipy import stats
 
 from vae_models.data import generated
+from vae_models.data.errors import DataCorrupt
 
 
 def _bob_angle(images: np.ndarray) -> np.ndarray:
@@ -77,3 +84,20 @@ def test_digits_are_scikit_learns() -> None:
     np.testing.assert_array_equal(labels, theirs.target)
     np.testing.assert_allclose(images / 255 * 16, theirs.images, atol=0.5 / 255 * 16)
     assert set(np.unique(images)) == {round(k * 255 / 16 + 1e-9) for k in range(17)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"1,2\n", mtime=0), gzip.compress(b"one,two\n", mtime=0)],
+    ids=["empty", "no gzip", "too few", "no numbers"],
+)
+def test_fault_13a_a_spoilt_table_of_digits_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "datasets" / "data" / "digits.csv.gz"
+    table.parent.mkdir(parents=True)
+    table.write_bytes(content)
+    spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(DataCorrupt, match=r"digits: .*digits\.csv\.gz is"):
+        generated.read_digits()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.conftest import Mirror
+from tests.unit.data.conftest import Mirror, somebody_else
 from tests.unit.data.publishing import places_named
 from vae_models.data import locate
 from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
-from vae_models.data.errors import DataCorrupt, DataMissing
+from vae_models.data.errors import DataCorrupt, DataError, DataMissing
 from vae_models.data.fetch import Policy
 from vae_models.data.locate import Obtained, Places, obtain
 
@@ -184,6 +184,43 @@ class TestWithoutAPublishedSum:
             _obtain(places, file=self._file(mirror), parse=self._parse)
         mirror.files["f.mat"] = CONTENT
         assert _obtain(places, file=self._file(mirror), parse=self._parse).value == CONTENT
+
+    def test_fault_13a_a_cache_that_may_only_be_read_serves(self, passable: Path, mirror: Mirror) -> None:
+        places = Places(data_dir=None, cache_dir=passable)
+        file, folder = self._file(mirror), passable / "a_set"
+        folder.mkdir(parents=True)
+        (folder / "f.mat").write_bytes(CONTENT)
+        folder.chmod(0o555)
+        with somebody_else():
+            assert _obtain(places, file=file, parse=self._parse).value == CONTENT
+        assert [path.name for path in folder.iterdir()] == ["f.mat"]
+
+    def test_fault_13a_a_record_that_a_full_disk_left_empty_is_written_again(
+        self, places: Places, mirror: Mirror
+    ) -> None:
+        folder = places.cache_dir / "a_set"
+        folder.mkdir(parents=True)
+        (folder / "f.mat").write_bytes(CONTENT)
+        (folder / "f.mat.sha256").write_bytes(b"")
+        assert _obtain(places, file=self._file(mirror), parse=self._parse).value == CONTENT
+        assert (folder / "f.mat.sha256").read_text() == f"{_sum(CONTENT)}  f.mat\n"
+
+
+@pytest.mark.parametrize("what", ["the folder", "the file"])
+def test_fault_13a_what_may_not_be_read_is_named(what: str, passable: Path, tmp_path: Path) -> None:
+    folder = passable / "a_set"
+    folder.mkdir()
+    (folder / "f").write_bytes(CONTENT)
+    (folder if what == "the folder" else folder / "f").chmod(0)
+    places = Places(data_dir=passable, cache_dir=tmp_path)
+    with somebody_else(), pytest.raises(DataError, match=r"cannot read .*Permission denied; let this user read it"):
+        _obtain(places)
+
+
+def test_fault_13a_a_home_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAESVC_CACHE_DIR", "~nobody-of-that-name/cache")
+    with pytest.raises(DataError, match="set VAESVC_CACHE_DIR and VAESVC_DATA_DIR to whole paths"):
+        Places.from_environment()
 
 
 def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
