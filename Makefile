@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help env quickstart test lint style types format pytest packages constraints clean
+.PHONY: help env quickstart test check lint style types format pytest packages constraints clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,12 +31,17 @@ test: $(STAMP) style  ## every check and every test
 pytest: $(STAMP) packages
 	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
 
-lint: style types  ## ruff, import-linter, mypy
+check: $(STAMP) style types  ## what is quick: style, types, unit tests
+	@$(BIN)/python -m tests.run tests/unit $(PYTEST_ARGS)
+
+lint: style types  ## ruff, import-linter, bandit, advisories, mypy
 
 style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml service tuning vae_models deploy
+	@$(BIN)/python deploy/check_advisories.py
 
 types: $(STAMP)
 	@$(BIN)/mypy

@@ -79,7 +79,7 @@ async def may_send(request: Request) -> bool:
         return False
     services = _services(request)
     if auth.is_attempt_token(token):
-        place = _ATTEMPT_PATH.match(request.url.path)
+        place = _ATTEMPT_PATH.match(request.scope["path"])
         return place is not None and auth.verify_attempt_token(services.secret, token, place[1], int(place[2]))
     request.state.user = await anyio.to_thread.run_sync(services.store.token_user, token)
     return request.state.user is not None

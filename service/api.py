@@ -125,9 +125,8 @@ def _services(request: Request) -> Services:
 
 
 App = Annotated[Services, Depends(_services)]
-_errors: dict[int | str, dict[str, Any]] = {
-    "default": {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
-}
+_error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
+_errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
 users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.user)], responses=_errors)
 # every call of one job is on one of these two, and so is checked
 read_job = APIRouter(

@@ -143,15 +143,20 @@ def _gpu() -> Finding:
     return ok("GPU", f"none; {os.cpu_count()} CPU cores")
 
 
+_SHARED_MEMORY = "/dev/shm"  # nosec B108  # looked at, never written
+
+
 def _shared_memory() -> Finding:
     try:
-        free = shutil.disk_usage("/dev/shm").free
+        free = shutil.disk_usage(_SHARED_MEMORY).free
     except OSError as error:
-        return warn("/dev/shm", f"cannot be looked at: {error.strerror}", "Ray then keeps its objects on disk: slow")
+        return warn(
+            _SHARED_MEMORY, f"cannot be looked at: {error.strerror}", "Ray then keeps its objects on disk: slow"
+        )
     if free < LOW_SHM:
         mend = "containers: --shm-size=2g; Ray then keeps its objects on disk, which is slow"
-        return warn("/dev/shm", f"{output.size(free)} free, less than {output.size(LOW_SHM)}", mend)
-    return ok("/dev/shm", f"{output.size(free)} free")
+        return warn(_SHARED_MEMORY, f"{output.size(free)} free, less than {output.size(LOW_SHM)}", mend)
+    return ok(_SHARED_MEMORY, f"{output.size(free)} free")
 
 
 def _memory() -> Finding:

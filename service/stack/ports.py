@@ -16,9 +16,12 @@ RANGE = range(20_000, 32_000)
 _TRIES = 500
 
 
+_EVERYWHERE = "0.0.0.0"  # nosec B104  # bound to see whether a port is free, and let go
+
+
 def free(port: int) -> bool:
     """Nothing listens on it, on loopback or on all interfaces."""
-    for host in ("127.0.0.1", "0.0.0.0"):
+    for host in ("127.0.0.1", _EVERYWHERE):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: ended connections don't count
             try:

@@ -71,7 +71,8 @@ def temporary_folder(home: Path) -> Path:
     """
     folder = home / "ray"
     if len(str(folder)) > _LONGEST_FOLDER:
-        closed = Path("/tmp") / f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
+        name = f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
+        closed = Path("/tmp") / name  # nosec B108  # closed to others, and refused below where it is another's
         closed.mkdir(exist_ok=True, mode=0o700)
         found = closed.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -116,7 +117,7 @@ def _cgroup(name: str) -> str:
 
 def _object_store() -> int:
     """Training passes next to nothing through it: a quarter of /dev/shm, between 128 and 512 MiB."""
-    return max(128 * _MIB, min(512 * _MIB, shutil.disk_usage("/dev/shm").free // 4))
+    return max(128 * _MIB, min(512 * _MIB, shutil.disk_usage("/dev/shm").free // 4))  # nosec B108  # looked at, never written
 
 
 def _check(settings: Settings) -> None:

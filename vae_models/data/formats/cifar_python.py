@@ -8,7 +8,7 @@ Nothing is imported and nothing called, whatever the file says; any other instru
 
 from __future__ import annotations
 
-import pickletools
+import pickletools  # nosec B403  # its opcodes are read, nothing is executed
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
