@@ -40,7 +40,7 @@ style: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml service tuning vae_models deploy
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml vaesvc service tuning vae_models deploy
 	@$(BIN)/python deploy/check_advisories.py
 
 types: $(STAMP)

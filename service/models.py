@@ -197,6 +197,7 @@ class Models:
     def _check_objects(self, area: Area, files: Mapping[str, tuple[str, int]], what: str) -> dict[str, bytes]:
         """The small files, after every file's bytes were compared with the manifest, and MLmodel and config read."""
         from vae_models.config import TrainConfig
+        from vae_models.measures import STORED
 
         found: dict[str, bytes] = {}
         for name, (sha256, size) in files.items():
@@ -212,7 +213,7 @@ class Models:
                 raise UntrustedError(f"{what}: {name} is not what its {MANIFEST} says: it was altered in the bucket")
         model_files.check_mlmodel(found[MLMODEL], what)
         try:
-            TrainConfig.model_validate_json(found[CONFIG])
+            TrainConfig.model_validate_json(found[CONFIG], context=STORED)
         except ValueError as error:
             raise UntrustedError(f"{what}: its {CONFIG} is no configuration of this version of vaesvc") from error
         return found

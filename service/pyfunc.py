@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service import __version__
 from service.directories import MANIFEST, altered, read_manifest
+from service.errors import StorageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,8 +82,10 @@ def _load_pyfunc(path: str) -> Reconstructor:
 
 
 def load_directory(directory: Path) -> Reconstructor:
-    """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says."""
+    """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says; StorageError for
+    a configuration that this version of vaesvc does not know."""
     import torch
+    from pydantic import ValidationError
     from safetensors.torch import load_file
 
     from vae_models.config import TrainConfig
@@ -93,7 +97,15 @@ def load_directory(directory: Path) -> Reconstructor:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise altered(str(directory / name), sha256, found)
-    config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes(), context=STORED)
+    try:
+        config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes(), context=STORED)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StorageError(
+            f"{directory / CONFIG} is not understood by vaesvc {__version__} ({place}: {first['msg']}): it was made by "
+            f"another version, which MLmodel beside it names; install that one to load this model"
+        ) from error
     shape = tuple(json.loads(manifest)["data_shape"])
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         model = config.model.build(shape).to(getattr(torch, config.dtype))

@@ -192,14 +192,17 @@ class Housekeeper:
     def _deliver(self, uri: str, job: Job) -> None:
         """Points that MLflow did not take while their attempt lived."""
         from service import tracking
+        from service.tracking.runs import find_run
 
-        if job.run_id is None:
-            return
         artifacts = self._artifacts
-        for spool in artifacts.list(artifacts.uri(*spool_uri_parts(job.id))):
+        spools = artifacts.list(artifacts.uri(*spool_uri_parts(job.id)))
+        run_id = find_run(uri, job) if spools else None  # the job's own, whichever the attempt named
+        if run_id is None:
+            return
+        for spool in spools:
             path = self._spools / f"{job.id}-{spool.uri.rpartition('/')[2]}"
             path.write_bytes(artifacts.get_bytes(spool.uri))
-            tracking.send_spool(uri, job.run_id, path, _SPOOL_SECONDS)
+            tracking.send_spool(uri, run_id, path, _SPOOL_SECONDS)
             artifacts.delete_prefix(spool.uri)
 
     # --- models -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 
 import service.cli
 
-PACKAGES = ("service", "tuning", "vae_models")
+PACKAGES = ("vaesvc", "service", "tuning", "vae_models")
 
 
 def circle(*packages: str) -> list[str]:

@@ -17,7 +17,7 @@ from service import settings
 from service.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("service", "tuning", "vae_models", "deploy")
+PACKAGES = ("vaesvc", "service", "tuning", "vae_models", "deploy")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").glob("*.sh"))]
 COMMAND = re.compile(
     r"(?<![\w./$-])vaesvc ([a-z]+\b(?:(?!vaesvc )[^`\n;&|#(),])*?)(?=[.:]\s|[.:]?$|[`\n;&|#(),]|vaesvc )"

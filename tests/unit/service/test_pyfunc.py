@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from service import pyfunc
+from service.errors import StorageError
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 from vae_models.training import checkpoint as checkpoints
@@ -56,3 +58,14 @@ def test_fault_08_a_model_of_images_still_takes_the_unit_interval_alone(tmp_path
     with pytest.raises(ValueError, match="divide bytes by 255"):
         model.predict(x)
     assert model.predict(np.abs(x) / np.abs(x).max()).shape == x.shape
+
+
+def test_a_model_of_another_version_is_said(tmp_path: Path) -> None:
+    loaded(tmp_path / "model", "digits/beta-vae-mlp")
+    config, manifest = tmp_path / "model" / "config.json", tmp_path / "model" / "manifest.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hyperdrive": True}))
+    listed = json.loads(manifest.read_text())
+    listed["files"]["config.json"]["sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(listed))
+    with pytest.raises(StorageError, match=r"not understood by vaesvc .* \(hyperdrive: .*made by another version"):
+        pyfunc.load_directory(tmp_path / "model")
