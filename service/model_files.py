@@ -1,8 +1,9 @@
 """What a registered model consists of, and what the service signs of it. Pure; the service and readers check with it.
 
-A version's files lie in models/NAME/JOB of the bucket: MLmodel, model.safetensors, config.json and, last, manifest.json
-with the sums of the others. The service signs a statement about the manifest: so the statement covers every byte.
-`signature.json` beside them is a copy of the envelope (`service.signing`); SQL has the one that counts.
+A version's files lie in models/NAME/JOB of the bucket: MLmodel, model.safetensors, config.json, examples of an input
+and, last, manifest.json with the sums of the others. The service signs a statement about the manifest: so the statement
+covers every byte. `signature.json` beside them is a copy of the envelope (`service.signing`); SQL has the one that
+counts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from service.queue.jobs import Record
 
 MLMODEL, SIGNATURE = "MLmodel", "signature.json"
 REQUIRED = frozenset({MLMODEL, MODEL, CONFIG})
-OPTIONAL = frozenset({"input_example.json", "serving_input_example.json"})  # MLflow's, of JSON numbers
+EXAMPLE, SERVING_EXAMPLE = "input_example.json", "serving_input_example.json"  # MLflow's, of JSON numbers
+OPTIONAL = frozenset({EXAMPLE, SERVING_EXAMPLE})
 LOADER = "service.pyfunc"
 FLAVOR = frozenset({"loader_module", "python_version"})  # no `code`, `data`, `env`, `model_config`
 MLMODEL_KEYS = frozenset({

@@ -11,31 +11,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
+import logging
 import math
-import platform
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from service import __version__
 from service.artifacts import Artifacts
 from service.directories import MANIFEST, read_manifest
 from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
-from service.model_files import BEST, LOADER, MLMODEL, source
+from service.mlmodel import examples, mlmodel
+from service.model_files import BEST, MLMODEL, source
 from service.pyfunc import CONFIG, MODEL
 from service.queue.jobs import Checkpoint, Job
-from service.tracking import describe
+from service.study_spec import train_config
+from service.tracking import describe, notes
+from service.tracking.experiments import find_experiment
+from service.tracking.models import Shown, log_model
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
 from service.wire import ModelVersion, RegisterReply
 from vae_models.measures import Mode
+
+log = logging.getLogger(__name__)
 
 STATE = "state.json"  # of the checkpoint: knows the data's shape
 STALE_SECONDS = 60.0  # a duplicate this old was left by a crash; a younger one is removed by who made it
@@ -80,7 +82,7 @@ def register(
         CHECKPOINT: checkpoint.uri,
     }
     try:
-        number = patiently(lambda: _one_version(mlflow_uri, job, name, uri, all_tags), PATIENCE)
+        number = patiently(lambda: _one_version(mlflow_uri, job, checkpoint, name, uri, all_tags), PATIENCE)
     except UnavailableError:
         sign(None)
         raise
@@ -176,20 +178,21 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
         artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(STATE,))
         sums = json.loads((folder / MANIFEST).read_bytes())["files"]
         shape = json.loads((folder / STATE).read_bytes())["data_shape"]
-        mlmodel = _mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape)
-        own = {"sha256": hashlib.sha256(mlmodel).hexdigest(), "bytes": len(mlmodel)}
+        kind = str(train_config(job.spec)["dtype"])
+        own = examples(shape) | {MLMODEL: mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape, kind)}
+        sums |= {file: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for file, text in own.items()}
         manifest = {
             "format": 1,
             "step": checkpoint.step,
             "data_shape": shape,
-            "files": {MLMODEL: own, MODEL: sums[MODEL], CONFIG: sums[CONFIG]},
+            "files": {file: sums[file] for file in (*own, MODEL, CONFIG)},
             "metrics": checkpoint.metrics,
         }
         data = json.dumps(manifest, indent=1, sort_keys=True).encode()
         if not _is_there(artifacts, target, data):
             artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(MODEL, CONFIG))
-            (folder / MLMODEL).write_bytes(mlmodel)
-            (folder / MANIFEST).write_bytes(data)
+            for file, text in {**own, MANIFEST: data}.items():
+                (folder / file).write_bytes(text)
             artifacts.put_directory(folder, target)
     return target
 
@@ -206,46 +209,28 @@ def _is_there(artifacts: Artifacts, target: str, manifest: bytes) -> bool:
         return False
 
 
-def _mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int]) -> bytes:
-    """MLflow's description of the model. The same job and checkpoint give the same bytes.
-
-    There is no signature: as a tensor's it would refuse float64 and data frames.
-    """
-    import yaml
-
-    made = datetime.fromtimestamp(checkpoint.committed_at, UTC)
-    description = {
-        "flavors": {
-            "python_function": {"loader_module": LOADER, "python_version": platform.python_version()},
-        },
-        "metadata": {
-            "vaesvc.version": __version__,
-            "vaesvc.job_id": job.id,
-            "vaesvc.step": checkpoint.step,
-            "vaesvc.data_shape": list(shape),
-        },
-        "mlflow_version": importlib.metadata.version("mlflow"),
-        "model_size_bytes": size,
-        "model_uuid": uuid.uuid5(uuid.NAMESPACE_URL, f"{checkpoint.uri}#{checkpoint.manifest_sha256}").hex,
-        "utc_time_created": made.strftime("%Y-%m-%d %H:%M:%S.%f"),
-    }
-    return yaml.safe_dump(description, sort_keys=True).encode()
-
-
 # --- versions in MLflow ---------------------------------------------------------------------------------------------
 
 
-def _one_version(uri: str, job: Job, name: str, files: str, tags: dict[str, str]) -> str:
+def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: dict[str, str]) -> str:
     """The job's version. MLflow numbers versions in the order in which they are made and makes as many as it is asked
     for: of several, the first one counts. Only one with these files does: tags are anybody's to write."""
     door = client(uri)
     _make_model(uri, name)
     own = _of_job(uri, name, job, files)
+    run_id = find_run(uri, job)
+    model_id = None if run_id is None else _logged(uri, run_id, job, checkpoint, name, files, tags)
     made = None
     if not own:
         with explained(uri, f"register a version of {name!r}"):
             made = door.create_model_version(
-                name, files, run_id=find_run(uri, job), tags=tags, description=_text(tags), await_creation_for=0
+                name,
+                files,
+                run_id=run_id,
+                model_id=model_id,
+                tags=tags,
+                description=_description(uri, job, run_id, tags),
+                await_creation_for=0,
             ).version
         own = _of_job(uri, name, job, files)
         if not own:
@@ -258,8 +243,9 @@ def _one_version(uri: str, job: Job, name: str, files: str, tags: dict[str, str]
         for key, value in tags.items():
             if first.tags.get(key) != value:  # the job went on, and its best checkpoint is another one now
                 door.set_model_version_tag(name, first.version, key, value)
-        if first.description != _text(tags):
-            door.update_model_version(name, first.version, description=_text(tags))
+        line, _, text = (first.description or "").partition("\n")
+        if line != _text(tags) and line.endswith(f" of job {job.id}"):  # what somebody else wrote stays
+            door.update_model_version(name, first.version, description=f"{_text(tags)}\n{text}".rstrip("\n"))
     return str(first.version)
 
 
@@ -285,11 +271,13 @@ def _make_model(uri: str, name: str) -> None:
     door = client(uri)
     try:
         with explained(uri, f"find the model {name!r}"):
-            door.get_registered_model(name)
+            there = door.get_registered_model(name)
+            if not there.description:  # an earlier version made it
+                door.update_registered_model(name, notes.model_note(name))
     except NotFoundError:
         try:
             with explained(uri, f"create the model {name!r}"):
-                door.create_registered_model(name)
+                door.create_registered_model(name, description=notes.model_note(name))
         except ConflictError:
             return  # another job was faster
 
@@ -302,16 +290,36 @@ def _delete_version(uri: str, name: str, version: str) -> None:
         return  # somebody else was faster
 
 
-def _versions(uri: str, name: str | None) -> list[Any]:
+def _versions(uri: str, name: str | None, job: Job | None = None) -> list[Any]:
     door = client(uri)
-    where = f"name = '{name}'" if name is not None else ""
+    where = [f"name = '{name}'"] if name is not None else []
+    where += [f"tags.`{describe.JOB_ID}` = '{job.id}'"] if job is not None else []
     with explained(uri, "list model versions"):
-        return all_pages(lambda token: door.search_model_versions(where, max_results=PAGE, page_token=token))
+        return all_pages(
+            lambda token: door.search_model_versions(" AND ".join(where), max_results=PAGE, page_token=token)
+        )
+
+
+def _logged(
+    uri: str, run_id: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: Mapping[str, str]
+) -> str | None:
+    """The run's logged model; none where MLflow's server is older than those."""
+    params = dict(describe.flatten({"model": train_config(job.spec)["model"]}))
+    try:
+        return log_model(uri, run_id, Shown(name=name, files=files, params=params, tags=tags), checkpoint)
+    except (NotFoundError, UsageError) as error:
+        log.warning("the run's page shows no model: %s", error)
+        return None
+
+
+def _description(uri: str, job: Job, run_id: str | None, tags: Mapping[str, str]) -> str:
+    page = None if run_id is None else f"#/experiments/{find_experiment(uri, job)}/runs/{run_id}"
+    return notes.version_note(_text(tags), job, tags[DATA], tags[MEASURE], page)
 
 
 def _of_job(uri: str, name: str, job: Job, files: str) -> list[Any]:
     """The job's versions, the one that was made first at the front."""
-    every = [each for each in _versions(uri, name) if each.tags.get(describe.JOB_ID) == job.id]
+    every = _versions(uri, name, job)
     own = [each for each in every if str(each.source).rstrip("/") == files]
     return sorted(own, key=lambda each: int(each.version))
 
@@ -321,5 +329,5 @@ def _age(version: Any) -> float:
     return time.time() - float(version.creation_timestamp) / 1000
 
 
-def _text(tags: dict[str, str]) -> str:
+def _text(tags: Mapping[str, str]) -> str:
     return f"{tags[METRIC]} = {tags[VALUE]} at step {tags[STEP]} of job {tags[describe.JOB_ID]}"

@@ -8,6 +8,7 @@ server.py       calls to an MLflow server, with timeouts and plain errors
 experiments.py  one experiment for what can be compared
 runs.py         one run per job: open, find again, end
 pictures.py     pictures under the names that MLflow's image grid reads
+models.py       the run's logged model
 spool.py        points and pictures in a file until the server has them
 delivery.py     from there to the server
 writer.py       RunWriter: logs without ever holding up the caller

@@ -46,6 +46,28 @@ def experiment_note(data: str, measure: str) -> str:
     return f"{data}; nats per datum of a {measure}. Comparable with each other."
 
 
+def model_note(name: str) -> str:
+    """What a registered model is, and how it is used."""
+    return (
+        f"A variational autoencoder, trained and registered by vaesvc: a version for each job with "
+        f"`register_as: {name}`. `predict` gives E[x|z] at the posterior's mean.\n\n"
+        f"    vaesvc models                        # versions, values, which is the best\n"
+        f"    vaesvc pull {name} ./model\n\n"
+        f"    import vaesvc\n"
+        f'    model = vaesvc.load("{name}@best")   # verifies who made it; mlflow.pyfunc.load_model does not\n'
+    )
+
+
+def version_note(line: str, job: Job, data: str, measure: str, page: str | None) -> str:
+    """line: which checkpoint it is, and its value; page: of its run in MLflow."""
+    recipe = job.spec.get("recipe")
+    rows = {"job": f"`{job.id}` (`vaesvc show {job.id}`)", "data": f"{data}; nats per datum of a {measure}"}
+    rows |= {"recipe": f"`{recipe}`"} if recipe else {}
+    rows |= {"owner": job.owner, "code": code()}
+    rows |= {"run": f"[{job.name}]({page})"} if page else {}
+    return f"{line}\n\n{_table(rows)}\n"
+
+
 def code() -> str:
     """Version and commit, as far as they are known."""
     git = source()

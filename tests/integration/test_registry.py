@@ -89,7 +89,9 @@ def test_a_job_becomes_one_version(here: Shelf, uri: str, artifacts: Artifacts, 
     assert version.tags["vaesvc.measure"] == "density"
     assert "val/elbo = -12.5 at step 5" in version.description
     stored_files = {item.uri.removeprefix(f"{first.source}/") for item in artifacts.list(first.source)}
-    assert stored_files == {"MLmodel", "model.safetensors", "config.json", "manifest.json", "signature.json"}
+    examples = {"input_example.json", "serving_input_example.json"}
+    required = {"MLmodel", "model.safetensors", "config.json", "manifest.json", "signature.json"}
+    assert stored_files == required | examples
     envelope = artifacts.get_bytes(f"{first.source}/signature.json").decode()
     assert version.tags["vaesvc.signature"] == envelope
     assert read_statement(envelope, [here.models.key.public], "it") == Statement(
@@ -405,3 +407,79 @@ def test_the_loader_takes_what_people_have(
     sha256 = json.loads((folder / "manifest.json").read_text())["files"]["model.safetensors"]["sha256"]
     with pytest.raises(CorruptObjectError, match=sha256):
         pyfunc._load_pyfunc(str(folder))
+
+
+def test_fault_13b_mlflow_knows_what_a_model_takes(
+    artifacts: Artifacts, registered: Registered, tmp_path: Path
+) -> None:
+    """The signature is shown, and refuses nothing that the loader takes; the example is one that it takes."""
+    import mlflow.models
+    import mlflow.pyfunc
+    import pandas as pd
+
+    folder = artifacts.get_directory(registered(1.0).source, tmp_path / "model")
+    described = mlflow.models.Model.load(str(folder))
+    for schema in (described.get_input_schema(), described.get_output_schema()):
+        assert schema.is_tensor_spec()
+        assert (schema.inputs[0].shape, schema.inputs[0].type) == ((-1, *SHAPE), np.dtype("float32"))
+    model = mlflow.pyfunc.load_model(str(folder))
+    assert model.metadata.get_input_schema() == described.get_input_schema()
+    example = described.load_input_example(str(folder))
+    assert np.asarray(example).shape == (1, *SHAPE)
+    assert model.predict(example).shape == (1, *SHAPE)
+    served = json.loads((folder / "serving_input_example.json").read_text())
+    assert model.predict(served["inputs"]).shape == (1, *SHAPE)
+    images = np.random.default_rng(1).random((7, *SHAPE))
+    assert images.dtype == np.float64
+    found = model.predict(images)
+    for given in (images.astype(np.float32), images.reshape(7, -1), pd.DataFrame(images.reshape(7, -1))):
+        np.testing.assert_allclose(model.predict(given), found, rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="this model takes"):
+        model.predict(images[:, 0, 0])
+
+
+def test_fault_13b_a_run_shows_its_model_and_the_model_its_versions(here: Shelf, uri: str, name: str) -> None:
+    job, door = here.job(name), client(uri)
+    run_id = open_run(uri, job, epoch=1)
+    door.log_metric(run_id, "val/elbo", -12.5, timestamp=1_700_000_000_000, step=5)
+    here.checkpoint(job, **{"val/elbo": -12.5, "val/rate": 3.0, "train/loss": 4.0})
+    for _ in range(2):
+        here.register(job)
+    run = door.get_run(run_id)
+    (output,) = run.outputs.model_outputs
+    model = door.get_logged_model(output.model_id)
+    assert (model.name, model.model_type, str(model.status)) == (name, "vae", "READY")
+    assert (model.source_run_id, model.params["model.latent"]) == (run_id, "16")
+    linked = {metric.key: (metric.value, metric.step, metric.dataset_name) for metric in model.metrics}
+    assert linked == {"val/elbo": (-12.5, 5, "digits"), "val/rate": (3.0, 5, "digits")}
+    assert [(point.step, point.value) for point in door.get_metric_history(run_id, "val/elbo")] == [(5, -12.5)]
+    version = door.get_model_version(name, "1")
+    assert version.run_id == run_id
+    assert [{"name": name, "version": 1}] == json.loads(model.tags["mlflow.modelVersions"])
+    assert model.tags["vaesvc.files"] == version.source
+    for part in (job.id, "digits; nats per datum of a density", "ann", f"/runs/{run_id})"):
+        assert part in version.description
+    described = door.get_registered_model(name).description
+    assert f'vaesvc.load("{name}@best")' in described
+
+
+def test_fault_13b_what_a_reader_wrote_stays(here: Shelf, uri: str, name: str) -> None:
+    job, door = here.job(name), client(uri)
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    here.register(job)
+    door.update_model_version(name, "1", description="shown in the paper")
+    door.update_registered_model(name, "ours")
+    here.register(job)
+    assert door.get_model_version(name, "1").description == "shown in the paper"
+    assert door.get_registered_model(name).description == "ours"
+
+
+def test_fault_13b_many_at_once_log_one_model(here: Shelf, uri: str, name: str) -> None:
+    job, door = here.job(name), client(uri)
+    run_id = open_run(uri, job, epoch=1)
+    here.checkpoint(job, **{"val/elbo": 1.0})
+    with ThreadPoolExecutor(4) as pool:
+        assert len({call.result().version for call in [pool.submit(here.register, job) for _ in range(4)]}) == 1
+    experiment = door.get_run(run_id).info.experiment_id
+    (model,) = door.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    assert {output.model_id for output in door.get_run(run_id).outputs.model_outputs} == {model.model_id}
