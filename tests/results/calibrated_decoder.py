@@ -26,6 +26,7 @@ from vae_models.config import (
 )
 
 BETAS = (1.0, 0.1, 0.01, 0.001)
+FITS = {"optimal": "mle", "shared": "trained"}
 D = 784
 EPOCHS = 4
 
@@ -55,9 +56,9 @@ def show(out: Path, scale: float) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    fitted = {"optimal": GaussianConfig(fit="mle"), "shared": GaussianConfig(fit="trained")}
+    fitted = {name: GaussianConfig.model_validate({"fit": fit, "link": "sigmoid"}) for name, fit in FITS.items()}
     configs = {name: config(likelihood, 1.0, scale) for name, likelihood in fitted.items()}
-    configs |= {f"beta-{beta:g}": config(GaussianConfig(), beta, scale) for beta in BETAS}
+    configs |= {f"beta-{beta:g}": config(GaussianConfig(link="sigmoid"), beta, scale) for beta in BETAS}
     runs = run_all(configs, out)
     rows: list[list[object]] = []
     for name, run in runs.items():

@@ -158,7 +158,8 @@ def infogan_decoder(size: Size, kernel: int) -> tuple[Window, ...]:
 
 
 # sigma-VAE B, from the image inwards; the text has only the channels, these are the published code's
-SIGMA_VAE_ENCODER = (Window(3), Window(4, 2), Window(5, 2))
-SIGMA_VAE_DECODER = SIGMA_VAE_ENCODER
+# (github.com/orybkin/sigma-vae-pytorch): 28 -> 28 -> 14 -> 7, and back with kernels of its own
+SIGMA_VAE_ENCODER = (Window(3, 1, 1), Window(4, 2, 1), Window(5, 2, 2))
+SIGMA_VAE_DECODER = (Window(5, 1, 2), Window(6, 2, 2), Window(6, 2, 2))
 
 VHP_HALVING = Window(5, 2, 2)  # ceil(n / 2)

@@ -85,9 +85,10 @@ def _outwards(size: Size, windows: Sequence[Window]) -> tuple[Size, Iterator[tup
 def sigma_vae(
     *, data_shape: DataShape, latent: int, channels: int, parameters_per_element: int, scale: bool
 ) -> StackBackbone:
-    """sigma-VAE B: three convolutions, 32 channels doubling (`channels` is the first), then a linear layer; mirrored.
+    """sigma-VAE B: three convolutions, 32 channels doubling (`channels` is the first), and linear heads; mirrored.
 
-    Kernels, strides and paddings: `geometry.SIGMA_VAE_ENCODER`, `SIGMA_VAE_DECODER`.
+    Kernels, strides and paddings, and that no activation follows the decoder's linear layer, are the published code's:
+    `geometry.SIGMA_VAE_ENCODER`, `SIGMA_VAE_DECODER`. The sigmoid at its end is the likelihood's link here.
     """
     widths = [data_shape[0], channels, 2 * channels, 4 * channels]
     size = (data_shape[1], data_shape[2])
@@ -106,7 +107,7 @@ def sigma_vae(
         encoder=nn.Sequential(*encoder, nn.Flatten()),
         features=features,
         decoder=nn.Sequential(
-            linear(latent, widths[-1] * math.prod(start)), nn.Unflatten(1, (widths[-1], *start)), *layers
+            nn.Linear(latent, widths[-1] * math.prod(start)), nn.Unflatten(1, (widths[-1], *start)), *layers
         ),
         latent=latent,
         scale=scale,

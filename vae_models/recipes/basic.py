@@ -53,7 +53,7 @@ def binarized_mnist_beta_vae_mlp() -> TrainConfig:
 RECIPES = (
     Recipe(
         name="digits/beta-vae-mlp",
-        paper="beta-VAE",
+        paper="ours",
         section="quickstart",
         data="scikit-learn digits (8x8, carried by the package)",
         summary="fully connected VAE, seconds on one core",
@@ -61,8 +61,8 @@ RECIPES = (
     ),
     Recipe(
         name="binarized-mnist/beta-vae-mlp",
-        paper="beta-VAE",
-        section="own choice",
+        paper="ours",
+        section="small and quick",
         data="static binarized MNIST (28x28)",
         summary="fully connected VAE, minutes on a CPU",
         build=binarized_mnist_beta_vae_mlp,

@@ -14,8 +14,8 @@ class Recipe:
     """One published (or plainly useful) configuration by name.
 
     name:    `<data>/<system>[-<backbone>]`
-    paper:   where the system is from, in short
-    section: the section, table or appendix that the numbers are from
+    paper:   where the configuration is from, in short; "ours" where no paper has it
+    section: the section, table or appendix that the numbers are from; of ours, the one they follow: "after ..."
     data:    what it needs, as a person would say it
     summary: one line on what it trains
     build:   returns the configuration; its docstring says which numbers the source leaves open
@@ -62,3 +62,8 @@ def described(config: DataConfig) -> str:
 def recipe(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
     """With the data described as the config has them."""
     return Recipe(name=name, paper=paper, section=section, data=described(config().data), summary=summary, build=config)
+
+
+def ours(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
+    """A configuration that the paper does not have, after the section of it that it follows."""
+    return recipe(name, "ours", f"after {paper}, {section}", summary, config)

@@ -84,7 +84,7 @@ def test_a_cnn_on_data_of_the_wrong_size_is_refused_when_the_config_is_read() ->
 @pytest.mark.parametrize("kind", [MLPConfig, ConvConfig])
 def test_widths_are_positive(kind: type[MLPConfig] | type[ConvConfig]) -> None:
     field = "hidden" if kind is MLPConfig else "channels"
-    with pytest.raises(ValidationError, match="greater than 0"):
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
         kind.model_validate({field: [4, 0]})
 
 
@@ -100,8 +100,8 @@ def test_widths_are_positive(kind: type[MLPConfig] | type[ConvConfig]) -> None:
         (InfoGanConfig(), (3, 128, 128), 256, 135_358_723),
         (VhpConvConfig(), (1, 64, 64), 32, 1_652_705),
         (VhpGatedConfig(), (1, 28, 28), 32, 498_541),
-        (SigmaVaeConfig(), (3, 28, 28), 20, 602_155),
-        (SigmaVaeConfig(channels=128), (3, 32, 32), 20, 8_391_211),
+        (SigmaVaeConfig(), (3, 28, 28), 20, 992_427),
+        (SigmaVaeConfig(channels=128), (3, 32, 32), 20, 11_712_555),
     ],
 )
 def test_published_nets_have_their_counts_and_sizes(
@@ -124,7 +124,7 @@ def test_published_nets_have_their_counts_and_sizes(
         (ResNetConfig(), (1, 3, 16), "resnet backbone takes images of 4 x 4 pixels or more, not 3 x 16"),
         (InfoGanConfig(), (3, 1, 32), "infogan backbone takes images of 2 x 2 pixels or more, not 1 x 32"),
         (InfoGanConfig(kernel=4), (3, 28, 3), "infogan backbone takes images of 4 x 4 pixels or more, not 28 x 3"),
-        (SigmaVaeConfig(), (1, 8, 8), "sigma-vae backbone takes images of 14 x 14 pixels or more, not 8 x 8"),
+        (SigmaVaeConfig(), (1, 3, 8), "sigma-vae backbone takes images of 4 x 4 pixels or more, not 3 x 8"),
     ],
 )
 def test_published_nets_refuse_what_is_too_small(backbone: BackboneConfig, shape: DataShape, message: str) -> None:
