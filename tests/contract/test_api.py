@@ -434,7 +434,7 @@ def test_storage_that_does_not_answer_keeps_no_heartbeat_waiting(tmp_path: Path)
     """Sixty log readers wait on a bucket that is silent; a heartbeat passes them all."""
     silent = socket.create_server(("127.0.0.1", 0))
     endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    storage = {"bucket": "b", "endpoint_url": endpoint, "access_key": "a", "secret_key": "s"}
+    storage = {"bucket": "models", "endpoint_url": endpoint, "access_key": "a", "secret_key": "s"}
     with silent, running_api(settings_in(tmp_path, s3=storage)) as api, api.client() as client:
         job = client.submit(spec())
         (attempt,) = api.admit()

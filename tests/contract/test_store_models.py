@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
 from service.errors import FencedError
-from service.queue import models
+from service.queue import models, schema
 from service.queue.jobs import Job
 from service.queue.store import Store
-from tests.contract.queue_checks import cluster, finish, spec, sql
+from tests.contract.queue_checks import cluster, finish, spec
 
 
 def running(store: Store) -> Job:
@@ -74,21 +76,27 @@ def test_an_attempt_that_is_over_registers_nothing(store: Store) -> None:
     assert put(store, job).version == 1  # the dispatcher
 
 
-def test_what_succeeded_before_the_upgrade_is_looked_at_again(empty_database: str) -> None:
+def test_what_succeeded_before_the_upgrade_is_looked_at_again(empty_database: str, tmp_path: Path) -> None:
     """Its version was never signed: the dispatcher does it, as after an MLflow that was away."""
+    later = Store(f"sqlite:///{tmp_path}/later.db")
+    later.migrate()
+    done, failed = running(later), running(later)
+    later.finish(done.id, 1, finish())
+    later.finish(failed.id, 1, finish("failed", retryable=False))
     store = Store(empty_database)
     config = Config()
     config.set_main_option("script_location", "service.queue:migrations")
-    with store._database.write() as connection:
+    with store._database.write() as connection, later._database.read() as jobs_of_later:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-    done, failed = running(store), running(store)
-    store.finish(done.id, 1, finish())
-    store.finish(failed.id, 1, finish("failed", retryable=False))
-    sql(empty_database, "UPDATE vaesvc_jobs SET tracked = true")
+        then = {column["name"] for column in sa.inspect(connection).get_columns(schema.jobs.name)}
+        for row in jobs_of_later.execute(sa.select(schema.jobs)).mappings():
+            known = {name: value for name, value in row.items() if name in then} | {"tracked": True}
+            connection.execute(sa.insert(schema.jobs).values(known))
     store.migrate()
     assert [job.id for job in store.untracked()] == [done.id]
     store.close()
+    later.close()
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def test_the_best_is_better_than_what_it_can_be_compared_with() -> None:
     first, worse, equal, better = Valued(-10), Valued(-11), Valued(-10.0), Valued(-9)
     assert models.best([none, first, worse, equal]) is first
     incomparable = [
-        Valued(50, metric="val/rate"), Valued(50, measure="mass"), Valued(50, data="mnist"), Valued(50, mode="min")
+        Valued(50, metric="val/rate", mode="min"), Valued(50, measure="mass"), Valued(50, data="mnist")
     ]  # fmt: skip
     assert models.best([first, *incomparable]) is first
     assert models.best([first, *incomparable, better]) is better
