@@ -168,6 +168,7 @@ def train_worker(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from service.launch.remote_context import RemoteContext
+    from service.launch.reporting import Place
     from vae_models.collectives import on_first_rank
     from vae_models.training.errors import NonFiniteLoss
     from vae_models.training.loop import train
@@ -186,6 +187,11 @@ def train_worker(config: dict[str, Any]) -> None:
         device=get_device(),
         scratch=Path.cwd(),  # Ray's folder of this run, the same for all ranks on a machine
         spec=spec,
+        place=Place(
+            node=ray_context.get_node_rank(),
+            local_rank=ray_context.get_local_rank(),
+            alone=ray_context.get_local_world_size() == ray_context.get_world_size(),
+        ),
     )
     context.timings["worker_started"] = started
     context.start()

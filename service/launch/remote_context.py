@@ -20,7 +20,9 @@ import torch
 
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, VaesvcError
-from service.launch.assignment import Assignment, spool_uri_parts
+from service.launch import reporting
+from service.launch.assignment import Assignment
+from service.launch.reporting import NodeReport, Place
 from service.launch.uploads import CheckpointUploads, Ready
 from service.queue.jobs import Checkpoint
 from service.spec import TrainSpec
@@ -33,7 +35,6 @@ from vae_models.training.errors import CorruptCheckpoint, Fenced
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
     from service.client import AttemptClient
-    from service.tracking import RunWriter
 
 _REPORT_SECONDS = 1.0
 _NARRATE_SECONDS = 5.0
@@ -47,7 +48,15 @@ class RemoteContext:
     """A `RunContext`. One per worker process; `start()` before the loop, `close()` after it."""
 
     def __init__(
-        self, order: Assignment, *, rank: int, world_size: int, device: torch.device, scratch: Path, spec: TrainSpec
+        self,
+        order: Assignment,
+        *,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        scratch: Path,
+        spec: TrainSpec,
+        place: Place = reporting.HERE,
     ) -> None:
         """scratch: a folder on this machine, the same for all ranks on it, which goes when the Ray session goes."""
         from service.artifacts import Artifacts
@@ -65,11 +74,15 @@ class RemoteContext:
         self.artifacts: Artifacts = Artifacts(order.context.storage)
         shutil.rmtree(self.scratch, ignore_errors=True)  # of a worker that was killed
         self.scratch.mkdir(parents=True)
+        self._place = place
         self._first: _FirstRank | None = None
+        self._node: NodeReport | None = None
 
     def start(self) -> None:
         if self.rank == 0:
-            self._first = _FirstRank(self._order, self._spec, self.artifacts, self.scratch, self.say)
+            self._first = _FirstRank(self._order, self._spec, self.artifacts, self.scratch, self.say, self._place)
+        elif self._place.node != 0 and self._place.local_rank == 0:
+            self._node = NodeReport(self._order, self.artifacts, self.scratch, self._place)
 
     def say(self, text: str) -> None:
         """To the attempt's log, and into its result."""
@@ -122,6 +135,8 @@ class RemoteContext:
     def close(self) -> dict[str, Any]:
         """Waits for the last checkpoint, then for the last metrics. What the result says of the run; {} off rank 0."""
         shutil.rmtree(self._resume, ignore_errors=True)
+        if self._node is not None:
+            self._node.close()
         if self._first is None:
             return {}
         try:
@@ -133,6 +148,8 @@ class RemoteContext:
         """After an error: no waiting for checkpoints, but metrics that led there are worth having."""
         if self._first is not None:
             self._first.abandon()
+        if self._node is not None:
+            self._node.close()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -180,11 +197,14 @@ class RemoteContext:
 class _FirstRank:
     """What only rank 0 has: uploads, metrics, progress, and the ear for a cancel."""
 
-    def __init__(self, order: Assignment, spec: TrainSpec, artifacts: Artifacts, scratch: Path, say: Any) -> None:
+    def __init__(
+        self, order: Assignment, spec: TrainSpec, artifacts: Artifacts, scratch: Path, say: Any, place: Place
+    ) -> None:
         self.progress: Progress | None = None
         self.cancelled = order.context.job.state.value == "CANCELLING"
         self.pictures: dict[str, bytes] = {}  # the newest of each name
-        self.writer = _writer(order, scratch / "spool.jsonl")
+        self.writer = reporting.open_writer(order, scratch / "spool.jsonl")
+        self._monitor = reporting.monitor(order, self.writer, place)
         self._order = order
         self._artifacts = artifacts
         self._client = order.access.client(retry_seconds=_API_PATIENCE_SECONDS)
@@ -232,16 +252,14 @@ class _FirstRank:
         self._report_once(self._reports)  # where the metrics that led to the error are
 
     def _deliver(self) -> None:
-        """Metrics to MLflow, once; what it does not take in time goes to storage, for the dispatcher to deliver."""
+        """Metrics to MLflow, once."""
         if self._delivered:
             return
+        self._delivered = True
+        if self._monitor is not None:
+            self._monitor.close()
         seconds = _HURRIED_SECONDS if self.cancelled else _MLFLOW_SECONDS
-        writer, self._delivered = self.writer, True
-        spool = None if writer is None else writer.close(seconds)
-        if spool is not None and spool.is_file():
-            name = f"{self._order.access.epoch}-{time.time_ns()}.jsonl"
-            uri = self._artifacts.uri(*spool_uri_parts(self._order.access.job_id), name)
-            self._artifacts.put_bytes(uri, spool.read_bytes(), "application/jsonl")
+        reporting.deliver(self._order, self._artifacts, self.writer, seconds)
 
     def _keep_pictures(self) -> dict[str, str]:
         """name -> address of the newest picture of that name."""
@@ -269,16 +287,6 @@ class _FirstRank:
             self._fenced = str(error)
         except VaesvcError:
             return
-
-
-def _writer(order: Assignment, spool: Path) -> RunWriter | None:
-    """To the job's run in MLflow, which is opened in the background; None where the service has no MLflow."""
-    from service.tracking import RunWriter, open_run
-
-    uri, job, epoch = order.context.mlflow_uri, order.context.job, order.access.epoch
-    if uri is None:
-        return None
-    return RunWriter(uri, lambda: open_run(uri, job, epoch=epoch), spool)
 
 
 def _finite(progress: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from service.launch.study_orders import PackOrder, TrialOrder
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.queue.jobs import Checkpoint
 from service.study_spec import StudySpec
-from service.tracking import TrialRun
+from service.tracking import SystemMonitor, TrialRun
 from tuning import pack as packs
 from tuning.study import Outcome, Trial, made
 from vae_models import data
@@ -53,6 +53,7 @@ _BOARD_SECONDS = 30.0
 _PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
 _CLOSERS = 8
 _GATHER_SECONDS = 2.0  # many runs share the server
+_LOAD_SECONDS = 30.0  # between two samples of the machine's load, of which every run gets a copy
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
@@ -241,12 +242,16 @@ class PackProcess:
         self._lanes: list[TrialContext] = []
         self._lost: str | None = None
         self._end = threading.Event()
+        self._monitor: SystemMonitor | None = None
         self._reporter = threading.Thread(target=self._report, name="board", daemon=True)
 
     def start(self, lanes: Sequence[TrialContext]) -> None:
         """From here on the board hears how far they are, and these hear when to stop."""
         self._lanes = list(lanes)
         self._reporter.start()
+        if self._order.context.mlflow_uri is not None:
+            since = self._order.context.job.created_at
+            self._monitor = SystemMonitor(self._log_load, since=since, every_seconds=_LOAD_SECONDS)
 
     def note(self, text: str) -> None:
         """To the attempt's log."""
@@ -278,6 +283,8 @@ class PackProcess:
         """Waits until all of it is in storage and, for a bounded time, in MLflow."""
         self.uploads.close()
         self._end.set()
+        if self._monitor is not None:
+            self._monitor.close()
         deadline = time.monotonic() + (_HURRIED_SECONDS if self.stopping else _MLFLOW_SECONDS)
         with ThreadPoolExecutor(_CLOSERS) as closers:
             list(closers.map(lambda lane: self._deliver(lane, deadline), lanes))
@@ -285,6 +292,8 @@ class PackProcess:
 
     def abandon(self) -> None:
         self._end.set()
+        if self._monitor is not None:
+            self._monitor.close()
         self.uploads.abandon()
 
     def _deliver(self, lane: TrialContext, deadline: float) -> None:
@@ -308,6 +317,12 @@ class PackProcess:
             self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.run.json"), run, "application/json")
             points = spool.read_bytes()
             self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.jsonl"), points, "application/jsonl")
+
+    def _log_load(self, step: int, load: Mapping[str, float]) -> None:
+        """The machine is the same for all trials of the pack."""
+        for lane in self._lanes:
+            if lane.writer is not None:
+                lane.writer.log_metrics(step, load)
 
     def _report(self) -> None:
         while not self._end.wait(_REPORT_SECONDS):

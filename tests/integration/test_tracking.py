@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from service.errors import NotFoundError, UnavailableError, UsageError, VaesvcError
+from service.launch import reporting
+from service.launch.assignment import Assignment, AttemptAccess
 from service.queue.jobs import Job, JobState
 from service.tracking import (
     RunWriter,
@@ -35,6 +38,7 @@ from service.tracking import (
 )
 from service.tracking.describe import TrialRun
 from service.tracking.server import client
+from service.wire import AttemptContext
 from tests.jobs import make_job
 from tests.servers import Mlflow, wait_for
 
@@ -66,6 +70,13 @@ def runs_of(uri: str, job: Job) -> list[Any]:
     door = client(uri)
     ids = [e.experiment_id for e in door.search_experiments()]
     return list(door.search_runs(ids, f"tags.`vaesvc.job_id` = '{job.id}'"))
+
+
+def assignment(mlflow: Mlflow, job: Job) -> Assignment:
+    access = AttemptAccess(api_url="http://127.0.0.1:9", job_id=job.id, epoch=1, token=SecretStr("none"))
+    storage = mlflow.settings.storage()
+    context = AttemptContext(job=job, epoch=1, lease_seconds=30, storage=storage, mlflow_uri=mlflow.uri)
+    return Assignment(access=access, context=context, runner_id="r", scratch=Path("/nowhere"))
 
 
 def found_by(job: Job) -> dict[str, str]:
@@ -266,6 +277,32 @@ def test_points_and_pictures_arrive(uri: str, run_id: str, tmp_path: Path) -> No
     assert Path(client(uri).download_artifacts(run_id, newest, str(tmp_path))).read_bytes() == PNG
     assert client(uri).get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
     assert not list(tmp_path.glob("spool*"))
+
+
+def test_fault_13b_every_machine_of_a_run_has_system_metrics(mlflow_server: Mlflow, uri: str, tmp_path: Path) -> None:
+    """The first rank's go with its metrics; another machine waits for the run that the first rank opens."""
+    job = make_job()
+    order = assignment(mlflow_server, job)
+    other = reporting.join_writer(order, tmp_path / "other")
+    first = reporting.open_writer(order, tmp_path / "first")
+    assert first is not None
+    assert other is not None
+    monitors = [
+        reporting.monitor(order, first, reporting.Place(node=0, alone=False)),
+        reporting.monitor(order, other, reporting.Place(node=1, alone=False)),
+    ]
+    first.log_metrics(1, {"train/loss": 1.0})
+    wait_for(lambda: other.run_id is not None, 30, "the other machine has no run")
+    for monitor in monitors:
+        assert monitor is not None
+        monitor.close()
+    assert (first.close(30), other.close(30)) == (None, None)
+    assert first.run_id == other.run_id
+    metrics = client(uri).get_run(str(first.run_id)).data.metrics
+    for node in (0, 1):
+        assert 0 <= metrics[f"system/node_{node}/cpu_utilization_percentage"] <= 100
+        assert metrics[f"system/node_{node}/system_memory_usage_megabytes"] > 100
+    assert metrics["train/loss"] == 1.0
 
 
 def test_what_mlflow_refuses_costs_nothing_else(uri: str, run_id: str, tmp_path: Path) -> None:
