@@ -25,6 +25,7 @@ from service.launch.decisions import SILENT, Action, EndCancelled, Limits, Lost,
 from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
 from service.launch.patience import Patience
 from service.launch.ray_jobs import RayCluster, RayJob
+from service.launch.waking import Waking
 from service.queue.jobs import Attempt, Capacity, Job, JobState
 from service.queue.store import Store
 from service.settings import Settings
@@ -50,6 +51,7 @@ class Dispatcher:
         limits: Limits,
         environment: Mapping[str, str] | None = None,
         entry_point: str = ENTRY_POINT,
+        poll_seconds: float = 1.0,
     ) -> None:
         self._store = store
         self._ray = ray
@@ -59,6 +61,7 @@ class Dispatcher:
         self._entry_point = entry_point
         self._database_patience = Patience("the database", log)
         self._ray_patience = Patience("Ray", log)
+        self._waking = Waking(poll_seconds)
         self._observed: tuple[Capacity, bool] | None = None
         self._observed_at = 0.0
         self._next_look = 0.0
@@ -66,6 +69,12 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Look at everything once and act. Raises nothing that a later tick could mend."""
+        if lost := self._waking.tick():
+            log.warning("this machine was suspended for %.0f s: leases that ended meanwhile may still be renewed", lost)
+        self._look()
+        self._waking.rest()
+
+    def _look(self) -> None:
         if not self._database_patience.due:
             return
         with self._database_patience.attempt():
@@ -102,7 +111,10 @@ class Dispatcher:
             ray: RayJob | Silence | None = SILENT if jobs is None else jobs.get(attempt.submission_id)
             since = self._cancelling.get((job.id, attempt.epoch))
             waited = 0.0 if since is None else time.monotonic() - since
-            for action in decide(job, attempt, ray, now=time.time(), cancelling_for=waited, limits=self._limits):
+            actions = decide(
+                job, attempt, ray, now=time.time(), cancelling_for=waited, limits=self._limits, woke=self._waking.woke
+            )
+            for action in actions:
                 self._act(action, job, attempt)
 
     def _note_cancelling(self, attempts: list[tuple[Job, Attempt]]) -> None:
@@ -119,8 +131,8 @@ class Dispatcher:
                     self._submit(attempt)
                 case Stop():
                     self._ray.stop(name)
-                case Lost(reason, retryable):
-                    after = self._store.attempt_lost(job.id, attempt.epoch, reason, retryable=retryable)
+                case Lost(reason, retryable, outage):
+                    after = self._store.attempt_lost(job.id, attempt.epoch, reason, retryable=retryable, outage=outage)
                     if after is not None:
                         log.warning("%s is lost: %s; the job is %s", name, reason, after.state)
                 case EndCancelled():
@@ -167,7 +179,9 @@ def main(settings: Settings) -> NoReturn:
     store = _open_store(settings)
     limits = Limits(cancel_grace=settings.cancel_grace_seconds)
     environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
-    dispatcher = Dispatcher(store, ray, access, limits=limits, environment=environment)
+    dispatcher = Dispatcher(
+        store, ray, access, limits=limits, environment=environment, poll_seconds=settings.poll_seconds
+    )
     housekeeper = Housekeeper(store, ray, settings)
     threading.Thread(target=housekeeper.run, name="housekeeping", daemon=True).start()
     log.info(

@@ -28,6 +28,7 @@ from service.errors import ConflictError, FencedError, UnavailableError, VaesvcE
 from service.launch import assignment as messages
 from service.launch.assignment import Assignment, AttemptAccess, Outcome
 from service.launch.decisions import FATAL_MARK
+from service.launch.failures import machines_lost
 from service.launch.lease import Lease
 from service.launch.logs import LogShipper
 from service.launch.processes import Child, scratch
@@ -138,7 +139,8 @@ class Runner:
             return outcome
         last = " | ".join(shipper.tail(3).splitlines())
         how = f"the driver process ended without a result (exit code {child.exit_code()})"
-        return outcome.model_copy(update={"error": f"{how}; its last words: {last}" if last else how})
+        said = {"error": f"{how}; its last words: {last}" if last else how, "outage": machines_lost(last)}
+        return outcome.model_copy(update=said)
 
     def _finish(self, outcome: Outcome, log_uri: str | None, spec: Mapping[str, Any]) -> int:
         """Report the end, for a bounded time. When the API stays away the lease ends and a new attempt goes on."""

@@ -181,6 +181,7 @@ class FinishRequest(Record):
     outcome: Literal["succeeded", "failed", "cancelled"]
     error: str | None = None
     retryable: bool = True
+    outage: bool = False  # failed because machines were lost: does not count against `retry.max_attempts`
     result: dict[str, Any] = Field(default_factory=dict)
     log_uri: str | None = Field(default=None, max_length=1000)
     spec_sha256: str | None = Field(

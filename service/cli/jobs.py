@@ -102,6 +102,7 @@ def _print_job(job: Job) -> None:
         ("ended", output.moment(ended)),
         ("took [h:mm:ss]", output.duration(took)),
         ("failures", f"{job.failures} of {job.max_attempts} that are allowed"),
+        *([("outages", _outages(job))] if job.outages else ()),
         ("MLflow run", job.run_id or "-"),
         *(progress.pieces(job.progress) if job.progress else ()),
     ]
@@ -112,6 +113,10 @@ def _print_job(job: Job) -> None:
         output.data("")
         for line in left:
             output.data(line)
+
+
+def _outages(job: Job) -> str:
+    return f"{job.outages} in a row: lost with their machines, without a checkpoint in between; they are no failures"
 
 
 def _print_attempts(detail: wire.JobDetail) -> None:

@@ -78,6 +78,7 @@ class Outcome(Record):
     outcome: Literal["succeeded", "failed", "cancelled"]
     error: str | None = None
     retryable: bool = True
+    outage: bool = False  # failed because machines were lost: see `failures.Failure`
     result: dict[str, Any] = Field(default_factory=dict)
 
     def request(self, runner_id: str, log_uri: str | None, spec: Mapping[str, Any]) -> FinishRequest:
@@ -86,6 +87,7 @@ class Outcome(Record):
             outcome=self.outcome,
             error=self.error,
             retryable=self.retryable,
+            outage=self.outage,
             result=self.result,
             log_uri=log_uri,
             spec_sha256=spec_sha256(spec),

@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from service.launch.failures import machines_lost
 from service.launch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Attempt, AttemptState, Job, JobState
 
@@ -36,6 +37,8 @@ class Limits:
     cancel_grace: float = 8.0  # a cancelled attempt may checkpoint this long
     claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
     lease_margin: float = 2.0  # the clocks of dispatcher and database may differ
+    renewal: float = 5.0  # a runner that lives renews its lease within this
+    waking: float = 20.0  # after a suspension: for runners to renew their leases in, and for servers to answer again
 
 
 class Silence(Enum):
@@ -61,6 +64,7 @@ class Lost:
 
     reason: str
     retryable: bool = True
+    outage: bool = False  # machines were lost, and not by the job's fault
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,25 @@ Action = Submit | Stop | Lost | EndCancelled
 
 
 def decide(
-    job: Job, attempt: Attempt, ray: RayJob | Silence | None, *, now: float, cancelling_for: float, limits: Limits
+    job: Job,
+    attempt: Attempt,
+    ray: RayJob | Silence | None,
+    *,
+    now: float,
+    cancelling_for: float,
+    limits: Limits,
+    woke: float | None = None,
 ) -> tuple[Action, ...]:
     """What to do, in this order; nothing when all is well.
 
     job, attempt: read from SQL before Ray was asked, so that a job which SQL calls submitted and Ray does not know
     is one that Ray forgot. ray: None when Ray does not know the job, SILENT when Ray does not answer. now: seconds
-    since 1970. cancelling_for: seconds since this dispatcher first saw the job CANCELLING.
+    since 1970. cancelling_for: seconds since this dispatcher first saw the job CANCELLING. woke: when this machine was
+    last found to have been suspended, seconds since 1970: leases that ended meanwhile may still be renewed.
     """
+    slept = _slept(attempt, limits, woke)
+    if slept and woke is not None and now < woke + limits.waking and not _over(ray):
+        return ()
     if isinstance(ray, Silence):
         return _without_ray(job, attempt, now, limits)
     alive = ray is not None and not ray.state.over
@@ -87,19 +102,31 @@ def decide(
     if attempt.state is not AttemptState.RUNNING:
         if job.state is JobState.CANCELLING:
             return (EndCancelled(), *stop)  # ended first: a runner that starts now is refused its claim
-        return _starting(attempt, ray, now, limits)
+        return _starting(attempt, ray, now, limits, woke)
     ended = _lease_ended(attempt, now, limits)
     if job.state is JobState.CANCELLING:
         if ended or not alive:
             return (EndCancelled(), *stop)
         return stop if cancelling_for >= limits.cancel_grace else ()
     if ray is None:
-        return (Lost("Ray no longer knows the attempt: its head was restarted, or the cluster replaced"),)
+        reason = "Ray no longer knows the attempt: its head was restarted, or the cluster replaced"
+        return (Lost(reason, outage=True),)
     if ray.state.over:
-        return (Stop(), Lost(explain(ray)[0]))
+        reason = explain(ray)[0]
+        return (Stop(), Lost(reason, outage=slept or machines_lost(reason)))
     if ended:
-        return (Lost("the runner stopped renewing its lease: it hangs, or cannot reach the API"), *stop)
+        why = "the machine was suspended" if slept else "it hangs, or cannot reach the API"
+        return (Lost(f"the runner stopped renewing its lease: {why}", outage=slept), *stop)
     return ()
+
+
+def _over(ray: RayJob | Silence | None) -> bool:
+    return isinstance(ray, RayJob) and ray.state.over
+
+
+def _slept(attempt: Attempt, limits: Limits, woke: float | None) -> bool:
+    """Whether the attempt's lease could not be renewed because this machine was suspended."""
+    return woke is not None and attempt.lease_until is not None and attempt.lease_until < woke + limits.renewal
 
 
 def _without_ray(job: Job, attempt: Attempt, now: float, limits: Limits) -> tuple[Action, ...]:
@@ -108,21 +135,25 @@ def _without_ray(job: Job, attempt: Attempt, now: float, limits: Limits) -> tupl
     ended = claimed and _lease_ended(attempt, now, limits)
     if job.state is JobState.CANCELLING:
         return (EndCancelled(),) if ended or not claimed else ()
-    return (Lost("the runner stopped renewing its lease, and Ray does not answer"),) if ended else ()
+    reason = "the runner stopped renewing its lease, and Ray does not answer"
+    return (Lost(reason, outage=True),) if ended else ()
 
 
 def _lease_ended(attempt: Attempt, now: float, limits: Limits) -> bool:
     return attempt.lease_until is not None and now > attempt.lease_until + limits.lease_margin
 
 
-def _starting(attempt: Attempt, ray: RayJob | None, now: float, limits: Limits) -> tuple[Action, ...]:
+def _starting(
+    attempt: Attempt, ray: RayJob | None, now: float, limits: Limits, woke: float | None
+) -> tuple[Action, ...]:
     if ray is None:
         return (Submit(),)
     if ray.state.over:
-        return (Lost(*explain(ray)),)
+        reason, retryable = explain(ray)
+        return (Lost(reason, retryable, outage=machines_lost(reason)),)
     if attempt.submitted_at is None:  # killed after Ray took it and before SQL heard of it
         return (Submit(),)
-    if ray.state is RayState.RUNNING and now > attempt.submitted_at + limits.claim:
+    if ray.state is RayState.RUNNING and now > max(attempt.submitted_at, woke or 0.0) + limits.claim:
         return (
             Lost(f"no runner claimed the attempt within {limits.claim:.0f} s: can it reach the API?"),
             Stop(),

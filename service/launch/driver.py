@@ -53,7 +53,7 @@ def run(order: Assignment) -> Outcome:
         timings["workers_ended"] = time.time()
     except Exception as error:
         failure = _failure(error)
-        return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable)
+        return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable, outage=failure.outage)
     result["timings"] = timings | result.get("timings", {})
     if result.pop("stopped", False):
         return CANCELLED.model_copy(update={"result": result})

@@ -8,6 +8,7 @@ again, and some are *hopeless* (a wrong value, corrupt data, a loss that is not 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,11 @@ from enum import Enum
 from service.errors import AuthError, FencedError, StorageError, UnavailableError, VaesvcError
 
 _TEXT = 1000  # characters
+# what Ray says when a machine, its raylet or the head is gone: not what the job did
+_MACHINES = re.compile(
+    r"node has died|node was terminated|node (?:is|was) dead|NodeDiedError|raylet (?:has )?died|was preempted|"
+    r"[Ff]ailed to connect to (?:the )?GCS|WorkerGroupStartupTimeoutError"
+)
 
 
 class Kind(Enum):
@@ -62,6 +68,16 @@ class Failure:
     def retryable(self) -> bool:
         """A new attempt may succeed."""
         return self.kind is not Kind.HOPELESS
+
+    @property
+    def outage(self) -> bool:
+        """A machine was lost, and not by the job's fault: the attempt does not count against its budget."""
+        return self.retryable and machines_lost(self.text)
+
+
+def machines_lost(text: str) -> bool:
+    """Whether these words are Ray's for a node or a head that is gone."""
+    return _MACHINES.search(text) is not None
 
 
 def classify(error: BaseException) -> Failure:

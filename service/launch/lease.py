@@ -17,6 +17,8 @@ _RENEWALS_PER_LEASE = 4
 _SLOWEST_SECONDS = 3.0  # a cancel is heard this soon, whatever the lease
 _AGAIN_SECONDS = 0.5  # after a renewal that failed
 _FIRST_TRIES = 10
+_FROZEN_SECONDS = 5.0  # between two looks at the lease, which are a tenth of a second apart: nobody was looking
+_ASKING_SECONDS = 5.0  # after that, for the renewals in the background to get an answer
 _MARGIN_SECONDS = 3.0  # to end every process of the attempt in
 
 
@@ -30,6 +32,8 @@ class Lease:
         self._seconds = lease_seconds
         self._note = note
         self._renewed_at = time.monotonic()
+        self._checked_at = self._renewed_at
+        self._thawed_at: float | None = None
         self._cancelled_at: float | None = None
         self._away = False
         self._end = threading.Event()
@@ -45,15 +49,25 @@ class Lease:
             time.sleep(pause)
         else:
             self.lost = "the lease could not be renewed after the claim"
+        self._checked_at = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
         self._end.set()
 
     def check(self) -> str | None:
-        """Why the lease is lost; None while it is held. Never blocks."""
-        if self.lost is None and time.monotonic() >= self._deadline():
-            self.lost = f"the lease could not be renewed for {time.monotonic() - self._renewed_at:.0f} s"
+        """Why the lease is lost; None while it is held. Never blocks. Asked several times a second.
+
+        A process that was frozen (SIGSTOP, a paused virtual machine) past the lease's end asks before it gives up:
+        whoever froze it may have frozen the service too. If not, the answer is that another attempt has taken over.
+        """
+        now = time.monotonic()
+        if now - self._checked_at > _FROZEN_SECONDS:
+            self._thawed_at = now
+        self._checked_at = now
+        asking = self._thawed_at is not None and now < self._thawed_at + _ASKING_SECONDS
+        if self.lost is None and now >= self._deadline() and not asking:
+            self.lost = f"the lease could not be renewed for {now - self._renewed_at:.0f} s"
         return self.lost
 
     def cancelled_for(self) -> float | None:

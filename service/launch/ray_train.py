@@ -152,7 +152,9 @@ def _watch_errors(folder: Path) -> Any:
             rank, failure = worst(worker_exceptions)
             print(f"[vaesvc] worker {rank} failed: {failure.text}", flush=True)  # noqa: T201
             if failure.ends_attempt:
-                outcome = Outcome(outcome="failed", error=failure.text, retryable=failure.retryable)
+                outcome = Outcome(
+                    outcome="failed", error=failure.text, retryable=failure.retryable, outage=failure.outage
+                )
                 write_outcome(outcome, folder / VERDICT)
 
     return Watch()

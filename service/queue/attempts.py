@@ -25,6 +25,7 @@ from vae_models.config import CheckpointConfig
 from vae_models.measures import STORED
 
 MAX_BACKOFF_SECONDS = 300.0
+MAX_OUTAGES = 20  # attempts lost in a row to the machines: so many without a checkpoint, and nobody waits any more
 STOPPED_UNASKED = "the runner stopped without being asked to"
 
 _OUTCOMES = {
@@ -129,6 +130,7 @@ def _add_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoi
     }
     work.connection.execute(sa.insert(checkpoints).values(values))
     work.record(job_id, "checkpoint", epoch, step=checkpoint.step, uri=checkpoint.uri)
+    work.update_job(job_id, outages=0)  # it came further: a row of losses ends here
 
 
 def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) -> None:
@@ -160,10 +162,10 @@ def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) 
     elif request.outcome == "cancelled" and job["state"] == JobState.CANCELLING:
         _leave(work, job, Trigger.STOP, "finished", detail, result=result)
     else:
-        _count_failure(work, job, "finished", detail, error, retryable=request.retryable)
+        _count_failure(work, job, "finished", detail, error, retryable=request.retryable, outage=request.outage)
 
 
-def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool) -> bool:
+def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool, outage: bool) -> bool:
     """Ends an attempt that cannot be running any more. False: its lease is still held, so it may be."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, epoch)
@@ -175,7 +177,7 @@ def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool
         return False
     error = clean(reason) or "lost"
     _end(work, job, epoch, AttemptState.LOST, error)
-    _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable)
+    _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable, outage=outage)
     return True
 
 
@@ -261,11 +263,24 @@ def _leave(
 
 
 def _count_failure(
-    work: Clocked, job: RowMapping, kind: str, detail: dict[str, Any], error: str | None, *, retryable: bool
+    work: Clocked,
+    job: RowMapping,
+    kind: str,
+    detail: dict[str, Any],
+    error: str | None,
+    *,
+    retryable: bool,
+    outage: bool,
 ) -> None:
-    """Back into the line after a backoff, or FAILED when the budget is spent; CANCELLED if somebody asked for that."""
+    """Back into the line after a backoff, or FAILED when the budget is spent; CANCELLED if somebody asked for that.
+
+    outage: machines were lost. It is counted apart, with a limit of its own so that nothing goes on for ever.
+    """
     if job["state"] == JobState.CANCELLING:
         _leave(work, job, Trigger.STOP, kind, detail)
+        return
+    if outage and retryable:
+        _count_outage(work, job, kind, detail, error)
         return
     failures = job["failures"] + 1
     if not retryable or failures >= job["max_attempts"]:
@@ -273,4 +288,15 @@ def _count_failure(
         return
     wait = backoff(job["backoff_seconds"], failures)
     detail = detail | {"failures": failures, "backoff_seconds": wait}
-    work.move(job, Trigger.REQUEUE, kind, detail=detail, failures=failures, not_before=work.now + wait)
+    work.move(job, Trigger.REQUEUE, kind, detail=detail, failures=failures, outages=0, not_before=work.now + wait)
+
+
+def _count_outage(work: Clocked, job: RowMapping, kind: str, detail: dict[str, Any], error: str | None) -> None:
+    outages = job["outages"] + 1
+    if outages > MAX_OUTAGES:
+        reason = f"lost {outages} times in a row with its machines, without a checkpoint in between; at last: {error}"
+        _leave(work, job, Trigger.FAIL, kind, detail, outages=outages, reason=reason)
+        return
+    wait = backoff(job["backoff_seconds"], outages)
+    detail = detail | {"outages": outages, "backoff_seconds": wait}
+    work.move(job, Trigger.REQUEUE, kind, detail=detail, outages=outages, not_before=work.now + wait)

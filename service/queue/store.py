@@ -371,13 +371,16 @@ class Store:
                 work.update_attempt(job_id, epoch, submitted_at=work.now)
                 work.record(job_id, "submitted_to_ray", epoch)
 
-    def attempt_lost(self, job_id: str, epoch: int, reason: str, *, retryable: bool = True) -> Job | None:
+    def attempt_lost(
+        self, job_id: str, epoch: int, reason: str, *, retryable: bool = True, outage: bool = False
+    ) -> Job | None:
         """Ends an attempt that was never claimed or whose lease is over; None, and nothing happens, while it is held.
 
-        An attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
+        outage: its machines were lost, and not by the job's fault: it does not count against `retry.max_attempts`. An
+        attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
         """
         with self._write() as work:
-            ended = attempts.lost(work, job_id, epoch, reason, retryable=retryable)
+            ended = attempts.lost(work, job_id, epoch, reason, retryable=retryable, outage=outage)
             row = work.job_row(job_id)
         return self._told(row) if ended else None
 

@@ -225,3 +225,54 @@ def test_other_ends_say_what_ray_says() -> None:
     assert "not by vaesvc" in explain(ray(RayState.STOPPED))[0]
     broken = ray(FAILED, "boom", error_type="RUNTIME_ENV_SETUP_FAILURE")
     assert explain(broken) == ("Ray could not prepare the attempt's environment: boom", True)
+
+
+# --- machines that are lost, or were asleep -------------------------------------------------------------------------
+
+
+def outages(actions: tuple[Action, ...]) -> list[bool]:
+    return [action.outage for action in actions if isinstance(action, Lost)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "lease_left"),
+    [
+        (None, 10.0),  # the head was restarted
+        (SILENT, -3.0),  # the head is away
+        (ray(FAILED, "Job supervisor actor died: The actor died because its node has died. Node Id: 4f"), -3.0),
+        (ray(FAILED, "Failed to connect to GCS within 60 seconds", exit_code=1), -3.0),
+    ],
+)
+def test_fault_13a_a_lost_head_or_node_is_no_failure_of_the_job(
+    seen: RayJob | Silence | None, lease_left: float
+) -> None:
+    assert outages(act(job(JobState.RUNNING), attempt(RUNNING, lease_left=lease_left), seen)) == [True]
+
+
+def test_fault_13a_what_the_job_did_itself_is_counted() -> None:
+    for seen in (ray(FAILED, "", exit_code=-9), ray(FAILED, "it broke", exit_code=1), ray(RayState.RUNNING)):
+        assert outages(act(job(JobState.RUNNING), attempt(RUNNING, lease_left=-3.0), seen)) == [False]
+    assert outages(act(job(JobState.STARTING), attempt(STARTING), ray(FAILED))) == [False]
+
+
+def woken(an_attempt: Attempt, seen: RayJob | Silence | None, *, ago: float) -> tuple[Action, ...]:
+    return decide(
+        job(JobState.RUNNING), an_attempt, seen, now=NOW, cancelling_for=0.0, limits=LIMITS, woke=NOW - ago
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seen", [None, SILENT, ray(RayState.RUNNING)])
+def test_fault_13a_after_a_suspension_leases_may_be_renewed_before_anybody_is_lost(
+    seen: RayJob | Silence | None,
+) -> None:
+    slept = attempt(RUNNING, lease_left=-3600.0)
+    assert woken(slept, seen, ago=1.0) == ()
+    assert outages(woken(slept, seen, ago=LIMITS.waking + 1)) == [True]  # it did not wake up: not its fault either
+    assert woken(attempt(RUNNING, lease_left=15.0), ray(RayState.RUNNING), ago=1.0) == ()
+    assert outages(woken(attempt(RUNNING, lease_left=-3.0), ray(RayState.RUNNING), ago=3600.0)) == [False]
+
+
+def test_fault_13a_a_runner_has_its_time_to_claim_again_after_a_suspension() -> None:
+    late = attempt(STARTING, submitted=3600.0)
+    assert woken(late, ray(RayState.RUNNING), ago=1.0) == ()
+    assert kinds(woken(late, ray(RayState.RUNNING), ago=LIMITS.claim + 1)) == (Lost, Stop)

@@ -89,3 +89,19 @@ def test_texts_are_short_and_name_the_class_where_it_helps() -> None:
     assert describe(StorageError("wrong keys")) == "wrong keys"
     assert len(describe(ValueError("x" * 5000))) == 1000
     assert describe(ValueError("\n".join(f"line {i}" for i in range(200)))) == "ValueError: line 0 line 1 line 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("The actor died because its node has died. Node Id: 4f", True),
+        ("The task's local raylet died. Check raylet.out for more information.", True),
+        ("Failed to connect to GCS within 60 seconds", True),
+        ("The actor's node was terminated unexpectedly: health check failed", True),
+        ("The actor died unexpectedly: out of memory", False),
+        ("loss is not finite at step 3", False),
+    ],
+)
+def test_fault_13a_rays_words_for_lost_machines_are_known(text: str, lost: bool) -> None:
+    assert classify(RuntimeError(text)).outage is lost
+    assert not classify(ValueError(text)).outage  # hopeless is hopeless
