@@ -28,6 +28,7 @@ from vae_models.config import data as data_config
 from vae_models.data import Dataset, Split
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.training.context import LocalContext
+from vae_models.training.lanes import train_pack
 from vae_models.training.loop import train
 
 DEEP = int(os.environ.get("VAESVC_DEEP", "0"))
@@ -126,6 +127,7 @@ def cases(draw: st.DrawFn) -> Case:
         **({} if beta is None else {"beta": BETAS[beta]}),
         "steps": 2,
         "batch_size": batch,
+        "dtype": draw(st.sampled_from(["float32", "float64"])),
         "log_every_steps": 1,
         "evaluation": {"batch_size": 2},
         "checkpoint": {"metric": "val/distortion", "mode": "min"},
@@ -135,7 +137,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(case=cases())
 @settings(
-    max_examples=200 * max(1, DEEP),
+    max_examples=150 * max(1, DEEP),
     deadline=None,
     derandomize=DEEP <= 1,
     database=None,
@@ -159,6 +161,36 @@ def test_fault_18_every_part_trains_or_is_refused_in_a_sentence(case: Case) -> N
     wanted = {"train/loss", "val/distortion", "test/distortion", "val/squared_error"}
     assert wanted <= result.metrics.keys()
     assert all(math.isfinite(value) for value in result.metrics.values()), result.metrics
+
+
+@given(case=cases())
+@settings(
+    max_examples=25 * max(1, DEEP),
+    deadline=None,
+    derandomize=DEEP <= 1,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_fault_18_every_part_trains_fused_as_it_does_alone(case: Case) -> None:
+    """Two configurations in one step, of which the second learns faster: the first is what it is alone."""
+    with published(case.shape, case.sizes):
+        try:
+            configs = [TrainConfig.model_validate({**case.spec, "optimizer": {"lr": lr}}) for lr in (1e-3, 2e-3)]
+        except ValidationError:
+            return  # the sentence is asked for above
+        dataset = levels(case.shape, case.sizes)
+        with tempfile.TemporaryDirectory() as folder:
+            alone = train(configs[0], LocalContext(Path(folder, "alone")), dataset=dataset)
+            contexts = [LocalContext(Path(folder, str(number))) for number in range(2)]
+            lanes = train_pack(configs, contexts, dataset=dataset, width=2)
+    for lane in lanes:
+        assert lane.error is None, lane.error
+        assert lane.result is not None
+        assert lane.result.metrics.keys() == alone.metrics.keys()
+        assert all(math.isfinite(value) for value in lane.result.metrics.values())
+    assert lanes[0].result is not None
+    loss = alone.metrics["train/loss"]
+    assert lanes[0].result.metrics["train/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-3)
 
 
 def helps(message: str) -> None:
