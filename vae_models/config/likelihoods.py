@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -85,6 +86,11 @@ class GaussianConfig(Strict):
         if self.fit == "predicted" and self.per == "dataset":
             raise ValueError(
                 "a predicted sigma is the decoder's, for each datum: per datum; for one of all data, fit trained"
+            )
+        if self.fit == "trained" and self.softclip is not None and math.log(self.sigma) <= self.softclip:
+            raise ValueError(
+                f"a trained sigma that starts at {self.sigma:g}, log sigma {math.log(self.sigma):.3g}, is not "
+                f"above the soft clip of log sigma, {self.softclip:g}: set a larger sigma, or a lower softclip, or none"
             )
         if (self.tie, self.per, self.fit) == ("diag", "datum", "mle") and self.softclip is None and self.epsilon == 0:
             raise ValueError("one squared error per sigma has no largest likelihood: set epsilon (1e-6) or softclip")

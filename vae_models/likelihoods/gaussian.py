@@ -33,6 +33,7 @@ from vae_models.protocols import Measure
 
 Link = Literal["identity", "sigmoid"]
 Tie = Literal["iso", "diag"]
+STRAIGHT = 40.0  # from here on log(exp(t) - 1) is t in float64; exp(t) would overflow at 710
 SLOWEST = 0.01  # smallest weight of a new batch in the running variance: a memory of about a hundred steps
 
 
@@ -113,7 +114,8 @@ class TrainedGaussian(nn.Module):
         if minimum is not None:
             if start <= minimum:
                 raise ValueError(f"sigma {sigma} is not above the soft clip at log sigma = {minimum}")
-            start = minimum + math.log(math.expm1(start - minimum))  # softclip's inverse
+            above = start - minimum
+            start = minimum + (math.log(math.expm1(above)) if above < STRAIGHT else above)  # softclip's inverse
         self.raw_log_sigma = nn.Parameter(torch.full(() if tie == "iso" else data_shape, start))
 
     def parameters_per_element(self) -> int:

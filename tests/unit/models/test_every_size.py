@@ -78,6 +78,39 @@ def refusal(net: BackboneConfig, shape: tuple[int, int, int]) -> str | None:
     return None
 
 
+# other numbers than the catalogue's, by kind: each part's corners
+NUMBERS: dict[str, dict[str, list[Any]]] = {
+    "mlp": {"hidden": [[], [1], [3, 2]], "decoder_hidden": [None, [], [2]], "decoder_activation": [None, "identity"]},
+    "gaussian": {
+        "fit": ["fixed", "trained", "mle", "predicted"], "tie": ["iso", "diag"], "per": ["dataset", "datum"],
+        "sigma": [1e-3, 0.3, 50.0], "softclip": [None, -1000.0, -6.0, 1.0], "epsilon": [0.0, 1e-6],
+        "link": ["identity", "sigmoid"],
+    },
+    "discretized": {"scale": [0.003, 10.0], "fit": ["trained", "predicted"], "link": ["identity", "sigmoid"]},
+    "logistic-mixture": {"components": [1, 3]},
+    "vhp": {"inner": [None, 1, 5], "importance_samples": [1, 2], "hidden": [[], [1], [2, 3]], "gated": [True, False]},
+    "vampprior": {"components": [1, 2], "deviation": [0.0, 0.05], "clip": [True, False], "mean": [0.0, 0.5]},
+    "isotropic-normal": {"sigma": [1e-3, 10.0], "fit": ["fixed", "trained"]},
+    "iwae": {"samples": [1, 2]},
+    "wae-mmd": {"weight": [0.0, 100.0]},
+    "rae": {"latent_weight": [0.0, 1.0], "decoder_weight": [0.0, 1.0], "regularizer": ["l2", "gradient"]},
+    "warmup": {"epochs": [1e-3, 5.0], "start": [0.0, 1.0]},
+    "cyclic": {"cycle_epochs": [1e-3, 5.0], "rising": [0.1, 1.0]},
+    "rewo": {"kappa": [1e-3, 2.0]},
+    "geco": {"kappa": [1e-3, 2.0]},
+    "rewo-alternative": {"kappa": [1e-3, 2.0]},
+}  # fmt: skip
+
+
+def changed(draw: st.DrawFn, part: Any) -> Any:
+    """The part's configuration as data, some of its numbers changed."""
+    found = part.model_dump()
+    for name, values in NUMBERS.get(part.kind, {}).items():
+        if draw(st.booleans()):
+            found[name] = draw(st.sampled_from(values))
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     shape: tuple[int, int, int]
@@ -112,19 +145,20 @@ def cases(draw: st.DrawFn) -> Case:
         "backbone": backbone, "likelihood": likelihood, "prior": prior, "posterior": posterior,
         "objective": objective, "beta": beta, "gating": gating,
     }  # fmt: skip
+    dump = (lambda part: changed(draw, part)) if draw(st.booleans()) else (lambda part: part.model_dump())
     model = {
         "latent": draw(st.integers(1, 3)),
-        "backbone": NETS[backbone],
-        "likelihood": LIKELIHOODS[likelihood],
-        "prior": PRIORS[prior],
-        "posterior": POSTERIORS[posterior],
+        "backbone": dump(NETS[backbone]),
+        "likelihood": dump(LIKELIHOODS[likelihood]),
+        "prior": dump(PRIORS[prior]),
+        "posterior": dump(POSTERIORS[posterior]),
         "gating": None if gating is None else GATINGS[gating][0],
     }
     spec = {
         "data": {"name": "digits", "binarize": "threshold" if LIKELIHOODS[likelihood].levels == 2 else "none"},
         "model": model,
-        "objective": OBJECTIVES[objective],
-        **({} if beta is None else {"beta": BETAS[beta]}),
+        "objective": dump(OBJECTIVES[objective]),
+        **({} if beta is None else {"beta": dump(BETAS[beta])}),
         "steps": 2,
         "batch_size": batch,
         "dtype": draw(st.sampled_from(["float32", "float64"])),
@@ -196,7 +230,7 @@ def test_fault_18_every_part_trains_fused_as_it_does_alone(case: Case) -> None:
 def helps(message: str) -> None:
     """One line that says what is allowed or what to do, and no fragment of torch's or of Python's own words."""
     assert "\n" not in message
-    assert re.search(r"\b(set|choose|use|give|leave|or more|at least|must be)\b", message), message
+    assert re.search(r"\b(set|choose|use|give|leave|fit|or more|at least|must be)\b", message), message
     assert not re.search(r"Error|mat1|size mismatch|domain|\bNone\b|tensor", message), message
 
 
@@ -264,3 +298,10 @@ def test_fault_18_total_correlation_on_few_data(estimator: str, size: int, batch
             return
         result = train(config, LocalContext(Path(folder)), dataset=dataset)
     assert math.isfinite(result.metrics["train/total_correlation"])
+
+
+def test_fault_18_a_trained_sigma_below_its_soft_clip_is_refused_when_it_is_read() -> None:
+    with pytest.raises(ValidationError, match="is not above the soft clip of log sigma, -6: set a larger sigma"):
+        configs.GaussianConfig(fit="trained", sigma=1e-3)
+    built = configs.GaussianConfig(fit="trained", sigma=1e-3, softclip=-1000.0).build((1, 1, 1))
+    assert built.log_sigma(torch.zeros(()), torch.zeros(())).item() == pytest.approx(math.log(1e-3), rel=1e-3)
