@@ -12,7 +12,8 @@ from service import settings
 from service.client import Client
 from service.errors import NotFoundError, VaesvcError
 from service.queue.jobs import Job
-from service.tracking import pictures
+from service.settings import Settings
+from service.tracking import login, pictures
 
 SHOWN = ("test/elbo", "test/rate", "test/distortion", "val/elbo", "images_per_second")
 PICTURE = "reconstructions"
@@ -28,11 +29,18 @@ def main(job_id: str, folder: Path) -> None:
     lines = [
         ("job", f"{job.id}  {job.name}  {job.state}"),
         *_metrics(job),
-        ("MLflow", _page(loaded.mlflow_uri, run)),
+        ("MLflow", _page(loaded, run)),
+        *_login(loaded),
         ("model", _version(job)),
-        ("picture", f"{_picture(loaded.mlflow_uri, run, folder)}  (originals over reconstructions)"),
+        ("picture", f"{_picture(loaded, run, folder)}  (originals over reconstructions)"),
     ]
     sys.stdout.write("\n" + "".join(f"{name:<18} {value}\n" for name, value in lines))
+
+
+def _login(loaded: Settings) -> list[tuple[str, str]]:
+    if loaded.mlflow_login == "own":
+        return []
+    return [("sign in to MLflow", f"any user name; the password is the token in {loaded.token_file}")]
 
 
 def _metrics(job: Job) -> list[tuple[str, str]]:
@@ -49,12 +57,12 @@ def _version(job: Job) -> str:
     return f"{model['name']} version {model['version']}{aliases}  {model['source']}"
 
 
-def _page(mlflow: str, run: str) -> str:
+def _page(mlflow: Settings, run: str) -> str:
     info = _get(mlflow, "/api/2.0/mlflow/runs/get", run_id=run).json()["run"]["info"]
-    return f"{mlflow}/#/experiments/{info['experiment_id']}/runs/{run}"
+    return f"{mlflow.mlflow_uri}/#/experiments/{info['experiment_id']}/runs/{run}"
 
 
-def _picture(mlflow: str, run: str, folder: Path) -> Path:
+def _picture(mlflow: Settings, run: str, folder: Path) -> Path:
     files = _get(mlflow, "/api/2.0/mlflow/artifacts/list", run_id=run, path=pictures.FOLDER).json().get("files", [])
     newest = pictures.newest((file["path"] for file in files), PICTURE)
     if newest is None:
@@ -65,8 +73,9 @@ def _picture(mlflow: str, run: str, folder: Path) -> Path:
     return path.absolute()
 
 
-def _get(server: str, route: str, /, **parameters: Any) -> httpx.Response:
-    answer = httpx.get(server + route, params=parameters, timeout=30, trust_env=False)
+def _get(mlflow: Settings, route: str, /, **parameters: Any) -> httpx.Response:
+    address = f"{login.for_user(mlflow)}{route}"
+    answer = httpx.get(address, params=parameters, timeout=30, trust_env=False)
     return answer.raise_for_status()
 
 

@@ -33,6 +33,7 @@ from service.queue.jobs import MAX_EPOCH, Checkpoint, Event, Job, JobState, Toke
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import SigningKey, read_key
+from service.tracking import login
 from vae_models.measures import STORED
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Services:
                 "this service has no MLflow server, so it has no models: set VAESVC_MLFLOW_URI (or mlflow_uri in the "
                 "settings file) for the API and the dispatcher"
             )
-        return self.settings.mlflow_uri
+        return str(login.for_service(self.settings, self.secret))
 
     async def wait_for(self, call: Callable[[], T]) -> T:
         """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
@@ -366,7 +367,7 @@ def claim(job_id: JobId, epoch: Epoch, request: wire.ClaimRequest, services: App
         epoch=epoch,
         lease_seconds=services.settings.lease_seconds,
         storage=services.settings.storage(),
-        mlflow_uri=services.settings.mlflow_uri,
+        mlflow_uri=login.for_attempt(services.settings, services.secret, job_id, epoch),
         cancel_grace_seconds=services.settings.cancel_grace_seconds,
         checkpoints=tuple(checkpoints),
     )

@@ -4,6 +4,9 @@ User tokens are random; SQL keeps only their SHA-256 (`Store.add_token`). 256 ra
 
 Attempt tokens are kept nowhere: HMAC-SHA256 over (job, epoch) with the service's secret. A dispatcher that was killed
 makes the same token again, the API checks it without a look-up, and it opens the calls of that one attempt only.
+
+MLflow's gate (`service.tracking.gate`) takes users' tokens, and HMACs of its own for attempts and for the service: what
+opens MLflow does not open the API.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ SECRET_BYTES = 32
 _USER_PREFIX = "vaesvc_"  # recognisable to people and to secret scanners
 _ATTEMPT_PREFIX = "vaesvc-attempt_"
 _ATTEMPT_DOMAIN = b"vaesvc attempt token v1"
+_TRACKING_PREFIX = "vaesvc-mlflow_"
+_TRACKING_DOMAIN = b"vaesvc mlflow token v1"
 
 
 def new_token() -> str:
@@ -44,6 +49,21 @@ def verify_attempt_token(secret: bytes, token: str, job_id: str, epoch: int) -> 
 def is_attempt_token(token: str) -> bool:
     """Whether it has an attempt token's form: for a better message, never for a decision to let somebody in."""
     return token.startswith(_ATTEMPT_PREFIX)
+
+
+def tracking_token(secret: bytes, job_id: str = "", epoch: int = 0) -> str:
+    """For MLflow: of attempt `epoch` of a job, or, without one, of the service itself."""
+    message = b"\0".join((_TRACKING_DOMAIN, job_id.encode(), str(epoch).encode()))
+    return f"{_TRACKING_PREFIX}{job_id}.{epoch}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
+
+
+def read_tracking_token(secret: bytes, token: str) -> tuple[str, int] | None:
+    """(job, epoch) that `tracking_token` was made for, ("", 0) for the service's; None for anything else."""
+    job_id, _, rest = token.removeprefix(_TRACKING_PREFIX).rpartition(".")[0].rpartition(".")
+    if not token.startswith(_TRACKING_PREFIX) or not rest.isascii() or not rest.isdigit() or len(rest) > 18:
+        return None
+    right = tracking_token(secret, job_id, int(rest))
+    return (job_id, int(rest)) if hmac.compare_digest(token.encode(), right.encode()) else None
 
 
 def read_secret(path: Path) -> bytes:

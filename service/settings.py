@@ -43,6 +43,7 @@ _GROUPS = (  # (fields that say "another server", fields of the stack that are t
     ({"ray_address"}, "ray_"),
     ({"api_url"}, "token_file"),
     ({"token"}, "token_file"),
+    ({"mlflow_uri"}, "mlflow_login"),
 )
 
 
@@ -109,6 +110,8 @@ class Settings(BaseModel):
     ray_address: str | None = None  # http://HOST:8265, the Jobs API
     ray_token_file: AbsolutePath | None = None
     mlflow_uri: str | None = None
+    # "vaesvc": MLflow is behind this service's gate; "own": it has none, or a login of its own (MLFLOW_TRACKING_...)
+    mlflow_login: Literal["vaesvc", "own"] = "own"
     s3: S3Settings = Field(default_factory=S3Settings)
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")

@@ -151,7 +151,7 @@ class AttemptContext(Record):
     epoch: int
     lease_seconds: float
     storage: StorageSettings
-    mlflow_uri: str | None
+    mlflow_uri: str | None = Field(repr=False)  # with the attempt's login
     checkpoints: tuple[Checkpoint, ...] = ()  # newest first
     cancel_grace_seconds: float = 8.0  # a cancelled attempt may checkpoint this long
 

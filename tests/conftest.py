@@ -77,6 +77,13 @@ class Stack:
 
         return settings.load(self.environment)
 
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's address with the login of the user who started the stack."""
+        from service.tracking import login
+
+        return str(login.for_user(self.settings()))
+
     def vaesvc(self, *arguments: str, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
         """The command line against this stack; `more` adds to its environment. Never raises for its exit code."""
         command = [sys.executable, "-c", "from service.cli.main import main; main()", *arguments]

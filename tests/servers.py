@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from service import auth
 from service.errors import VaesvcError
 from service.settings import S3Settings, Settings
 from service.stack import ports
@@ -18,6 +19,7 @@ from service.stack.mlflow_server import MLFLOW
 from service.stack.part import Site, Unit
 from service.stack.process import tail
 from service.stack.s3 import S3
+from service.tracking import login
 from service.wire import StorageSettings
 
 
@@ -113,11 +115,18 @@ class Mlflow(Server):
     """Runs and models in SQLite; artifacts go through it to the bucket of `swift`."""
 
     def __init__(self, root: Path, swift: Swift) -> None:
-        super().__init__(MLFLOW, root, swift.settings)
+        own = Settings(home=root)
+        update = {name: getattr(own, name) for name in ("home", "database_url", "secret_file")}
+        super().__init__(MLFLOW, root, swift.settings.model_copy(update=update))
+
+    @property
+    def secret(self) -> bytes:
+        return auth.read_secret(self.settings.secret_file)
 
     @property
     def uri(self) -> str:
-        return str(self.settings.mlflow_uri)
+        """With the service's own login."""
+        return str(login.for_service(self.settings, self.secret))
 
 
 def _with(settings: Settings, unit: Unit, root: Path, chosen: dict[str, int]) -> Settings:

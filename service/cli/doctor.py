@@ -283,8 +283,9 @@ def _mlflow(settings: Settings) -> Iterator[Finding]:
         yield warn("MLflow", "no address is set", "start the local stack with `vaesvc up`, or set VAESVC_MLFLOW_URI")
         return
     from service import tracking
+    from service.tracking import login
 
-    tracking.check(settings.mlflow_uri)
+    tracking.check(str(login.for_user(settings)))
     yield ok("MLflow", f"{_shown(settings, 'mlflow_uri')} answers")
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service import areas
+from service import areas, auth
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.launch.assignment import log_uri_parts, spool_uri_parts
 from service.launch.patience import Patience
@@ -58,6 +58,12 @@ class Housekeeper:
     def _spools(self) -> Path:
         """A folder for this process: a delivery that was given up may still look into its file for a moment."""
         return scratch("spools")
+
+    @cached_property
+    def _mlflow_uri(self) -> str | None:
+        from service.tracking import login
+
+        return login.for_service(self._settings, auth.read_secret(self._settings.secret_file))
 
     @property
     def _artifacts(self) -> Artifacts:
@@ -139,7 +145,7 @@ class Housekeeper:
 
     def _close(self, job: Job) -> None:
         """Register the model of a job that is over, and bring MLflow to its state. What cannot be done is left."""
-        uri = self._settings.mlflow_uri
+        uri = self._mlflow_uri
         try:
             self._register(uri, job)
             if uri is not None:
@@ -238,7 +244,7 @@ class Housekeeper:
         """Signed with the key of now, and MLflow's alias `best` where the service's best is."""
         from service import registry
 
-        models, uri = self._models, self._settings.mlflow_uri
+        models, uri = self._models, self._mlflow_uri
         for row in models.unsigned():
             try:
                 envelope = models.sign_again(row).envelope

@@ -455,6 +455,18 @@ class Store:
             row = work.job_row(job_id)
         return self._told(row)
 
+    def attempt_open(self, job_id: str, epoch: int) -> bool:
+        """Whether attempt `epoch` of the job is its newest and not over."""
+        query = sa.select(jobs.c.id).where(
+            jobs.c.id == job_id,
+            jobs.c.epoch == epoch,
+            attempts_table.c.job_id == jobs.c.id,
+            attempts_table.c.epoch == jobs.c.epoch,
+            attempts_table.c.ended_at.is_(None),
+        )
+        with self._read() as work:
+            return work.connection.scalar(query) is not None
+
     # --- registered models ------------------------------------------------------------------------------------------
 
     def check_held(self, job_id: str, epoch: int) -> Job:

@@ -89,7 +89,7 @@ def _look(settings: Settings, unit: Unit) -> Part:
     elif not process.alive(identity):
         return replace(part, detail="died; `vaesvc up` starts it again")
     else:
-        part = replace(part, pid=identity.pid)
+        part = replace(part, pid=identity.pid, detail=unit.hint(settings))
     try:
         unit.check(settings)
     except VaesvcError as error:

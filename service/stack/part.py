@@ -25,7 +25,7 @@ class Part:
     ok: bool
     pid: int | None = None  # none: it is down, or somebody else's server
     address: str | None = None
-    detail: str = ""  # why it is not ok, or where the address is from
+    detail: str = ""  # why it is not ok, where the address is from, or how to sign in
     log: Path | None = None
 
 
@@ -60,6 +60,7 @@ class Unit:
     check:    raises a VaesvcError with the cause when the part cannot be used
     ready:    what to do once it answers, before others may count on it
     needs:    parts that must be ready before this one starts
+    hint:     how to get in, where people do
     """
 
     name: str
@@ -73,6 +74,7 @@ class Unit:
     check: Callable[[Settings], None]
     ready: Callable[[Settings], None] | None = None
     needs: tuple[str, ...] = ()
+    hint: Callable[[Settings], str] = lambda settings: ""
     start_seconds: float = 90.0
     stop_seconds: float = 10.0
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
 from service.storage_errors import local, public
+from service.tracking import login
 
 T = TypeVar("T")
 
@@ -53,9 +54,13 @@ class Point:
     at: int  # milliseconds since 1970, UTC
 
 
-@functools.cache
 def client(uri: str) -> Any:
-    """MLflow's own client for this server, tracking and registry."""
+    """MLflow's own client for this server, tracking and registry, with the login that its address holds."""
+    return _client(login.plain(uri))
+
+
+@functools.cache
+def _client(uri: str) -> Any:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     host = urlsplit(uri).hostname

@@ -265,7 +265,7 @@ def test_a_loss_that_is_not_finite_fails_the_job_at_once_and_in_one_line(stack: 
 def _closed(stack: Stack, job_id: str) -> str:
     from mlflow import MlflowClient
 
-    uri = stack.settings().mlflow_uri
+    uri = stack.mlflow_uri
     assert uri is not None
     with real_jobs.client(stack) as client:
         detail = client.job(job_id)

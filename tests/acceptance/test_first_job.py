@@ -67,7 +67,7 @@ def first(stack: Stack, data_dir: Path) -> First:
 def mlflow_client(stack: Stack) -> MlflowClient:
     import mlflow
 
-    uri = stack.settings().mlflow_uri
+    uri = stack.mlflow_uri
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -235,6 +235,7 @@ def _user(stack: Stack) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("VAESVC_")}
     return ours | {
         "MLFLOW_TRACKING_URI": settings.mlflow_uri or "",
+        "MLFLOW_TRACKING_TOKEN": settings.user_token() or "",
         "MLFLOW_S3_ENDPOINT_URL": storage.endpoint_url or "",
         "AWS_ACCESS_KEY_ID": storage.access_key or "",
         "AWS_SECRET_ACCESS_KEY": storage.secret_key or "",

@@ -68,7 +68,7 @@ def values(found: StudyDetail) -> dict[tuple[str, int], tuple[str, float | None,
 def runs_of(stack: Stack, job_id: str, tag: str) -> list[Any]:
     from mlflow import MlflowClient
 
-    door = MlflowClient(stack.settings().mlflow_uri)
+    door = MlflowClient(stack.mlflow_uri)
     ids = [experiment.experiment_id for experiment in door.search_experiments()]
     return list(door.search_runs(ids, f"tags.`{tag}` = '{job_id}'", max_results=1000))
 
@@ -90,7 +90,7 @@ def closed(stack: Stack, job_id: str, tag: str = "vaesvc.study_id") -> list[str]
 def versions(stack: Stack, job_id: str) -> list[Any]:
     from mlflow import MlflowClient
 
-    door = MlflowClient(stack.settings().mlflow_uri)
+    door = MlflowClient(stack.mlflow_uri)
     return [one for one in door.search_model_versions() if one.tags.get("vaesvc.job_id") == job_id]
 
 

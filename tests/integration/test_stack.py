@@ -24,6 +24,7 @@ from service.client import Client
 from service.errors import StorageError, UnavailableError, UsageError
 from service.stack import process, state
 from service.stack.control import UNITS
+from service.tracking import login
 from tests.conftest import Stack, leftovers
 
 PARTS = ["s3", "mlflow", "ray", "api", "dispatcher"]
@@ -99,7 +100,7 @@ def test_the_bucket_keeps_what_it_is_given_and_refuses_wrong_keys(stack: Stack) 
 
 
 def test_mlflow_keeps_runs_and_passes_artifacts_on_to_the_bucket(stack: Stack) -> None:
-    uri = stack.settings().mlflow_uri
+    uri = stack.mlflow_uri
     assert uri
     call = httpx.Client(base_url=uri, timeout=30, trust_env=False)
     name = f"stack-{uuid.uuid4()}"
@@ -191,13 +192,13 @@ def test_a_killed_part_comes_back_with_its_data(stack: Stack, part: str) -> None
 def _remember(found: settings.Settings, note: str) -> str:
     name = f"{note}-{uuid.uuid4()}"
     httpx.post(
-        f"{found.mlflow_uri}/api/2.0/mlflow/experiments/create", json={"name": name}, timeout=30, trust_env=False
+        f"{login.for_user(found)}/api/2.0/mlflow/experiments/create", json={"name": name}, timeout=30, trust_env=False
     ).raise_for_status()
     return name
 
 
 def _remembered(found: settings.Settings, name: str) -> bool:
-    address = f"{found.mlflow_uri}/api/2.0/mlflow/experiments/get-by-name"
+    address = f"{login.for_user(found)}/api/2.0/mlflow/experiments/get-by-name"
     return httpx.get(address, params={"experiment_name": name}, timeout=30, trust_env=False).status_code == 200
 
 

@@ -1,0 +1,244 @@
+"""The login in front of MLflow, in its server's own process: `mlflow server --app-name vaesvc ...`.
+
+MLflow has no login of its own but `basic-auth`, a second list of users whose passwords are hashed slowly at every
+request. Here the tokens of this service open it: a user's (SQL has its SHA-256), an attempt's and the service's own
+(HMACs, `service.auth`). They come as `Authorization: Bearer TOKEN`, or as the password of a Basic login with any user
+name, which is what browsers ask for. Who was let in is remembered for a few seconds: a revoked token ends then.
+
+A user reads everything and writes experiments and runs; the registry of models is written by the service, its
+attempts, and administrators. Where a user may see their own jobs only (`read = "own"`) MLflow, which shows
+everybody's, is the administrators'.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+
+from service import auth
+from service.errors import AuthError, VaesvcError
+from service.tracking.rights import Right, names_a_place, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from service.queue.store import Store
+
+KNOWN_SECONDS = 5.0  # a caller is not asked about again for this long
+MOST_KNOWN = 10_000  # callers that are remembered; one more, and all are asked about again
+MAX_EXPERIMENT_BYTES = 1 << 20  # of a request that makes an experiment
+SIGN_IN = "sign in with any user name, and your token of this service as the password; or set MLFLOW_TRACKING_TOKEN"
+SAFE = {  # for MLflow's server: nothing that it is sent is run, and nobody is told of it
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Somebody who signed in, with the most that they may do."""
+
+    name: str
+    right: Right
+
+
+class Doorkeeper:
+    """Tells whose a token is. store: asked for users' tokens and attempts; everybody_reads: the setting `read`."""
+
+    def __init__(
+        self, store: Store, secret: bytes, *, everybody_reads: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._secret = secret
+        self._everybody_reads = everybody_reads
+        self._clock = clock
+        self._known: dict[bytes, tuple[Caller, float]] = {}  # SHA-256 of the token -> who, until when
+
+    async def caller(self, token: str) -> Caller:
+        """Raises AuthError for a token that opens nothing here, UnavailableError while the database is silent."""
+        digest = hashlib.sha256(token.encode()).digest()
+        caller, until = self._known.get(digest, (None, 0.0))
+        if caller is None or self._clock() >= until:
+            self._known.pop(digest, None)
+            caller = await anyio.to_thread.run_sync(self.look_up, token)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = (caller, self._clock() + KNOWN_SECONDS)
+        return caller
+
+    def look_up(self, token: str) -> Caller:
+        """See `caller`; asks the database every time."""
+        tracking = auth.read_tracking_token(self._secret, token)
+        if tracking is not None:
+            return self._own(*tracking)
+        if auth.is_attempt_token(token):
+            raise AuthError("this is an attempt's token for the API, not for MLflow")
+        user = self._store.token_user(token)
+        if user is None:
+            raise AuthError(f"the token is not known here: wrong, or revoked; {SIGN_IN}")
+        if not user.admin and not self._everybody_reads:
+            raise AuthError(
+                'this service shows its users their own jobs only (read = "own"), and MLflow shows everybody\'s: it is '
+                "open to administrators"
+            )
+        return Caller(name=user.name, right=Right.REGISTER if user.admin else Right.LOG)
+
+    def _own(self, job_id: str, epoch: int) -> Caller:
+        if not job_id:
+            return Caller(name="the service", right=Right.REGISTER)
+        if not self._store.attempt_open(job_id, epoch):
+            raise AuthError(f"attempt {epoch} of job {job_id} is over, and its token with it")
+        return Caller(name=f"attempt {epoch} of {job_id}", right=Right.REGISTER)
+
+
+class Gate:
+    """An ASGI application around MLflow's: who may not is answered here, the others' requests go on without token."""
+
+    def __init__(self, app: ASGIApp, keeper: Doorkeeper, static_prefix: str = "") -> None:
+        self._app = app
+        self._keeper = keeper
+        self._prefix = static_prefix.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:  # MLflow has no WebSockets
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        path = scope["path"].removeprefix(self._prefix) if self._prefix else scope["path"]
+        right = needed(scope["method"], path)
+        if right is Right.OPEN or _asks_whether_it_may(scope["method"], headers):
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = await self._keeper.caller(_token(headers))
+        except VaesvcError as error:
+            await _refuse(send, error.http_status, _CODES.get(error.http_status, "INTERNAL_ERROR"), str(error))
+            return
+        refusal = _refusal(caller, right, scope["method"], path, headers)
+        if refusal is None and caller.right is Right.LOG and names_a_place(path):
+            receive, refusal = await _without_a_place(receive)
+        if refusal is not None:
+            await _refuse(send, 403, "PERMISSION_DENIED", refusal)
+            return
+        kept = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+        await self._app({**scope, "headers": kept}, receive, send)
+
+
+_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE"}
+
+
+def create_app() -> Gate:
+    """For `mlflow server --app-name vaesvc`: reads the settings as every process of the service does."""
+    for name, value in SAFE.items():
+        os.environ.setdefault(name, value)
+    from mlflow.server.fastapi_app import app
+
+    from service.queue.store import Store
+    from service.settings import load
+
+    settings = load()
+    store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
+    keeper = Doorkeeper(store, auth.read_secret(settings.secret_file), everybody_reads=settings.read == "all")
+    return Gate(app, keeper, os.environ.get("_MLFLOW_STATIC_PREFIX", ""))
+
+
+def _token(headers: Mapping[bytes, bytes]) -> str:
+    """Raises AuthError where there is none that can be read."""
+    kind, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if kind.lower() == "bearer" and given.strip():
+        return given.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            raise AuthError(f"the Authorization header cannot be read; {SIGN_IN}") from None
+    raise AuthError(f"MLflow is behind the service's login: {SIGN_IN}")
+
+
+def _asks_whether_it_may(method: str, headers: Mapping[bytes, bytes]) -> bool:
+    """A browser's question before a request from another origin, which bears no login: MLflow's settings answer it."""
+    return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+
+
+def _refusal(caller: Caller, right: Right | None, method: str, path: str, headers: Mapping[bytes, bytes]) -> str | None:
+    if right is None:
+        return f"{method} {path} is not offered here: docs/security.md says what of MLflow is"
+    if caller.right.value < right.value:
+        return (
+            f"{caller.name} may not {method} {path}: models are registered by the service when their job succeeds, and "
+            "otherwise changed by administrators (`vaesvc token role NAME admin`)"
+        )
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if method not in ("GET", "HEAD") and _another_of_this_machine(origin, headers.get(b"host", b"").decode("latin-1")):
+        return f"a page of {origin} may not {method} here"
+    return None
+
+
+def _another_of_this_machine(origin: str, host: str) -> bool:
+    """MLflow lets pages of every port of localhost write; on a shared machine those are other users' pages too."""
+    parts = urlsplit(origin)
+    return parts.hostname in ("localhost", "127.0.0.1", "::1") and parts.netloc != host
+
+
+async def _without_a_place(receive: Receive) -> tuple[Receive, str | None]:
+    """A new experiment's body, read and given again; and why it is refused, where it says where its artifacts lie.
+
+    MLflow's server would read and write there with its own keys: models and checkpoints, or files of its machine.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_EXPERIMENT_BYTES:
+            return receive, f"a new experiment takes at most {MAX_EXPERIMENT_BYTES:,} bytes"
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            break
+    again = partial(_replay, [{"type": "http.request", "body": bytes(body), "more_body": False}], receive)
+    return again, _names_a_place(bytes(body))
+
+
+def _names_a_place(body: bytes) -> str | None:
+    """Reads the body as MLflow does: JSON, which old clients encode twice."""
+    try:
+        given: Any = json.loads(body)
+        given = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return "a new experiment is described in JSON"
+    if isinstance(given, dict) and (given.get("artifact_location") or given.get("artifactLocation")):
+        return "artifact_location is left out: artifacts of every experiment lie where the server keeps them"
+    return None
+
+
+async def _replay(read: list[Message], receive: Receive) -> Message:
+    return read.pop() if read else await receive()
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    """In MLflow's form, which its clients and its pages understand."""
+    body = json.dumps({"error_code": code, "message": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="vaesvc: any name, your token", charset="UTF-8"'))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
