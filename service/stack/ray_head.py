@@ -35,7 +35,7 @@ def _launch(site: Site) -> Launch:
     ports = site.ports
     fixed = (
         *("-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--port", str(ports["gcs"]), "--temp-dir", str(folder)),
+        *("--node-ip-address", LOOPBACK, "--port", str(ports["gcs"]), "--temp-dir", str(folder)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(ports["dashboard"])),
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
     )
