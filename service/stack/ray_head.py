@@ -52,6 +52,7 @@ def _environment(site: Site) -> dict[str, str]:
     env = environment(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN_PATH=str(settings.ray_token_file),
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # the node's address is loopback's, and what it opens listens there
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do

@@ -52,7 +52,7 @@ def job_id(stack: Stack) -> str:
 
 @pytest.fixture(scope="module")
 def mlflow(stack: Stack) -> Any:
-    return mlflow_client(str(stack.settings().mlflow_uri))
+    return mlflow_client(str(stack.mlflow_uri))
 
 
 def reader(stack: Stack, code: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -156,7 +156,7 @@ def strangers(stack: Stack, job_id: str, mlflow: Any, tmp_path: Path) -> Iterato
 
 def test_fault_01_a_strangers_code_is_not_run(stack: Stack, strangers: str, mlflow: Any, tmp_path: Path) -> None:
     """What README told readers to call ran it, by MLflow's defaults. `vaesvc` gives the service's best, and says so."""
-    uri = stack.settings().mlflow_uri
+    uri = stack.mlflow_uri
     plain = f"""
 from service.tracking.server import client
 client({uri!r})
