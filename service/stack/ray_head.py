@@ -1,7 +1,8 @@
 """Part `ray`: a Ray head on loopback with its Jobs API, behind a token.
 
-Ray's GCS and raylet listen on all interfaces whatever address the node is given, so the token is not optional: without
-it whoever reaches a port runs code.
+Ray takes a Linux machine's address in the network for the node's, even where it is told 127.0.0.1, and listens on all
+interfaces; what it does on systems that it knows no clusters of, one node on loopback, is what a local stack wants. The
+token is not optional: without it whoever reaches a port, every user of the machine, runs code.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _launch(site: Site) -> Launch:
     ports = site.ports
     fixed = (
         *("-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--node-ip-address", LOOPBACK, "--port", str(ports["gcs"]), "--temp-dir", str(folder)),
+        *("--port", str(ports["gcs"]), "--temp-dir", str(folder)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(ports["dashboard"])),
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
     )
