@@ -152,6 +152,13 @@ GATINGS: Mapping[str, tuple[GatingConfig, BackboneConfig, DataShape]] = {
     "sqrt-sigmoid": (GatingConfig(encoder="sqrt", decoder="sigmoid"), _NET, (1, 2, 3)),
     "resnet": (GatingConfig(), ResNetConfig(channels=4), (1, 28, 28)),
     "batch-norm": (GatingConfig(place="batch-norm", hidden=3), ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28)),
+    "table-1": (
+        GatingConfig(place="gates-and-batch-norm", repeated=3, hidden=3),
+        ConvConfig(channels=(2, 3, 4, 5)),
+        (1, 28, 28),
+    ),
+    "heads": (GatingConfig(heads=True, start="theorem-1"), _NET, (1, 2, 3)),
+    "heads-mlp-shared": (GatingConfig(heads=True, network="mlp-shared", hidden=3), _NET, (1, 2, 3)),
 }
 DEFAULT = ("mlp-relu", "bernoulli", "standard-normal", "diagonal-normal")
 KINDS = (BACKBONES, LIKELIHOODS, PRIORS, POSTERIORS)

@@ -11,7 +11,9 @@ from torch import Tensor
 from vae_models.analytic import theorem_1
 from vae_models.analytic.linear_vae import LinearVAE, distortion, optimal_rate_distortion, optimum, rate
 from vae_models.config import GaussianConfig, MLPConfig, ModelConfig
+from vae_models.models.multi_rate import MultiRate
 from vae_models.models.vae import VAE
+from vae_models.recipes import catalogue
 
 BETAS = (0.01, 0.1, 0.5, 1.0, 2.0, 6.0)
 LATENT = 3
@@ -87,6 +89,82 @@ def test_a_trained_linear_vae_gets_there(beta: float) -> None:
     optimizer.step(closure)
     found = [value.item() for value in means()]
     assert found == pytest.approx(optimal_rate_distortion(s, LATENT, beta), abs=1e-3)
+
+
+SIX = (6.0, 3.0, 1.5, 0.8, 0.4, 0.2)  # eigenvalues of the covariance in 6 dimensions
+NINE = [0.01 * 1000 ** (i / 8) for i in range(9)]
+
+
+def cubature(deviations: Tensor) -> Tensor:
+    """2 n points in n dimensions with mean 0 and this covariance's square root, [2 n, n]: exact for squares."""
+    n = deviations.shape[0]
+    return math.sqrt(n) * torch.cat([deviations.T, -deviations.T])
+
+
+def recipes_model(latent: int) -> MultiRate:
+    """The model of `mnist/mr-linear-vae` for 6 dimensions, its widths in proportion to the latent's."""
+    config = catalogue()["mnist/mr-linear-vae"].build().model
+    assert isinstance(config.backbone, MLPConfig)
+    widths = tuple(width * latent // config.latent for width in config.backbone.hidden)
+    backbone = config.backbone.model_copy(update={"hidden": widths})
+    torch.manual_seed(0)
+    model = config.model_copy(update={"latent": latent, "backbone": backbone}).build((1, 1, 6)).double()
+    assert isinstance(model, MultiRate)
+    return model
+
+
+def test_fault_15_the_recipes_linear_vae_reaches_the_closed_form_at_every_beta() -> None:
+    """Trained once for all beta in [0.01, 10], within 0.01 nats of distortion + beta x rate at nine of them.
+
+    No noise of sampling: data, noise and log beta are cubature points. Adam, then LBFGS.
+    """
+    latent = 6
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    root = turn * torch.tensor(SIX, dtype=torch.float64).sqrt()
+    images, s = cubature(root).view(-1, 1, 1, 6), root @ root.T
+    points = cubature(torch.eye(latent, dtype=torch.float64))
+    model = recipes_model(latent)
+
+    def objectives(betas: Tensor) -> Tensor:
+        """distortion + beta x rate at each beta."""
+        x, each = images.repeat(len(betas), 1, 1, 1), betas.repeat_interleave(len(images))
+        trace = model(x, {"z": points.expand(len(x), -1, -1)}, each)
+        rate_, distortion_ = (value.view(len(betas), -1).mean(1) for value in (trace.rate, trace.distortion))
+        total: Tensor = distortion_ + betas * rate_
+        return total
+
+    trained = torch.logspace(-2, 1, 25, dtype=torch.float64)
+    adam = torch.optim.Adam(model.parameters(), lr=0.02)
+    for step in range(400):
+        adam.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * step / 400))
+        adam.zero_grad()
+        objectives(trained).mean().backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    lbfgs = torch.optim.LBFGS(
+        model.parameters(),
+        max_iter=600,
+        max_eval=1200,
+        history_size=50,
+        tolerance_change=1e-13,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        lbfgs.zero_grad()
+        loss = objectives(trained).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    lbfgs.step(closure)
+    with torch.no_grad():
+        found = objectives(torch.tensor(NINE, dtype=torch.float64))
+    best = [optimal_rate_distortion(s, latent, beta) for beta in NINE]
+    gaps = [
+        value - distortion_ - beta * rate_
+        for value, beta, (rate_, distortion_) in zip(found.tolist(), NINE, best, strict=True)
+    ]
+    assert min(gaps) > -1e-9
+    assert max(gaps) < 0.01, gaps
 
 
 ETAS = [math.log(beta) for beta in (1e-4, 0.01, 0.3, 1.0, 1.7, 5.0, 100.0)]

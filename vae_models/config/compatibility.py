@@ -200,11 +200,20 @@ def gating_needs_layers(config: TrainConfig) -> Iterator[str]:
         return
     if config.model.prior.kind == "vampprior":
         yield "model.gating and vampprior do not go together: the pseudo-inputs have no beta for the encoder's gates"
-    if gating.place == "gates" and backbone.kind == "mlp" and not backbone.hidden and not backbone.decoder_hidden:
+    linear = backbone.kind == "mlp" and not backbone.hidden and not backbone.decoder_hidden
+    if gating.place == "gates" and linear and not gating.heads:
         yield "model.gating has nothing to gate in a backbone without hidden layers: set model.backbone.hidden"
     normed = backbone.kind == "conv" or (backbone.kind == "infogan" and backbone.norm)
-    if gating.place == "batch-norm" and not normed:
-        yield f"model.gating.place=batch-norm needs a backbone with batch norm, and {backbone.kind} has none: use gates"
+    if gating.place != "gates" and not normed:
+        yield (
+            f"model.gating.place={gating.place} needs a backbone with batch norm, and {backbone.kind} has none: "
+            "use gates"
+        )
+    if gating.repeated is not None:
+        most = len(backbone.channels) - 1 if backbone.kind == "conv" else -1
+        if gating.place == "batch-norm" or gating.repeated > most:
+            allowed = f"0 to {most} here" if most >= 0 else f"which {backbone.kind} has not: leave it out"
+            yield f"model.gating.repeated is of a gate after one of the conv backbone's convolutions, {allowed}"
 
 
 def weights_are_bounded(config: TrainConfig) -> Iterator[str]:

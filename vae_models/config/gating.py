@@ -27,9 +27,24 @@ class GatingConfig(Strict):
     encoder: Function = "sigmoid"
     decoder: Function = "sqrt"
     hidden: int = Field(default=64, ge=1, le=bounds.WIDTH, description="width of the networks that have hidden layers")
-    place: Literal["gates", "batch-norm"] = Field(
+    place: Literal["gates", "batch-norm", "gates-and-batch-norm"] = Field(
         default="gates",
-        description="after every hidden layer, or as scale and shift of every batch norm (networks of two layers)",
+        description="after every hidden layer; as scale and shift of every batch norm (networks of two layers); or "
+        "both, the norms' own scale and shift kept and added to: the CNN rows of MR-VAE's table 1",
+    )
+    heads: bool = Field(
+        default=False,
+        description="gates on q(z|x) too: on its mean, and on its variance, which a sigmoid multiplies (eqs 26, 30-31)",
+    )
+    start: Literal["drawn", "theorem-1"] = Field(
+        default="drawn",
+        description="of the gates: drawn like any layer, or as theorem 1 has them, their kinks spread over log beta",
+    )
+    repeated: int | None = Field(
+        default=None,
+        ge=0,
+        le=bounds.DEPTH,
+        description="the encoder's convolution, from 0, with one more gate, after its activation; none: none has",
     )
 
     @model_validator(mode="after")
@@ -38,6 +53,12 @@ class GatingConfig(Strict):
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if not self.low <= 1 <= self.high:
             raise ValueError("the range must contain beta = 1, at which the ELBO is evaluated")
+        return self
+
+    @model_validator(mode="after")
+    def _theorem_1_is_of_affine_gates(self) -> GatingConfig:
+        if self.start == "theorem-1" and (self.network != "affine" or "film" in (self.encoder, self.decoder)):
+            raise ValueError("start theorem-1 is of affine gates: set network to affine, and no function to film")
         return self
 
     def build(self, model: VAE) -> MultiRate:
@@ -52,4 +73,7 @@ class GatingConfig(Strict):
             decoder=self.decoder,
             hidden=self.hidden,
             place=self.place,
+            heads=self.heads,
+            start=self.start,
+            repeated=self.repeated,
         )

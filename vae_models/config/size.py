@@ -109,6 +109,9 @@ def _of_prior(prior: PriorConfig, latent: int, shape: DataShape) -> int:
 
 
 def _of_gates(gating: GatingConfig, widths: Sequence[int]) -> int:
-    """One network from u for each hidden layer: see `vae_models.nn.gates.Gate`."""
+    """One network from u for each hidden layer, and two for each batch norm: see `vae_models.nn.gates`."""
     hidden = {"affine": [], "mlp-5": [gating.hidden] * 4}.get(gating.network, [gating.hidden])
-    return sum(_dense([1, *hidden, width]) for width in (*(widths or (1024,)), *(widths or (1024,))))
+    both = (*(widths or (1024,)), *(widths or (1024,)))
+    of_layers = sum(_dense([1, *hidden, width]) for width in both) if gating.place != "batch-norm" else 0
+    of_norms = sum(2 * _dense([1, gating.hidden, width]) for width in both) if gating.place != "gates" else 0
+    return of_layers + of_norms

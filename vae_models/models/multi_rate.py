@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vae_models.models.vae import VAE
 from vae_models.nn import gates
+from vae_models.nn.heads import PosteriorHeads
 from vae_models.protocols import Likelihood
 from vae_models.records import NoiseSpec, Trace
 
@@ -33,18 +34,21 @@ class MultiRate(nn.Module):
         encoder: gates.Function,
         decoder: gates.Function,
         hidden: int,
-        place: Literal["gates", "batch-norm"],
+        place: Literal["gates", "batch-norm", "gates-and-batch-norm"],
+        heads: bool = False,
+        start: Literal["drawn", "theorem-1"] = "drawn",
+        repeated: int | None = None,
     ) -> None:
-        """ValueError if the model has nothing to gate. `model` is changed in place."""
+        """ValueError if the model has nothing to gate. `model` is changed in place. Arguments: see `GatingConfig`."""
         super().__init__()
         self._middle = (math.log(low) + math.log(high)) / 2
         self._half = (math.log(high) - math.log(low)) / 2
         self._signal = gates.Signal()
-        shared = nn.Linear(1, hidden) if network == "mlp-shared" and place == "gates" else None
+        shared = nn.Linear(1, hidden) if network == "mlp-shared" and place != "batch-norm" else None
         count = 0
         for name, function in (("encoder", encoder), ("decoder", decoder)):
             part = model.get_submodule(f"backbone.{name}")
-            if place == "gates":
+            if place != "batch-norm":
                 count += gates.add_gates(
                     part,
                     self._signal,
@@ -54,11 +58,21 @@ class MultiRate(nn.Module):
                     hidden=hidden,
                     first=shared,
                 )
-            else:
-                count += gates.replace_norms(part, self._signal, hidden=hidden)
+            if place != "gates":
+                own = place == "gates-and-batch-norm"
+                count += gates.replace_norms(part, self._signal, hidden=hidden, own=own)
+        if heads:
+            posterior = cast(PosteriorHeads, model.get_submodule("backbone.heads"))
+            count += gates.add_head_gates(
+                posterior, self._signal, network=network, function=encoder, hidden=hidden, first=shared
+            )
+        if repeated is not None:
+            gates.repeat_gate(model.get_submodule("backbone.encoder"), repeated)
         if count == 0:
-            what = "hidden layers" if place == "gates" else "batch norm"
+            what = "batch norm" if place == "batch-norm" else "hidden layers"
             raise ValueError(f"gating has nothing to act on: the backbone has no {what}; choose another backbone")
+        if start == "theorem-1":
+            gates.spread(model, middle=self._middle, half=self._half)
         self.model = model
 
     @property

@@ -1,11 +1,13 @@
 """Multi-rate gating (MR-VAE section 4, appendix B): layers whose outputs are scaled by functions of log beta.
 
 Gates are added to a finished network from outside. Every hidden linear or convolutional layer's pre-activations are
-multiplied, channel by channel, by a gate that reads u, the standardized log beta of the datum (`multi_rate`).
+multiplied, channel by channel, by a gate that reads u, the standardized log beta of the datum (`multi_rate`). The heads
+of the posterior can have gates too: theorem 1's second encoder layer, and its covariance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, cast
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vae_models.nn.gated import GatedConv2d, GatedLinear
+from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 
 Network = Literal["affine", "mlp", "mlp-shared", "mlp-5"]
@@ -74,17 +77,12 @@ class Gate(nn.Module):
     ) -> None:
         super().__init__()
         outputs = 2 * channels if function == "film" else channels
-        depth = {"affine": 0, "mlp": 1, "mlp-shared": 1, "mlp-5": 4}[network]
-        layers: list[nn.Module] = []
-        for place in range(depth):
-            shared = first is not None and place == 0
-            layers += [cast(nn.Module, first) if shared else nn.Linear(hidden if place else 1, hidden), nn.ReLU()]
-        self.network = nn.Sequential(*layers, nn.Linear(hidden if depth else 1, outputs))
+        self.network = _network(outputs, network=network, hidden=hidden, first=first)
         self.function = function
-        self._signal = signal
+        self.signal = signal
 
     def forward(self, y: Tensor) -> Tensor:
-        t = self.network(self._signal.rows(y.shape[0]))
+        t = self.network(self.signal.rows(y.shape[0]))
         if y.ndim == 4:
             t = t[:, :, None, None]
         if self.function == "film":
@@ -93,6 +91,36 @@ class Gate(nn.Module):
             return film
         gate: Tensor = torch.sigmoid(t) if self.function == "sigmoid" else sqrt_gate(t)
         return gate * y
+
+
+def _network(outputs: int, *, network: Network, hidden: int, first: nn.Module | None) -> nn.Sequential:
+    """n of `Gate`: 1 -> outputs."""
+    depth = {"affine": 0, "mlp": 1, "mlp-shared": 1, "mlp-5": 4}[network]
+    layers: list[nn.Module] = []
+    for place in range(depth):
+        shared = first is not None and place == 0
+        layers += [cast(nn.Module, first) if shared else nn.Linear(hidden if place else 1, hidden), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden if depth else 1, outputs))
+
+
+class VarianceGate(nn.Module):
+    """A head for log-variances r, and its gate: r + log sigmoid(n(u)), so the variance is exp(r) sigmoid(n(u)).
+
+    Theorem 1's covariance C(eta) = sigmoid(t eta + p) C_base (MR-VAE eqs 30-32), t = 1 and p = -log diag(D^T D).
+    """
+
+    def __init__(
+        self, head: nn.Linear, signal: Signal, *, network: Network, hidden: int, first: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.network = _network(head.out_features, network=network, hidden=hidden, first=first)
+        self._signal = signal
+
+    def forward(self, features: Tensor) -> Tensor:
+        raw: Tensor = self.head(features)
+        gate = F.logsigmoid(self.network(self._signal.rows(raw.shape[0])))
+        return raw + gate
 
 
 class GatedLayer(nn.Module):
@@ -109,24 +137,31 @@ class GatedLayer(nn.Module):
 
 
 class HyperBatchNorm(nn.Module):
-    """Batch norm without scale and shift of its own: both come from networks 1 -> hidden -> channels of u.
+    """Batch norm whose scale and shift are networks 1 -> hidden -> channels of u, the scale near 1 at first.
 
-    The published CNN rows of MR-VAE's table 1 have these instead of Listing 1's gates. The scale starts near 1.
+    own: the norm's own scale and shift stay, and the networks' outputs are added to them, as in the code of MR-VAE
+    (github.com/pomonam/mr-vae), whose CNN rows of table 1 have these besides Listing 1's gates.
     """
 
-    def __init__(self, norm: nn.Module, signal: Signal, *, hidden: int) -> None:
+    def __init__(self, norm: nn.Module, signal: Signal, *, hidden: int, own: bool = False) -> None:
         super().__init__()
         channels = cast(int, norm.num_features)
-        self.norm = (BatchNorm2d if isinstance(norm, BatchNorm2d) else BatchNorm1d)(channels, affine=False)
+        kind = BatchNorm2d if isinstance(norm, BatchNorm2d) else BatchNorm1d
+        self.norm = kind(channels, affine=False)
         self.scale = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, channels))
         self.shift = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, channels))
-        with torch.no_grad():
-            cast(nn.Linear, self.scale[2]).bias.add_(1)
+        self.weight = nn.Parameter(torch.ones(channels)) if own else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if own else None
+        if not own:
+            with torch.no_grad():
+                cast(nn.Linear, self.scale[2]).bias.add_(1)
         self._signal = signal
 
     def forward(self, x: Tensor) -> Tensor:
         u = self._signal.rows(x.shape[0])
         scale, shift = self.scale(u), self.shift(u)
+        if self.weight is not None and self.bias is not None:
+            scale, shift = self.weight + scale, self.bias + shift
         if x.ndim == 4:
             scale, shift = scale[:, :, None, None], shift[:, :, None, None]
         y: Tensor = self.norm(x) * scale + shift
@@ -183,9 +218,64 @@ def add_gates(
     return len(names)
 
 
-def replace_norms(part: nn.Module, signal: Signal, *, hidden: int) -> int:
+def repeat_gate(part: nn.Module, place: int) -> None:
+    """Puts one more affine gate for the gated layer number `place`: at the end of its block, after the activation."""
+    gated = [name for name, module in part.named_modules() if isinstance(module, GatedLayer)][place]
+    layer = cast(GatedLayer, part.get_submodule(gated))
+    again = Gate(
+        channels_of(layer.layer),
+        layer.gate.signal,
+        network="affine",
+        function=layer.gate.function,
+        hidden=1,
+        first=None,
+    )
+    cast(nn.Sequential, part.get_submodule(gated.rpartition(".")[0])).append(again)
+
+
+def add_head_gates(
+    heads: PosteriorHeads,
+    signal: Signal,
+    *,
+    network: Network,
+    function: Function,
+    hidden: int,
+    first: nn.Module | None,
+) -> int:
+    """Puts a gate after the mean's outputs (theorem 1's second layer, eq 26) and on the variance; how many."""
+    gate = Gate(heads.mean.out_features, signal, network=network, function=function, hidden=hidden, first=first)
+    heads.set_submodule("mean", GatedLayer(heads.mean, gate))
+    if heads.raw is None:
+        return 1
+    heads.set_submodule("raw", VarianceGate(heads.raw, signal, network=network, hidden=hidden, first=first))
+    return 2
+
+
+def spread(model: nn.Module, *, middle: float, half: float) -> None:
+    """Starts every affine gate as theorem 1 has it: slope +-1 in eta = log beta, kinks spread evenly over its range.
+
+    Channel j of C has xi_j = middle - half + 2 half (j + 1/2) / C. Encoder gates are sigmoid(xi_j - eta) (eq 27),
+    decoder gates sqrt(max(0, 1 - exp(eta - xi_j))) (eq 36), those of variances sigmoid(eta - xi_j) (eq 32): each
+    eigenvalue of the data finds gates that open where it needs them. Drawn gates may be closed for every beta.
+    """
+    for module in model.modules():
+        if isinstance(module, VarianceGate) or (isinstance(module, Gate) and module.function == "sqrt"):
+            sign = 1.0
+        elif isinstance(module, Gate):
+            sign = -1.0
+        else:
+            continue
+        affine = cast(nn.Linear, module.network[-1])
+        count = affine.out_features
+        kinks = middle - half + 2 * half * (torch.arange(count, dtype=affine.bias.dtype) + 0.5) / count
+        with torch.no_grad():
+            affine.weight.fill_(sign * half / math.sqrt(3))  # eta = middle + u half / sqrt(3)
+            affine.bias.copy_(sign * (middle - kinks))
+
+
+def replace_norms(part: nn.Module, signal: Signal, *, hidden: int, own: bool) -> int:
     """Puts a `HyperBatchNorm` in place of every batch norm; how many."""
     names = [name for name, module in part.named_modules() if isinstance(module, BatchNorm1d | BatchNorm2d)]
     for name in names:
-        part.set_submodule(name, HyperBatchNorm(part.get_submodule(name), signal, hidden=hidden))
+        part.set_submodule(name, HyperBatchNorm(part.get_submodule(name), signal, hidden=hidden, own=own))
     return len(names)

@@ -15,7 +15,7 @@ class PosteriorHeads(nn.Module):
     def __init__(self, features: int, latent: int, *, scale: bool) -> None:
         super().__init__()
         self.mean = nn.Linear(features, latent)
-        self.raw = nn.Linear(features, latent) if scale else None
+        self.raw = nn.Linear(features, latent) if scale else None  # gates may be put on both: `gates.add_head_gates`
 
     def forward(
         self, features: Float[Tensor, "batch features"]

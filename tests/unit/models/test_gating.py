@@ -18,9 +18,12 @@ from vae_models.config import (
     ModelConfig,
     ResNetConfig,
 )
+from vae_models.data.catalogue import CATALOGUE
 from vae_models.models.multi_rate import MultiRate
 from vae_models.models.vae import VAE
-from vae_models.nn.gates import GatedLayer, HyperBatchNorm, sqrt_gate
+from vae_models.nn.gates import GatedLayer, HyperBatchNorm, Signal, VarianceGate, sqrt_gate
+from vae_models.nn.norm import BatchNorm2d
+from vae_models.recipes import catalogue
 
 SHAPES: dict[str, tuple[DataShape, int]] = {
     "MNIST": ((1, 28, 28), 32),
@@ -61,6 +64,73 @@ def test_the_batch_norm_hypernetwork_counts(data: str, norms: int, channels: int
     base = count(ModelConfig(latent=latent, backbone=ConvConfig()), shape)
     gated = count(ModelConfig(latent=latent, backbone=ConvConfig(), gating=GatingConfig(place="batch-norm")), shape)
     assert gated - base == 256 * norms + 128 * channels
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "increase", "printed"),
+    [
+        ("binarized-mnist", 17_526_977, 358_400, ("17.88", "2.04")),
+        ("omniglot", 17_526_977, 358_400, ("17.88", "2.04")),
+        ("cifar10", 40_462_723, 356_352, ("40.81", "0.88")),
+        ("svhn", 40_462_723, 356_352, ("40.81", "0.88")),
+        ("celeba", 34_594_563, 374_528, ("34.96", "1.08")),
+    ],
+)
+def test_fault_16_the_totals_of_table_1(name: str, base: int, increase: int, printed: tuple[str, str]) -> None:
+    """MR-VAE's column and the increase in percent, as printed (millions, digits cut off), of the recipes."""
+    config = catalogue()[f"{name}/mr-vae-cnn-batch-norm"].build().model
+    shape = CATALOGUE[name].shape
+    total = count(config, shape)
+    assert count(config.model_copy(update={"gating": None}), shape) == base
+    assert total == base + increase
+    assert f"{total // 10**4 / 100:.2f}" == printed[0]
+    assert f"{100 * increase / base:.2f}" == printed[1]
+
+
+def test_fault_16_table_1_is_gates_networks_added_to_norms_and_one_gate_twice() -> None:
+    """2 C of gates and 256 + 130 C of networks for each norm, and C = 1024 once more: 12,800 more than without."""
+    channels = (128, 256, 512, 1024, 512, 256)
+    assert sum(2 * c + 256 + 130 * c for c in channels) + 2 * 1024 == 358_400
+    shape, latent = SHAPES["MNIST"]
+    without = count(ModelConfig(latent=latent, backbone=ConvConfig(), gating=GatingConfig(place="batch-norm")), shape)
+    published = catalogue()["binarized-mnist/mr-vae-cnn-batch-norm"].build().model
+    assert count(published, shape) - without == 12_800
+    with torch.device("meta"):
+        model = published.build(shape)
+    encoder = model.get_submodule("model.backbone.encoder")
+    kinds = [[type(layer).__name__ for layer in encoder.get_submodule(str(place))] for place in range(4)]  # type: ignore[attr-defined]
+    block = ["GatedLayer", "HyperBatchNorm", "ReLU"]
+    assert kinds == [block, block, block, [*block, "Gate"]]
+
+
+def test_a_batch_norm_with_its_own_scale_and_shift_starts_as_itself_plus_the_networks() -> None:
+    torch.manual_seed(0)
+    signal = Signal()
+    norm = HyperBatchNorm(BatchNorm2d(3), signal, hidden=4, own=True)
+    x, u = torch.randn(5, 3, 2, 2), torch.tensor(0.7)
+    with signal.of(u):
+        found = norm(x)
+    scale, shift = (1 + norm.scale(u.view(1, 1)), norm.shift(u.view(1, 1)))
+    expected = torch.nn.functional.batch_norm(x, None, None, training=True)
+    torch.testing.assert_close(found, expected * scale[:, :, None, None] + shift[:, :, None, None])
+
+
+def test_fault_15_a_gate_on_the_variance_by_hand() -> None:
+    """C = exp(raw) sigmoid(t log beta + p) with t = 1 at theorem 1's start (eqs 30-32)."""
+    torch.manual_seed(0)
+    config = GatingConfig(heads=True, start="theorem-1")
+    model = ModelConfig(latent=LATENT, backbone=MLPConfig(hidden=()), gating=config).build((1, 2, 3)).double()
+    assert isinstance(model, MultiRate)
+    head = model.get_submodule("model.backbone.heads.raw")
+    assert isinstance(head, VarianceGate)
+    features = torch.randn(4, 6, dtype=torch.float64)
+    kinks = torch.tensor([math.log(0.01) + math.log(1000) * (j + 0.5) / LATENT for j in range(LATENT)])
+    for beta in (0.02, 1.0, 8.0):
+        with model._signal.of(model._standardized(torch.tensor(beta), features)):
+            gate = (head(features) - head.head(features)).exp()
+        torch.testing.assert_close(
+            gate, torch.sigmoid(math.log(beta) - kinks).double().expand(4, -1), rtol=1e-5, atol=0
+        )
 
 
 def build(name: str) -> MultiRate:
@@ -186,3 +256,5 @@ def test_nothing_to_gate_is_refused() -> None:
         ModelConfig(backbone=MLPConfig(), gating=GatingConfig(place="batch-norm")).build((1, 2, 3))
     with pytest.raises(ValueError, match="must contain beta = 1"):
         GatingConfig(low=2, high=3)
+    with pytest.raises(ValueError, match="start theorem-1 is of affine gates"):
+        GatingConfig(start="theorem-1", network="mlp")
