@@ -266,7 +266,7 @@ def test_mlflow_loads_it_and_pull_fetches_the_same(stack: Stack, first: First, d
     assert "verified" in pulled.stderr
     np.testing.assert_allclose(_reconstruct(folder, digits), made, atol=1e-5)
     files = json.loads((folder / "manifest.json").read_text())["files"]
-    assert {path.name for path in folder.iterdir()} == {*files, "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {*files, "manifest.json", "signature.json"}
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".py"))]
 
 

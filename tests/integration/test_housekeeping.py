@@ -61,7 +61,8 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
     from mlflow import MlflowClient
 
     monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
-    monkeypatch.setattr("service.tracking.runs.PATIENCE", 1.0)
+    for patient in ("service.tracking.runs", "service.registry"):
+        monkeypatch.setattr(f"{patient}.PATIENCE", 1.0)
     worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
     job_id = worker.attempt.job_id
     context = worker.open()
