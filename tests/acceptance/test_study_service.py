@@ -143,7 +143,7 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
         if state == "done":
             assert by_trial[stage, number].data.metrics["val/elbo"] == value
     assert by_trial["betas", 0].data.params["optimizer.lr"] == "0.003"
-    assert by_trial["rates", 0].data.params["optimizer.lr"] == "1e+38"
+    assert by_trial["rates", 0].data.params["optimizer.lr"] == "1e+30"
 
     (version,) = versions(stack, job_id)
     assert version.name == "two-stages"
