@@ -209,6 +209,12 @@ def retry(job_id: JobId, services: App, user: User) -> Job:
     return services.store.retry(job_id, by=user.name)
 
 
+@change_job.post("/lengthen", summary="More epochs or steps for a run that is over")
+def lengthen(job_id: JobId, request: wire.LengthenRequest, services: App, user: User) -> Job:
+    """The next attempt goes on from the last committed checkpoint, as if the run had been longer from the start."""
+    return services.store.lengthen(job_id, request, by=user.name)
+
+
 @read_job.get("/study", summary="A study's trials, best first")
 async def study(job_id: JobId, services: App) -> wire.StudyDetail:
     """As far as they have come: those that have ended from storage, the others from the running attempt's report."""

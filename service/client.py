@@ -273,6 +273,11 @@ class Client:
         """NotFoundError, ConflictError (not failed or cancelled)."""
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry", _one(Job), repeatable=False)
 
+    def lengthen(self, job_id: str, *, epochs: float | None = None, steps: int | None = None) -> Job:
+        """More epochs, or steps, in all for a run that is over. UsageError, ConflictError."""
+        request = wire.LengthenRequest(epochs=epochs, steps=steps)
+        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/lengthen", _one(Job), body=request)
+
     def study(self, job_id: str) -> wire.StudyDetail:
         return self._http.call("GET", f"/v1/jobs/{quote(job_id, safe='')}/study", _one(wire.StudyDetail))
 

@@ -85,6 +85,23 @@ def resolve(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
     return spec
 
 
+def lengthened(spec: TrainSpec, epochs: float | None, steps: int | None) -> TrainSpec:
+    """With more epochs, or steps, in all. UsageError where a longer run would be another one, or neither is given."""
+    if (epochs is None) == (steps is None):
+        raise UsageError("give one of epochs and steps: how long the run shall have been in all")
+    from vae_models.config.longer import refusal
+    from vae_models.measures import STORED
+
+    train = {**spec.train.model_dump(mode="json"), "epochs": epochs, "steps": steps}
+    try:
+        longer = spec.model_copy(update={"train": TrainConfig.model_validate(train, context=STORED)})
+    except ValidationError as error:
+        raise UsageError(listed(explain(error, TrainConfig))) from None
+    if (reason := refusal(spec.train, longer.train)) is not None:
+        raise UsageError(f"it cannot go on from its last checkpoint: {reason}")
+    return longer
+
+
 def refuse_large(spec: JobSpec) -> None:
     """Jobs are kept for ever and listed by the thousand, each with its whole spec. Raises UsageError."""
     if (size := len(spec.model_dump_json())) > LARGEST:

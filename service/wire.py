@@ -9,6 +9,7 @@ User calls (bearer token of a user):
     GET  /v1/jobs/{id}/logs?epoch=&offset= -> LogChunk
     POST /v1/jobs/{id}/cancel              -> Job
     POST /v1/jobs/{id}/retry               -> Job
+    POST /v1/jobs/{id}/lengthen            LengthenRequest -> Job  (of a job of kind train that is over)
     GET  /v1/jobs/{id}/study               -> StudyDetail  (of a job of kind study)
     POST /v1/jobs/{id}/study/stop          -> Job
     POST /v1/jobs/{id}/study/extend        ExtendRequest -> Job
@@ -115,6 +116,13 @@ class ExtendRequest(Record):
     stage: str | None = Field(
         default=None, max_length=40, description="which stage; default: the last that draws at random"
     )
+
+
+class LengthenRequest(Record):
+    """One of the two: what a run shall have had in all, at most `vae_models.config.bounds`. Twice changes nothing."""
+
+    epochs: float | None = Field(default=None, gt=0, le=10**6, description="passes over the training split")
+    steps: int | None = Field(default=None, ge=1, le=10**9, description="optimizer steps")
 
 
 class LogChunk(Record):

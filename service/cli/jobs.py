@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -172,9 +172,36 @@ def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_d
             output.data(f"{job.id}  {job.state.value}")
 
 
-def retry(job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)]) -> None:
-    """Queue failed or cancelled jobs again; they go on from their last checkpoint."""
+def retry(
+    job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="epochs=N|steps=N", help="More in all for a run that is over.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Queue failed or cancelled jobs again, or ended ones for more epochs; they go on from their last checkpoint."""
+    length = _length(overrides or [])
     with connect.client() as client:
         for job_id in job_ids:
-            job = client.retry(job_id)
+            job = client.lengthen(job_id, **length) if length else client.retry(job_id)
             output.data(f"{job.id}  {job.state.value}")
+
+
+def _length(overrides: Sequence[str]) -> dict[str, Any]:
+    """The one thing of a job that may still change: how long it is."""
+    found: dict[str, Any] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        read = {"epochs": float, "steps": int}.get(name.strip())
+        if read is None or not equals:
+            raise UsageError(
+                f"--set {override}: only epochs or steps of a job can change, for example epochs=4; anything else is "
+                "another job: vaesvc submit"
+            )
+        try:
+            found[name.strip()] = read(text)
+        except ValueError:
+            raise UsageError(f"--set {override}: {text!r} is not a number of {name.strip()}") from None
+    return found

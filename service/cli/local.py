@@ -38,7 +38,8 @@ def run(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
     json: AsJson = False,
 ) -> None:
-    """Train in this process, into a folder. Run again with the same --out, it goes on from its last checkpoint.
+    """Train in this process, into a folder. Run again with the same --out, it goes on from its last checkpoint; also
+    with more epochs or steps.
 
     The first Ctrl-C writes a checkpoint and stops, the second aborts.
     """
@@ -135,23 +136,45 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 
 def _same_config(folder: Path, config: TrainConfig) -> None:
-    """A folder belongs to one configuration: the one that it was begun with."""
+    """A folder belongs to one configuration, the one that it was begun with; it may be given more epochs."""
     path = folder / "config.json"
     plain = config.model_dump(mode="json")
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(json_module.dumps(plain, indent=2) + "\n")
-        partial.replace(path)
+        _write_config(path, plain)
         return
     try:
         begun = json_module.loads(path.read_text())
     except ValueError as error:
         raise StorageError(f"{path} is damaged ({error}); name another --out") from error
-    if begun != plain:
-        changed = ", ".join(_differences(begun, plain))
-        raise ConflictError(
-            f"{folder} was begun with another configuration (it differs in {changed}); name another --out"
-        )
+    if begun == plain:
+        return
+    reason = _why_not_longer(begun, config)
+    if reason is not None:
+        changed = _differences(begun, plain)
+        because = reason if {*changed} <= {"epochs", "steps"} else f"it differs in {', '.join(changed)}"
+        raise ConflictError(f"{folder} was begun with another configuration ({because}); name another --out")
+    _write_config(path, plain)
+    output.note(f"{folder} is given more to do: it goes on from its last checkpoint.")
+
+
+def _why_not_longer(begun: Any, config: TrainConfig) -> str | None:
+    """Why a run of `config` cannot go on from what was begun; None where it is the same for longer."""
+    from pydantic import ValidationError
+
+    from vae_models.config import TrainConfig
+    from vae_models.config.longer import refusal
+    from vae_models.measures import STORED
+
+    try:
+        return refusal(TrainConfig.model_validate(begun, context=STORED), config)
+    except ValidationError:
+        return "another version wrote it"
+
+
+def _write_config(path: Path, plain: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json_module.dumps(plain, indent=2) + "\n")
+    partial.replace(path)
 
 
 def _differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ConflictError, NotFoundError
-from service.queue import admission, attempts, models, retention, tokens
+from service.queue import admission, again, attempts, models, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -243,18 +243,18 @@ class Store:
 
         Raises ConflictError unless the job is FAILED or CANCELLED.
         """
-        fresh: dict[str, Any] = {
-            "failures": 0,
-            "outages": 0,
-            "not_before": 0.0,
-            "reason": None,
-            "result": {},
-            "ended_at": None,
-            "cancel_requested_at": None,
-            "tracked": False,
-        }
         with self._write() as work:
-            work.move(work.locked_job(job_id), Trigger.RETRY, "retried", detail={"by": by}, **fresh)
+            again.retry(work, job_id, by)
+            row = work.job_row(job_id)
+        return self._told(row)
+
+    def lengthen(self, job_id: str, request: wire.LengthenRequest, *, by: str) -> Job:
+        """Gives a run that is over more epochs or steps: it goes on from its last checkpoint.
+
+        Raises UsageError where a longer run is another one, ConflictError while it runs and for a study.
+        """
+        with self._write() as work:
+            again.lengthen(work, job_id, request, by)
             row = work.job_row(job_id)
         return self._told(row)
 
@@ -280,19 +280,17 @@ class Store:
         trained is not trained again; the same number again changes nothing. Raises UsageError where no stage draws at
         random, ConflictError while the study is being cancelled or when the job is no study.
         """
-        seen = _study_of(self._row(job_id))
+        before = self._row(job_id)
+        seen = _study_of(before)
         spec = extended(seen, trials, stage)  # every trial is checked: while nobody waits for us
         with self._write() as work:
             row = work.locked_job(job_id)
-            if row["spec"] != seen.model_dump(mode="json"):
+            if row["spec"] != before["spec"]:
                 raise ConflictError(f"study {job_id} was extended by somebody else in the same moment: try again")
             if spec != seen:
                 values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
                 if JobState(row["state"]).final:
-                    values |= {
-                        "failures": 0, "outages": 0, "not_before": 0.0, "reason": None, "ended_at": None,
-                        "cancel_requested_at": None, "tracked": False, "started_at": None,
-                    }  # fmt: skip
+                    values |= again.FRESH | {"started_at": None}
                 detail = {"by": by, "trials": trials, "stage": stage}
                 work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)
                 row = work.job_row(job_id)

@@ -66,6 +66,7 @@ USER_CALLS = [
     ("GET", "/v1/jobs/j1/logs"),
     ("POST", "/v1/jobs/j1/cancel"),
     ("POST", "/v1/jobs/j1/retry"),
+    ("POST", "/v1/jobs/j1/lengthen"),
     ("GET", "/v1/jobs/j1/study"),
     ("POST", "/v1/jobs/j1/study/stop"),
     ("POST", "/v1/jobs/j1/study/extend"),
@@ -472,3 +473,54 @@ def test_the_openapi_description(api: Api) -> None:
             assert error.endswith("/ErrorReply")
     for record in ("Job", "JobDetail", "SubmitRequest", "AttemptContext", "FinishRequest", "ModelFiles", "Checkpoint"):
         assert record in schema["components"]["schemas"]
+
+
+# --- more epochs ----------------------------------------------------------------------------------------------------
+
+
+def _succeeded(api: Api, client: Client, **train: Any) -> str:
+    job = client.submit(spec(train=train) if train else spec())
+    (attempt,) = api.admit()
+    with api.attempt_client(attempt) as runner:
+        runner.claim(CLAIM)
+        runner.commit_checkpoint(checkpoint(job.id, 5))
+        runner.finish(wire.FinishRequest(runner_id="r1", outcome="succeeded", result={"steps": 5}))
+    return job.id
+
+
+def test_fault_13a_an_ended_job_is_given_more_epochs_and_goes_on_from_its_checkpoint(api: Api, client: Client) -> None:
+    job_id = _succeeded(api, client, schedule={"kind": "constant"})
+    with pytest.raises(ConflictError, match=f"vaesvc retry {job_id} --set epochs=N"):
+        client.retry(job_id)
+    before = client.job(job_id).job.spec["train"]
+    assert before["schedule"]["kind"] == "constant"
+    longer = client.lengthen(job_id, epochs=4 * before["epochs"])
+    assert (longer.state, longer.failures) == (JobState.QUEUED, 0)
+    assert longer.spec["train"] == {**before, "epochs": 4 * before["epochs"]}
+    assert client.events(job_id)[-1].detail["epochs"] == 4 * before["epochs"]
+    (attempt,) = api.admit()
+    with api.attempt_client(attempt) as runner:
+        context = runner.claim(CLAIM)
+        assert (context.epoch, [one.step for one in context.checkpoints]) == (2, [5])
+        with pytest.raises(ConflictError, match="when it is over"):
+            client.lengthen(job_id, epochs=9 * before["epochs"])
+        runner.finish(wire.FinishRequest(runner_id="r1", outcome="succeeded"))
+    assert client.lengthen(job_id, epochs=4 * before["epochs"]).state is JobState.SUCCEEDED  # the same again
+
+
+@pytest.mark.parametrize(
+    ("train", "asked", "message"),
+    [
+        ({"schedule": {"kind": "constant"}}, {"epochs": 1e-3}, "is less than"),
+        ({}, {}, "give one of epochs and steps"),
+        ({}, {"epochs": 1e6, "steps": 3}, "give one of epochs and steps"),
+        ({"schedule": {"kind": "cosine"}}, {"epochs": 1000}, "cosine falls to its end over the whole run"),
+    ],
+)
+def test_fault_13a_what_would_be_another_run_is_refused(
+    api: Api, client: Client, train: dict[str, Any], asked: dict[str, Any], message: str
+) -> None:
+    job_id = _succeeded(api, client, **train)
+    with pytest.raises(UsageError, match=message):
+        client.lengthen(job_id, **asked)
+    assert client.job(job_id).job.state is JobState.SUCCEEDED

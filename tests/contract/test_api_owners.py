@@ -25,7 +25,7 @@ from tests.api_server import Api, running_api, settings_in
 from tests.contract.queue_checks import sql
 
 RECIPE = "digits/beta-vae-mlp"
-BODIES = {"/v1/jobs/{job_id}/study/extend": {"trials": 9}}
+BODIES = {"/v1/jobs/{job_id}/study/extend": {"trials": 9}, "/v1/jobs/{job_id}/lengthen": {"epochs": 900}}
 NOT_OF_A_JOB = {"/v1/jobs", "/v1/jobs/dry-run"}  # the caller's own from the start
 STUDY = {
     "base": RECIPE,
@@ -78,7 +78,7 @@ class Jobs:
 @contextmanager
 def _jobs(folder: Path, **more: Any) -> Iterator[Jobs]:
     with running_api(settings_in(folder, **more)) as api, api.client() as ann:
-        train = ann.submit(resolve(RECIPE))
+        train = ann.submit(resolve(RECIPE, ["schedule.kind=constant"]))
         study = ann.submit(resolve_study(STUDY))
         yield Jobs(api=api, train=train, study=study)
 
@@ -124,7 +124,7 @@ def test_fault_04_another_users_job_is_not_changed(jobs: Jobs, bob: Client, meth
 def test_fault_04_owner_and_administrator_change_it(tmp_path: Path, method: str, path: str, admin: bool) -> None:
     with _jobs(tmp_path) as jobs, jobs.api.user("root", admin=True) as root, jobs.api.client() as ann:
         job = jobs.of(path)
-        if path.endswith("/retry"):
+        if path.endswith(("/retry", "/lengthen")):
             ann.cancel(job.id)
         answer = jobs.call(root if admin else ann, method, path, job.id)
         assert answer.status_code == 200, answer.text

@@ -23,6 +23,7 @@ from torch import Tensor
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
 from vae_models.config.compatibility import check_data
+from vae_models.config.longer import goes_on
 from vae_models.config.shape import shape_of
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
@@ -459,7 +460,9 @@ def _check(config: TrainConfig, context: RunContext) -> None:
 
 
 def _check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
-    """A checkpoint of another config would give a result that belongs to neither."""
+    """A checkpoint of another config would give a result that belongs to neither; a shorter run's is one of this."""
+    if goes_on(found, asked):
+        return
     mine, theirs = asked.model_dump(), found.model_dump()
     different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
     if different:
