@@ -67,6 +67,15 @@ class HasLogScale(Protocol):
         ...
 
 
+@runtime_checkable
+class HasObjective(Protocol):
+    """A likelihood that is trained on something else than its -log p(x|z)."""
+
+    def distortions(self, decoded: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(what an objective minimises, -log p(x|z)), each [batch], nats per datum: one pass, as `log_prob` is."""
+        ...
+
+
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]  # x [n, *data] -> mean and log std of q(z|x), each [n, latent]
 
 

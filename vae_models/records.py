@@ -54,7 +54,10 @@ class Trace:
     latents:    every stochastic layer, outermost (nearest to x) first
     decoded:    the decoder's raw output, what the likelihood is parameterized by
     mean:       E[x|z], [batch, *data]: what a picture of a reconstruction shows
-    distortion: -log p(x|z), [batch], nats per datum; a density or a mass as the likelihood's `measure` says
+    distortion: -log p(x|z), [batch], nats per datum; a density or a mass as the likelihood's `measure` says: what is
+                reported
+    reconstruction: what an objective minimises in its place, [batch], nats per datum: the distortion itself, unless the
+                likelihood has an objective of its own (`protocols.HasObjective`)
     samples:    posterior samples per datum. With more than one every tensor here has batch x samples rows, those of one
                 datum side by side: row i * samples + k is sample k of datum i, so a mean over rows is a mean over both
     bound:      whether -(distortion + rate) is a lower bound on log p(x): false for a deterministic encoder
@@ -65,6 +68,7 @@ class Trace:
     decoded: Tensor
     mean: Tensor
     distortion: Tensor
+    reconstruction: Tensor
     samples: int = 1
     bound: bool = True
 

@@ -12,8 +12,9 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 
 from tests.catalogue import LIKELIHOODS
-from vae_models.config import BetaLikelihoodConfig, GaussianConfig
+from vae_models.config import BetaLikelihoodConfig, GaussianConfig, MLPConfig, ModelConfig
 from vae_models.likelihoods.gaussian import DatasetMLE, softclip
+from vae_models.objectives.elbo import Elbo
 
 SHAPE = (1, 2, 3)
 GAUSSIANS = [name for name, config in LIKELIHOODS.items() if isinstance(config, GaussianConfig)]
@@ -59,6 +60,57 @@ def test_iso_is_half_the_dimensions_times_the_log_of_the_mean_squared_error() ->
     expected = 3 * torch.log((x - decoded).square().mean()) + 3 * (1 + math.log(2 * math.pi))
     torch.testing.assert_close(distortion, expected)
     torch.testing.assert_close(*(torch.autograd.grad(value, decoded)[0] for value in (distortion, expected)))
+
+
+def table_2(error: Tensor, tie: str, per: str, c: float) -> Tensor:
+    """AR-ELBO's objective from the errors alone, the constants of appendix G included: mean over the batch, nats."""
+    squared = error.square().flatten(1)
+    rows = {"dataset": 1, "datum": len(squared)}[per]
+    shared = squared.mean(0, keepdim=True) if per == "dataset" else squared
+    if tie == "iso":
+        shared = shared.mean(1, keepdim=True)
+    logs = torch.log(shared + c).expand(rows, squared.shape[1])
+    return 0.5 * (logs + 1 + math.log(2 * math.pi)).sum(1).mean()
+
+
+@pytest.mark.parametrize("tie", ["iso", "diag"])
+@pytest.mark.parametrize("per", ["dataset", "datum"])
+@pytest.mark.parametrize("size", [1e-4, 1e-3, 0.1])
+def test_fault_10_the_objective_is_table_2_and_the_density_stays_one(tie: str, per: str, size: float) -> None:
+    """4 data of 6 elements, c = 1e-6: value and gradient of what is minimised; what is reported is scipy's normal."""
+    c = 1e-6
+    likelihood = GaussianConfig(fit="mle", tie=tie, per=per, softclip=None, epsilon=c).build(SHAPE).double().train()  # type: ignore[arg-type]
+    decoded, x = batch(4)
+    decoded = (x + size * decoded).requires_grad_()
+    minimised, reported = (value.mean() for value in likelihood.distortions(decoded, x))  # type: ignore[union-attr]
+    expected = table_2(x - decoded, tie, per, c)
+    torch.testing.assert_close(minimised, expected, rtol=1e-12, atol=1e-12)
+    slopes = [torch.autograd.grad(value, decoded, retain_graph=True)[0] for value in (minimised, expected)]
+    torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
+    sigma = likelihood.log_sigma(decoded, x).exp().expand_as(x).detach()
+    density = stats.norm.logpdf(x.numpy(), decoded.detach().numpy(), sigma.numpy()).sum() / 4
+    assert -reported.item() == pytest.approx(density, rel=1e-12)
+    less = 0.5 * (c / sigma.square()).sum() / 4
+    assert (minimised - reported).item() == pytest.approx(less.item(), rel=1e-9)
+    likelihood.eval()
+    in_evaluation = likelihood.distortions(decoded, x)  # type: ignore[union-attr]
+    assert torch.equal(*in_evaluation)
+
+
+@pytest.mark.parametrize(("error", "slope"), [(1e-3, 500.0), (1e-4, 1e-4 / (1e-8 + 1e-6))])
+def test_fault_10_the_slope_of_one_element(error: float, slope: float) -> None:
+    """e / (e^2 + c): 500 and 99.0, where the density's are 750 and 197. Through a whole model's objective."""
+    config = GaussianConfig(fit="mle", tie="diag", per="datum", softclip=None, epsilon=1e-6)
+    model = ModelConfig(latent=1, backbone=MLPConfig(hidden=()), likelihood=config).build((1, 1, 1)).double().train()
+    x, noise = torch.full((1, 1, 1, 1), 0.5).double(), {"z": torch.zeros(1, 1).double()}
+    with torch.no_grad():
+        (bias,) = (p for name, p in model.named_parameters() if "decoder" in name and p.shape == (1,))
+        bias.add_(x.flatten() - error - model(x, noise).mean.flatten())
+    loss = Elbo()(model(x, noise), torch.tensor(0.0), model=model, noise=noise)
+    (found,) = torch.autograd.grad(loss.total, bias)
+    assert -found.item() == pytest.approx(slope, rel=1e-6)
+    density = 0.5 * (math.log(2 * math.pi * (error**2 + 1e-6)) + error**2 / (error**2 + 1e-6))
+    assert loss.terms["distortion"].item() == pytest.approx(density, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", GAUSSIANS)

@@ -12,8 +12,15 @@ fit: "fixed"      iso/dataset only: sigma is given
      "predicted"  per datum: the decoder's second output; iso takes its mean over the elements ("per-image" in
                   sigma-VAE), diag takes it as it is ("per-pixel")
 
-log sigma is kept up by softclip(v, m) = m + softplus(v - m) (sigma-VAE B: m = -6), or sigma^2 by an epsilon (AR-ELBO
+log sigma is kept up by softclip(v, m) = m + softplus(v - m) (sigma-VAE B: m = -6), or sigma^2 by an epsilon c (AR-ELBO
 5.2: 1e-6, but for Iso-I), or by nothing.
+
+What is minimised and what is reported differ where there is a c. With S the squared error that shares a sigma (of an
+element and datum, or its mean), AR-ELBO's table 2 puts the c into the logarithm alone: 1/2 sum log(S + c), up to
+constants. The density with the fitted variance sigma^2 = S + c has 1/2 sum [log 2 pi(S + c) + S / (S + c)], less by
+1/2 sum c / (S + c): it is what log_prob, and so every reported distortion and ELBO, says. To train on it would pull
+single errors e below sqrt(c) harder, by e c / (e^2 + c)^2 each: at c = 1e-6 and e = 1e-3 the slope of the objective is
+500, that of the density 750.
 """
 
 from __future__ import annotations
@@ -58,6 +65,15 @@ def log_normal(error: Tensor, log_sigma: Tensor) -> Float[Tensor, " batch"]:
     """-sum_i [(error_i / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2], [batch], nats; log_sigma broadcasts."""
     terms = 0.5 * (error * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
     return -sum_per_datum(terms)
+
+
+def table_2(distortion: Tensor, log_sigma: Tensor, epsilon: float, x: Tensor) -> Float[Tensor, " batch"]:
+    """AR-ELBO's table 2 from the density's distortion: distortion + 1/2 sum_i epsilon / sigma_i^2, [batch], nats.
+
+    The mean over what shares a sigma^2 = S + epsilon is 1/2 sum_i [log 2 pi(S + epsilon) + 1], G.5 to G.17 with the
+    epsilon inside of the logarithm. `log_sigma` broadcasts to x.
+    """
+    return distortion + sum_per_datum((0.5 * epsilon * torch.exp(-2 * log_sigma)).expand_as(x))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +165,8 @@ class TrainedGaussian(nn.Module):
 class DatasetMLE(nn.Module):
     """sigma^2 by maximum likelihood over the global batch: the mean over data (and, iso, elements) of (x - mean)^2.
 
-    With nothing to keep sigma up the mean distortion is (dimensions / 2) (log sigma^2 + 1 + log 2 pi), iso, and
-    sum_i of the same for each element, diag: AR-ELBO's table 2, up to constants. The gradient goes through sigma.
+    Without softclip what is minimised is (dimensions / 2) (log(S + epsilon) + 1 + log 2 pi) in the mean, iso, and the
+    sum of the same over the elements, diag: AR-ELBO's table 2, constants included. The gradient goes through sigma.
     Squared errors are reduced over workers before the logarithm, so N workers compute what one does.
 
     In evaluation sigma^2 is the running mean of training's: the plain mean of the first hundred batches, then with a
@@ -169,6 +185,7 @@ class DatasetMLE(nn.Module):
         self.link = link
         self.minimum = minimum
         self.epsilon = epsilon
+        self.regularized = epsilon > 0  # told apart here: lanes may differ in epsilon, which is a tensor then
         self.register_buffer("running_variance", torch.ones(() if tie == "iso" else data_shape))
         self.register_buffer("batches", torch.zeros(()))
 
@@ -186,15 +203,24 @@ class DatasetMLE(nn.Module):
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum. In training it couples the batch and moves the running variance."""
+        """[batch], nats per datum: of the density. In training it couples the batch and moves the running variance."""
+        return -self.distortions(decoded, x)[1]
+
+    def distortions(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
         if not self.training:
-            return log_normal(x - self.mean(decoded), self._log_of(self.running_variance))
+            distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance))
+            return distortion, distortion
         variance = self._variance(decoded, x)
         with torch.no_grad():
             self.batches.add_(1)
             weight = (1 / self.batches).clamp(min=SLOWEST)
             self.running_variance.add_(weight * (variance - self.running_variance))
-        return log_normal(x - self.mean(decoded), self._log_of(variance))
+        log_sigma = self._log_of(variance)
+        distortion = -log_normal(x - self.mean(decoded), log_sigma)
+        return (table_2(distortion, log_sigma, self.epsilon, x) if self.regularized else distortion), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -219,7 +245,8 @@ class DatumMLE(nn.Module):
 
     AR-ELBO's Iso-D and Diag-D with one posterior sample (row) at a time. It reads x, so it is an objective to train on
     and no likelihood of data held out: nothing can be sampled from it. Diag-D has one squared error per variance:
-    without the epsilon its log-likelihood has no upper bound as an error goes to zero.
+    without the epsilon its log-likelihood has no upper bound as an error goes to zero. Without softclip what is
+    minimised is 1/2 sum_i [log(e_i^2 + epsilon) + 1 + log 2 pi], diag; iso has the mean of e_i^2 in every term.
     """
 
     measure: ClassVar[Measure] = "density"
@@ -230,6 +257,7 @@ class DatumMLE(nn.Module):
         self.link = link
         self.minimum = minimum
         self.epsilon = epsilon
+        self.regularized = epsilon > 0  # told apart here: lanes may differ in epsilon, which is a tensor then
 
     def parameters_per_element(self) -> int:
         return 1
@@ -244,8 +272,17 @@ class DatumMLE(nn.Module):
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum."""
-        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+        """[batch], nats per datum: of the density with the fitted variances."""
+        return -self.distortions(decoded, x)[1]
+
+    def distortions(
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
+        log_sigma = self.log_sigma(decoded, x)
+        distortion = -log_normal(x - self.mean(decoded), log_sigma)
+        trained = self.training and self.regularized
+        return (table_2(distortion, log_sigma, self.epsilon, x) if trained else distortion), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.protocols import Backbone, Likelihood, Posterior, Prior
+from vae_models.protocols import Backbone, HasObjective, Likelihood, Posterior, Prior
 from vae_models.records import NoiseSpec, Trace
 
 
@@ -63,15 +63,24 @@ class VAE(nn.Module):
         prior = self.prior.bind(self._normal, prior_noise)
         latent = self.posterior.latent("z", mean, raw, rows["z"], prior)
         decoded = self.backbone.decode(latent.sample)
+        reconstruction, distortion = self._distortions(decoded, x)
         return Trace(
             target=x,
             latents=(latent,),
             decoded=decoded,
             mean=self.likelihood.mean(decoded),
-            distortion=-self.likelihood.log_prob(decoded, x),
+            distortion=distortion,
+            reconstruction=reconstruction,
             samples=samples,
             bound=self.bound,
         )
+
+    def _distortions(self, decoded: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(what is minimised, -log p(x|z)), each [batch], nats per datum."""
+        if isinstance(self.likelihood, HasObjective):
+            return self.likelihood.distortions(decoded, x)
+        distortion = -self.likelihood.log_prob(decoded, x)
+        return distortion, distortion
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""

@@ -1,8 +1,8 @@
 """Autoencoders with a penalty in place of the rate: the baselines of AR-ELBO section 6. None is a bound on log p(x).
 
-The reconstruction term is the trace's distortion; with the Gaussian likelihood of sigma^2 = 1/2 that is the squared
-error of the datum, up to a constant, which is what the weights in the literature go with. beta has no meaning in any of
-them: a config with another one than the constant 1 is refused.
+The reconstruction term is the trace's, as a rule its distortion; with the Gaussian likelihood of sigma^2 = 1/2 that is
+the squared error of the datum, up to a constant, which is what the weights in the literature go with. beta has no
+meaning in any of them: a config with another one than the constant 1 is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # Tolstikhin et al. 2018's seven 
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder:
-    """total = mean_i distortion_i."""
+    """total = mean_i reconstruction_i."""
 
     samples: ClassVar[int] = 1
 
@@ -34,7 +34,7 @@ class Autoencoder:
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
-        return reduced(trace.distortion, trace)
+        return reduced(trace.reconstruction, trace)
 
 
 def squared_distances(a: Float[Tensor, "n latent"], b: Float[Tensor, "m latent"]) -> Float[Tensor, "n m"]:
@@ -64,7 +64,7 @@ def mmd(z: Float[Tensor, "n latent"], prior: Float[Tensor, "n latent"], *, sigma
 
 @dataclass(frozen=True, kw_only=True)
 class WaeMmd:
-    """total = mean_i distortion_i + weight * MMD(z, prior) over the global batch (Tolstikhin et al. 2018).
+    """total = mean_i reconstruction_i + weight * MMD(z, prior) over the global batch (Tolstikhin et al. 2018).
 
     The prior's draws are N(0, I), declared as noise. Terms besides the usual ones: mmd.
     """
@@ -82,7 +82,7 @@ class WaeMmd:
         # both in one message; every worker then computes the same number from the same rows
         rows, _ = gather_rows(torch.cat([trace.latents[0].sample, noise["mmd"]], dim=1))
         discrepancy = mmd(rows[:, : self.latent], rows[:, self.latent :])
-        loss = reduced(trace.distortion, trace)
+        loss = reduced(trace.reconstruction, trace)
         return Loss(total=loss.total + self.weight * discrepancy, terms={**loss.terms, "mmd": discrepancy.detach()})
 
 
@@ -93,7 +93,7 @@ def decoder_parameters(model: Model) -> list[Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizedAutoencoder:
-    """total = mean_i [distortion_i + latent_weight * |z_i|^2] + regularizer (Ghosh et al. 2020, "RAE").
+    """total = mean_i [reconstruction_i + latent_weight * |z_i|^2] + regularizer (Ghosh et al. 2020, "RAE").
 
     regularizer "l2": decoder_weight * sum of the squares of the decoder's parameters; "gradient": decoder_weight *
     mean_i |d mean_i / d z_i|_F^2, the decoder's gradient penalty with respect to the latent (RAE-GP, AR-ELBO's eq 4),
@@ -119,11 +119,11 @@ class RegularizedAutoencoder:
         if self.regularizer == "gradient":
             (gradient,) = torch.autograd.grad((trace.mean * noise["penalty"]).sum(), z, create_graph=True)
             penalty = gradient.square().sum(1)
-            rows = trace.distortion + self.latent_weight * square + self.decoder_weight * penalty
+            rows = trace.reconstruction + self.latent_weight * square + self.decoder_weight * penalty
             loss = reduced(rows, trace)
             latent_square, mean = global_mean(torch.stack([square, penalty], dim=1).detach()).unbind(0)
         else:
-            loss = reduced(trace.distortion + self.latent_weight * square, trace)
+            loss = reduced(trace.reconstruction + self.latent_weight * square, trace)
             latent_square = global_mean(square.detach())
             whole = torch.stack([value.square().sum() for value in decoder_parameters(model)]).sum()
             loss = Loss(total=loss.total + self.decoder_weight * whole, terms=loss.terms)

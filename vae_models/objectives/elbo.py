@@ -37,8 +37,9 @@ def reduced(total: Tensor, trace: Trace) -> Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Elbo:
-    """total = mean_i [distortion_i + beta_i * rate_i] over the global batch, in nats per datum.
+    """total = mean_i [reconstruction_i + beta_i * rate_i] over the global batch, in nats per datum.
 
+    The reconstruction is the trace's distortion, but for likelihoods with an objective of their own (AR-ELBO table 2).
     beta is a scalar (beta-VAE: MR-VAE eq 13) or one value per datum, [batch] (MR-VAE).
     """
 
@@ -49,4 +50,4 @@ class Elbo:
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
-        return reduced(trace.distortion + per_row(beta, trace) * trace.rate, trace)
+        return reduced(trace.reconstruction + per_row(beta, trace) * trace.rate, trace)

@@ -18,6 +18,7 @@ from vae_models.records import Loss, NoiseSpec, Trace
 class Iwae:
     """total = -mean_i log (1/K) sum_k p(x_i|z_ik) p(z_ik) / q(z_ik|x_i), z_ik ~ q(z|x_i): nats per datum.
 
+    p(x|z) is the density itself, whatever else a likelihood may be trained on: without it there is no bound.
     K = 1 is the ELBO with the sampled rate. beta has no meaning here and is ignored: a config with another one than the
     constant 1 is refused. Beside the usual terms, means over the samples, `iwae` is the bound itself.
     """

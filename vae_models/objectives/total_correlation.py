@@ -65,7 +65,7 @@ def parts(
 
 @dataclass(frozen=True, kw_only=True)
 class TotalCorrelation:
-    """total = mean_i [distortion + information + beta_i * total correlation + dimension-wise KL], nats per datum.
+    """total = mean_i [reconstruction + information + beta_i * total correlation + dimension-wise KL], nats per datum.
 
     Chen et al. 2018, eq 4 with alpha = gamma = 1. Terms besides the usual ones: information, total_correlation,
     dimension_kl. N is the size of the training split.
@@ -82,7 +82,7 @@ class TotalCorrelation:
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
         information, correlation, dimensions = parts(trace.latents[0], self.data_size, self.estimator)
-        loss = reduced(trace.distortion + information + per_row(beta, trace) * correlation + dimensions, trace)
+        loss = reduced(trace.reconstruction + information + per_row(beta, trace) * correlation + dimensions, trace)
         means = global_mean(torch.stack([information, correlation, dimensions], dim=1).detach()).unbind(0)
         names = ("information", "total_correlation", "dimension_kl")
         return Loss(total=loss.total, terms={**loss.terms, **dict(zip(names, means, strict=True))})
