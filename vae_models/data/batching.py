@@ -90,6 +90,13 @@ class Resident:
             return {}
         return {"x": NoiseSpec(shape=tuple(self._images.shape[1:]), kind="uniform")}
 
+    def unfit(self, indices: Tensor) -> tuple[int, ...]:
+        """Of `indices` those of data with an element that is NaN or infinite. Waits for the device."""
+        if not self._images.is_floating_point():
+            return ()
+        finite = self._images.index_select(0, indices).isfinite().flatten(1).all(1)
+        return tuple(int(index) for index in indices[~finite].tolist())
+
     def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """x [batch, channels, height, width] for `indices` [batch]; of `noise` it reads what `noise()` names."""
         chosen = self._images.index_select(0, indices)

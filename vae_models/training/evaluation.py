@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import nn
 
-from vae_models.collectives import all_reduce_sum, rank, world_size
+from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config import EvaluationConfig
 from vae_models.data.batching import Resident
 from vae_models.measures import evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
+
+
+class NotFinite(ValueError):  # noqa: N818 - says what is the case
+    """metric: the first that is NaN or infinite; data: the indices of the first batch that makes it so."""
+
+    def __init__(self, metric: str, value: float, data: tuple[int, ...]) -> None:
+        super().__init__(f"{metric} is {value}")
+        self.metric = metric
+        self.value = value
+        self.data = data
 
 
 @torch.no_grad()
@@ -35,11 +46,12 @@ def evaluate(
 
     Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
     for any number of workers. `stop` is called once per round on every worker; None when it said so.
+    NotFinite, on every worker, where a mean is NaN or infinite.
     """
     total = min(len(data), config.limit or len(data))
     size = config.batch_size
     starts = list(range(0, total, size))
-    sums = Sums.zero(source.device)
+    batches: list[Sums] = []  # this worker's
     was_training = model.training
     model.eval()
     try:
@@ -47,15 +59,32 @@ def evaluate(
             if first + rank() < len(starts):
                 batch = first + rank()
                 indices = torch.arange(starts[batch], min(starts[batch] + size, total), device=source.device)
-                sums = sums + _batch_sums(model, data, indices, name=name, batch=batch, source=source, beta=beta)
+                batches.append(_batch_sums(model, data, indices, name=name, batch=batch, source=source, beta=beta))
             if stop():
                 return None
     finally:
         model.train(was_training)
+    sums = sum(batches, start=Sums.zero(source.device))
     means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
     prefix = name if beta is None else f"{name}/beta_{beta:g}"
     names = evaluated(bound=cast(Model, model).bound, where=(prefix,))
-    return {metric: means[metric.rpartition("/")[2]] for metric in names}
+    found = {metric: means[metric.rpartition("/")[2]] for metric in names}
+    for metric, value in found.items():
+        if not math.isfinite(value):
+            first = _first_batch(batches, len(starts), source.device) * size
+            raise NotFinite(metric, value, tuple(range(first, min(first + size, total))))
+    return found
+
+
+def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> int:
+    """The number of the first batch, of all workers', with a sum that is not finite; every worker calls it.
+
+    0 where each batch's are and only their total is not.
+    """
+    own = [rank() + world_size() * place for place, sums in enumerate(batches) if not sums.packed().isfinite().all()]
+    where = torch.tensor(min(own, default=total), device=device)
+    first = int(all_gather(where).min())
+    return first if first < total else 0
 
 
 def _batch_sums(

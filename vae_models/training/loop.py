@@ -33,7 +33,7 @@ from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.context import HasOrigin, HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
-from vae_models.training.evaluation import evaluate
+from vae_models.training.evaluation import NotFinite, evaluate
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
@@ -166,7 +166,9 @@ class Run:
         self.window = Window(config.log_every_steps, self.device, self.dtype)
         self.at = _Position()
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
-        self.saved = 0  # the step of the last checkpoint
+        self.saved = 0  # the step whose checkpoint is written, with all that is due there
+        self.kept: int | None = None  # the step of this run's last checkpoint
+        self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.latent)
         self.module = collectives.data_parallel(StepModule(self.model, objective))
@@ -288,7 +290,7 @@ class Run:
             return
         means = self._window_means()
         metrics = {f"train/{name}": value for name, value in means.items()}
-        metrics["train/beta"] = float(self.beta.double().mean())
+        metrics["train/beta"] = self._mean_beta()
         metrics["train/lr"] = self.lr(step - 1)
         metrics["train/grad_norm"] = float(self.gradient_norm)
         metrics["epoch"] = step / self.plan.steps_per_epoch
@@ -296,6 +298,9 @@ class Run:
         speed = self.speed.images_per_second()
         if speed is not None:
             metrics["images_per_second"] = speed
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._failure(name, value, step, self.plan.indices(step - 1))
         self.window.clear()
         self._log(metrics)
         self.speed.restart()
@@ -304,13 +309,28 @@ class Run:
         try:
             return self.window.read(self.at.step - self.window.count + 1)
         except NonFiniteLoss as error:
-            batch = tuple(self.plan.indices(error.step - 1).tolist())
-            raise NonFiniteLoss(error.step, error.term, error.value, batch) from None
+            raise self._failure(error.term, error.value, error.step, self.plan.indices(error.step - 1)) from None
+
+    def _mean_beta(self) -> float:
+        """Of the last step's global batch: every worker has drawn its own data's."""
+        beta = self.beta.double()
+        return float(beta if beta.ndim == 0 else collectives.global_mean(beta))
+
+    def _failure(
+        self, term: str, value: float, step: int, data: Tensor | None = None, split: str = "train"
+    ) -> NonFiniteLoss:
+        """data: the indices, in `split`, of what the number is of; none where it is of all that came before."""
+        indices: tuple[int, ...] = ()
+        unfit: tuple[int, ...] = ()
+        if data is not None:
+            indices, unfit = tuple(data.tolist()), self._resident(split).unfit(data.to(self.device))
+        name = {"train": "training", "val": "validation"}.get(split, split)
+        return NonFiniteLoss(step, term, value, indices, split=name, unfit=unfit, kept=self.kept)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.fresh.update(finite)
-        self.at.latest.update(finite)
+        """Every number is finite."""
+        self.fresh.update(metrics)
+        self.at.latest.update(metrics)
         if self.context.rank == 0:
             self.context.log_metrics(self.at.step, metrics)
 
@@ -333,7 +353,12 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
-        """On val, at the end on test too, and pictures. False, and nothing reported, when stopped meanwhile."""
+        """On val, at the end on test too, and pictures. False, and nothing reported, when stopped meanwhile.
+
+        NonFiniteLoss where the state or a number of the evaluation is not finite: the run ends with nothing reported or
+        saved of this step, so no earlier value is taken for this one, and the last checkpoint stays.
+        """
+        self._check_state()
         metrics = self._evaluated_on("val", self.val_data)
         if metrics is not None and self.timetable.is_last(self.at.step) and self.config.evaluation.test:
             on_test = self._evaluated_on("test", self._resident("test"))
@@ -354,7 +379,11 @@ class Run:
         settings = self.config.evaluation
         last = self.timetable.is_last(self.at.step)
         for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
-            found = evaluate(self.model, split, settings, name=name, source=self.noise, beta=beta, stop=poller.tick)
+            try:
+                found = evaluate(self.model, split, settings, name=name, source=self.noise, beta=beta, stop=poller.tick)
+            except NotFinite as error:
+                data = torch.tensor(error.data)
+                raise self._failure(error.metric, error.value, self.at.step, data, name) from None
             if found is None:
                 return None
             metrics |= found
@@ -377,14 +406,28 @@ class Run:
     def _save(self) -> None:
         """Writes a checkpoint of the present step, on rank 0, unless something is not finite: then NonFiniteLoss."""
         self.speed.pause()
-        self._window_means()
-        for name, tensor in self.model.state_dict().items():
-            finite = torch.isfinite(tensor)
-            if not bool(finite.all()):
-                raise NonFiniteLoss(self.at.step, f"an element of {name}", float(tensor[~finite][0]))
+        self._check_state()
         collectives.on_first_rank(self._write, self.device)
-        self.saved = self.at.step
+        self.saved = self.kept = self.at.step
         self.speed.go_on()
+
+    def _check_state(self) -> None:
+        """NonFiniteLoss where a loss since the last log, the weights, the optimizer or the controller are not finite.
+
+        Waits for the device, once a step.
+        """
+        if self.sound == self.at.step:
+            return
+        self._window_means()  # they name the first step that went wrong
+        state = dict(self.model.state_dict())
+        state |= {f"Adam's {name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        state |= {f"the controller's {name}": value for name, value in self.control.items()}
+        sound = torch.stack([value.isfinite().all().to(self.device) for value in state.values()])
+        if not bool(sound.all()):
+            name = next(name for name, whole in zip(state, sound.tolist(), strict=True) if not whole)
+            value = state[name]
+            raise self._failure(f"an element of {name}", float(value[~value.isfinite()][0]), self.at.step)
+        self.sound = self.at.step
 
     def _write(self) -> None:
         scratch = self.context.scratch if isinstance(self.context, HasScratch) else Path(tempfile.gettempdir())
@@ -437,7 +480,7 @@ class Run:
         self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
         self.at = _Position(**snapshot.state["position"])
         self.fresh = dict(snapshot.manifest.metrics)
-        self.saved = self.at.step if own else -1
+        self.saved, self.kept = (self.at.step, self.at.step) if own else (-1, None)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
