@@ -499,7 +499,7 @@ def _check(config: TrainConfig, context: RunContext) -> None:
             "every worker needs at least one datum; use fewer workers or a larger batch"
         )
     if config.checkpoint.metric not in SELECTABLE:
-        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {SELECTABLE}")
+        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(SELECTABLE)}")
 
 
 def _check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
