@@ -97,14 +97,14 @@ class _Http:
         *,
         body: pydantic.BaseModel | None = None,
         params: Mapping[str, Any] | None = None,
-        read_seconds: float = READ_SECONDS,
+        read_seconds: float | None = None,
         repeatable: bool = True,
     ) -> T:
         """One call and its answer. Raises the error of `service.errors` that the API named, or UnavailableError."""
         content = body.model_dump_json().encode() if body is not None else None
 
         def once() -> T:
-            answer = self._send(method, path, content, params, read_seconds)
+            answer = self._send(method, path, content, params, read_seconds or READ_SECONDS)
             return self._parse(answer, adapter)
 
         try:
@@ -135,7 +135,7 @@ class _Http:
             )
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _AgainError(sent=False, final=self._unreachable(str(error) or "no connection")) from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise _AgainError(sent=True, final=self._unreachable(str(error) or type(error).__name__)) from error
         self.server_version = answer.headers.get(wire.VERSION_HEADER)
         self.clock_skew = _skew(answer.headers.get("date"))
@@ -150,10 +150,12 @@ class _Http:
             try:
                 return adapter(answer.content)
             except pydantic.ValidationError as error:
-                raise VaesvcError(self._not_understood(answer)) from error
+                raise UnavailableError(self._not_understood(answer)) from error
         code, message = _error(answer)
         if code is None:
-            raise VaesvcError(self._not_understood(answer))
+            raise UnavailableError(self._not_understood(answer))
+        if answer.status_code == 500:
+            raise UnavailableError(f"the API at {self.url}: {message}")
         raise from_code(code, message)
 
     def _not_understood(self, answer: httpx.Response) -> str:

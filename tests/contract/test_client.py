@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from service.client import Client
 from service.errors import StorageError, UnavailableError, UsageError
 from service.spec import resolve
+from tests import bad_servers
 from tests.api_server import running_api, settings_in
 
 
@@ -88,14 +88,7 @@ def test_a_stranger_at_the_address_is_recognised(stranger: http.server.Threading
 def test_tls_is_for_those_whom_the_machine_trusts(
     stranger: http.server.ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl, which makes the certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", key, "-out", certificate, "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    certificate, key = bad_servers.certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     stranger.socket = context.wrap_socket(stranger.socket, server_side=True)
