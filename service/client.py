@@ -199,8 +199,8 @@ def _one(record: type[T]) -> Callable[[bytes], T]:
 class Client:
     """A user's calls. Every one may raise AuthError, UnavailableError, and what its own line says."""
 
-    def __init__(self, url: str, token: str | None = None, *, retry_seconds: float = RETRY_SECONDS) -> None:
-        self._http = _Http(url, token, retry_seconds)
+    def __init__(self, url: str, token: str | None = None, *, retry_seconds: float | None = None) -> None:
+        self._http = _Http(url, token, RETRY_SECONDS if retry_seconds is None else retry_seconds)
 
     def __enter__(self) -> Self:
         return self

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sized
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from service.spec_schema import Models, kind_of, models_in, nearest, shortened, show
+from service.spec_schema import Models, items_of, kind_of, models_in, nearest, shortened, show
 
 EXPLAINED = 20  # twice as many as are ever shown: some lines are left out by those who ask
 _LONGEST_NAME = 60  # characters of a field's name, which may be a stranger's
@@ -15,13 +16,24 @@ _LONGEST_NAME = 60  # characters of a field's name, which may be a stranger's
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each error, in the order of the fields: beyond `EXPLAINED`, to be counted, only where it is."""
-    details = error.errors(include_url=False)
+    details = [detail for detail in error.errors(include_url=False) if not _follows(detail)]
     lines = [_line(detail, model) for detail in details[:EXPLAINED]]
     return lines + [".".join(str(part) for part in detail["loc"]) for detail in details[EXPLAINED:]]
 
 
+def _follows(detail: Mapping[str, Any]) -> bool:
+    """A list that is too short only because of the mistakes in what it holds, or a default that was not made because of
+    others: each of those has a line of its own."""
+    given = detail.get("input")
+    if detail["type"] == "default_factory_not_called":
+        return True
+    if detail["type"] != "too_short" or not isinstance(given, Sized):
+        return False
+    return len(given) >= int(detail.get("ctx", {}).get("min_length", 0))
+
+
 def _line(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
-    path, parents, alternatives = _walk(detail["loc"], model)
+    path, parents, alternatives, models = _walk(detail["loc"], model)
     kind, context, given = detail["type"], detail.get("ctx", {}), detail.get("input")
     where = ".".join(path) or "spec"
     if kind == "extra_forbidden":
@@ -33,12 +45,16 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
     if kind == "union_tag_invalid":
         return choice(f"{where}.kind", context.get("tag"), _tags(context))
     if kind == "union_tag_not_found":
-        return f"{where}.kind: is missing; allowed: {', '.join(str(kind_of(m)) for m in parents_of(detail, model))}"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        names = [name for held in parents_of(detail, model) for name in held.model_fields]
-        return f"{where}: {show(given)} is not allowed; it should be a mapping with: {', '.join(dict.fromkeys(names))}"
+        return f"{where}.kind: is missing; allowed: {', '.join(str(kind_of(m)) for m in models)}"
+    if kind in ("dict_type", "mapping_type"):
+        return f"{where}: {show(given)} is not allowed; it should be a mapping of names"
+    if kind in ("model_type", "model_attributes_type"):
+        names = [name for held in models for name in held.model_fields]
+        hint = f"; did you mean {{kind: {given}}}?" if given in [kind_of(held) for held in models] else ""
+        known = ", ".join(dict.fromkeys(names))
+        return f"{where}: {show(given)} is not allowed; it should be a mapping with: {known}{hint}"
     message = str(detail["msg"])
-    if kind == "value_error":
+    if kind in ("value_error", "no_number"):
         return f"{where}: {message.removeprefix('Value error, ')}"
     return f"{where}: {show(given)} is not allowed; it {_lower(message)}"
 
@@ -72,37 +88,37 @@ def choice(where: str, given: Any, allowed: list[str]) -> str:
     return f"{where}: {show(given)} is not allowed; allowed: {', '.join(allowed)}{hint}"
 
 
-def parents_of(detail: Mapping[str, Any], model: type[BaseModel]) -> Models:
-    """The models that the field at the error's place may hold."""
-    models: Models = (model,)
-    for part in detail["loc"]:
-        models = _step(models, part)
-    return models
+class _Place(NamedTuple):
+    """Where an error is: the path without the union tags in pydantic's location, the models that hold its last name,
+    the other kinds that stood there to choose from, and the models that may stand at the place itself."""
+
+    path: list[str]
+    parents: Models
+    alternatives: Models
+    models: Models
 
 
-def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], Models, Models]:
-    """pydantic's location without the union tags in it; the models that hold its last name; the other kinds."""
+def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> _Place:
     path: list[str] = []
     models: Models = (model,)
     parents, alternatives = models, models
     others: Models = ()
+    listed = False  # what comes next says which one of several: a place in a list, a name in a mapping
     for part in loc:
         tagged = [m for m in models if len(models) > 1 and kind_of(m) == part]
-        if tagged:
+        if tagged and not listed:
             others = tuple(m for m in models if m is not tagged[0])
             models = (tagged[0],)
             continue
         path.append(shortened(str(part), _LONGEST_NAME))
+        if listed:
+            listed = False
+            continue
         parents, alternatives = models, others
-        models, others = _step(models, part), ()
-    return path, parents, alternatives
-
-
-def _step(models: Models, part: int | str) -> Models:
-    if len(models) > 1 and any(kind_of(m) == part for m in models):
-        return tuple(m for m in models if kind_of(m) == part)
-    fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
-    return models_in(fields[0].annotation) if fields else ()
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        listed = bool(fields) and items_of(fields[0].annotation) is not None
+        models, others = (models_in(fields[0].annotation, items=True) if fields else ()), ()
+    return _Place(path, parents, alternatives, models)
 
 
 def _expected(context: Mapping[str, Any]) -> list[str]:
@@ -116,4 +132,4 @@ def _tags(context: Mapping[str, Any]) -> list[str]:
 
 def _lower(message: str) -> str:
     """ "Input should be greater than 0" -> "should be greater than 0"."""
-    return message.removeprefix("Input ").removeprefix("String ").removeprefix("Value ")
+    return re.sub(r"^(Input|String|Value|Tuple|List|Dictionary) |( after validation)?, not \d+$", "", message)

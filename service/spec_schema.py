@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -28,13 +28,27 @@ class SpecField:
     when: str | None = None
 
 
-def models_in(annotation: Any) -> Models:
-    """The models that a field may hold: one, several (a union discriminated by `kind`), or none (a plain value)."""
+def models_in(annotation: Any, *, items: bool = False) -> Models:
+    """The models that a field may hold: one, several (a union discriminated by `kind`), or none (a plain value).
+
+    items: those in its list or mapping, where it is one.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return (annotation,)
     if _is_union(annotation):
-        return tuple(model for part in get_args(annotation) for model in models_in(part))
-    return ()
+        return tuple(model for part in get_args(annotation) for model in models_in(part, items=items))
+    if get_origin(annotation) is Annotated:
+        return models_in(get_args(annotation)[0], items=items)
+    inner = items_of(annotation) if items else None
+    return () if inner is None else models_in(inner, items=items)
+
+
+def items_of(annotation: Any) -> Any:
+    """What a list or a mapping holds; None where the field is neither."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return inner[0]
+    return inner[1] if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
 def kind_of(model: type[BaseModel]) -> str | None:

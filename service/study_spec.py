@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from service.errors import UsageError
 from service.mistakes import listed
 from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
-from tuning.space import with_values
+from tuning.space import Values, with_values
 from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config import TrainConfig
 from vae_models.measures import STORED, following
@@ -83,24 +83,41 @@ def train_config(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def _silent(text: str) -> None:
+    """For those who have nobody to tell."""
+
+
 def resolve_job(
-    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    note: Callable[[str], None] = _silent,
+    **fields: Any,
 ) -> TrainSpec | StudySpec:
-    """`spec.resolve`, and the same for studies: a search's name, a file or mapping with `stages` or `study`."""
+    """`spec.resolve`, and the same for studies: a search's name, a file or mapping with `stages` or `study`.
+
+    note: gets a line about each thing that was made good and is no mistake.
+    """
     given = _study_in(source)
     if given is None:
         return spec.resolve(source, overrides, **fields)
-    return _resolve(given, overrides, {name: value for name, value in fields.items() if value is not None})
+    return _resolve(given, overrides, {name: value for name, value in fields.items() if value is not None}, note)
 
 
-def resolve_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any) -> StudySpec:
+def resolve_study(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    note: Callable[[str], None] = _silent,
+    **fields: Any,
+) -> StudySpec:
     """The whole spec of a study, every default filled in. UsageError has one line for each mistake.
 
     source:    a search's name; a file or a mapping with the fields of `StudyConfig` (at the top, or under `study`) and
                of the spec. `base` may be a recipe's name, or a mapping with `recipe` and paths that change it.
     overrides: `path=value`: of a stage (rates.repeats=[0,1]), of the spec (resources.workers=2), else of the base
     """
-    found = resolve_job(source, overrides, **fields)
+    found = resolve_job(source, overrides, note=note, **fields)
     if not isinstance(found, StudySpec):
         raise UsageError(f"{found.name} is one run, not a study; all searches: vaesvc study list")
     return found
@@ -137,7 +154,9 @@ def _published(name: str) -> dict[str, Any]:
     raise UsageError(f"there is no search {name}{hint} All {len(catalogue())}: vaesvc study list")
 
 
-def _resolve(given: dict[str, Any], overrides: Sequence[str], fields: Mapping[str, Any]) -> StudySpec:
+def _resolve(
+    given: dict[str, Any], overrides: Sequence[str], fields: Mapping[str, Any], note: Callable[[str], None]
+) -> StudySpec:
     study = given.get("study")
     if not isinstance(study, Mapping):
         raise UsageError(f"study: {spec_schema.show(study)} is not allowed; it should be a mapping: base and stages")
@@ -145,6 +164,8 @@ def _resolve(given: dict[str, Any], overrides: Sequence[str], fields: Mapping[st
         whole = _overridden({**given, "study": _with_base(study)}, overrides)
         for name, value in fields.items():
             whole[name] = {**whole.get(name, {}), **value} if isinstance(value, Mapping) else value
+        if truths := list(spec_schema.truths_for_numbers(StudySpec, whole)):
+            raise ValueError("\n".join(f"{path}: true and false are not numbers" for path in truths))
         suggested = given.get("recipe") if isinstance(given.get("recipe"), str) else "study"
         found = StudySpec.model_validate(spec.with_name({"kind": "study", **whole}, str(suggested)))
     except ValidationError as error:
@@ -154,7 +175,20 @@ def _resolve(given: dict[str, Any], overrides: Sequence[str], fields: Mapping[st
     if problems := spec.batch_misfits(found.study.base, "study.base"):
         raise UsageError(listed(problems))
     spec.refuse_large(found)
+    for line in _left_out(whole["study"], found.study):
+        note(line)
     return found
+
+
+def _left_out(given: Mapping[str, Any], found: StudyConfig) -> Iterator[str]:
+    """A line for each path whose values were the same run more than once."""
+    for written, stage in zip(given["stages"], found.stages, strict=True):
+        for path, domain in stage.space.items():
+            values = written["space"][path]
+            values = values.get("values") if isinstance(values, Mapping) else values
+            if isinstance(domain, Values) and isinstance(values, list | tuple) and len(values) > len(domain.values):
+                kept = ", ".join(spec_schema.show(value) for value in domain.values)
+                yield f"stage {stage.name}: {path}: equal values are one run, trained once: {kept}"
 
 
 def _with_base(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +209,10 @@ def _with_base(study: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overridden(whole: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     study = dict(whole["study"])
-    stages = [dict(stage) if isinstance(stage, Mapping) else stage for stage in study.get("stages", ())]
+    given = study.get("stages")
+    stages = (
+        [dict(one) if isinstance(one, Mapping) else one for one in given] if isinstance(given, list | tuple) else []
+    )
     by_name = {stage.get("name"): stage for stage in stages if isinstance(stage, dict)}
     base: dict[str, Any] = {}
     changes: dict[str, dict[str, Any]] = {}

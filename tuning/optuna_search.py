@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tuning.space import LogUniform, Space, Values
+from tuning.space import IntLogUniform, IntUniform, LogUniform, Space, Values
 from vae_models.measures import Goal, Mode
 
 if TYPE_CHECKING:
@@ -143,12 +143,14 @@ def _optuna() -> Any:
 
 
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, BaseDistribution] = {}
     for path, domain in space.items():
         if isinstance(domain, Values):
             found[path] = CategoricalDistribution(list(range(len(domain.values))))  # a value may be a mapping
+        elif isinstance(domain, IntUniform | IntLogUniform):
+            found[path] = IntDistribution(domain.low, domain.high, log=isinstance(domain, IntLogUniform))
         else:
             found[path] = FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
     return found

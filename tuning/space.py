@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vae_models.config import TrainConfig, bounds
-from vae_models.config.base import Strict
-from vae_models.measures import following
+from vae_models.config.base import Strict, plain_types
+from vae_models.measures import following, is_stored
 
 _SHOWN = 10  # paths, or mistakes, that an error names
 Assignment = Mapping[str, Any]  # path -> value, as JSON
@@ -20,15 +21,26 @@ Assignment = Mapping[str, Any]  # path -> value, as JSON
 LIMIT = 10_000  # trials of a study, and so the values of a path: more is a mistake in the space
 
 
+_NO_POINTS = "a grid needs `points` of an interval; or search at random; kind int-uniform has every whole number"
+
+
 class InvalidAssignment(ValueError):  # noqa: N818 - says what is the case
     """A path that the configuration does not have, or a value that it does not take; one line for each mistake."""
 
 
 class Values(Strict):
-    """Each of these; in a file a plain list is enough. A value may be a mapping, for example a whole `beta`."""
+    """Each of these; in a file a plain list is enough. A value may be a mapping, for example a whole `beta`.
+
+    Equal ones, such as 1 and 1.0, are one: the same run is not trained twice.
+    """
 
     kind: Literal["values"] = "values"
     values: tuple[Any, ...] = Field(min_length=1, max_length=LIMIT)
+
+    @field_validator("values")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        return values if is_stored(info) else once(values)  # a stored study's trials are numbered as they were
 
     def count(self) -> int:
         """Of `points_of`, without making them."""
@@ -44,6 +56,20 @@ class Values(Strict):
         """The next value of the list, or the one before."""
         place = self.values.index(value) + (1 if up else -1)
         return self.values[min(max(place, 0), len(self.values) - 1)]
+
+
+def once(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The different ones of `values`, in their order: 1 and 1.0 are one number, and true is none."""
+    return tuple({_identity(value): value for value in reversed(list(values))}.values())[::-1]
+
+
+def _identity(value: Any) -> Any:
+    """The same for two values that make the same run."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _identity(part)) for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_identity(part) for part in value)
+    return (isinstance(value, bool), value)
 
 
 class _Interval(Strict):
@@ -62,12 +88,12 @@ class _Interval(Strict):
     def count(self) -> int:
         """Of `points_of`, without making them."""
         if self.points is None:
-            raise ValueError("a grid needs `points` of an interval; or search at random")
+            raise ValueError(_NO_POINTS)
         return self.points
 
     def points_of(self) -> tuple[float, ...]:
         if self.points is None:
-            raise ValueError("a grid needs `points` of an interval; or search at random")
+            raise ValueError(_NO_POINTS)
         # 12 digits: 1.0 in the middle of 0.1 and 10, not 1.0000000000000004
         inner = tuple(float(f"{self.at(i / (self.points - 1)):.12g}") for i in range(1, self.points - 1))
         return (self.low, *inner, self.high)
@@ -99,7 +125,74 @@ class LogUniform(_Interval):
         return float(math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * uniform))
 
 
-Domain = Annotated[Values | Uniform | LogUniform, Discriminator("kind")]
+class _Integers(Strict):
+    """Whole numbers from `low` to `high`, both included."""
+
+    low: int = Field(ge=-bounds.SEED, le=bounds.SEED)
+    high: int = Field(ge=-bounds.SEED, le=bounds.SEED)
+    points: int | None = Field(
+        default=None, ge=2, le=LIMIT, description="for a grid: evenly spaced, both ends included, each number once"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Integers:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
+
+    def count(self) -> int:
+        """Of `points_of`, without making more than `points`."""
+        return len(self.points_of())
+
+    def points_of(self) -> tuple[int, ...]:
+        if self.points is None:
+            raise ValueError(_NO_POINTS)
+        places = (i / (self.points - 1) for i in range(self.points))
+        return tuple(dict.fromkeys(round(self._between(place)) for place in places))
+
+    def _between(self, place: float) -> float:
+        """A real number: `low` at 0, `high` at 1, evenly spaced in the domain's own scale."""
+        raise NotImplementedError
+
+    def near(self, value: int, *, up: bool) -> int:
+        """A fifth more, or less, at least one; not out of the interval."""
+        moved = max(value + 1, round(value * 1.2)) if up else min(value - 1, round(value * 0.8))
+        return min(max(moved, self.low), self.high)
+
+
+class IntUniform(_Integers):
+    """Each of the whole numbers from low to high with the same probability; a grid without `points` has all of them."""
+
+    kind: Literal["int-uniform"] = "int-uniform"
+
+    def count(self) -> int:
+        return self.high - self.low + 1 if self.points is None else super().count()
+
+    def points_of(self) -> tuple[int, ...]:
+        return tuple(range(self.low, self.high + 1)) if self.points is None else super().points_of()
+
+    def _between(self, place: float) -> float:
+        return self.low + (self.high - self.low) * place
+
+    def at(self, uniform: float) -> int:
+        return min(self.low + math.floor((self.high - self.low + 1) * uniform), self.high)
+
+
+class IntLogUniform(_Integers):
+    """The nearest whole number to x, ln x ~ U(ln(low - 1/2), ln(high + 1/2)): k about as likely as 1/k."""
+
+    kind: Literal["int-log-uniform"] = "int-log-uniform"
+    low: int = Field(ge=1, le=bounds.SEED)
+
+    def _between(self, place: float) -> float:
+        return math.exp(math.log(self.low) + (math.log(self.high) - math.log(self.low)) * place)
+
+    def at(self, uniform: float) -> int:
+        low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+        return min(max(round(math.exp(low + (high - low) * uniform)), self.low), self.high)
+
+
+Domain = Annotated[Values | Uniform | LogUniform | IntUniform | IntLogUniform, Discriminator("kind")]
 Path = Annotated[str, Field(max_length=bounds.TEXT)]
 Space = Mapping[Path, Domain]
 
@@ -140,36 +233,78 @@ def uniform(seed: int, number: int, path: str) -> float:
     return float(np.random.Generator(np.random.Philox(key=key)).random())
 
 
+def refuse_reals(space: Space, config: TrainConfig) -> None:
+    """ValueError where a domain of real numbers is given for a field of whole ones, saying which one to use."""
+    for path, domain in space.items():
+        if isinstance(domain, Uniform | LogUniform) and _takes_integers_only(config, path):
+            raise ValueError(
+                f"{path}: takes whole numbers, and {domain.kind} draws real ones: use kind int-{domain.kind}, or a list"
+            )
+
+
+def _takes_integers_only(config: TrainConfig, path: str) -> bool:
+    at: Any = config
+    *parents, last = path.split(".")
+    for name in parents:
+        at = getattr(at, name, None)
+    field = type(at).model_fields.get(last) if isinstance(at, BaseModel) else None
+    allowed = frozenset() if field is None else plain_types(field.annotation)
+    return int in allowed and float not in allowed
+
+
 def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
     """`config` with every path set. A mapping of another `kind` replaces what was there, of the same kind it is merged.
 
-    Setting `steps` clears `epochs` and the other way round. InvalidAssignment says which path or value is wrong.
+    A path that ends in `kind` starts from that kind's defaults. Setting `steps` clears `epochs` and the other way
+    round. InvalidAssignment says which path or value is wrong.
     """
     plain = config.model_dump(mode="json")
     if "checkpoint.metric" in assignment and "checkpoint.mode" not in assignment:
         plain["checkpoint"] = following(plain["checkpoint"], {"metric": assignment["checkpoint.metric"]})
-    for path, value in assignment.items():
-        _put(plain, path, value)
+    kinds_first = sorted(assignment.items(), key=lambda item: (not _is_kind(item[0]), item[0].count(".")))
+    fresh: set[str] = set()  # parts that start from the defaults of another kind
+    for path, value in kinds_first:
+        _put(plain, path, value, fresh)
         for budget, other in (("steps", "epochs"), ("epochs", "steps")):
             if path == budget and other not in assignment:
                 plain[other] = None
     try:
         return TrainConfig.model_validate(plain)
     except ValidationError as error:
-        lines = [_line(detail, assignment) for detail in error.errors()[:_SHOWN]]
-        raise InvalidAssignment("\n".join(lines)) from None
+        lines = [_line(detail, assignment, plain) for detail in error.errors()[:_SHOWN]]
+        raise InvalidAssignment("\n".join([*lines, *_hints(assignment)])) from None
 
 
-def _put(plain: dict[str, Any], path: str, value: Any) -> None:
+def _is_kind(path: str) -> bool:
+    return path.rpartition(".")[2] == "kind"
+
+
+def _hints(assignment: Assignment) -> Iterator[str]:
+    """Where a part's kind is varied beside its fields: only some of the kinds have them."""
+    for path in assignment:
+        part = path.removesuffix(".kind")
+        others = [other for other in assignment if other != path and other.startswith(f"{part}.")]
+        if _is_kind(path) and others:
+            field = others[0].removeprefix(f"{part}.")
+            yield (
+                f"{path} is varied together with {', '.join(others)}, which not every kind has: vary whole mappings, "
+                f"{part}: [{{kind: ...}}, {{kind: ..., {field}: ...}}]"
+            )
+
+
+def _put(plain: dict[str, Any], path: str, value: Any, fresh: set[str]) -> None:
     at: Any = plain
     *parents, last = path.split(".")
     for depth, name in enumerate(parents):
         if not isinstance(at, dict) or name not in at:
-            raise InvalidAssignment(f"{path}: there is no {'.'.join(parents[: depth + 1])}{_names(at)}")
+            raise InvalidAssignment(f"{path}: there is no {'.'.join(parents[: depth + 1])}{_names(at, name)}")
         at = at[name]
-    if not isinstance(at, dict) or last not in at:
-        raise InvalidAssignment(f"{path}: there is no such field{_names(at)}")
-    before = at[last]
+    if _is_kind(path) and isinstance(at, dict) and at.get("kind") not in (None, value):
+        at.clear()
+        fresh.add(".".join(parents))
+    elif not isinstance(at, dict) or (last not in at and ".".join(parents) not in fresh):
+        raise InvalidAssignment(f"{path}: there is no such field{_names(at, last)}")
+    before = at.get(last)
     if (
         isinstance(value, Mapping)
         and isinstance(before, dict)
@@ -180,16 +315,37 @@ def _put(plain: dict[str, Any], path: str, value: Any) -> None:
         at[last] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _names(at: Any) -> str:
-    return f"; there are: {', '.join(at)}" if isinstance(at, dict) else ""
+def _names(at: Any, wrong: str) -> str:
+    if not isinstance(at, dict):
+        return ""
+    near = difflib.get_close_matches(wrong, at, n=1)
+    return f"; there are: {', '.join(at)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _line(detail: Any, assignment: Assignment) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
+def _line(detail: Any, assignment: Assignment, plain: Mapping[str, Any]) -> str:
+    path, kind = _place(detail["loc"], plain)
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "extra_forbidden":
+        message = "there is no such field" + (f" where kind is {kind}" if kind else "")
+    elif detail["type"] == "missing":
+        message = "is missing" + (f" where kind is {kind}" if kind else "")
     tried = [f"{path}={_short(value)}" for path, value in assignment.items()]
     more = ", ..." if len(tried) > _SHOWN else ""
-    return f"{_short(where) or 'together'}: {message} (tried: {', '.join(tried[:_SHOWN])}{more})"
+    return f"{_short(path) or 'together'}: {message} (tried: {', '.join(tried[:_SHOWN])}{more})"
+
+
+def _place(loc: tuple[int | str, ...], plain: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The path of pydantic's location, without the kinds that it names on the way, and the last of those."""
+    path: list[str] = []
+    kind, at = None, dict(plain)
+    for part in map(str, loc):
+        if part not in at and part == at.get("kind"):
+            kind = part
+            continue
+        path.append(part)
+        inner = at.get(part)
+        at = inner if isinstance(inner, dict) else {}
+    return ".".join(path), kind
 
 
 def _short(value: Any) -> str:

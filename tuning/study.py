@@ -159,10 +159,12 @@ class StageConfig(Strict):
     def _lists_are_values(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or not isinstance(given.get("space"), Mapping):
             return given
-        named = {
-            path: {"kind": "values", "values": tuple(domain)} if isinstance(domain, list | tuple) else domain
-            for path, domain in given["space"].items()
-        }
+        named = {}
+        for path, domain in given["space"].items():
+            if domain is None or isinstance(domain, bool | int | float | str):
+                raise ValueError(f"space: {path}: {domain!r} is one value; what is tried is a list, [{domain!r}, ...]")
+            values = isinstance(domain, list | tuple)
+            named[path] = {"kind": "values", "values": tuple(domain)} if values else domain
         return {**given, "space": named}
 
     @model_validator(mode="before")
@@ -299,6 +301,10 @@ class StudyConfig(Strict):
         base = self.base
         for stage in self.stages:
             first = base
+            try:
+                spaces.refuse_reals(stage.space, base)
+            except ValueError as error:
+                raise ValueError(f"stage {stage.name}: {error}") from None
             for number, trial in enumerate(trials(stage, base)):
                 if number == 0:
                     first = trial.config

@@ -78,7 +78,7 @@ def run(
     """  # fmt: skip
     from service.study_spec import resolve_study
 
-    spec = resolve_study(source, overrides or [])
+    spec = resolve_study(source, overrides or [], note=output.note)
     if dry_run:
         plan(spec, json=json)
         return

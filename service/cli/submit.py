@@ -34,7 +34,9 @@ def submit(
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
     # resolved here, so that a mistake is found before anything is sent
-    spec = resolve_job(source, overrides or [], resources=resources or None, priority=priority, name=name)
+    spec = resolve_job(
+        source, overrides or [], note=output.note, resources=resources or None, priority=priority, name=name
+    )
     if dry_run and spec.kind == "study" and not json:
         study.plan(spec, json=False)
         return

@@ -100,3 +100,130 @@ def test_mistakes_are_named(change: dict[str, Any], overrides: list[str], words:
 def test_an_unknown_search_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"did you mean searches/mnist/linear-vae\?"):
         resolve_study("searches/mnist/linear-va")
+
+
+# --- small mistakes, each for its kind --------------------------------------------------------------------------------
+
+REALS = {"kind": "uniform", "low": 2, "high": 64}
+SIGMAS = {"model.likelihood.kind": ["bernoulli", "gaussian"], "model.likelihood.sigma": [0.1, 1.0]}
+
+
+def refused(**fields: Any) -> list[str]:
+    """The lines that say why a study of one stage with these fields cannot be."""
+    with pytest.raises(UsageError) as raised:
+        resolve_study(GIVEN | {"stages": [{"name": "rates", "space": {"optimizer.lr": [0.1]}} | fields]})
+    return str(raised.value).splitlines()
+
+
+@pytest.mark.parametrize(("metric", "meant"), [("train/typo", "train/"), ("val/elb", "val/elbo"), ("elbo", "val/elbo")])
+def test_fault_13a_a_study_metric_that_no_run_has_is_refused(metric: str, meant: str) -> None:
+    (line,) = refused(metric=metric)
+    assert f"stage rates: {metric} is not measured; there are val/elbo, " in line
+    assert "train/loss" in line
+    assert f"did you mean {meant}" in line
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"space": {"beta.value": [1, 1.0, True]}}, "study: beta.value: true and false are not numbers (tried: "),
+        ({"space": {"beta": [{"value": True}]}}, "study: beta.value: true and false are not numbers (tried: "),
+        ({"space": {"evaluation.betas": [[1, True]]}}, "study: evaluation.betas: true and false are not numbers"),
+        ({"space": {"beta.value": ["1", 1]}}, "study: beta.value: '1' is text: write the number without quotes"),
+        ({"space": {"beta.value": [float("nan")]}}, "study: beta.value: should be a finite number"),
+        ({"space": {"beta.value": [None]}}, "study: beta.value: should be a valid number"),
+        ({"space": {"model.latent": [10**30]}}, "study: model.latent: should be less than or equal to 65536"),
+        (
+            {"space": {"beta.value": REALS | {"low": True}}},
+            "study.stages.0.space.beta.value.low: true and false are no",
+        ),
+        ({"repeats": [True]}, "study.stages.0.repeats: true and false are not numbers"),
+        (
+            {"search": {"kind": "random", "trials": True}},
+            "study.stages.0.search.trials: true and false are not numbers",
+        ),
+        ({"search": {"kind": "random", "trials": "3"}}, "study.stages.0.search.trials: '3' is text"),
+    ],
+)
+def test_fault_13a_only_numbers_are_numbers(fields: dict[str, Any], line: str) -> None:
+    (only,) = refused(**fields)
+    assert only.startswith(line)
+
+
+def test_fault_13a_truths_and_texts_are_no_numbers_in_a_run_either() -> None:
+    for change in ({"batch_size": True}, {"batch_size": "32"}, {"optimizer": {"lr": False}}):
+        with pytest.raises(UsageError, match=r"train\.(batch_size|optimizer\.lr): (true and false|'32' is text)"):
+            resolve_job({"recipe": "digits/beta-vae-mlp", "train": change})
+    with pytest.raises(UsageError, match=r"^resources.workers: true and false are not numbers$"):
+        resolve_study(GIVEN, ["resources.workers=true"])
+
+
+def test_fault_13a_equal_points_are_trained_once_and_that_is_said() -> None:
+    notes: list[str] = []
+    space = {"beta.value": [1, 1.0, 2], "model.backbone.hidden": [[8], [8.0]], "beta.kind": ["constant"]}
+    found = resolve_study(GIVEN | {"stages": [STAGE | {"space": space}]}, note=notes.append)
+    assert found.study.stages[0].planned() == 2 * 2  # two seeds
+    assert notes == [
+        "stage rates: beta.value: equal values are one run, trained once: 1, 2",
+        "stage rates: model.backbone.hidden: equal values are one run, trained once: [8]",
+    ]
+    assert resolve_study(found.model_dump(mode="json")) == found
+    stored = found.model_dump(mode="json")
+    stored["study"]["stages"][0]["space"]["beta.value"]["values"] = [1, 1.0, 2]  # accepted by an earlier version
+    again = parse(stored)
+    assert isinstance(again, StudySpec)
+    assert again.study.stages[0].planned() == 3 * 2  # its trials keep their numbers
+
+
+@pytest.mark.parametrize("points", [{}, {"points": 3}])
+@pytest.mark.parametrize("search", [{"kind": "grid"}, {"kind": "random", "trials": 3}, {"kind": "optuna", "trials": 3}])
+def test_fault_13a_real_numbers_for_a_whole_one_are_refused_with_what_to_use(
+    points: dict[str, int], search: dict[str, Any]
+) -> None:
+    (line,) = refused(space={"model.latent": REALS | points}, search=search)
+    assert "model.latent: " in line
+    assert "int-uniform" in line
+    whole = STAGE | {"space": {"model.latent": REALS | points | {"kind": "int-uniform"}}, "search": search}
+    resolve_study(GIVEN | {"stages": [whole]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"space": {"optimizer.lr": {"low": 1, "high": 2}}},
+         "study.stages.0.space.optimizer.lr.kind: is missing; allowed: values, uniform, log-uniform, int-uniform, "),
+        ({"space": {"optimizer.lr": REALS | {"kind": "unifrom"}}}, "study.stages.0.space.optimizer.lr.kind: unifrom"),
+        ({"space": {"optimizer.lr": REALS | {"lo": 1}}}, "study.stages.0.space.optimizer.lr.lo: there is no such"),
+        ({"space": {"optimizer.lr": []}}, "study.stages.0.space.optimizer.lr.values: [] is not allowed; it should "),
+        ({"space": {"optimizer.lr": 0.1}}, "study.stages.0: space: optimizer.lr: 0.1 is one value; what is tried is a"),
+        ({"space": {"optimzer.lr": [1]}}, "study: optimzer.lr: there is no optimzer; there are: data, model"),
+        ({"space": [1]}, "study.stages.0.space: [1] is not allowed; it should be a mapping of names"),
+        ({"space": {}}, "study.stages.0.space: {} is not allowed; it should have at least 1 item"),
+        ({"search": {"trials": 3}}, "study.stages.0.search.kind: is missing; allowed: grid, random, optuna, "),
+        ({"pruning": "asha"}, "study.stages.0.pruning: asha is not allowed; it should be a mapping with: kind"),
+        ({"name": "A b"}, "study.stages.0.name: A b is not allowed"),
+        ({"speed": 1}, "study.stages.0.speed: there is no such field"),
+    ],
+)  # fmt: skip
+def test_fault_13a_a_mistake_in_a_stage_is_one_line(fields: dict[str, Any], line: str) -> None:
+    (only,) = refused(**fields)
+    assert only.startswith(line)
+
+
+@pytest.mark.parametrize("stages", [None, 1, "rates", {}, [None], [[]]])
+def test_fault_13a_stages_that_are_none_are_named(stages: Any) -> None:
+    with pytest.raises(UsageError, match=r"^study\.stages"):
+        resolve_study({"base": "digits/beta-vae-mlp", "stages": stages})
+
+
+def test_fault_13a_kinds_beside_fields_of_some_of_them_hint_at_whole_mappings() -> None:
+    wrong, hint = refused(space=SIGMAS)
+    assert wrong.startswith("study: model.likelihood.sigma: there is no such field where kind is bernoulli")
+    assert hint == (
+        "model.likelihood.kind is varied together with model.likelihood.sigma, which not every kind has: vary whole "
+        "mappings, model.likelihood: [{kind: ...}, {kind: ..., sigma: ...}]"
+    )
+    whole = [{"kind": "bernoulli"}, {"kind": "gaussian", "sigma": 0.1}, {"kind": "gaussian", "sigma": 1.0}]
+    for space, planned in (({"model.likelihood": whole}, 3), ({"model.likelihood.kind": ["bernoulli", "gaussian"]}, 2)):
+        found = resolve_study(GIVEN | {"stages": [{"name": "likelihoods", "space": space}]})
+        assert found.study.stages[0].planned() == planned

@@ -2,12 +2,87 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import types
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 DataShape = tuple[int, int, int]  # (channels, height, width)
 
 
 class Strict(BaseModel):
-    """Frozen; unknown fields and non-finite numbers are refused."""
+    """Frozen; unknown fields, non-finite numbers, and truths and texts for numbers are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, given: Any) -> Any:
+        """pydantic would quietly take true for 1, and "1" for 1: two runs that are one."""
+        if not isinstance(given, dict):
+            return given
+        wrong: list[InitErrorDetails] = []
+        for name, annotation in _numeric(cls):
+            if type(given.get(name)) in _OTHERS and (why := _no_number(given[name], annotation)) is not None:
+                kind = PydanticCustomError("no_number", "{why}", {"why": why})
+                wrong.append({"type": kind, "loc": (name,), "input": given[name]})
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return given
+
+
+_OTHERS = frozenset({bool, str, list, tuple})
+
+
+@cache
+def _numeric(model: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    """(name, type) of the fields that hold numbers, or lists of them."""
+    fields = ((name, field.annotation) for name, field in model.model_fields.items())
+    return tuple(
+        (name, annotation)
+        for name, annotation in fields
+        if plain_types(annotation) & {int, float} or _of_each(annotation) is not object
+    )
+
+
+def _no_number(given: Any, annotation: Any) -> str | None:
+    """Why `given` does not stand for the number that the field takes; None where it does, or other reasons say more."""
+    if isinstance(given, list | tuple):
+        each = _of_each(annotation)
+        reasons = (_no_number(part, each) for part in given if isinstance(part, bool | str))
+        return next((why for why in reasons if why is not None), None)
+    allowed = plain_types(annotation)
+    if not allowed & {int, float} or type(given) in allowed:
+        return None
+    if isinstance(given, bool):
+        return "true and false are not numbers"
+    try:
+        float(given)
+    except ValueError:
+        return None
+    return f"{given!r} is text: write the number without quotes"
+
+
+def plain_types(annotation: Any) -> frozenset[Any]:
+    """The types that are neither models nor lists, of a field: {int, NoneType} of `Annotated[int, ...] | None`."""
+    return frozenset(found for found in _alternatives(annotation) if isinstance(found, type))
+
+
+def _of_each(annotation: Any) -> Any:
+    """The type of a list's items; `object`, which is no number, where it is no list."""
+    inner = [get_args(found)[0] for found in _alternatives(annotation) if get_origin(found) is tuple]
+    return inner[0] if inner else object
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The members of a union, without what is said about them."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _alternatives(part)
+    else:
+        yield annotation

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tuning import space
-from tuning.space import InvalidAssignment, LogUniform, Uniform, Values
+from tuning.space import IntLogUniform, IntUniform, InvalidAssignment, LogUniform, Uniform, Values
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
 from vae_models.config import TrainConfig
 
@@ -195,3 +195,67 @@ def test_the_ends_of_what_a_search_may_choose_are_checked() -> None:
         one = {"name": "rates", "space": wrong, "search": search}
         with pytest.raises(ValidationError, match="greater than 0"):
             StudyConfig.model_validate({"base": BASE.model_dump(), "stages": [one]})
+
+
+# --- whole numbers --------------------------------------------------------------------------------------------------
+
+
+def test_fault_13a_a_grid_of_whole_numbers_is_all_of_them_or_evenly_spaced() -> None:
+    assert IntUniform(low=2, high=6).points_of() == (2, 3, 4, 5, 6)
+    assert IntUniform(low=2, high=64, points=3).points_of() == (2, 33, 64)
+    assert IntUniform(low=1, high=3, points=50).points_of() == (1, 2, 3)
+    assert IntLogUniform(low=2, high=64, points=6).points_of() == (2, 4, 8, 16, 32, 64)
+    assert IntUniform(low=0, high=10**9).count() == 10**9 + 1  # without making them
+    with pytest.raises(ValueError, match="a grid needs `points`"):
+        IntLogUniform(low=2, high=64).points_of()
+
+
+@given(low=st.integers(1, 50), width=st.integers(1, 200), uniform=st.floats(0, 1))
+def test_fault_13a_whole_numbers_are_drawn_and_moved_inside_their_interval(
+    low: int, width: int, uniform: float
+) -> None:
+    for domain in (IntUniform(low=low, high=low + width), IntLogUniform(low=low, high=low + width)):
+        drawn = domain.at(uniform)
+        assert isinstance(drawn, int)
+        for value in (drawn, domain.near(drawn, up=True), domain.near(drawn, up=False)):
+            assert low <= value <= low + width
+        assert (domain.at(0.0), domain.at(1.0)) == (low, low + width)
+        assert domain.near(low, up=True) > low
+        assert domain.near(low + width, up=False) < low + width
+        assert domain.count() if isinstance(domain, IntUniform) else True
+        assert len(IntLogUniform(low=low, high=low + width, points=7).points_of()) <= 7
+
+
+def test_fault_13a_whole_numbers_come_as_often_as_is_said() -> None:
+    draws = 20_000
+    for domain, expected in (
+        (IntUniform(low=1, high=4), [0.25] * 4),
+        (IntLogUniform(low=1, high=4), [math.log((k + 0.5) / (k - 0.5)) / math.log(9) for k in range(1, 5)]),
+    ):
+        drawn = [domain.at((i + 0.5) / draws) for i in range(draws)]
+        assert [drawn.count(k) / draws for k in range(1, 5)] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"kind": "grid"},
+        {"kind": "random", "trials": 6},
+        {"kind": "optuna", "trials": 12, "batch": 4, "startup": 4},
+        {"kind": "optuna", "trials": 12, "batch": 4, "startup": 4, "sampler": "gp"},
+        {"kind": "population", "size": 4, "generations": 3, "epochs": 1},
+    ],
+)
+def test_fault_13a_every_search_takes_whole_numbers(search: dict[str, Any]) -> None:
+    space_ = {
+        "log_every_steps": {"kind": "int-uniform", "low": 2, "high": 9},
+        "checkpoint.every_steps": {"kind": "int-log-uniform", "low": 4, "high": 64, "points": 3},
+    }
+    one = stage(space=space_, search=search)
+    StudyConfig(base=BASE, stages=(one,))
+    outcomes = played(one, lambda trial: float(trial.number))
+    for trial in trials(one, BASE, outcomes):
+        assert all(type(value) is int for value in trial.assignment.values())
+        assert 4 <= trial.config.checkpoint.every_steps <= 64
+    assert len(outcomes) == one.planned()
+    assert StageConfig.model_validate_json(one.model_dump_json()) == one
