@@ -6,3 +6,24 @@ try:
     __version__ = version("vaesvc")
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0.0.0+unknown"
+
+
+def _refuse_shadows() -> None:
+    """ImportError where another package stands in front of one that belongs here: an import from it would fail
+    somewhere, without a word about why."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    places: list[str | None]
+    beside = Path(__file__).resolve().parent.parent
+    for name in ("tuning", "vae_models"):
+        found = find_spec(name)
+        places = list(found.submodule_search_locations or ()) or [found.origin] if found is not None else []
+        if places and beside / name not in [Path(str(place)).resolve() for place in places]:
+            raise ImportError(
+                f"{places[0]} stands in front of vaesvc's own package {name} ({beside / name}): rename it, or take its "
+                "folder off PYTHONPATH or sys.path. The command `vaesvc` passes over it"
+            )
+
+
+_refuse_shadows()

@@ -31,11 +31,12 @@ from service.directories import (
     write_all,
 )
 from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
-from service.storage_errors import NO_KEY, error_code, explain, local, overloaded, public
+from service.storage_errors import NO_KEY, NoS3Error, error_code, explain, local, overloaded, public
 
 if TYPE_CHECKING:
     from boto3.session import Session
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
     from service.wire import StorageSettings
 
@@ -128,7 +129,7 @@ class Artifacts:
     def check(self) -> None:
         """Is the bucket there, and do the keys open it? UnavailableError or StorageError with the cause if not."""
         bucket = self.settings.bucket
-        self._call("look into", self.uri(), lambda: self._client.list_objects_v2(Bucket=bucket, MaxKeys=1))
+        self._call("look into", self.uri(), lambda: _listing(self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)))
 
     # --- single objects ---------------------------------------------------------------------------------------------
 
@@ -149,7 +150,9 @@ class Artifacts:
 
         def read() -> bytes:
             try:
-                return self._client.get_object(Bucket=bucket, Key=key, **span)["Body"].read()
+                reply = self._client.get_object(Bucket=bucket, Key=key, **span)
+                data = reply["Body"].read()
+                return data if not span or reply.get("ContentRange") else data[start:]  # some ignore the range
             except ClientError as error:
                 if error_code(error) in ("InvalidRange", "416"):
                     return b""
@@ -252,7 +255,7 @@ class Artifacts:
     def _under(self, bucket: str, key: str) -> Iterator[StoredObject]:
         key = key.rstrip("/")
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-            for item in page.get("Contents", []):
+            for item in _listing(page).get("Contents", []):
                 name = item["Key"]
                 if not key or name == key or name.startswith(f"{key}/"):
                     at = item["LastModified"].timestamp()
@@ -397,6 +400,13 @@ def _root(error: Exception) -> Exception:
         inner = error.__cause__ or error.__context__
         return inner if isinstance(inner, Exception) else error
     return error
+
+
+def _listing(page: ListObjectsV2OutputTypeDef) -> ListObjectsV2OutputTypeDef:
+    """`page`, unless it is a stranger's: boto3 reads any page of HTML as an empty bucket."""
+    if not {"Name", "IsTruncated", "KeyCount"} & page.keys():
+        raise NoS3Error("its list of objects is none")
+    return page
 
 
 def _unreachable(error: Exception) -> bool:

@@ -32,7 +32,7 @@ from service.settings import Settings
 
 log = logging.getLogger("vaesvc.dispatcher")
 
-ENTRY_POINT = "python -m service.runner"
+ENTRY_POINT = "python -P -m service.runner"  # -P: whatever lies in the folder that Ray was started in
 HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
 _LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 _OBSERVE_SECONDS = 10.0  # an unchanged cluster is written down this often

@@ -34,7 +34,7 @@ from service.launch.logs import LogShipper
 from service.launch.processes import Child, scratch
 from service.wire import AttemptContext, ClaimRequest
 
-DRIVER = (sys.executable, "-m", "service.launch.driver")
+DRIVER = (sys.executable, "-P", "-m", "service.launch.driver")
 _LOOK_SECONDS = 0.1
 _CLAIM_SECONDS = 120.0  # the API may be away this long before the attempt gives up
 _FINISH_SECONDS = 120.0

@@ -19,6 +19,10 @@ BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 SET_KEYS = "set VAESVC_S3_ACCESS_KEY and VAESVC_S3_SECRET_KEY"
 
 
+class NoS3Error(Exception):
+    """An answer that no S3 server gives, though the library took it."""
+
+
 def error_code(error: BaseException) -> str:
     """S3's own word for what went wrong, such as NoSuchKey; empty when the server did not answer."""
     return str(_response(error).get("Error", {}).get("Code", ""))
@@ -53,6 +57,10 @@ def explain(error: Exception, *, what: str, bucket: str | None, keyless: bool, u
     if unreachable or overloaded(error):
         why = f"{status} {code}".strip() if status else type(error).__name__
         return UnavailableError(f"{what}: no good answer ({why}); is the address right, and the server running?")
+    if isinstance(error, NoS3Error | RecursionError) or (status and not code):
+        why = "redirects without an end" if isinstance(error, RecursionError) else f"HTTP {status} and no S3 error"
+        why = str(error) if isinstance(error, NoS3Error) else why
+        return UnavailableError(f"{what}: what answers there is no S3 server ({why}); check VAESVC_S3_ENDPOINT_URL")
     if isinstance(error, OSError):
         return disk_error(error, Path(str(error.filename or ".")))
     return StorageError(f"{what}: {code or type(error).__name__}: {_message(error)}")

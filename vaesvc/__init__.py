@@ -26,9 +26,29 @@ def load(model: str) -> Reconstructor:
     Raises NotFoundError for a model that is not there, UntrustedError for one that is not what the service signed, and
     UnavailableError where service or storage do not answer (all `service.errors.VaesvcError`).
     """
-    from service import download, settings
-    from service.cli import connect
+    try:
+        from service import download, settings
+        from service.cli import connect
+    except ImportError as error:
+        raise ImportError(_with_its_cause(error)) from error
 
     chosen = settings.load()
     with connect.client(chosen) as client:
         return download.load(model, client, chosen)
+
+
+def _with_its_cause(error: ImportError) -> str:
+    """What to say where a package of the user's own has the name of ours."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    found, ours = find_spec("service"), Path(__file__).resolve().parent.parent / "service"
+    places: list[str | None] = (
+        list(found.submodule_search_locations or ()) or [found.origin] if found is not None else []
+    )
+    if not places or ours in [Path(str(place)).resolve() for place in places]:
+        return str(error)
+    return (
+        f"{places[0]} stands in front of vaesvc's own package service ({ours}): rename it, or take its folder off "
+        "PYTHONPATH or sys.path"
+    )

@@ -171,7 +171,8 @@ def explain(ray: RayJob) -> tuple[str, bool]:
     if missing:
         return (
             "the Ray cluster's Python has no vaesvc package (no module named "
-            f"{missing.group(1)!r}): install the same version of vaesvc on every node, or use an image that has it",
+            f"{missing.group(1)!r}): install the same version of vaesvc on every node, or use an image that has it "
+            "(or a package of that name stands in front of it there, on PYTHONPATH)",
             False,
         )
     if ray.exit_code == 127 or _NO_PYTHON.search(text):

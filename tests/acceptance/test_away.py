@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from service import __version__, api, client, download, wire
+from service import api, client, download
 from service.cli import follow, study
 from service.cli.main import app, main
 from service.settings import S3Settings
@@ -53,6 +53,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
 }
 NEED_NOTHING = {"recipes", "run", "study list", "study run"}
 LOCAL_STACK = {"up", "down", "status", "doctor"}  # they say of each part how it is; see test_stack.py
+TAKEN = {"page", "no-json", "null", "other-json", "no-gzip", "cut-gzip"}  # any bytes with status 200 may be a log
 SECONDS = 20  # far more than any may take here
 
 
@@ -147,18 +148,15 @@ def service(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def running_job(running: Api) -> str:
     """A job whose attempt runs: its log is asked of S3."""
-    with running.client() as user:
-        job = user.submit(resolve(RECIPE))
+    job = running.store.submit(resolve(RECIPE), owner="ann")
     (attempt,) = running.admit()
-    with running.attempt_client(attempt) as runner:
-        runner.claim(wire.ClaimRequest(runner_id="r", version=__version__))
+    running.store.claim(job.id, attempt.epoch, "r")
     return job.id
 
 
 def queued_study(running: Api) -> str:
     stage = {"name": "rates", "space": {"optimizer.lr": [0.1, 0.01]}}
-    with running.client() as user:
-        return user.submit(resolve_study({"base": RECIPE, "stages": [stage], "name": "rates"})).id
+    return running.store.submit(resolve_study({"base": RECIPE, "stages": [stage], "name": "rates"}), owner="ann").id
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -167,13 +165,13 @@ def test_fault_13_an_s3_server_and_an_mlflow_that_are_away_or_none(
 ) -> None:
     with service(way, tmp_path, monkeypatch) as running:
         job, searched = running_job(running), queued_study(running)
-        given = {
-            "logs": (job,), "study show": (searched,), "study curve": (searched, "--out", str(tmp_path / "there")),
-        }  # fmt: skip
+        given = {"study show": (searched,), "study curve": (searched, "--out", str(tmp_path / "there"))}
+        if way not in TAKEN:
+            given["logs"] = (job,)
         found = [problem(name, arguments, capsys, monkeypatch) for name, arguments in given.items()]
         monkeypatch.setattr(sys, "argv", ["vaesvc", "models"])  # they are the service's own; MLflow shows them
         with pytest.raises(SystemExit, match="0"):
             main()
-        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert len(capsys.readouterr().err.splitlines()) <= 1  # of a stranger's JSON MLflow makes an empty list
     assert not any(found), "\n".join(filter(None, found))
     assert not (tmp_path / "there").exists()
