@@ -35,6 +35,7 @@ DEEP = int(os.environ.get("VAESVC_DEEP", "0"))
 # whether sizes are small, powers of two, or odd is what kernels and paddings care for
 HEIGHTS = range(1, 66) if DEEP else (1, 2, 3, 4, 5, 8, 13, 14, 16, 17, 28, 31, 32, 33, 64, 65)
 WIDTHS = range(1, 34) if DEEP else (1, 2, 3, 4, 5, 8, 14, 15, 28, 31, 32, 33)
+pytestmark = pytest.mark.timeout(0 if DEEP else 600)  # seconds; none for the deep
 PICTURES = {"reconstructions", "samples"}
 WIDE = "infogan"  # its linear layers are of a thousand units: small images only, where numbers are computed
 ALIKE = {"mlp-tanh", "mlp-elu", "mlp-softplus", "mlp-gelu", "conv-32", "resnet-32", "resnet-64", "sigma-vae-32"}
@@ -205,7 +206,7 @@ def test_fault_18_every_part_trains_or_is_refused_in_a_sentence(case: Case) -> N
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-def test_fault_18_every_part_trains_fused_as_it_does_alone(case: Case) -> None:
+def test_fault_18_two_lanes_of_every_part_are_what_one_is_alone(case: Case) -> None:
     """Two configurations in one step, of which the second learns faster: the first is what it is alone."""
     with published(case.shape, case.sizes):
         try:
