@@ -187,7 +187,9 @@ def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[
     owners = _owners(sha256)
     if candidate.shared and owners and facts.name not in owners:
         return None
-    unpublished = candidate.form.sha256 is None
+    unpublished = (
+        candidate.form.sha256 is None and candidate.form.urls
+    )  # else somebody put it there, with whatever name
     record = candidate.path.with_name(candidate.path.name + ".sha256") if unpublished and candidate.cached else None
     recorded = None if record is None else _recorded(record)
     if recorded not in (None, sha256):
@@ -209,7 +211,7 @@ def _recorded(record: Path) -> str | None:
     """The sum in it; None when there is none: not written yet, or by a disk that was full."""
     try:
         return next(iter(record.read_text().split()), None)
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

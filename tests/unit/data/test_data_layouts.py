@@ -258,6 +258,19 @@ def test_fault_13a_torchvisions_cifar10_is_read_without_unpickling(
     np.testing.assert_array_equal(dataset.test.images[:5], batches["test_batch"][0][:5])
 
 
+def test_fault_13a_an_altered_file_that_somebody_put_into_the_cache_is_not_deleted(
+    batches, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickles = {key: writers.cifar_python(*batches[batch]) for key, batch in _keys(batches).items()}
+    adopt(monkeypatch, "cifar10", pickles, sizes=(48, 12, 12))
+    for key, batch in _keys(batches).items():
+        _put(places.cache_dir, f"cifar10/cifar-10-batches-py/{batch}", pickles[key])
+    altered = _put(places.cache_dir, "cifar10/cifar-10-batches-py/data_batch_2", pickles["batch-2"] + b"x")
+    with pytest.raises(DataCorrupt, match="data_batch_2 is truncated or altered: expected content of SHA-256"):
+        load("cifar10", places)
+    assert altered.exists()
+
+
 def _let_in(monkeypatch: pytest.MonkeyPatch, name: str, sha256: str) -> None:
     """The archive of the Python version is published with this sum."""
     facts = loading.CATALOGUE[name]
