@@ -319,7 +319,7 @@ class StudyConfig(Strict):
             if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is measured at the end only, too late for pruning: "
-                    "set evaluation.betas_at_end_only to false"
+                    "choose one of val, with evaluation.betas_at_end_only set to false if it is at a beta"
                 )
         return self
 
@@ -396,4 +396,5 @@ def made(
 
 def _comes_last(metric: str, config: TrainConfig) -> bool:
     """Whether only a run's last evaluation has it."""
-    return metric.startswith("val/beta_") and config.evaluation.betas_at_end_only
+    at_other_beta = metric.startswith("val/beta_") and config.evaluation.betas_at_end_only
+    return at_other_beta or metric.startswith(f"{measures.ON_TRAIN}/")

@@ -52,6 +52,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     )
 }
 EVALUATED = ("elbo", "rate", "distortion", "squared_error")  # on a split; the last is a mean over elements
+ON_TRAIN = "train_eval"  # where an evaluation of the training split is: `train` is of the batches that it is trained on
 SELECTABLE = tuple(f"val/{name}" for name in EVALUATED)  # what the best checkpoint of a run can be chosen by
 
 

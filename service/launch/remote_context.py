@@ -28,6 +28,7 @@ from service.queue.jobs import Checkpoint
 from service.spec import TrainSpec
 from service.wire import ProgressReport
 from vae_models.collectives import broadcast_text
+from vae_models.measures import ON_TRAIN
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.errors import CorruptCheckpoint, Fenced
@@ -156,7 +157,7 @@ class RemoteContext:
     def _narrate(self, step: int, metrics: Mapping[str, float]) -> None:
         """The attempt's log tells every evaluation, and training every few seconds: nats per datum."""
         now = time.monotonic()
-        evaluated = any(name.startswith(("val/", "test/")) for name in metrics)
+        evaluated = any(name.startswith(("val/", "test/", f"{ON_TRAIN}/")) for name in metrics)
         if evaluated or now - self._narrated_at >= _NARRATE_SECONDS:
             self._narrated_at = now
             print(f"step {step:,}  " + "  ".join(f"{k} {v:.6g}" for k, v in metrics.items()), flush=True)  # noqa: T201

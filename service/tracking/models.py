@@ -14,11 +14,12 @@ from service.errors import NotFoundError, UsageError
 from service.queue.jobs import Checkpoint
 from service.tracking.runs import SETTLE
 from service.tracking.server import PARAMS_PER_CALL, all_pages, client, explained
+from vae_models.measures import ON_TRAIN
 
 MODEL_TYPE = "vae"
 FILES, STEP = "vaesvc.files", "vaesvc.step"  # tags
 PARAM_LENGTH = 500  # characters; half of what all databases behind MLflow take
-EVALUATED = ("val/", "test/")
+EVALUATED = ("val/", "test/", f"{ON_TRAIN}/")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,21 @@ def test_the_gates_of_a_checkpoint_give_what_was_measured(tmp_path: Path) -> Non
     assert float(rate.mean()) == pytest.approx(metrics["val/beta_8/rate"], rel=1e-9)
 
 
+def test_fault_17_the_training_split_is_evaluated_at_beta_1_when_the_run_ends(tmp_path: Path) -> None:
+    """By its own name, with the numbers that an evaluation of that split has; training itself is as without."""
+    asked = config(train=True)
+    metrics = train(asked, LocalContext(tmp_path / "train")).metrics
+    without = train(config(), LocalContext(tmp_path / "plain")).metrics
+    assert {
+        name: value for name, value in metrics.items() if not name.startswith("train_eval/")
+    }.keys() == without.keys()
+    assert metrics["val/elbo"] == without["val/elbo"]
+    assert metrics["train_eval/elbo"] == pytest.approx(-metrics["train_eval/rate"] - metrics["train_eval/distortion"])
+    assert {name for name in asked.metrics() if name.startswith("train_eval/")} <= metrics.keys()
+    logged = [line for line in evaluations(tmp_path / "train") if "train_eval/elbo" in line]
+    assert len(logged) == 1
+
+
 def test_without_gates_there_is_nothing_to_evaluate_at() -> None:
     plain = config().model_dump(mode="json") | {"beta": {"kind": "constant"}}
     plain["model"]["gating"] = None

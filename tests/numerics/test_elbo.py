@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from tests.catalogue import MODELS, build, inputs
-from vae_models.config import GaussianConfig, MLPConfig, ModelConfig
-from vae_models.metrics.active_units import active_units
+from vae_models.config import GaussianConfig, MLPConfig, ModelConfig, VHPConfig
+from vae_models.metrics.active_units import active_units, active_units_by_kl, dimension_kl
 from vae_models.metrics.sums import Sums
 from vae_models.models.vae import VAE
 from vae_models.objectives.elbo import Elbo
@@ -199,6 +199,31 @@ def test_sums_do_not_depend_on_how_the_data_are_cut(values: list[tuple[float, fl
 def test_sums_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="no data were evaluated"):
         Sums.zero().means()
+
+
+def test_fault_17_active_units_by_the_kl_of_each_dimension() -> None:
+    """VHP D.2 on two data by hand: dimension 1 has the prior, 0 a KL of 2, 2 one of log 2 - 3/8 on average over x."""
+    means = torch.tensor([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]], dtype=torch.float64)
+    log_stds = torch.tensor([[0.0, 0.0, math.log(0.5)], [0.0, 0.0, math.log(0.5)]], dtype=torch.float64)
+    found = dimension_kl(means, log_stds)
+    assert found.tolist() == pytest.approx([2.0, math.log(2) - 3 / 8, 0.0], abs=1e-12)
+    assert active_units_by_kl(means, log_stds) == 2
+    assert active_units_by_kl(means, log_stds, threshold=1.0) == 1
+    # the means of dimension 2 do not move, so Burda's measure, which is another one, does not count it
+    assert active_units(means) == 1
+
+
+def test_fault_17_a_hierarchical_priors_inner_posterior_is_measured_as_vhp_d2_does() -> None:
+    """KL(q(zeta_j|x) || N(0, 1)) with z ~ q(z|x), against torch's own divergence."""
+    torch.manual_seed(0)
+    prior = VHPConfig(importance_samples=2, hidden=(4,), inner=3).build((1, 2, 2), 2).double()
+    z = torch.randn(50, 2, dtype=torch.float64)
+    mean, log_std = prior.inner_posterior(z)
+    assert mean.shape == log_std.shape == (50, 3)
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, log_std.exp()), normal(0.0, 1.0)).mean(0)
+    found = dimension_kl(mean, log_std)
+    torch.testing.assert_close(found, expected.sort(descending=True).values, rtol=1e-10, atol=1e-12)
 
 
 def test_active_units_counts_the_latents_whose_mean_moves() -> None:

@@ -44,6 +44,17 @@ def _variances(data: str) -> StudyConfig:
     return parts(f"{data}/ar-elbo-iso-i", "model.likelihood", recipes, "variances")
 
 
+# of sigma^2: table 1's log10 from 0 to -1 and table E.8's from 1 to -1, in steps of 0.1
+TABLE_1 = tuple(round(10 ** (-k / 20), 6) for k in range(11))
+TABLE_E8 = tuple(round(10 ** (k / 20), 6) for k in range(10, -11, -1))
+
+
+def sigmas(base: str, path: str, values: tuple[float, ...], metric: str) -> StudyConfig:
+    """One run for each standard deviation and seed; their MSE and KL of the training set are in `train_eval/...`."""
+    stage = StageConfig(name="variances", space={path: Values(values=values)}, repeats=SEEDS, metric=metric)
+    return StudyConfig(base=recipe(base), stages=(stage,))
+
+
 SEARCHES = [
     *(
         Search(
@@ -67,5 +78,26 @@ SEARCHES = [
             build=partial(_variances, data),
         )
         for data in ("mnist", "celeba")
+    ),
+    *(
+        Search(
+            name=f"searches/mnist/{system}", paper="AR-ELBO", section=section, summary=f"{what}; 3 seeds",
+            build=partial(sigmas, f"mnist/{system}", path, values, metric),
+        )
+        for system, section, what, path, values, metric in (
+            (
+                "fixed-variance", "section 4.2, table 1", "log10 sigma_x^2 0, -0.1, ..., -1, stochastic encoding",
+                "model.likelihood.sigma", TABLE_1, "val/elbo",
+            ),
+            (
+                "fixed-variance-deterministic", "section 4.2, table 1",
+                "log10 sigma_x^2 0, -0.1, ..., -1, deterministic encoding",
+                "model.likelihood.sigma", TABLE_1, "val/squared_error",
+            ),
+            (
+                "fixed-posterior-variance", "appendix E, table E.8", "log10 sigma_z^2 1, 0.9, ..., -1",
+                "model.posterior.sigma", TABLE_E8, "val/elbo",
+            ),
+        )
     ),
 ]  # fmt: skip

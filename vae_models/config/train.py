@@ -19,7 +19,7 @@ from vae_models.measures import Goal, Mode
 
 
 class EvaluationConfig(Strict):
-    """On the validation split, during and after training; `test` adds the test split at the end."""
+    """On the validation split, during and after training; `test` and `train` add splits at the end."""
 
     every_epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS)
     batch_size: int = Field(default=500, ge=1, le=bounds.BATCH)
@@ -35,6 +35,10 @@ class EvaluationConfig(Strict):
         default=False, description="at `betas` in the last evaluation only: each costs as much as the evaluation itself"
     )
     test: bool = True
+    train: bool = Field(
+        default=False,
+        description="at the end on the training split too, at beta = 1 as everywhere: metrics train_eval/<name>",
+    )
     pictures: bool = True
 
 
@@ -106,8 +110,10 @@ class TrainConfig(Strict):
 
     def metrics(self) -> tuple[str, ...]:
         """The names that a run of this configuration reports and that it can be judged by, known before it starts:
-        those of its evaluations on val, and `train/` with the loss and its terms."""
+        those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's terms."""
         bound = self.model.posterior.bound
-        where = ("val", *(f"val/beta_{beta:g}" for beta in self.evaluation.betas))
+        splits = ("val", measures.ON_TRAIN) if self.evaluation.train else ("val",)
+        at = ("", *(f"/beta_{beta:g}" for beta in self.evaluation.betas))
+        where = [f"{split}{beta}" for split in splits for beta in at]
         terms = [name for name in self.objective.reported if bound or not measures.has_bound(name)]
         return (*measures.evaluated(bound=bound, where=where), *(f"train/{name}" for name in ("loss", *terms)))

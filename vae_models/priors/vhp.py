@@ -72,6 +72,13 @@ class VHP(nn.Module):
         weights: Tensor = log_p.view(batch, samples) - log_q
         return weights
 
+    def inner_posterior(
+        self, z: Float[Tensor, "batch latent"]
+    ) -> tuple[Float[Tensor, "batch inner"], Float[Tensor, "batch inner"]]:
+        """Mean and log standard deviation of q(zeta|z), z ~ q(z|x): what VHP D.2 measures the KL of."""
+        mean, log_sigma = self.q(z)
+        return mean, log_sigma
+
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
         """zeta and z: standard normal [inner] and [latent]."""
         return {"zeta": NoiseSpec(shape=(self.inner,)), "z": NoiseSpec(shape=(self.latent,))}

@@ -62,12 +62,15 @@ def _of_c2(data: str, name: str, what: str, config: Callable[[], TrainConfig]) -
     return made(f"{data}/{name}", "MR-VAE", "appendix C.2", what, config)
 
 
-def _evaluation(gating: GatingConfig | None) -> EvaluationConfig:
-    """Of a multi-rate model at the end also at ten log-spaced beta: its rate-distortion curve."""
+def _evaluation(gating: GatingConfig | None, *, train: bool = False) -> EvaluationConfig:
+    """Of a multi-rate model at the end also at ten log-spaced beta: its rate-distortion curve.
+
+    train: on the training split too, by which C.1 and C.2.1 choose the learning rate.
+    """
     if gating is None:
-        return EvaluationConfig()
+        return EvaluationConfig(train=train)
     betas = [gating.low * (gating.high / gating.low) ** (i / 9) for i in range(10)]
-    return EvaluationConfig(betas=tuple(float(f"{beta:.4g}") for beta in betas), betas_at_end_only=True)
+    return EvaluationConfig(betas=tuple(float(f"{beta:.4g}") for beta in betas), betas_at_end_only=True, train=train)
 
 
 def beta_vae_cnn(data: DataConfig, beta: BetaConfig, model: ModelConfig | None = None) -> TrainConfig:
@@ -147,7 +150,7 @@ def linear_vae(*, multi_rate: bool) -> TrainConfig:
         schedule=CosineScheduleConfig(warmup_epochs=10),
         batch_size=128,
         epochs=200,
-        evaluation=_evaluation(gating),
+        evaluation=_evaluation(gating, train=multi_rate),
         checkpoint=CheckpointConfig(every_steps=2000),
     )
 
@@ -172,7 +175,7 @@ def tcvae(*, multi_rate: bool) -> TrainConfig:
         optimizer=AdamConfig(lr=1e-3),
         batch_size=2048,
         epochs=50,
-        evaluation=_evaluation(gating),
+        evaluation=_evaluation(gating, train=multi_rate),
         checkpoint=CheckpointConfig(every_steps=1000),
     )
 

@@ -27,7 +27,7 @@ from vae_models.config.longer import goes_on
 from vae_models.config.shape import shape_of
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
-from vae_models.measures import SELECTABLE
+from vae_models.measures import ON_TRAIN, SELECTABLE
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
@@ -353,18 +353,22 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
-        """On val, at the end on test too, and pictures. False, and nothing reported, when stopped meanwhile.
+        """On val, at the end on test and train if asked to, and pictures. False, and nothing reported, if stopped.
 
         NonFiniteLoss where the state or a number of the evaluation is not finite: the run ends with nothing reported or
         saved of this step, so no earlier value is taken for this one, and the last checkpoint stays.
         """
         self._check_state()
-        metrics = self._evaluated_on("val", self.val_data)
-        if metrics is not None and self.timetable.is_last(self.at.step) and self.config.evaluation.test:
-            on_test = self._evaluated_on("test", self._resident("test"))
-            metrics = None if on_test is None else {**metrics, **on_test}
-        if metrics is None:
-            return False
+        splits, settings = {"val": "val"}, self.config.evaluation
+        if self.timetable.is_last(self.at.step):
+            splits |= {"test": "test"} if settings.test else {}
+            splits |= {ON_TRAIN: "train"} if settings.train else {}
+        metrics: dict[str, float] = {}
+        for name, split in splits.items():
+            found = self._evaluated_on(name, self._resident(split))
+            if found is None:
+                return False
+            metrics |= found
         self._log(metrics)
         self.at.evaluated = self.at.step
         if self.context.rank == 0 and self.config.evaluation.pictures:

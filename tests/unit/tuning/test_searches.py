@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -49,6 +50,29 @@ def test_a_multi_rate_search_measures_the_curve_of_the_separate_runs(name: str) 
     found, separate = catalogue()[name].build().base.evaluation, catalogue()[other].build().stages[-1]
     assert found.betas == pytest.approx([draw.assignment["beta.value"] for draw in separate.draws()], rel=1e-3)
     assert found.betas_at_end_only
+
+
+@pytest.mark.parametrize("name", ["searches/mnist/mr-linear-vae", "searches/dsprites/mr-tcvae"])
+def test_fault_17_multi_rate_searches_choose_by_the_training_split_at_beta_1(name: str) -> None:
+    study = catalogue()[name].build()
+    (stage,) = study.stages
+    assert (stage.metric, stage.mode) == ("train_eval/elbo", "max")
+    assert study.base.evaluation.train
+    assert "train_eval/elbo" in study.base.metrics()
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "logarithms"),
+    [
+        ("fixed-variance", "model.likelihood.sigma", [-k / 10 for k in range(11)]),
+        ("fixed-variance-deterministic", "model.likelihood.sigma", [-k / 10 for k in range(11)]),
+        ("fixed-posterior-variance", "model.posterior.sigma", [1 - k / 10 for k in range(21)]),
+    ],
+)
+def test_fault_17_tables_1_and_e8_have_searches(name: str, path: str, logarithms: list[float]) -> None:
+    (stage,) = catalogue()[f"searches/mnist/{name}"].build().stages
+    found = [2 * math.log10(draw.assignment[path]) for draw in stage.draws()]
+    assert found == pytest.approx(logarithms, abs=1e-5)
 
 
 def test_warmed_up_searches_keep_their_warm_up() -> None:
