@@ -164,3 +164,21 @@ def test_fault_14_a_lane_whose_evaluation_is_not_finite_fails_alone_and_cannot_w
     assert (failed.state, failed.value) == ("failed", None)
     assert failed.error is not None
     assert "val/" in failed.error
+
+
+def test_fault_17_an_evaluation_of_the_training_split_names_its_data(tmp_path: Path) -> None:
+    """`train_eval` is where the numbers are; the data are the training split's, by their own indices."""
+    fields = {"every_epochs": 100, "batch_size": 4, "pictures": False, "test": False, "train": True}
+    given = dataset()
+    run = Run(config(steps=2, evaluation=fields), LocalContext(tmp_path), given)
+    run.begin()
+    run.step()
+    run.after_step()
+    run.step()
+    given.train.images[5] = math.nan  # after the last step that read it
+    with pytest.raises(
+        NonFiniteLoss, match=r"^train_eval/\w+ is nan at step 2.* the training data 4, 5, 6, 7\."
+    ) as caught:
+        run.after_step()
+    assert caught.value.split == "training"
+    assert caught.value.unfit == (5,)

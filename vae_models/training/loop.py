@@ -387,7 +387,8 @@ class Run:
                 found = evaluate(self.model, split, settings, name=name, source=self.noise, beta=beta, stop=poller.tick)
             except NotFinite as error:
                 data = torch.tensor(error.data)
-                raise self._failure(error.metric, error.value, self.at.step, data, name) from None
+                part = "train" if name == ON_TRAIN else name
+                raise self._failure(error.metric, error.value, self.at.step, data, part) from None
             if found is None:
                 return None
             metrics |= found
