@@ -312,11 +312,6 @@ class Store:
         with self._read() as work:
             return tokens.find(work, token)
 
-    def token_owner(self, token: str) -> str | None:
-        """Whose token it is, by name; None: nobody's."""
-        found = self.token_user(token)
-        return None if found is None else found.name
-
     def tokens(self) -> list[TokenInfo]:
         """By name."""
         with self._read() as work:

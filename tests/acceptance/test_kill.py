@@ -126,6 +126,7 @@ def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real
     assert [(attempt.epoch, attempt.state) for attempt in detail.attempts] == ends
     assert "Ray says FAILED" in str(detail.attempts[0].error)
     assert detail.attempts[2].error
+    assert detail.job.failures == 0  # a head that is gone costs none of the three attempts
     assert detail.job.result["steps"] == STEPS
     assert not [one.step for one in detail.checkpoints if away < one.committed_at < away + AWAY_SECONDS]
     logs = [real_jobs.log(stack, job_id, epoch) for epoch in (1, 2, 3, 4)]

@@ -562,14 +562,19 @@ def test_tokens(store: Store, database: str) -> None:
     store.add_token("ann", "secret-a")
     store.add_token("ann", "secret-a")
     store.add_token("bob", "secret-b")
-    assert (store.token_owner("secret-a"), store.token_owner("secret-b")) == ("ann", "bob")
-    assert store.token_owner("secret-c") is None
+    found = [store.token_user(token) for token in ("secret-a", "secret-b", "secret-c")]
+    assert [None if one is None else (one.name, one.role) for one in found] == [("ann", "user"), ("bob", "user"), None]
+    store.add_token("ann", "secret-a", admin=True)
+    store.add_token("ann", "secret-a")  # takes nothing away
+    assert [token.role for token in store.tokens()] == ["admin", "user"]
+    store.set_role("ann", admin=False)
+    assert [token.role for token in store.tokens()] == ["user", "user"]
     assert [token.name for token in store.tokens()] == ["ann", "bob"]
     for name, token in (("ann", "another"), ("cid", "secret-a")):
         with pytest.raises(ConflictError, match="revoke"):
             store.add_token(name, token)
     assert "secret-a" not in str(sql(database, "SELECT * FROM vaesvc_tokens"))
     store.revoke_token("ann")
-    assert store.token_owner("secret-a") is None
+    assert store.token_user("secret-a") is None
     with pytest.raises(NotFoundError):
         store.revoke_token("ann")
