@@ -276,7 +276,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    """The loss of the first step is finite; the step itself leaves the range of float32, with more than a spec may say."""
+    """The loss of the first step is finite; the step itself leaves the range of float32. A spec may not say as much."""
     config = _config(schedule={"kind": "constant", "warmup_epochs": 0}, checkpoint={"every_steps": 1})
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 1e39})})
     with pytest.raises(NonFiniteLoss, match=r"an element of backbone\..* is -?(inf|nan) at step 1"):
