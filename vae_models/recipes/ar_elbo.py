@@ -191,8 +191,10 @@ def _section_6() -> list[Recipe]:
         made = ours if (data, system) in NOT_IN_THE_TABLES else recipe
         # sigma-VAE has that name on that set
         name = f"{data}/{'ar-elbo-' if (data, system) == ('celeba', 'gaussian-vae') else ''}{system}"
-        what = SYSTEMS[system][2]
-        recipes.append(made(name, "AR-ELBO", f"{table}, appendix I", what, partial(ar_elbo, data, system)))
+        _, objective, what = SYSTEMS[system]
+        weights = f"; weights of {system.split('-')[0].upper()}'s code" if objective.kind in ("rae", "wae-mmd") else ""
+        section = f"{table}, appendix I{weights}"
+        recipes.append(made(name, "AR-ELBO", section, what, partial(ar_elbo, data, system)))
     return recipes
 
 

@@ -58,8 +58,9 @@ _NOT_IN_THE_PAPER = ("mnist", "fashion-mnist")
 
 def _of_c2(data: str, name: str, what: str, config: Callable[[], TrainConfig]) -> Recipe:
     """Of appendix C.2 on its five data sets, ours after it on others."""
-    made = ours if data in _NOT_IN_THE_PAPER else recipe
-    return made(f"{data}/{name}", "MR-VAE", "appendix C.2", what, config)
+    if data in _NOT_IN_THE_PAPER:
+        return ours(f"{data}/{name}", "MR-VAE", "appendix C.2", what, config)
+    return recipe(f"{data}/{name}", "MR-VAE", "appendix C.2; the code of its nets", what, config)
 
 
 def _evaluation(gating: GatingConfig | None, *, train: bool = False) -> EvaluationConfig:
@@ -225,7 +226,7 @@ RECIPES = (
         recipe(
             f"{data}/mr-vae-cnn-batch-norm",
             "MR-VAE",
-            "table 1",
+            "table 1; the paper's code",
             "multi-rate VAE, with the gates and batch norms that table 1 counts",
             partial(image_vae, data, "cnn", MULTI_RATE, table_1_gating(data)),
         )

@@ -89,7 +89,7 @@ def _recipe(data: str, system: str) -> Recipe:
     build = partial(sigma_vae, data, system)
     if section.startswith("table 4") and data != "cifar10":
         return ours(f"{data}/{system}", "sigma-VAE", section, what, build)
-    return recipe(f"{data}/{system}", "sigma-VAE", section, what, build)
+    return recipe(f"{data}/{system}", "sigma-VAE", f"{section}; the paper's code", what, build)
 
 
 RECIPES = tuple(_recipe(data, system) for data in DATA for system in SYSTEMS)

@@ -177,3 +177,13 @@ def test_fault_17_what_no_paper_has_is_ours_after_it() -> None:
             assert names, prefix
             for name in names:
                 assert (catalogue()[name].paper, catalogue()[name].section) == ("ours", f"after {after}"), name
+
+
+def test_fault_17_a_recipe_says_what_it_has_from_code() -> None:
+    said = {name: recipe.section for name, recipe in catalogue().items()}
+    assert said["svhn/sigma-vae-shared"] == "appendix B; the paper's code"
+    assert said["cifar10/mr-vae-resnet"] == "appendix C.2; the code of its nets"
+    assert said["celeba/mr-vae-cnn-batch-norm"] == "table 1; the paper's code"
+    assert said["mnist/rae-gp"] == "table 4, appendix I; weights of RAE's code"
+    assert said["celeba-hq/wae-mmd"] == "table 6, appendix I; weights of WAE's code"
+    assert said["celeba-hq/ar-elbo-iso-i"] == "table 6, appendix I"
