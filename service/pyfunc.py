@@ -83,7 +83,7 @@ def _load_pyfunc(path: str) -> Reconstructor:
 
 def load_directory(directory: Path) -> Reconstructor:
     """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says; StorageError for
-    a configuration that this version of vaesvc does not know."""
+    a configuration of another version."""
     import torch
     from pydantic import ValidationError
     from safetensors.torch import load_file
