@@ -110,17 +110,14 @@ def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -
 def show_best(mlflow_uri: str, best: ModelVersion) -> None:
     """MLflow's alias `best` on the service's best version."""
     if best.mlflow_version is not None and _alias(mlflow_uri, best.name) != best.mlflow_version:
-        _set_alias(mlflow_uri, best.name, best.mlflow_version)
+        _move_alias(mlflow_uri, best)
 
 
 def put_back(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[ModelVersion]:
     """The best versions that MLflow's alias was not on, and is now. known: every version of the service."""
     aliases = _aliases(mlflow_uri)
     moved = [one for one in _shown_bests(known) if aliases.get(one.name, one.mlflow_version) != one.mlflow_version]
-    for one in moved:
-        with contextlib.suppress(NotFoundError):
-            _set_alias(mlflow_uri, one.name, one.mlflow_version)
-    return moved
+    return [one for one in moved if _move_alias(mlflow_uri, one)]
 
 
 def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
@@ -247,6 +244,18 @@ def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: s
         if line != _text(tags) and line.endswith(f" of job {job.id}"):  # what somebody else wrote stays
             door.update_model_version(name, first.version, description=f"{_text(tags)}\n{text}".rstrip("\n"))
     return str(first.version)
+
+
+def _move_alias(uri: str, best: ModelVersion) -> bool:
+    """Whether it was moved: not to a version that is gone, or has other files (attempts say what its number is)."""
+    try:
+        with explained(uri, f"read version {best.mlflow_version} of {best.name!r}"):
+            files = str(client(uri).get_model_version(best.name, best.mlflow_version).source).rstrip("/")
+    except NotFoundError:
+        return False
+    if files == best.source.rstrip("/"):
+        _set_alias(uri, best.name, best.mlflow_version)
+    return files == best.source.rstrip("/")
 
 
 def _set_alias(uri: str, name: str, version: Any) -> None:

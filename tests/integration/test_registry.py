@@ -204,6 +204,24 @@ def test_fault_01_a_strangers_version_is_never_taken_for_the_jobs(here: Shelf, u
     assert "did not make" in said
 
 
+def test_fault_01_an_attempt_cannot_have_the_alias_put_on_a_strangers_version(
+    here: Shelf, uri: str, registered: Registered, name: str
+) -> None:
+    """It says which number its version has in MLflow, and the dispatcher moves the alias."""
+    registered(1.0)
+    door = client(uri)
+    evil = door.create_model_version(name, "s3://elsewhere/evil", await_creation_for=0).version
+    job = here.job(name)
+    checkpoint = here.checkpoint(job, **{"val/elbo": 9.0})
+    registry._store(here.artifacts, job, checkpoint, name)
+    lying = here.models.sign(job, {}, int(evil), epoch=1)
+    assert lying.best == lying.version
+    registry.show_best(uri, lying.version)
+    assert registry.put_back(uri, here.models.versions(name)) == []
+    assert registry._alias(uri, name) == "1"
+    assert len(registry.differences(uri, here.models.versions(name))) == 2
+
+
 def test_what_a_crash_left_is_mended(
     here: Shelf, uri: str, artifacts: Artifacts, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
