@@ -10,6 +10,7 @@ attempts' calls carry their epoch. The one exception is `retry`, which is repeat
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
 import time
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import pydantic
@@ -64,13 +65,19 @@ def _trusts_nobody() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def _address(url: str) -> SplitResult:
+    with contextlib.suppress(ValueError):  # half an IPv6 address, a port that is none
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise UsageError(f"the API's address {url!r} is none: it looks like http://HOST:PORT (VAESVC_API_URL)")
+
+
 class _Http:
     """One connection pool to one API, its token, and the rules for repeating."""
 
     def __init__(self, url: str, token: str | None, retry_seconds: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"the API's address {url!r} is none: it looks like http://HOST:PORT (VAESVC_API_URL)")
+        parts = _address(url)
         self.url = url.rstrip("/")
         self.retry_seconds = retry_seconds
         self.server_version: str | None = None  # from the last answer

@@ -51,6 +51,15 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
+def _no_nonsense(address: str) -> str:
+    """ValueError for what no program can take for an address: half an IPv6 address, a port that is none."""
+    parts = urlsplit(address)
+    if parts.scheme in ("http", "https"):
+        _ = parts.port
+    return address
+
+
+Address = Annotated[str, AfterValidator(_no_nonsense)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -100,16 +109,16 @@ class Settings(BaseModel):
 
     home: AbsolutePath = Field(default_factory=lambda: Path.home() / ".vaesvc")  # state of the embedded stack
     database_url: str = Field(default="", repr=False)  # sqlite:////path, postgresql+psycopg://...; left out: in `home`
-    api_url: str | None = None
+    api_url: Address | None = None
     token: SecretStr | None = None  # a user's token; or the file it is in
     token_file: AbsolutePath | None = None
     secret_file: AbsolutePath = Path()  # 32 random bytes, shared by API and dispatcher; left out: <home>/secret
     signing_key_file: AbsolutePath = Path()  # signs registered models; API and dispatcher; left out: <home>/signing-key
     verify_key: str = ""  # a reader's: only models that one of these public keys signed; left out: the service's own
-    cluster_api_url: str | None = None  # the API as the Ray cluster sees it; left out: api_url
-    ray_address: str | None = None  # http://HOST:8265, the Jobs API
+    cluster_api_url: Address | None = None  # the API as the Ray cluster sees it; left out: api_url
+    ray_address: Address | None = None  # http://HOST:8265, the Jobs API
     ray_token_file: AbsolutePath | None = None
-    mlflow_uri: str | None = None
+    mlflow_uri: Address | None = None
     # "vaesvc": MLflow is behind this service's gate; "own": it has none, or a login of its own (MLFLOW_TRACKING_...)
     mlflow_login: Literal["vaesvc", "own"] = "own"
     s3: S3Settings = Field(default_factory=S3Settings)
@@ -173,8 +182,9 @@ class Settings(BaseModel):
 def _read_secret(path: Path, origin: str) -> str:
     try:
         value = path.read_text().strip()
-    except OSError as error:
-        raise AuthError(f"cannot read the token in {path} (named by {origin}): {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        raise AuthError(f"cannot read the token in {path} (named by {origin}): {why}") from error
     if not value:
         raise AuthError(f"the token file {path} (named by {origin}) is empty")
     return value
@@ -276,6 +286,8 @@ def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
     """What the running embedded stack wrote down, less the groups that the user points elsewhere."""
     try:
         state = json.loads((home / STACK_FILE).read_text())
+        if not isinstance(state, dict) or not isinstance(state.get("settings", {}), dict):
+            raise ValueError("it is not what `vaesvc up` writes")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -18,13 +18,14 @@ from service import __version__, signing, wire
 from service.artifacts import Artifacts
 from service.client import Client
 from service.download import Fetched, fetch, trusted_keys
-from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError
+from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError, VaesvcError
 from service.model_files import PAYLOAD_TYPE, reference
 from service.queue.jobs import Job
 from service.settings import S3Settings
 from service.signing import read_key
 from service.spec import resolve
 from service.tracking.server import client as mlflow
+from tests import bad_servers
 from tests.api_server import Api, running_api, settings_in
 from tests.command import RECIPE, start, vaesvc
 from tests.registered import Shelf
@@ -217,6 +218,28 @@ def test_pull_overwrites_nothing(fetched: Callable[..., Fetched], model: wire.Mo
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
     assert fetched(tmp_path / "empty").bytes > 1000
+
+
+def test_fault_13_a_pull_that_is_cut_off_leaves_nothing_and_can_be_repeated(
+    client: Client,
+    fetched: Callable[..., Fetched],
+    model: wire.ModelVersion,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first files come, the weights from a server that is bad in every way that one can be."""
+    for name, seconds in (("CONNECT_SECONDS", 0.5), ("READ_SECONDS", 0.5), ("RETRY_SECONDS", 0.0)):
+        monkeypatch.setattr(f"service.download.{name}", seconds)
+    files = client.model_files("pulled")
+    for way in bad_servers.WAYS:
+        with bad_servers.bad_server(way, tmp_path) as url:
+            cut = files.files | {"model.safetensors": f"{url}/model.safetensors"}
+            with pytest.raises(VaesvcError) as raised:
+                fetched(tmp_path / "into" / "model", files.model_copy(update={"files": cut}))
+        assert len(str(raised.value).splitlines()) == 1
+        assert list((tmp_path / "into").iterdir()) == []  # neither the folder nor what it was to become
+    assert fetched(tmp_path / "into" / "model").files > 1
+    assert fetched(tmp_path / "into" / "model").files == 0  # it is there
 
 
 def test_presigned_addresses_hold_no_secret(client: Client, artifacts: Artifacts, model: wire.ModelVersion) -> None:
