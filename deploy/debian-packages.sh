@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What tests need beyond the environment: a PostgreSQL server (tests start their own) and `ip` (several hosts on one
-# machine). Installed when root on Debian or Ubuntu; else what is missing is said, and the tests that need it skip.
+# What tests need beyond the environment: a PostgreSQL server (tests start their own), `ip` (several hosts on one
+# machine) and a Chromium (MLflow's pages; 10 seconds). Installed when root on Debian or Ubuntu; else what is missing is said, and the tests that need it skip.
 set -euo pipefail
 
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 command -v ip >/dev/null || [[ -x /sbin/ip ]] || missing+=(iproute2)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 [[ ${#missing[@]} == 0 ]] && exit 0
 
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

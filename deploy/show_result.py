@@ -14,6 +14,7 @@ from service.errors import NotFoundError, VaesvcError
 from service.queue.jobs import Job
 from service.settings import Settings
 from service.tracking import login, pictures
+from service.tracking.page import run_page
 
 SHOWN = ("test/elbo", "test/rate", "test/distortion", "val/elbo", "images_per_second")
 PICTURE = "reconstructions"
@@ -59,7 +60,7 @@ def _version(job: Job) -> str:
 
 def _page(mlflow: Settings, run: str) -> str:
     info = _get(mlflow, "/api/2.0/mlflow/runs/get", run_id=run).json()["run"]["info"]
-    return f"{mlflow.mlflow_uri}/#/experiments/{info['experiment_id']}/runs/{run}"
+    return f"{mlflow.mlflow_uri}/{run_page(info['experiment_id'], run)}"
 
 
 def _picture(mlflow: Settings, run: str, folder: Path) -> Path:

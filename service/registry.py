@@ -32,6 +32,7 @@ from service.study_spec import train_config
 from service.tracking import describe, notes
 from service.tracking.experiments import find_experiment
 from service.tracking.models import Shown, log_model
+from service.tracking.page import run_page
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
 from service.wire import ModelVersion, RegisterReply
@@ -315,14 +316,16 @@ def _logged(
     """The run's logged model; none where MLflow's server is older than those."""
     params = dict(describe.flatten({"model": train_config(job.spec)["model"]}))
     try:
-        return log_model(uri, run_id, Shown(name=name, files=files, params=params, tags=tags), checkpoint)
+        note = _description(uri, job, run_id, tags)
+        shown = Shown(name=name, owner=job.owner, files=files, note=note, params=params, tags=tags)
+        return log_model(uri, run_id, shown, checkpoint)
     except (NotFoundError, UsageError) as error:
         log.warning("the run's page shows no model: %s", error)
         return None
 
 
 def _description(uri: str, job: Job, run_id: str | None, tags: Mapping[str, str]) -> str:
-    page = None if run_id is None else f"#/experiments/{find_experiment(uri, job)}/runs/{run_id}"
+    page = None if run_id is None else run_page(str(find_experiment(uri, job)), run_id)
     return notes.version_note(_text(tags), job, tags[DATA], tags[MEASURE], page)
 
 

@@ -28,6 +28,7 @@ import anyio.to_thread
 
 from service import auth
 from service.errors import AuthError, VaesvcError
+from service.tracking.page import Page
 from service.tracking.rights import Right, names_a_place, needed
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def create_app() -> Gate:
     settings = load()
     store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
     keeper = Doorkeeper(store, auth.read_secret(settings.secret_file), everybody_reads=settings.read == "all")
-    return Gate(app, keeper, os.environ.get("_MLFLOW_STATIC_PREFIX", ""))
+    prefix = os.environ.get("_MLFLOW_STATIC_PREFIX", "")
+    return Gate(Page(app, prefix), keeper, prefix)
 
 
 def _token(headers: Mapping[bytes, bytes]) -> str:

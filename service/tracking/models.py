@@ -12,6 +12,7 @@ from typing import Any
 
 from service.errors import NotFoundError, UsageError
 from service.queue.jobs import Checkpoint
+from service.tracking.notes import NOTE
 from service.tracking.runs import SETTLE
 from service.tracking.server import PARAMS_PER_CALL, all_pages, client, explained
 from vae_models.measures import ON_TRAIN
@@ -24,10 +25,12 @@ EVALUATED = ("val/", "test/", f"{ON_TRAIN}/")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a logged model says. files: the address of the version's files."""
+    """What a logged model says. files: the address of the version's files; note: its description, as Markdown."""
 
     name: str
+    owner: str
     files: str
+    note: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
 
@@ -77,7 +80,14 @@ def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoi
     door, run_id, model_id = client(uri), run.info.run_id, model.model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    tags = dict(shown.tags) | {FILES: shown.files, STEP: str(checkpoint.step)}
+    tags = dict(shown.tags) | {
+        FILES: shown.files,
+        STEP: str(checkpoint.step),
+        NOTE: model.tags.get(NOTE) or shown.note,  # whoever edited it keeps it
+        "mlflow.user": shown.owner,
+        "mlflow.source.name": "vaesvc",
+        "mlflow.source.type": "JOB",
+    }
     with explained(uri, f"describe the model of run {run_id}"):
         if changed := {key: value for key, value in tags.items() if model.tags.get(key) != value}:
             door.set_logged_model_tags(model_id, changed)

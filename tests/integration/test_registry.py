@@ -475,7 +475,12 @@ def test_fault_13b_a_run_shows_its_model_and_the_model_its_versions(here: Shelf,
     assert version.run_id == run_id
     assert [{"name": name, "version": 1}] == json.loads(model.tags["mlflow.modelVersions"])
     assert model.tags["vaesvc.files"] == version.source
-    for part in (job.id, "digits; nats per datum of a density", "ann", f"/runs/{run_id})"):
+    for part in (
+        job.id,
+        "digits; nats per datum of a density",
+        "ann",
+        f"/runs/{run_id}?workflowType=machine_learning)",
+    ):
         assert part in version.description
     described = door.get_registered_model(name).description
     assert f'vaesvc.load("{name}@best")' in described
