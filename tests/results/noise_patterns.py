@@ -8,8 +8,8 @@ running ones (Iso-I, Diag-I), or those of the test images (Iso-D, Diag-D). The t
 so what counts is the difference to the same on MNIST without noise: s^2 in a noisy part (bold) and 0 in another,
 where the parameterization can express the pattern (*). Smaller than the paper's: fully connected nets of 400 with a
 sigmoid, and 4 epochs. The constant inside of the logarithm, "e.g. 1e-6" in the paper, is 0.1 for Diag-D: its loss
-log(e^2 + c) of single elements has a slope that vanishes for errors above sqrt(c), and with 1e-6 these nets learn the
-mean image.
+log(e^2 + c) of single elements has a slope that falls as 1/e for errors above sqrt(c), and with 1e-6 these nets learn
+the mean image.
 """
 
 from __future__ import annotations
