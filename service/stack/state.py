@@ -53,13 +53,30 @@ def write(home: Path, state: State) -> None:
 
 
 def create(home: Path) -> None:
-    """The directory, closed to others. StorageError naming the path if it cannot be made."""
+    """The directory, closed to others. StorageError naming the path if it cannot be made, or is open and not ours."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _close(home)
         for name in ("run", "logs"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"cannot make the state directory {home}: {error.strerror}; set VAESVC_HOME") from error
+
+
+def _close(home: Path) -> None:
+    """A folder that was there may be open to others: closed where it is empty or a stack's, else left as it is."""
+    found = home.stat()
+    if found.st_uid != os.getuid():
+        raise StorageError(f"the state directory {home} is another user's: set VAESVC_HOME to a folder of your own")
+    if not found.st_mode & 0o077:
+        return
+    if (home / STACK_FILE).exists() or not any(home.iterdir()):
+        home.chmod(0o700)
+        return
+    raise StorageError(
+        f"the state directory {home} is open to others (mode {found.st_mode & 0o777:04o}) and holds other things: set "
+        f"VAESVC_HOME to a folder of the stack's own, or close this one with: chmod 700 {home}"
+    )
 
 
 def mark(home: Path, part: str) -> str:

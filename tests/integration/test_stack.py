@@ -123,7 +123,7 @@ def test_ray_answers_only_who_has_the_token(stack: Stack) -> None:
 
 
 def test_servers_for_people_listen_on_loopback_only(stack: Stack) -> None:
-    """Ray's own ports are open to the network whatever it is told, which is why it has a token."""
+    """At the addresses that are announced. Of all other sockets: tests/acceptance/test_strangers.py."""
     import psutil
 
     found = stack.settings()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import UnavailableError
+from service.errors import StorageError, UnavailableError
 from service.stack import ports, process, state
 from service.stack.process import Daemon, Identity
 
@@ -213,3 +213,23 @@ def test_private_files_are_replaced_whole(tmp_path: Path) -> None:
     assert state.secret(path, lambda: "second") == "first"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [found.name for found in tmp_path.iterdir()] == ["secret"]
+
+
+def test_fault_03_a_state_directory_that_was_open_is_closed_or_refused(tmp_path: Path) -> None:
+    """Its database, logs and sockets count on it: one that was there before was taken as it was."""
+    empty, used, theirs = tmp_path / "empty", tmp_path / "used", tmp_path / "theirs"
+    for folder in (empty, used, theirs):
+        folder.mkdir()
+        folder.chmod(0o755)
+    state.create(empty)
+    assert empty.stat().st_mode & 0o777 == 0o700
+    (used / "thesis.tex").touch()
+    with pytest.raises(StorageError, match=f"open to others .mode 0755. and holds other things.*chmod 700 {used}"):
+        state.create(used)
+    assert used.stat().st_mode & 0o777 == 0o755
+    used.chmod(0o700)
+    state.create(used)
+    if os.getuid() == 0:
+        os.chown(theirs, 54_321, 54_321)
+        with pytest.raises(StorageError, match="is another user's: set VAESVC_HOME"):
+            state.create(theirs)
