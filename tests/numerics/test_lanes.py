@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import catalogue
-from vae_models.config import ModelConfig, TrainConfig
+from vae_models.config import DeltaConfig, ModelConfig, TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.likelihoods.gaussian import Gaussian
 from vae_models.training.context import LocalContext
@@ -151,6 +151,15 @@ def test_every_backbone(backbone: str, tmp_path: Path) -> None:
     name = {28: "mnist", 32: "cifar10", 64: "celeba"}.get(shape[1], "mnist")
     steps = 20 if shape[1] == 64 else STEPS if backbone in ("conv-28", "sigma-vae-28") else FEWER
     check(lanes_of(config("elbo", model, steps=steps, data=name)), dataset(shape), tmp_path, 2)
+
+
+@pytest.mark.parametrize("backbone", ["conv-28", "resnet-28", "infogan-plain"])
+def test_fault_18_the_gradient_penalty_of_convolutions(backbone: str, tmp_path: Path) -> None:
+    """The second derivative of a mapped convolution lies in memory in another order than its weights."""
+    net, shape = catalogue.BACKBONES[backbone]
+    likelihood = catalogue.LIKELIHOODS["gaussian"]
+    model = ModelConfig(latent=3, backbone=net, likelihood=likelihood, posterior=DeltaConfig())
+    check(lanes_of(config("rae-gp", model, steps=8, data="mnist")), dataset(shape), tmp_path, 2)
 
 
 @pytest.mark.parametrize("gating", catalogue.GATINGS)

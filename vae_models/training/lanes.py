@@ -174,7 +174,9 @@ class Fused:
         gradients, (losses, terms) = self._first(x, noise, beta) if not self._tried else self._map(x, noise, beta)
         for lane, run in enumerate(self.runs):
             for name, view in self._views[lane].items():
-                view.grad = gradients[name][lane]
+                # laid out as the weights: the optimizer's kernel goes through the memory of both side by side, and what
+                # a mapped convolution's second derivative leaves may be transposed
+                view.grad = gradients[name][lane].contiguous()
             run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
 
     def _inputs(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
