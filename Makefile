@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help env quickstart test check lint style types format pytest packages constraints clean
+.PHONY: help env quickstart test check quick lint style types format pytest packages constraints clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ test: $(STAMP) style  ## every check and every test
 pytest: $(STAMP) packages
 	@$(BIN)/python -m tests.run $(PYTEST_ARGS)
 
-check: $(STAMP) style types  ## what is quick: style, types, unit tests
-	@$(BIN)/python -m tests.run tests/unit $(PYTEST_ARGS)
+check: $(STAMP) style  ## what is quick: style, types, unit tests but the slow ones
+	@$(MAKE) --no-print-directory --jobs=2 types quick
+
+quick: $(STAMP)
+	@$(BIN)/python -m tests.run --quick $(PYTEST_ARGS)
 
 lint: style types  ## ruff, import-linter, bandit, advisories, mypy
 

@@ -1,10 +1,11 @@
 """All tests, in three processes at a time: jobs and studies on a stack and the services', which often wait, and the
 models', which fill the cores meanwhile: they are nicer, so that all end at about one time.
 
-    python -m tests.run [options of pytest]
+    python -m tests.run [--quick] [options of pytest]
 
 What the models' print is seen as it comes, what the others print when all have ended. The exit status is 0 if all are;
-a process may have no tests where an expression selects none. Named files or folders run in one process.
+a process may have no tests where an expression selects none. Named files or folders run in one process. --quick: the
+unit tests that do not take minutes, without the check of every shape, the models' beside the others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> int:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes read the same modules
     if any(Path(argument.partition("::")[0]).exists() for argument in arguments):
         return subprocess.run(pytest, env=environment, check=False).returncode
+    if "--quick" in arguments:
+        return _quick([one for one in arguments if one != "--quick"], environment | {"JAXTYPING_DISABLE": "1"})
     behind = {
         "on a stack": [*pytest, "-m", "stack", *(f"--ignore={folder}" for folder in MODELS)],
         "of the services": [*pytest, "-m", "not stack", *(f"--ignore={folder}" for folder in MODELS)],
@@ -66,6 +69,13 @@ def main(arguments: list[str]) -> int:
             sys.stdout.flush()
             shutil.copyfileobj(file, sys.stdout.buffer)
     return max(status - {NO_TESTS}, default=NO_TESTS)
+
+
+def _quick(arguments: list[str], environment: dict[str, str]) -> int:
+    pytest = [sys.executable, "-m", "pytest", "-m", "not slow", "--durations=5", *arguments]
+    models = subprocess.Popen([*pytest, "tests/unit/models"], env=environment)
+    others = subprocess.run([*pytest, "tests/unit", "--ignore=tests/unit/models"], env=environment, check=False)
+    return max({models.wait(), others.returncode} - {NO_TESTS}, default=NO_TESTS)
 
 
 if __name__ == "__main__":

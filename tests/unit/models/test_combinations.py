@@ -19,6 +19,8 @@ from vae_models.config import (
 )
 from vae_models.training.step import StepModule, adam, merged
 
+pytestmark = pytest.mark.slow  # a model for each of some thousand combinations
+
 SHAPE = (1, 8, 8)  # of the digits
 AUTOENCODERS = ("ae", "wae-mmd", "rae", "rae-gp")
 SMALL = [None, *(name for name in GATINGS if name not in ("resnet", "batch-norm", "table-1"))]

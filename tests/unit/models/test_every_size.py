@@ -31,6 +31,8 @@ from vae_models.training.context import LocalContext
 from vae_models.training.lanes import train_pack
 from vae_models.training.loop import train
 
+pytestmark = pytest.mark.slow  # every part at hundreds of sizes
+
 DEEP = int(os.environ.get("VAESVC_DEEP", "0"))
 # whether sizes are small, powers of two, or odd is what kernels and paddings care for
 HEIGHTS = range(1, 66) if DEEP else (1, 2, 3, 4, 5, 8, 13, 14, 16, 17, 28, 31, 32, 33, 64, 65)
