@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tests import catalogue, gangs
 from vae_models.config import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.training.context import LocalContext
-from vae_models.training.loop import train
+from vae_models.training.errors import NonFiniteLoss
+from vae_models.training.loop import Run, train
 
 BATCH, STEPS = 7, 6  # neither 2 nor 3 divides the batch
 TOLERANCE = 1e-9  # relative, in float64
@@ -83,8 +85,22 @@ def work(rank: int, world: int, folder: Path) -> None:
     for name, one in cases().items():
         context = LocalContext(folder / name.replace(" ", "-"), rank=rank, world_size=world)
         results[name] = dict(train(one, context, dataset=dataset()).metrics)
+    (folder / f"failure-{rank}.txt").write_text(failure(LocalContext(folder / "failure", rank=rank, world_size=world)))
     (folder / f"results-{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()
+
+
+def failure(context: LocalContext) -> str:
+    """Of a validation datum that is not finite, brought past the look at the data: in the third batch of four."""
+    whole = dataset()
+    images = whole.val.images / 255
+    images[8, 0, 3, 3] = torch.nan
+    data = replace(whole, val=Split(images=images), train=Split(images=whole.train.images / 255))
+    try:
+        Run(config(likelihood="gaussian"), context, data).run()
+    except NonFiniteLoss as error:
+        return str(error)
+    return "none"
 
 
 Lines = list[tuple[int, dict[str, float]]]
@@ -113,6 +129,14 @@ def test_fault_09_every_logged_number_is_of_the_global_batch(runs: dict[int, Pat
     for (step, one), (_, other) in zip(alone, together, strict=True):
         for metric in one.keys() - {CLOCK}:
             assert other[metric] == pytest.approx(one[metric], rel=TOLERANCE, abs=1e-12), (step, metric)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_fault_14_every_worker_ends_by_the_same_evaluation(runs: dict[int, Path], world: int) -> None:
+    """One that raised alone would leave the others waiting for it."""
+    said = {(runs[world] / f"failure-{rank}.txt").read_text() for rank in range(world)}
+    assert len(said) == 1
+    assert said.pop().startswith("val/elbo is nan at step 3, whose batch of 1 has the validation data 8. ")
 
 
 @pytest.mark.parametrize("world", [2, 3])
