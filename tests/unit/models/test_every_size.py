@@ -212,7 +212,8 @@ def test_fault_18_two_lanes_of_every_part_are_what_one_is_alone(case: Case) -> N
     """Two configurations in one step, of which the second learns faster: the first is what it is alone."""
     with published(case.shape, case.sizes):
         try:
-            configs = [TrainConfig.model_validate({**case.spec, "optimizer": {"lr": lr}}) for lr in (1e-3, 2e-3)]
+            spec = case.spec | {"dtype": "float64"}  # batch norm of two equal data magnifies float32's rounding
+            configs = [TrainConfig.model_validate({**spec, "optimizer": {"lr": lr}}) for lr in (1e-3, 2e-3)]
         except ValidationError:
             return  # the sentence is asked for above
         dataset = levels(case.shape, case.sizes)
@@ -233,7 +234,7 @@ def test_fault_18_two_lanes_of_every_part_are_what_one_is_alone(case: Case) -> N
 def helps(message: str) -> None:
     """One line that says what is allowed or what to do, and no fragment of torch's or of Python's own words."""
     assert "\n" not in message
-    assert re.search(r"\b(set|choose|use|give|leave|fit|or more|at least|must be)\b", message), message
+    assert re.search(r"\b(set|choose|use|give|leave|fit|or more|at least|must be|\d+ to \d+)\b", message), message
     assert not re.search(r"Error|mat1|size mismatch|domain|\bNone\b|tensor", message), message
 
 
