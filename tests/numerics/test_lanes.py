@@ -262,7 +262,7 @@ def test_killed_at_any_step_a_pack_goes_on_from_its_checkpoints(tmp_path: Path) 
 
 
 def test_a_lane_that_diverges_ends_alone(tmp_path: Path) -> None:
-    configs = grid([0], [1e-3, 1e300, 1e-2])
+    configs = grid([0], [1e-3, 1e30, 1e-2])
     train(configs[0], LocalContext(tmp_path / "alone"), dataset=dataset())
     lanes = train_pack(configs, contexts(tmp_path, configs), dataset=dataset(), width=3)
     assert lanes[1].result is None
