@@ -20,6 +20,7 @@ from vae_models import data
 from vae_models.config import TrainConfig
 from vae_models.records import Progress
 from vae_models.training.context import LocalContext
+from vae_models.training.errors import TrainingError
 from vae_models.training.lanes import Widths
 
 RESULT = "result.json"
@@ -221,10 +222,16 @@ def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, O
 
 
 def _read(folder: Path) -> Outcome | None:
+    """How the trial ended; None while it has not. TrainingError where the file is damaged."""
+    path = folder / RESULT
     try:
-        return Outcome(**json.loads((folder / RESULT).read_text()))
+        return Outcome(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({error}): delete it, and the trial is trained to its end again"
+        ) from error
 
 
 def _write(folder: Path, outcome: Outcome) -> None:

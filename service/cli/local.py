@@ -144,7 +144,7 @@ def _same_config(folder: Path, config: TrainConfig) -> None:
         return
     try:
         begun = json_module.loads(path.read_text())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise StorageError(f"{path} is damaged ({error}); name another --out") from error
     if begun == plain:
         return

@@ -105,8 +105,13 @@ def show(
     """Show the trials of a study, best first, as far as they have come."""
     if Path(study).is_dir():
         from tuning.local import read_study
+        from vae_models.training.errors import TrainingError
 
-        _show(_views(read_study(_read(Path(study)), Path(study))), json=json)
+        try:
+            results = read_study(_read(Path(study)), Path(study))
+        except TrainingError as error:
+            raise StorageError(str(error)) from error
+        _show(_views(results), json=json)
         return
     with connect.client() as client:
         found = client.study(study)
@@ -338,8 +343,9 @@ def _read(folder: Path) -> StudyConfig:
         return StudyConfig.model_validate_json((folder / FILE).read_text(), context=STORED)
     except FileNotFoundError:
         raise UsageError(f"{folder} has no {FILE}: it is not the folder of a study") from None
-    except ValueError as error:
-        raise StorageError(f"{folder / FILE} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise StorageError(f"{folder / FILE} is damaged ({why}); name another --out") from error
 
 
 # --- showing --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ A command that is added has to say here what it needs.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -277,3 +279,32 @@ def test_fault_13_broken_files_of_the_users_are_one_line(
             wrong.append(f"{command}: {err}")
     monkeypatch.chdir(tmp_path)
     assert not wrong, "\n".join(wrong)
+
+
+def test_fault_13_damaged_files_of_runs_and_studies_are_named(
+    shell: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = {"name": "rates", "space": {"optimizer.lr": [0.1]}}
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps({"base": {"recipe": RECIPE, "steps": 2}, "stages": [stage]}))
+    folder = tmp_path / "out"
+    run, search = ("run", RECIPE, "--out", str(folder)), ("study", "run", str(file), "--out", str(folder))
+    show = ("study", "show", str(folder))
+    study_json = resolve_study(file).study.model_dump_json().encode()
+    for name, data, command in (
+        ("config.json", b"\xff{", run), ("config.json", None, run), ("study.json", b"{", search),
+        ("study.json", None, show), ("study.json", b"[1]", show),
+        ("rates/trial-0000/result.json", b"{", search), ("rates/trial-0000/result.json", b"[1]", show),
+        ("rates/trial-0000/result.json", None, show),
+    ):  # fmt: skip
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        path.mkdir() if data is None else path.write_bytes(data)
+        if path.name == "result.json":
+            (folder / "study.json").write_bytes(study_json)
+        monkeypatch.setattr(sys, "argv", ["vaesvc", *command])
+        with pytest.raises(SystemExit, match="1"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vaesvc: {path} is damaged")
+        shutil.rmtree(folder)
