@@ -1,8 +1,9 @@
-"""What MLflow's login costs: requests a second that write points, beside the same server without it.
+"""What MLflow's login costs: requests that write points, beside the same server without it.
 
     python -m tests.benchmarks.tracking_gate [--requests 100] [--rounds 5]
 
-One client, one request after the other, ten points in each; medians of the rounds, which alternate.
+One client, one request after the other, ten points in each, and the server's processor time for them; medians of the
+rounds, which alternate, and so does who begins.
 """
 
 from __future__ import annotations
@@ -49,26 +50,29 @@ def main() -> None:
             for server in servers.values():
                 server.start()
             runs = {name: client(server.uri).create_run("0").info.run_id for name, server in servers.items()}
-            rates: dict[str, list[float]] = {name: [] for name in servers}
+            costs: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
             for number in range(asked.rounds + 1):
-                for name, server in servers.items():
-                    rate = measure(server, runs[name], asked.requests, number)
+                for name in sorted(servers, reverse=number % 2 == 0):
+                    cost = measure(servers[name], runs[name], asked.requests, number)
                     if number:  # the first warms up
-                        rates[name].append(rate)
+                        costs[name].append(cost)
         finally:
             for server in servers.values():
                 server.stop()
-    found = {name: median(values) for name, values in rates.items()}
-    print(f"requests a second: {found['login']:.0f} with login, {found['open']:.0f} without,", end=" ")
-    print(f"ratio {found['login'] / found['open']:.3f}, {1e3 / found['login'] - 1e3 / found['open']:+.2f} ms a request")
+    for what, column in (("milliseconds", 0), ("processor milliseconds", 1)):
+        login, without = (median(cost[column] for cost in costs[name]) for name in ("login", "open"))
+        print(f"{what} a request: {login:.2f} with login, {without:.2f} without, ratio {login / without:.3f}")
 
 
-def measure(server: Mlflow, run_id: str, requests: int, number: int) -> float:
+def measure(server: Mlflow, run_id: str, requests: int, number: int) -> tuple[float, float]:
+    """Milliseconds of a request, and of the server's processor for it."""
+    before = server.processor_seconds()
     uri, start = server.uri, time.perf_counter()
     for step in range(requests):
         points = [Point(key=f"m{key}", value=1.0, step=number * requests + step, at=step) for key in range(10)]
         log_points(uri, run_id, points)
-    return requests / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return 1e3 * seconds / requests, 1e3 * (server.processor_seconds() - before) / requests
 
 
 if __name__ == "__main__":
