@@ -147,6 +147,14 @@ def test_mlflow_says_what_ran(first: First, run: Run) -> None:
     assert run.info.end_time >= run.info.start_time
 
 
+def test_fault_13b_mlflow_knows_machine_data_and_model(run: Run, mlflow_client: MlflowClient) -> None:
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert [each.dataset.name for each in run.inputs.dataset_inputs] == [run.data.tags["vaesvc.data"]]
+    (output,) = run.outputs.model_outputs
+    assert "test/elbo" in {metric.key for metric in mlflow_client.get_logged_model(output.model_id).metrics}
+    assert "vaesvc logs" in run.data.tags["mlflow.note.content"]
+
+
 def test_mlflow_has_every_curve(first: First, run: Run, mlflow_client: MlflowClient) -> None:
     def points(name: str) -> dict[int, float]:
         return {point.step: point.value for point in mlflow_client.get_metric_history(run.info.run_id, name)}
