@@ -155,7 +155,8 @@ def trace_of(rate: list[float], distortion: list[float]) -> Trace:
     name = "linear/bernoulli/standard-normal/diagonal-normal"
     trace = build(name)(*inputs(name, batch=len(rate)))
     latent = replace(trace.latents[0], rate=torch.tensor(rate, dtype=torch.float64))
-    return replace(trace, latents=(latent,), distortion=torch.tensor(distortion, dtype=torch.float64))
+    nats = torch.tensor(distortion, dtype=torch.float64)
+    return replace(trace, latents=(latent,), distortion=nats, reconstruction=nats)
 
 
 def test_elbo_by_hand() -> None:
