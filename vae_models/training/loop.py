@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,20 +22,21 @@ from torch import Tensor
 from vae_models import collectives, data
 from vae_models.config import TrainConfig
 from vae_models.config.compatibility import check_data
-from vae_models.config.longer import goes_on
 from vae_models.config.shape import shape_of
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
-from vae_models.measures import ON_TRAIN, SELECTABLE
+from vae_models.measures import ON_TRAIN
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
+from vae_models.training.checks import check_run, check_same
 from vae_models.training.context import HasOrigin, HasScratch
 from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
+from vae_models.training.speed import Speed
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
@@ -92,34 +92,6 @@ class _Position:
     best: list[float] = field(default_factory=list)  # scores of the best evaluations, best first, larger is better
 
 
-class _Speed:
-    """Images per second of training alone, since the last log: evaluations and checkpoints stop the clock."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self.restart()
-
-    def restart(self) -> None:
-        self._steps = 0
-        self._seconds = 0.0
-        self._since: float | None = time.perf_counter()  # None: paused
-
-    def step(self) -> None:
-        self._steps += 1
-
-    def pause(self) -> None:
-        self._seconds, self._since = self._running(), None
-
-    def go_on(self) -> None:
-        self._since = time.perf_counter()
-
-    def images_per_second(self) -> float | None:
-        return self._steps * self._batch_size / self._running() if self._steps else None
-
-    def _running(self) -> float:
-        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
-
-
 class Run:
     """One configuration on its way: `run` takes it to its end, `lanes` take several there together.
 
@@ -136,7 +108,7 @@ class Run:
         poll_seconds: float = POLL_SECONDS,
         resident: dict[str, Resident] | None = None,
     ) -> None:
-        _check(config, context)
+        check_run(config, context)
         check_data(config, dataset.shape, len(dataset.train))
         self.config = config
         self.context = context
@@ -179,7 +151,7 @@ class Run:
             objective.noise(),
             self.controller.noise(),
         )
-        self.speed = _Speed(config.batch_size)
+        self.speed = Speed(config.batch_size)
 
     def _resident(self, name: str) -> Resident:
         if name not in self.splits:
@@ -475,7 +447,7 @@ class Run:
         if snapshot is None:
             return
         if own:
-            _check_same(snapshot.config, self.config, path)
+            check_same(snapshot.config, self.config, path)
         elif shape_of(snapshot.config) != shape_of(self.config):
             raise IncompatibleCheckpoint(f"{path} is of a run whose model is another one: it cannot start this one")
         self.model.load_state_dict(dict(snapshot.model))
@@ -490,30 +462,3 @@ class Run:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _check(config: TrainConfig, context: RunContext) -> None:
-    if (context.rank, context.world_size) != (collectives.rank(), collectives.world_size()):
-        raise ValueError(
-            f"the context is of worker {context.rank} of {context.world_size}, torch.distributed of worker "
-            f"{collectives.rank()} of {collectives.world_size()}: initialize the process group first"
-        )
-    if config.batch_size < context.world_size:
-        raise ValueError(
-            f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
-            "every worker needs at least one datum; use fewer workers or a larger batch"
-        )
-    if config.checkpoint.metric not in SELECTABLE:
-        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(SELECTABLE)}")
-
-
-def _check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
-    """A checkpoint of another config would give a result that belongs to neither; a shorter run's is one of this."""
-    if goes_on(found, asked):
-        return
-    mine, theirs = asked.model_dump(), found.model_dump()
-    different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
-    if different:
-        raise IncompatibleCheckpoint(
-            f"{path} is of a run with another config ({'; '.join(different)}); use another folder or the same config"
-        )

@@ -1,0 +1,40 @@
+"""What a run refuses before its first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vae_models import collectives
+from vae_models.config import TrainConfig
+from vae_models.config.longer import goes_on
+from vae_models.measures import SELECTABLE
+from vae_models.protocols import RunContext
+from vae_models.training.errors import IncompatibleCheckpoint
+
+
+def check_run(config: TrainConfig, context: RunContext) -> None:
+    """ValueError if the workers are not the context's, if one would have no datum, or if the metric is not measured."""
+    if (context.rank, context.world_size) != (collectives.rank(), collectives.world_size()):
+        raise ValueError(
+            f"the context is of worker {context.rank} of {context.world_size}, torch.distributed of worker "
+            f"{collectives.rank()} of {collectives.world_size()}: initialize the process group first"
+        )
+    if config.batch_size < context.world_size:
+        raise ValueError(
+            f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
+            "every worker needs at least one datum; use fewer workers or a larger batch"
+        )
+    if config.checkpoint.metric not in SELECTABLE:
+        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(SELECTABLE)}")
+
+
+def check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
+    """IncompatibleCheckpoint for one of another config: the result would belong to neither. A shorter run's counts."""
+    if goes_on(found, asked):
+        return
+    mine, theirs = asked.model_dump(), found.model_dump()
+    different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
+    if different:
+        raise IncompatibleCheckpoint(
+            f"{path} is of a run with another config ({'; '.join(different)}); use another folder or the same config"
+        )
