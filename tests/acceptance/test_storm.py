@@ -75,7 +75,8 @@ def service(folder: Path, database_url: str, more: dict[str, str]) -> Iterator[S
         "OMP_NUM_THREADS": "1",
         **more,
     }
-    token = vaesvc(environment, "token", "add", "ann").stdout.strip()
+    # some of the jobs go first, which only an administrator may ask for
+    token = vaesvc(environment, "token", "add", "ann", "--admin").stdout.strip()
     with (folder / "api.log").open("wb") as log:
         command = [VAESVC, "serve", "--port", "0"]
         api = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)

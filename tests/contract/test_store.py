@@ -377,7 +377,7 @@ def test_retry_by_hand_keeps_checkpoints_and_gives_a_fresh_budget(store: Store) 
     assert [c.step for c in resume] == [5]
     store.finish(job.id, 2, finish(runner="second"))
     assert [done.id for done in store.untracked()] == [job.id]  # its MLflow run is to be closed again
-    with pytest.raises(ConflictError, match="cannot retry a job that is SUCCEEDED"):
+    with pytest.raises(ConflictError, match="is SUCCEEDED: there is nothing to try again"):
         store.retry(job.id, by="me")
 
 

@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.servers import wait_for
 from tuning.local import StageResult, run_study
 from tuning.study import StudyConfig, Trial
 from vae_models.training.context import LocalContext
@@ -125,6 +125,14 @@ def test_an_origin_that_is_gone_is_said(tmp_path: Path) -> None:
         train(study(GROWN).base, LocalContext(tmp_path / "run", start_from=tmp_path / "other"))
 
 
+def kill_when(spec: Path, out: Path, name: str) -> None:
+    """Start the study, or go on with it, and kill it as soon as there is a file of this name."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
+    wait_for(lambda: any(out.rglob(name)) or process.poll() is not None, 120, f"there is no {name}", every=0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+
+
 @pytest.mark.parametrize("kind", ["none", "halving", "population"])
 def test_killed_twice_it_ends_the_same(tmp_path: Path, kind: str) -> None:
     first = GROWN if kind == "population" else RATES | {"pruning": {"kind": kind}}
@@ -132,18 +140,8 @@ def test_killed_twice_it_ends_the_same(tmp_path: Path, kind: str) -> None:
     undisturbed = table(run_study(config, tmp_path / "undisturbed", width=3))
     spec, out = tmp_path / "study.json", tmp_path / "killed"
     spec.write_text(config.model_dump_json())
-    killed = 0
-    for seconds in (4.0, 5.0, 120.0):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
-        try:
-            process.wait(seconds)
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-            time.sleep(0.1)
-    assert killed in (1, 2)
+    kill_when(spec, out, "metrics.jsonl")  # while the first trials train
+    kill_when(spec, out, "result.json")  # when one has ended
     assert table(run_study(config, out, width=3)) == undisturbed
 
 
