@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -128,7 +129,13 @@ def test_an_origin_that_is_gone_is_said(tmp_path: Path) -> None:
 def kill_when(spec: Path, out: Path, name: str) -> None:
     """Start the study, or go on with it, and kill it as soon as there is a file of this name."""
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
-    wait_for(lambda: any(out.rglob(name)) or process.poll() is not None, 120, f"there is no {name}", every=0.01)
+
+    def reached() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # folders come and go while it is looked for
+            return any(out.rglob(name)) or process.poll() is not None
+        return False
+
+    wait_for(reached, 120, f"there is no {name}", every=0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
 
