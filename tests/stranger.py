@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 STRANGER = 54_321  # user and group
+QUESTION_SECONDS = 6.0  # who asks a name server waits for its answer this long, on a port like a listener's
 _LISTENS_TCP, _LISTENS_UNIX = "0A", 0x10000  # /proc/net/tcp: TCP_LISTEN; /proc/net/unix: __SO_ACCEPTCON
 
 
@@ -78,6 +80,10 @@ def listeners(pids: Collection[int]) -> list[Listener]:
                     if target.startswith("socket:["):
                         found.setdefault(target[8:-1], (pid, command))
     open_sockets = [*_internet(), *_unix()]
+    if any(kind.startswith("udp") and inode in found for inode, kind, _ in open_sockets):
+        time.sleep(QUESTION_SECONDS)
+        there = {inode for inode, _, _ in _internet()}
+        open_sockets = [one for one in open_sockets if not one[1].startswith("udp") or one[0] in there]
     return [Listener(kind=kind, place=place, pid=found[inode][0], command=found[inode][1])
             for inode, kind, place in open_sockets if inode in found]  # fmt: skip
 
