@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What tests need beyond the environment: a PostgreSQL server (tests start their own), `ip` (several hosts on one
-# machine) and a Chromium (MLflow's pages; 10 seconds). Installed when root on Debian or Ubuntu; else what is missing is said, and the tests that need it skip.
+# machine) and a Chromium (MLflow's pages; 10 seconds). Installed when root on Debian or Ubuntu; else what is missing is
+# said, and the tests that need it skip.
 set -euo pipefail
 
 missing=()
