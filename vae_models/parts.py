@@ -1,0 +1,201 @@
+"""The registry of everything that varies: a seam, and the parts that fit it by their kind.
+
+A *seam* is a place where parts are exchanged: "likelihood", "prior", "job-kind". A *part* is what is written there in a
+specification: mostly a pydantic class whose `kind` is its name, torch-free to import, which builds the mathematics when
+asked. The package's own parts and those of installed packages come in the same way: each is the value of a name in a
+module. A package names its parts in its metadata:
+
+    [project.entry-points."vaesvc.parts"]
+    "likelihood.student-t" = "my_package.specs:StudentTConfig"
+    "prior" = "my_package.specs:PRIORS"                      # several: a tuple of them
+
+The entry's name begins with the seam. Everything that lists parts reads them from here: unions of specifications, the
+JSON schema, `--set`, "did you mean", the documentation.
+
+A part that cannot be loaded is left out as a whole, together with what came from the same entry, and is kept in
+`Seam.broken` with the reason: one broken package must not take the service with it. Who asks for it is told why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+GROUP = "vaesvc.parts"
+OURS = "vaesvc"
+
+P = TypeVar("P")
+
+
+class PartError(ValueError):
+    """A part that cannot be registered, or that keeps no promise of its seam: which one, of which package, and why."""
+
+
+class UnknownPart(PartError):  # noqa: N818 - says what is the case
+    """There is no part of this kind, or it could not be loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered(Generic[P]):
+    """A part, its kind, where it was found ("module:name"), and the package that brought it ("name version")."""
+
+    kind: str
+    part: P
+    value: str
+    package: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """An entry that could not be loaded, its package, and why: one line."""
+
+    entry: str
+    value: str
+    package: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.entry} ({self.value}, of {self.package}): {self.reason}"
+
+
+class Seam(Generic[P]):
+    """One place where parts are exchanged. Its parts are loaded when first asked for, each once.
+
+    name:  as entry points begin with it
+    ours:  where the package's own parts are, "module:name" of a part or of several
+    check: what is wrong with something that is offered as a part, in words; None: it fits
+    """
+
+    def __init__(
+        self, name: str, ours: Iterable[str], *, check: Callable[[Any], str | None] = lambda part: None
+    ) -> None:
+        self.name = name
+        self._ours = tuple(ours)
+        self._check = check
+        self._parts: Mapping[str, Registered[P]] | None = None
+        self._broken: tuple[Broken, ...] = ()
+        _SEAMS[name] = self
+
+    def all(self) -> Mapping[str, P]:
+        """Every part by its kind: the package's own in the order of the code, then those of others by package."""
+        return MappingProxyType({kind: found.part for kind, found in self.registered().items()})
+
+    def kinds(self) -> tuple[str, ...]:
+        """The names of `all`."""
+        return tuple(self.registered())
+
+    @property
+    def broken(self) -> tuple[Broken, ...]:
+        """The entries that could not be loaded."""
+        self.registered()
+        return self._broken
+
+    def get(self, kind: str) -> P:
+        """The part of this kind. UnknownPart with the nearest name, all names, or why it could not be loaded."""
+        parts = self.registered()
+        if kind in parts:
+            return parts[kind].part
+        raise UnknownPart(f"there is no {self.name} {kind!r}{self.hint(kind)}")
+
+    def hint(self, kind: str) -> str:
+        """What to say to somebody who wrote `kind`, which there is not: begins with a semicolon or a colon."""
+        for broken in self.broken:
+            if broken.entry == f"{self.name}.{kind}":
+                return f": {broken.value} of {broken.package} could not be loaded: {broken.reason}"
+        near = difflib.get_close_matches(kind, self.kinds(), n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        return f"; {meant}There are: {', '.join(self.kinds())}"
+
+    def union(self) -> Any:
+        """The type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`."""
+        from pydantic import Field
+
+        specs: tuple[Any, ...] = tuple(self.all().values())
+        return specs[0] if len(specs) == 1 else Annotated[Union[specs], Field(discriminator="kind")]  # noqa: UP007
+
+    def registered(self) -> Mapping[str, Registered[P]]:
+        """Every part with where it is from."""
+        if self._parts is None:
+            self._parts, self._broken = self._load()
+        return self._parts
+
+    def _load(self) -> tuple[Mapping[str, Registered[P]], tuple[Broken, ...]]:
+        parts: dict[str, Registered[P]] = {}
+        broken: list[Broken] = []
+        for value in self._ours:  # these are ours: an error here is one of the code, and stops everything
+            parts |= self._fitting(_object(value), value, OURS, parts)
+        for entry in _entries():
+            if entry.name != self.name and not entry.name.startswith(f"{self.name}."):
+                continue
+            package = _package(entry)
+            try:
+                parts |= self._fitting(entry.load(), entry.value, package, parts)
+            except PartError as error:
+                broken.append(Broken(entry=entry.name, value=entry.value, package=package, reason=str(error)))
+            except Exception as error:  # whatever a stranger's module does when it is imported
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                broken.append(Broken(entry=entry.name, value=entry.value, package=package, reason=reason))
+        return MappingProxyType(parts), tuple(broken)
+
+    def _fitting(
+        self, given: Any, value: str, package: str, before: Mapping[str, Registered[P]]
+    ) -> dict[str, Registered[P]]:
+        """What `given` holds, by kind; all of it or nothing. PartError."""
+        fitting: dict[str, Registered[P]] = {}
+        for part in given if isinstance(given, tuple | list) else (given,):
+            kind = kind_of(part)
+            if kind is None:
+                raise PartError(f"{part!r} has no `kind`: a part says by what name it is written in a specification")
+            if (wrong := self._check(part)) is not None:
+                raise PartError(f"{self.name} {kind!r}: {wrong}")
+            if (other := before.get(kind) or fitting.get(kind)) is not None:
+                raise PartError(f"{self.name} {kind!r} is there already: {other.value} of {other.package}")
+            fitting[kind] = Registered(kind=kind, part=part, value=value, package=package)
+        return fitting
+
+
+_SEAMS: dict[str, Seam[Any]] = {}
+
+
+def seams() -> Mapping[str, Seam[Any]]:
+    """Every seam that has been declared by the modules imported so far."""
+    return MappingProxyType(_SEAMS)
+
+
+def kind_of(part: Any) -> str | None:
+    """By what name a part is written: the default of a specification's `kind`, else its attribute `kind` or `name`."""
+    fields = getattr(part, "model_fields", None)
+    if isinstance(fields, Mapping) and "kind" in fields:
+        kind = fields["kind"].default
+    else:
+        kind = getattr(part, "kind", getattr(part, "name", None))
+    return kind if isinstance(kind, str) and kind else None
+
+
+def _object(value: str) -> Any:
+    module, _, name = value.partition(":")
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
+@cache
+def _entries() -> tuple[EntryPoint, ...]:
+    """Of every installed package, in the order of their names."""
+    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry), entry.name)))
+
+
+def _package(entry: EntryPoint) -> str:
+    return "an unknown package" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def forget() -> None:
+    """Look for entry points again, and load every seam's parts anew: after a package has come onto the path."""
+    _entries.cache_clear()
+    for seam in _SEAMS.values():
+        seam._parts, seam._broken = None, ()
