@@ -19,7 +19,8 @@ from service.errors import UsageError
 from service.mistakes import listed
 from service.queue.jobs import Resources
 from service.spec_errors import choice, explain
-from vae_models.config import Strict, TrainConfig, bounds
+from vae_models import bounds
+from vae_models.config import Strict, TrainConfig
 from vae_models.measures import SELECTABLE, following
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ class ExtendRequest(Record):
 
 
 class LengthenRequest(Record):
-    """One of the two: what a run shall have had in all, at most `vae_models.config.bounds`. Twice changes nothing."""
+    """One of the two: what a run shall have had in all, at most `vae_models.bounds`. Twice changes nothing."""
 
     epochs: float | None = Field(default=None, gt=0, le=10**6, description="passes over the training split")
     steps: int | None = Field(default=None, ge=1, le=10**9, description="optimizer steps")

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from vae_models.config import TrainConfig, bounds
-from vae_models.config.base import Strict, plain_types
+from vae_models import bounds
+from vae_models.config import TrainConfig
 from vae_models.measures import following, is_stored
+from vae_models.strict import Strict, plain_types
 
 _SHOWN = 10  # paths, or mistakes, that an error names
 Assignment = Mapping[str, Any]  # path -> value, as JSON

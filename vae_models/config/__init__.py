@@ -17,7 +17,6 @@ from vae_models.config.backbones import (
     VhpConvConfig,
     VhpGatedConfig,
 )
-from vae_models.config.base import DataShape, Strict
 from vae_models.config.control import (
     AlternativeBetaConfig,
     BetaConfig,
@@ -54,6 +53,7 @@ from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, C
 from vae_models.config.posteriors import DeltaConfig, DiagonalNormalConfig, IsotropicNormalConfig, PosteriorConfig
 from vae_models.config.priors import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+from vae_models.strict import DataShape, Strict
 
 __all__ = [
     "AdamConfig",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import DataShape, Strict
+from vae_models import bounds
 from vae_models.nn import geometry
+from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.nn.conv import ConvBackbone

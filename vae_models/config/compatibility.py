@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vae_models import measures
-from vae_models.config import bounds, size
-from vae_models.config.base import DataShape
+from vae_models import bounds, measures
+from vae_models.config import size
 from vae_models.data.catalogue import CATALOGUE
+from vae_models.strict import DataShape
 
 if TYPE_CHECKING:
     from vae_models.config.train import TrainConfig

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds
 from vae_models.data.catalogue import CATALOGUE
+from vae_models.strict import Strict
 
 DatasetName = Literal[
     "digits",

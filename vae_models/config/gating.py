@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds
+from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.models.multi_rate import MultiRate

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from vae_models.config import bounds
-from vae_models.config.base import DataShape, Strict
+from vae_models import bounds
+from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.likelihoods.bernoulli import Bernoulli

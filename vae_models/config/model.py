@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
+from vae_models import bounds
 from vae_models.config.backbones import BackboneConfig, MLPConfig
-from vae_models.config.base import DataShape, Strict
 from vae_models.config.gating import GatingConfig
 from vae_models.config.likelihoods import BernoulliConfig, LikelihoodConfig
 from vae_models.config.posteriors import DiagonalNormalConfig, PosteriorConfig
 from vae_models.config.priors import PriorConfig, StandardNormalConfig
+from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.models.multi_rate import MultiRate

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import DataShape, Strict
+from vae_models import bounds
 from vae_models.measures import EVALUATED
+from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.objectives.autoencoders import Autoencoder, RegularizedAutoencoder, WaeMmd

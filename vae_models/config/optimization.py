@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds
+from vae_models.strict import Strict
 
 AverageWeight = Annotated[float, Field(ge=0, lt=1)]  # of the past, in a moving average
 

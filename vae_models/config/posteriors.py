@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds
+from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.posteriors import Delta, DiagonalNormal, IsotropicNormal

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vae_models.config import bounds
-from vae_models.config.base import DataShape, Strict
+from vae_models import bounds
+from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from vae_models.priors.standard_normal import StandardNormal

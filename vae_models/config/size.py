@@ -15,12 +15,12 @@ from vae_models.data.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from vae_models.config.backbones import BackboneConfig
-    from vae_models.config.base import DataShape
     from vae_models.config.gating import GatingConfig
     from vae_models.config.likelihoods import LikelihoodConfig
     from vae_models.config.model import ModelConfig
     from vae_models.config.priors import PriorConfig
     from vae_models.config.train import TrainConfig
+    from vae_models.strict import DataShape
 
 PUBLISHED_FEATURES = 2**14  # before the heads, of nets without a width of choice
 KERNEL = 16  # weights of a convolution from one channel to one: those here have 3 x 3 to 6 x 6

@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from vae_models import measures
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds, measures
 from vae_models.config.compatibility import check
 from vae_models.config.control import BetaConfig, ConstantBetaConfig
 from vae_models.config.data import DataConfig
@@ -16,6 +14,7 @@ from vae_models.config.model import ModelConfig
 from vae_models.config.objectives import ElboConfig, ObjectiveConfig
 from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
 from vae_models.measures import Goal, Mode
+from vae_models.strict import Strict
 
 
 class EvaluationConfig(Strict):

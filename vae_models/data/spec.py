@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vae_models.config import bounds
-from vae_models.config.base import Strict
+from vae_models import bounds
+from vae_models.strict import Strict
 
 Axis = Literal["channel", "height", "width", "feature", "time"]
 

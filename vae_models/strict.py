@@ -1,4 +1,4 @@
-"""What every config shares."""
+"""What every specification shares: the class that refuses what it does not know."""
 
 from __future__ import annotations
 
