@@ -26,6 +26,21 @@ class NoiseSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Data as a model reads them.
+
+    x:      [batch, *data]
+    mask:   which elements are data, and which are padding that no likelihood may count: bool, with as many dimensions
+            as x and of a size that broadcasts to it, such as [batch, time, 1, 1, 1] of videos; None: all are data
+    labels: what belongs to each datum beside x, [batch, ...]; None: nothing, or nobody reads it
+    """
+
+    x: Tensor
+    mask: Tensor | None = None
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latent:
     """One stochastic layer of a trace.
 
