@@ -30,6 +30,9 @@ DatasetName = Literal[
 ]
 
 
+Residency = Literal["auto", "device", "host", "stream"]
+
+
 class NoNoiseConfig(Strict):
     """The images as published."""
 
@@ -64,6 +67,12 @@ class DataConfig(Strict):
     name: DatasetName
     binarize: Literal["none", "threshold", "dynamic"] = "none"
     noise: NoiseConfig = NoNoiseConfig()
+    residency: Residency = Field(
+        default="auto",
+        description="where the data are kept while a run trains; the result is the same, to the bit. device: whole on "
+        "the device; host: whole in memory, batches are copied ahead of the step; stream: on the disk, batches are "
+        "read ahead; auto: the first of these that has room",
+    )
 
     @property
     def reals(self) -> bool:

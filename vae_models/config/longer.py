@@ -38,7 +38,7 @@ def refusal(before: TrainConfig, after: TrainConfig) -> str | None:
 
 
 def _but_length(config: TrainConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.model_dump().items() if name not in BUDGETS}
+    return {name: value for name, value in config.determining().items() if name not in BUDGETS}
 
 
 def _length(config: TrainConfig) -> str:

@@ -14,7 +14,7 @@ def shape_of(config: TrainConfig) -> str:
     They are alike but for real numbers of their parts, seed, optimizer, schedule, beta's numbers, length, evaluation
     and checkpoints.
     """
-    parts: list[Any] = [config.data.model_dump(), config.batch_size, config.dtype, config.beta.kind]
+    parts: list[Any] = [config.determining()["data"], config.batch_size, config.dtype, config.beta.kind]
     return repr([*parts, _without_reals(config.model.model_dump()), _without_reals(config.objective.model_dump())])
 
 

@@ -107,6 +107,10 @@ class TrainConfig(Strict):
         check(self)
         return self
 
+    def determining(self) -> dict[str, Any]:
+        """Return what the result depends on, as plain data: everything but where the data are kept meanwhile."""
+        return self.model_dump(exclude={"data": {"residency"}})
+
     def metrics(self) -> tuple[str, ...]:
         """The names that a run of this configuration reports and that it can be judged by, known before it starts:
         those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's terms."""

@@ -32,7 +32,7 @@ def check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> Non
     """IncompatibleCheckpoint for one of another config: the result would belong to neither. A shorter run's counts."""
     if goes_on(found, asked):
         return
-    mine, theirs = asked.model_dump(), found.model_dump()
+    mine, theirs = asked.determining(), found.determining()
     different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
     if different:
         raise IncompatibleCheckpoint(
