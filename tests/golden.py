@@ -116,7 +116,7 @@ def generated(config: TrainConfig) -> data.Dataset:
         images = (uniform > 0.6).to(torch.uint8) * 255
     else:
         images = (uniform * 256).to(torch.uint8)
-    train, val, test = (data.Split(images=part) for part in images.split(list(SIZES)))
+    train, val, test = (data.Split(x=part) for part in images.split(list(SIZES)))
     return data.Dataset(name=config.data.name, train=train, val=val, test=test, shape=facts.shape)
 
 

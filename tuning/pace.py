@@ -24,7 +24,7 @@ def seconds_per_step(config: TrainConfig) -> float:
     facts = CATALOGUE[config.data.name]
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (config.batch_size, *facts.shape), dtype=torch.uint8, generator=generator)
-    split = Split(images=images, labels=torch.zeros(config.batch_size, dtype=torch.int64))
+    split = Split(x=images, labels=torch.zeros(config.batch_size, dtype=torch.int64))
     dataset = Dataset(name=config.data.name, train=split, val=split, test=split, shape=facts.shape)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, LocalContext(Path(folder)), dataset)

@@ -69,7 +69,7 @@ def train(
         [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
         decide=decider(
             stage, pack, assignments=assignments, rungs=rungs,
-            steps_per_epoch=len(dataset.train.images) / pack[0].config.batch_size,
+            steps_per_epoch=len(dataset.train.x) / pack[0].config.batch_size,
         ),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-DataShape = tuple[int, int, int]  # (channels, height, width)
+DataShape = tuple[int, ...]  # of a datum, without the number of data
 
 
 class Strict(BaseModel):

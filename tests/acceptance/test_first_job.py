@@ -258,7 +258,7 @@ def test_mlflow_loads_it_and_pull_fetches_the_same(stack: Stack, first: First, d
     from vae_models import data
     from vae_models.config import DataConfig
 
-    digits = data.load(DataConfig(name="mnist"), data_dir=data_dir).test.images[:64].numpy() / np.float32(255)
+    digits = data.load(DataConfig(name="mnist"), data_dir=data_dir).test.x[:64].numpy() / np.float32(255)
     np.save(tmp_path / "in.npy", digits)
     command = [sys.executable, "-c", LOAD, f"models:/{MODEL}@best", tmp_path / "in.npy", tmp_path / "out.npy"]
     done = subprocess.run(command, env=_user(stack), cwd=tmp_path, capture_output=True, text=True, timeout=200)

@@ -37,7 +37,7 @@ BATCH = 128
 
 def dataset() -> Dataset:
     images = torch.randint(0, 256, (4096, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    splits = {"train": Split(images=images), "val": Split(images=images[:10]), "test": Split(images=images[:10])}
+    splits = {"train": Split(x=images), "val": Split(x=images[:10]), "test": Split(x=images[:10])}
     return Dataset(name="mnist", shape=(1, 28, 28), **splits)
 
 

@@ -135,13 +135,13 @@ def load(net: str) -> Dataset:
         return data.load(config_of(net).data)
     except data.DataMissing:  # speed does not depend on what the bytes are
         images = torch.randint(0, 2, (50_000, 1, 28, 28), dtype=torch.uint8) * 255
-        splits = {name: Split(images=images[:size]) for name, size in (("train", 50_000), ("val", 10), ("test", 10))}
+        splits = {name: Split(x=images[:size]) for name, size in (("train", 50_000), ("val", 10), ("test", 10))}
         return Dataset(name="binarized-mnist", shape=(1, 28, 28), **splits)
 
 
 def compare(net: str, rounds: int) -> None:
     config, dataset = config_of(net), load(net)
-    images = dataset.train.images.float().div(255)
+    images = dataset.train.x.float().div(255)
     timings: dict[str, list[Timing]] = {"plain": [], "train()": []}
     for round_ in range(rounds + 1):
         for name in sorted(timings, reverse=bool(round_ % 2)):

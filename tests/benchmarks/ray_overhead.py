@@ -29,7 +29,7 @@ import sys, torch
 from tests.benchmarks import loop_overhead as bench
 torch.set_num_threads(int(sys.argv[2]))
 config = bench.config_of("mlp").model_copy(update={"steps": int(sys.argv[1]), "log_every_steps": int(sys.argv[1]) // 2})
-print(1 / bench.plain(config, bench.load("mlp").train.images.float().div(255)).wall)
+print(1 / bench.plain(config, bench.load("mlp").train.x.float().div(255)).wall)
 """
 
 

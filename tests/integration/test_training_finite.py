@@ -47,7 +47,7 @@ def dataset(**bad: int) -> Dataset:
     splits = dict(zip(("train", "val", "test"), x.split([24, 8, 8]), strict=True))
     for name, datum in bad.items():
         splits[name][datum, 0, 3, 3] = math.nan
-    return Dataset(name="digits", shape=(1, 8, 8), **{name: Split(images=images) for name, images in splits.items()})
+    return Dataset(name="digits", shape=(1, 8, 8), **{name: Split(x=images) for name, images in splits.items()})
 
 
 def logged(folder: Path, name: str) -> dict[int, float | None]:
@@ -175,7 +175,7 @@ def test_fault_17_an_evaluation_of_the_training_split_names_its_data(tmp_path: P
     run.step()
     run.after_step()
     run.step()
-    given.train.images[5] = math.nan  # after the last step that read it
+    given.train.x[5] = math.nan  # after the last step that read it
     with pytest.raises(
         NonFiniteLoss, match=r"^train_eval/\w+ is nan at step 2.* the training data 4, 5, 6, 7\."
     ) as caught:

@@ -66,7 +66,7 @@ def test_the_gates_of_a_checkpoint_give_what_was_measured(tmp_path: Path) -> Non
     """A call of the model at a beta has the rate that the metrics have."""
     metrics = train(config(), LocalContext(tmp_path)).metrics
     model = load_model(max((tmp_path / "checkpoints").glob("step-*")))[0].double()
-    images = load(DataConfig(name="digits")).val.images.double() / 255
+    images = load(DataConfig(name="digits")).val.x.double() / 255
     noise = {name: torch.zeros(len(images), *spec.shape, dtype=torch.float64) for name, spec in model.noise().items()}
     with torch.no_grad():
         rate = model(images, noise, torch.tensor(8.0)).rate  # closed form: the noise has no part in it

@@ -55,7 +55,7 @@ def _dataset() -> Dataset:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 256, (50, 1, 7, 7), generator=generator, dtype=torch.uint8)
     images = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    parts = [Split(images=part) for part in images.split([31, 10, 9])]
+    parts = [Split(x=part) for part in images.split([31, 10, 9])]
     return Dataset(name="mnist", train=parts[0], val=parts[1], test=parts[2], shape=(1, 28, 28))
 
 

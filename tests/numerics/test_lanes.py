@@ -38,7 +38,7 @@ def _shapes_are_checked_elsewhere() -> Iterator[None]:
 
 def dataset(shape: tuple[int, ...] = (1, 2, 3), size: int = 40) -> Dataset:
     images = torch.randint(0, 256, (size, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    parts = [Split(images=part) for part in images.split([size - 20, 10, 10])]
+    parts = [Split(x=part) for part in images.split([size - 20, 10, 10])]
     return Dataset(name="mnist", train=parts[0], val=parts[1], test=parts[2], shape=shape)  # type: ignore[arg-type]
 
 

@@ -64,7 +64,7 @@ def _dataset() -> Dataset:
     phase = torch.arange(70.0)[:, None, None]
     images = (127 * (1 + torch.sin(ramp[:, None] / 3 + phase) * torch.cos(ramp[None, :] / 4 - phase))).to(torch.uint8)
     parts = images[:, None].split([45, 15, 10])
-    train_split, val, test = (Split(images=part) for part in parts)
+    train_split, val, test = (Split(x=part) for part in parts)
     return Dataset(name="mnist", train=train_split, val=val, test=test, shape=(1, 28, 28))
 
 

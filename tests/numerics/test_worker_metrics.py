@@ -74,7 +74,7 @@ def config(
 
 def dataset() -> Dataset:
     images = torch.randint(0, 256, (34, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    train_split, val, test = (Split(images=part) for part in images.split([20, 9, 5]))
+    train_split, val, test = (Split(x=part) for part in images.split([20, 9, 5]))
     return Dataset(name="digits", shape=(1, 8, 8), train=train_split, val=val, test=test)
 
 
@@ -93,9 +93,9 @@ def work(rank: int, world: int, folder: Path) -> None:
 def failure(context: LocalContext) -> str:
     """Of a validation datum that is not finite, brought past the look at the data: in the third batch of four."""
     whole = dataset()
-    images = whole.val.images / 255
+    images = whole.val.x / 255
     images[8, 0, 3, 3] = torch.nan
-    data = replace(whole, val=Split(images=images), train=Split(images=whole.train.images / 255))
+    data = replace(whole, val=Split(x=images), train=Split(x=whole.train.x / 255))
     try:
         Run(config(likelihood="gaussian"), context, data).run()
     except NonFiniteLoss as error:

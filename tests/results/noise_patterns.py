@@ -82,8 +82,8 @@ def estimates(run: Run, data: DataConfig) -> dict[str, float]:
     assert test.labels is not None
     variances = []
     with torch.no_grad():
-        for start in range(0, len(test.images), 1000):
-            x = test.images[start : start + 1000]
+        for start in range(0, len(test.x), 1000):
+            x = test.x[start : start + 1000]
             x = x.float() if x.is_floating_point() else x.float() / 255
             noise = {"z": torch.zeros(len(x), 16)}
             decoded = model(x, noise).decoded

@@ -72,7 +72,7 @@ def latents(run: Run) -> tuple[object, object]:
     test = load(DataConfig(name="pendulum")).test
     model = run.model()
     with torch.no_grad():
-        x = test.images.float() / 255
+        x = test.x.float() / 255
         return model.backbone.encode(x)[0], test.labels  # type: ignore[operator, union-attr]
 
 

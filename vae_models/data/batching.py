@@ -17,7 +17,7 @@ class Images(Protocol):
     """What is needed of a `Split`."""
 
     @property
-    def images(self) -> Tensor: ...  # uint8 or float32 [n, channels, height, width]
+    def x(self) -> Tensor: ...  # uint8 or float32 [n, *shape]
 
 
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
@@ -73,11 +73,11 @@ class Resident:
     """
 
     def __init__(self, split: Images, config: DataConfig, device: torch.device, dtype: torch.dtype) -> None:
-        if split.images.dtype not in (torch.uint8, torch.float32):
-            raise TypeError(f"images must be uint8 or float32, got {split.images.dtype}")
-        if split.images.dtype == torch.float32 and config.binarize != "none":
+        if split.x.dtype not in (torch.uint8, torch.float32):
+            raise TypeError(f"images must be uint8 or float32, got {split.x.dtype}")
+        if split.x.dtype == torch.float32 and config.binarize != "none":
             raise ValueError(f"binarize={config.binarize!r} is for bytes; these images are real-valued")
-        self._images = split.images.to(device).contiguous()
+        self._images = split.x.to(device).contiguous()
         self._binarize = config.binarize
         self._dtype = dtype
 

@@ -61,7 +61,7 @@ def with_noise(dataset: Dataset, config: GaussianNoiseConfig) -> Dataset:
 def _noisy(split: Split, config: GaussianNoiseConfig, name: str) -> Split:
     if split.labels is None:
         raise ValueError("noise patterns need the digits' labels")
-    images = split.images.to(torch.float32).div_(255)
+    images = split.x.to(torch.float32).div_(255)
     noise = random.draw(
         NoiseSpec(shape=tuple(images.shape[1:])),
         len(split),
@@ -74,4 +74,4 @@ def _noisy(split: Split, config: GaussianNoiseConfig, name: str) -> Split:
     masks = partitions(split.labels, images.shape[2])
     where = torch.stack([masks[part] for part in NOISY[config.pattern]]).any(dim=0)
     images += noise.mul_(where).mul_(config.variance**0.5)
-    return replace(split, images=images)
+    return replace(split, x=images)

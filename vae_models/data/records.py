@@ -1,4 +1,4 @@
-"""A data set in memory: bytes as published (or real numbers), three splits, labels where there are any."""
+"""A data set in memory: the values as its source stores them, three splits, labels where there are any."""
 
 from __future__ import annotations
 
@@ -9,33 +9,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vae_models.data.spec import LabelSpec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images in their published order (sets without a published split are shuffled once by a fixed permutation).
+    """Data in their published order (sets without a published split are shuffled once by a fixed permutation).
 
-    images:     [n, channels, height, width]; uint8: x = images / 255; float32: x itself, in the unit `loading` states
-    labels:     [n], int64 (a class) or float32 (a quantity), or [n, k]: k of them; None where none are published
-    label_name: what a label is: "digit", "class", "alphabet", "angle", or k names; None without labels
-    label_unit: its unit, "rad" for angles; None for classes
+    x:       [n, *shape]; uint8: x = k/255 for a byte k; float32: x itself, in the unit that the source states; int32:
+             tokens
+    labels:  [n], int64 (a class) or float32 (a quantity), or [n, k]: k of them; None where none are published
+    lengths: int64 [n], along the axis "time", where each datum has its own; beyond it there is padding
     """
 
-    images: Tensor
+    x: Tensor
     labels: Tensor | None = None
-    label_name: str | tuple[str, ...] | None = None
-    label_unit: str | None = None
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
-        return int(self.images.shape[0])
+        return int(self.x.shape[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """`shape` is (channels, height, width); `sources` maps each file that was read to the SHA-256 of its bytes."""
+    """Three splits of data of one `shape`, that of a datum.
+
+    labels:  what the splits' labels are; None where there are none
+    sources: SHA-256 of the bytes of each file that was read, by name
+    """
 
     name: str
     train: Split
     val: Split
     test: Split
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    labels: LabelSpec | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

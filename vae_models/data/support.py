@@ -33,11 +33,11 @@ def check(dataset: Dataset, config: DataConfig, *, levels: int | None = None) ->
         split: Split = getattr(dataset, name)
         where = f"the {name} images given for {config.name}"
         _check_form(split, dataset.shape, where)
-        _check_values(split.images, config, levels, where)
+        _check_values(split.x, config, levels, where)
 
 
 def _check_form(split: Split, shape: tuple[int, ...], where: str) -> None:
-    images = split.images
+    images = split.x
     if images.dtype not in (torch.uint8, torch.float32):
         raise DataUnfit(
             f"{where} are {str(images.dtype).removeprefix('torch.')}; x is made of bytes (uint8, x = k/255) or of "

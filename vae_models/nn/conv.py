@@ -28,7 +28,7 @@ class ConvBackbone(nn.Module):
     def __init__(
         self,
         *,
-        data_shape: tuple[int, int, int],
+        data_shape: tuple[int, ...],
         latent: int,
         channels: tuple[int, ...],
         parameters_per_element: int,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 Size = tuple[int, int]  # (height, width)
-DataShape = tuple[int, int, int]  # (channels, height, width)
+DataShape = tuple[int, ...]
 
 _LARGEST = 1 << 16  # pixels a side; no stack here needs images so large
 
@@ -45,7 +45,7 @@ def sizes(size: Size, windows: Sequence[Window]) -> list[Size]:
 
 def check_size(kind: str, data_shape: DataShape, *stacks: Sequence[Window]) -> None:
     """ValueError if one of the stacks of convolutions has nothing left of such images."""
-    if all(_is_enough(data_shape[1:], windows) for windows in stacks):
+    if all(_is_enough((data_shape[1], data_shape[2]), windows) for windows in stacks):
         return
     side = next(n for n in range(1, _LARGEST) if all(_is_enough((n, n), windows) for windows in stacks))
     raise ValueError(

@@ -34,7 +34,7 @@ class MLPBackbone(nn.Module):
     def __init__(
         self,
         *,
-        data_shape: tuple[int, int, int],
+        data_shape: tuple[int, ...],
         latent: int,
         hidden: Sequence[int],
         activation: str,

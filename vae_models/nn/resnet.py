@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vae_models.nn.geometry import HALVING, Size, Window, resnet_encoder, sizes
 from vae_models.nn.stacks import StackBackbone, activated, convolution, transposed
 
-DataShape = tuple[int, int, int]
+DataShape = tuple[int, ...]
 
 
 class ResidualBlock(nn.Module):

@@ -19,7 +19,7 @@ from vae_models.nn.geometry import Size, Window, sizes
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 
-DataShape = tuple[int, int, int]
+DataShape = tuple[int, ...]
 
 
 class StackBackbone(nn.Module):

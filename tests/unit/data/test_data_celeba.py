@@ -46,7 +46,7 @@ def _cropped(face: bytes) -> torch.Tensor:
 def _check_faces(dataset: Dataset, faces: list[bytes]) -> None:
     for part, split in enumerate((dataset.train, dataset.val, dataset.test)):
         expected = [_cropped(face) for face, of in zip(faces, PARTS, strict=True) if of == part]
-        np.testing.assert_allclose(split.images, torch.stack(expected), atol=1.01)
+        np.testing.assert_allclose(split.x, torch.stack(expected), atol=1.01)
         assert split.labels is None
 
 
@@ -71,7 +71,7 @@ def test_celeba_is_decoded_once(form: str, publish: Publish, places: Places) -> 
     told.clear()
     again = load("celeba", replace(places, data_dir=None), progress=lambda at: told.append((at.name, 0, 0)))
     assert told == []
-    assert torch.equal(again.train.images, dataset.train.images)
+    assert torch.equal(again.train.x, dataset.train.x)
     assert again.sources == dataset.sources
     assert sorted(path.name for path in (places.cache_dir / "celeba").iterdir()) == [
         "celeba-64.json",
@@ -85,7 +85,7 @@ def test_two_at_once_decode_celeba_once(publish: Publish, places: Places) -> Non
     ends: list[str] = []
     with ThreadPoolExecutor(3) as pool:
         both = list(pool.map(lambda _: load("celeba", places, progress=lambda at: ends.append(at.name)), range(3)))
-    assert torch.equal(both[0].test.images, both[1].test.images)
+    assert torch.equal(both[0].test.x, both[1].test.x)
     assert ends == ["celeba: decoding"]
 
 
@@ -166,7 +166,7 @@ def test_a_spoilt_cache_is_refused_and_says_what_to_delete(spoil, name: str, pub
     whole = load("celeba", places)
     spoil(places.cache_dir / "celeba" / name)
     if name == "celeba-64.json" and spoil is Path.unlink:  # nothing is known of the file: decoded again
-        assert torch.equal(load("celeba", places).train.images, whole.train.images)
+        assert torch.equal(load("celeba", places).train.x, whole.train.x)
         return
     with pytest.raises(DataCorrupt, match=r"delete .*celeba-64\.json, and the pictures are decoded again"):
         load("celeba", places)
@@ -200,5 +200,5 @@ def test_celeba_hq_takes_the_split_of_its_originals(form: str, publish: Publish,
     dataset = load("celeba-hq", places)
     for part, split in enumerate((dataset.train, dataset.val, dataset.test)):
         expected = [20 * i for i, of in enumerate(originals) if PARTS[of - 1] == part]
-        assert split.images.shape[1:] == (3, 128, 128)
-        assert split.images.double().mean(dim=(1, 2, 3)).round().tolist() == expected
+        assert split.x.shape[1:] == (3, 128, 128)
+        assert split.x.double().mean(dim=(1, 2, 3)).round().tolist() == expected

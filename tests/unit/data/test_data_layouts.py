@@ -68,7 +68,7 @@ def test_fault_13a_torchvisions_mnist_and_fashion_mnist_are_found(
     for name, folder, pixel in (("mnist", "MNIST", 3), ("fashion-mnist", "FashionMNIST", 4)):
         at = Places(data_dir=places.data_dir / inside.format(folder), cache_dir=places.cache_dir)
         dataset = load(name, at)
-        assert dataset.train.images.unique().tolist() == [pixel]
+        assert dataset.train.x.unique().tolist() == [pixel]
         assert dataset.val.labels is not None
         assert dataset.val.labels.tolist() == [4, 5]
 
@@ -159,7 +159,7 @@ def test_fault_13a_binarized_mnist_is_the_same_whatever_ends_its_lines(
     for key, name in (("train", "train"), ("val", "valid"), ("test", "test")):
         _put(places.data_dir, f"binarized_mnist_{name}.amat", SPELLINGS[spelling](parts[key]))
     dataset = load("binarized-mnist", places)
-    assert torch.equal(dataset.train.images.flatten(1), torch.from_numpy(formats.read_amat(parts["train"]) * 255))
+    assert torch.equal(dataset.train.x.flatten(1), torch.from_numpy(formats.read_amat(parts["train"]) * 255))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -252,10 +252,10 @@ def test_fault_13a_torchvisions_cifar10_is_read_without_unpickling(
     dataset = load(name, places)
     first, labels = batches["data_batch_1"]
     n = 12 if name == "cifar10" else 10
-    np.testing.assert_array_equal(dataset.train.images[:n], first[:n])
+    np.testing.assert_array_equal(dataset.train.x[:n], first[:n])
     assert dataset.train.labels is not None
     np.testing.assert_array_equal(dataset.train.labels[:n], labels[:n])
-    np.testing.assert_array_equal(dataset.test.images[:5], batches["test_batch"][0][:5])
+    np.testing.assert_array_equal(dataset.test.x[:5], batches["test_batch"][0][:5])
 
 
 def test_fault_13a_an_altered_file_that_somebody_put_into_the_cache_is_not_deleted(
@@ -370,7 +370,7 @@ def test_fault_13a_omniglots_drawings_are_found_packed_and_unpacked(
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (400, 80, 160)
     whole = [formats.read_drawings(content) for content in zips.values()]
     late = np.concatenate([drawings.images[drawings.numbers > 15] for drawings in whole])
-    np.testing.assert_array_equal(dataset.test.images[:, 0], late)
+    np.testing.assert_array_equal(dataset.test.x[:, 0], late)
     if form == "folder":
         (places.data_dir / folder / next(iter(members["evaluation"]))).unlink()  # type: ignore[operator]
         with pytest.raises(DataCorrupt, match="images_evaluation is truncated or altered: expected content of SHA-256"):
@@ -383,7 +383,7 @@ def test_fault_13a_torchvisions_svhn_is_found(publish: Publish, places: Places) 
     publish("svhn", contents, sizes=(6, 3, 4))
     for part in contents:
         (places.data_dir / f"svhn/{part}_32x32.mat").rename(places.data_dir / f"{part}_32x32.mat")  # type: ignore[operator]
-    np.testing.assert_array_equal(load("svhn", places).test.images, images[:4])
+    np.testing.assert_array_equal(load("svhn", places).test.x, images[:4])
 
 
 @pytest.mark.parametrize("name", [name for name, facts in CATALOGUE.items() if facts.files])

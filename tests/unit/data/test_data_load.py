@@ -22,6 +22,7 @@ from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
 from vae_models.data.errors import DataCorrupt
 from vae_models.data.locate import Places
 from vae_models.data.records import Dataset, Split
+from vae_models.data.spec import LabelSpec
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +35,7 @@ MEANS = {
 
 
 def _mean(*splits: Split) -> float:
-    return float(torch.cat([split.images.flatten() for split in splits]).double().mean() / 255)
+    return float(torch.cat([split.x.flatten() for split in splits]).double().mean() / 255)
 
 
 def _sizes(dataset: Dataset) -> tuple[int, int, int]:
@@ -45,13 +46,13 @@ def _check_records(dataset: Dataset) -> None:
     facts = CATALOGUE[dataset.name]
     assert dataset.shape == facts.shape
     for split in (dataset.train, dataset.val, dataset.test):
-        assert split.images.dtype == torch.uint8
-        assert split.images.shape == (len(split), *facts.shape)
-        assert split.images.is_contiguous()
+        assert split.x.dtype == torch.uint8
+        assert split.x.shape == (len(split), *facts.shape)
+        assert split.x.is_contiguous()
         assert (split.labels is None) == (facts.label_name is None)
         if split.labels is not None:
             assert split.labels.shape == (len(split),)
-            assert (split.label_name, split.label_unit) == (facts.label_name, facts.label_unit)
+            assert dataset.labels == LabelSpec(name=facts.label_name or "", unit=facts.label_unit)
 
 
 def test_the_catalogue_and_the_config_know_the_same_sets() -> None:
@@ -64,7 +65,7 @@ def test_sets_without_files_load_anywhere(name: DatasetName, tmp_path: Path) -> 
     _check_records(dataset)
     assert _sizes(dataset) == CATALOGUE[name].sizes
     again = data.load(DataConfig(name=name), data_dir=tmp_path, cache_dir=tmp_path / "cache")
-    assert torch.equal(dataset.train.images, again.train.images)
+    assert torch.equal(dataset.train.x, again.train.x)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,7 +84,7 @@ def test_pendulum_angles_are_radians() -> None:
     assert dataset.test.labels is not None
     assert dataset.test.labels.dtype == torch.float32
     assert float(dataset.test.labels.abs().max()) <= np.pi + 1e-6
-    assert dataset.train.label_unit == "rad"
+    assert dataset.labels == LabelSpec(name="angle", unit="rad")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
@@ -104,7 +105,7 @@ def test_published_binarized_mnist(published: Places) -> None:
     dataset = loading.load_dataset("binarized-mnist", published)
     _check_records(dataset)
     assert _sizes(dataset) == (50000, 10000, 10000)
-    assert set(dataset.test.images.unique().tolist()) == {0, 255}
+    assert set(dataset.test.x.unique().tolist()) == {0, 255}
     for split, mean in MEANS["binarized-mnist"].items():
         assert _mean(getattr(dataset, split)) == pytest.approx(mean, abs=5e-7)
 
@@ -113,8 +114,8 @@ def test_binarized_mnist_is_a_sample_of_mnist(published: Places) -> None:
     """Orientation and scale: the mean pictures agree (the rows of the two test files are in different orders)."""
     grey = loading.load_dataset("mnist", published)
     binary = loading.load_dataset("binarized-mnist", published)
-    light = grey.test.images.double().mean(dim=0).flatten()
-    drawn = binary.test.images.double().mean(dim=0).flatten()
+    light = grey.test.x.double().mean(dim=0).flatten()
+    drawn = binary.test.x.double().mean(dim=0).flatten()
     assert float(torch.corrcoef(torch.stack([light, drawn]))[0, 1]) > 0.999
 
 
@@ -143,9 +144,9 @@ def test_mnists_validation_split_is_the_end_of_the_training_file(
     }
     _publish(monkeypatch, tmp_path, replace(CATALOGUE["mnist"], sizes=(50, 10, 10)), contents)
     dataset = data.load(DataConfig(name="mnist"), data_dir=tmp_path, cache_dir=tmp_path)
-    np.testing.assert_array_equal(dataset.train.images[:, 0], images[:50])
-    np.testing.assert_array_equal(dataset.val.images[:, 0], images[50:])
-    np.testing.assert_array_equal(dataset.test.images[:, 0], test)
+    np.testing.assert_array_equal(dataset.train.x[:, 0], images[:50])
+    np.testing.assert_array_equal(dataset.val.x[:, 0], images[50:])
+    np.testing.assert_array_equal(dataset.test.x[:, 0], test)
     assert dataset.val.labels is not None
     assert dataset.val.labels.tolist() == list(range(10))
     assert dataset.sources["train-images"] == hashlib.sha256(contents["train-images"]).hexdigest()
@@ -175,10 +176,7 @@ def test_the_iwae_authors_own_chardata_is_split_as_they_did(tmp_path: Path) -> N
     (tmp_path / "chardata.mat").write_bytes(writers.chardata(images, np.zeros((8070, 28, 28), np.uint8)))
     dataset = data.load(DataConfig(name="omniglot"), data_dir=tmp_path, cache_dir=tmp_path / "cache")
     assert _sizes(dataset) == CATALOGUE["omniglot"].sizes
-    read = [
-        (split.images[:, 0, 0, 0].long() * 256 + split.images[:, 0, 27, 0].long())
-        for split in (dataset.train, dataset.val)
-    ]
+    read = [(split.x[:, 0, 0, 0].long() * 256 + split.x[:, 0, 27, 0].long()) for split in (dataset.train, dataset.val)]
     order = np.random.RandomState(123).permutation(24345)
     np.testing.assert_array_equal(read[0], order[:-1345])
     np.testing.assert_array_equal(read[1], order[-1345:])

@@ -11,6 +11,7 @@ from vae_models.config import DataConfig, GaussianNoiseConfig, TrainConfig
 from vae_models.data import noise
 from vae_models.data.batching import Resident
 from vae_models.data.records import Dataset
+from vae_models.data.spec import LabelSpec
 
 PARTITIONS = ("SU", "SL", "BU", "BL")
 
@@ -22,7 +23,7 @@ def _noisy(pattern: str, variance: float = 0.01, seed: int = 0) -> Dataset:
 
 def _added(dataset: Dataset) -> torch.Tensor:
     clean = data.load(DataConfig(name="digits"))
-    return dataset.train.images.double() - clean.train.images.double() / 255
+    return dataset.train.x.double() - clean.train.x.double() / 255
 
 
 def test_partitions_cover_every_element_once() -> None:
@@ -53,21 +54,21 @@ def test_noise_of_the_variance_is_where_the_pattern_says_and_nowhere_else(patter
 def test_values_leave_the_unit_interval_and_labels_stay() -> None:
     clean, dataset = data.load(DataConfig(name="digits")), _noisy("spatial", 0.1)
     for split, before in ((dataset.train, clean.train), (dataset.val, clean.val), (dataset.test, clean.test)):
-        assert split.images.dtype == torch.float32
-        assert split.images.shape == before.images.shape
-        assert float(split.images.min()) < 0
-        assert float(split.images.max()) > 1
+        assert split.x.dtype == torch.float32
+        assert split.x.shape == before.x.shape
+        assert float(split.x.min()) < 0
+        assert float(split.x.max()) > 1
         assert torch.equal(split.labels, before.labels)  # type: ignore[arg-type]
-        assert split.label_name == "digit"
+    assert dataset.labels == clean.labels == LabelSpec(name="digit")
 
 
 def test_noise_is_fixed_by_its_seed_and_differs_between_images_and_splits() -> None:
     first, again, other = _noisy("uniform"), _noisy("uniform"), _noisy("uniform", seed=1)
-    assert torch.equal(first.train.images, again.train.images)
+    assert torch.equal(first.train.x, again.train.x)
     clean = data.load(DataConfig(name="digits"))
     added, elsewhere = _added(first).flatten(), _added(other).flatten()
     half = len(added) // 2
-    val = (first.val.images.double() - clean.val.images.double() / 255).flatten()
+    val = (first.val.x.double() - clean.val.x.double() / 255).flatten()
     for one, two in ((added, elsewhere), (added[:half], added[half : 2 * half]), (added[: len(val)], val)):
         correlation = torch.corrcoef(torch.stack([one, two]))[0, 1]
         assert abs(float(correlation)) < 5 / len(one) ** 0.5
@@ -86,7 +87,7 @@ def test_batches_of_noisy_data_are_the_images_themselves() -> None:
     assert resident.noise() == {}
     batch = resident.batch(torch.tensor([3, 1]), {})
     assert batch.dtype == torch.float64
-    assert torch.equal(batch, dataset.train.images[[3, 1]].double())
+    assert torch.equal(batch, dataset.train.x[[3, 1]].double())
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,9 @@ def _check(dataset: Dataset) -> None:
     facts = CATALOGUE[dataset.name]
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == facts.sizes
     for split in (dataset.train, dataset.val, dataset.test):
-        assert split.images.dtype == (torch.float32 if facts.values == "reals" else torch.uint8)
-        assert split.images.shape == (len(split), *facts.shape)
-        assert split.label_name == (facts.label_name if split.labels is not None else None)
+        assert split.x.dtype == (torch.float32 if facts.values == "reals" else torch.uint8)
+        assert split.x.shape == (len(split), *facts.shape)
+        assert (split.labels is None) == (dataset.labels is None)
     assert all(len(sum_) == 64 for sum_ in dataset.sources.values())
 
 
@@ -53,10 +53,10 @@ def test_omniglots_archives_give_the_bytes_of_their_conversion(published: Places
     ours = loading.load_dataset("omniglot", Places(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
     theirs = formats.read_chardata(_path(published, "omniglot", "omniglot_28x28_chardata_layout.mat").read_bytes())
     assert set(ours.sources) == {"images_background.zip", "images_evaluation.zip"}
-    assert torch.equal(ours.test.images[:, 0], torch.from_numpy(theirs.test))
+    assert torch.equal(ours.test.x[:, 0], torch.from_numpy(theirs.test))
     assert torch.equal(ours.test.labels, torch.from_numpy(theirs.test_labels))  # type: ignore[arg-type]
     order = np.random.RandomState(123).permutation(24345)
-    assert torch.equal(torch.cat([ours.train.images, ours.val.images])[:, 0], torch.from_numpy(theirs.train[order]))
+    assert torch.equal(torch.cat([ours.train.x, ours.val.x])[:, 0], torch.from_numpy(theirs.train[order]))
     labels = torch.cat([ours.train.labels, ours.val.labels])  # type: ignore[list-item]
     assert torch.equal(labels, torch.from_numpy(theirs.train_labels[order]))
 
@@ -68,7 +68,7 @@ def test_cifar10_subset(published: Places) -> None:
     labels = torch.cat([dataset.train.labels, dataset.val.labels])  # type: ignore[list-item]
     assert torch.bincount(labels).tolist() == [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981]
     assert torch.bincount(dataset.test.labels).tolist() == [103, 89, 100, 103, 90, 86, 112, 102, 106, 109]  # type: ignore[arg-type]
-    means = dataset.train.images.double().mean(dim=(0, 2, 3)) / 255
+    means = dataset.train.x.double().mean(dim=(0, 2, 3)) / 255
     np.testing.assert_allclose(means, [0.49139968, 0.48215841, 0.44653091], atol=0.01)
 
 
@@ -84,7 +84,7 @@ def test_the_subset_is_not_taken_for_cifar10(published: Places, tmp_path: Path) 
 def test_frey_faces(published: Places) -> None:
     dataset = _load("frey-faces", published)
     _check(dataset)
-    images = torch.cat([split.images for split in (dataset.train, dataset.val, dataset.test)])
+    images = torch.cat([split.x for split in (dataset.train, dataset.val, dataset.test)])
     assert (int(images.min()), int(images.max())) == (8, 238)
     ff = scipy.io.loadmat(_path(published, "frey_faces", "frey_rawface.mat"))["ff"]
     order = np.random.RandomState(0).permutation(1965)
@@ -99,9 +99,9 @@ def test_frey_faces(published: Places) -> None:
 def test_caltech_silhouettes(published: Places) -> None:
     dataset = _load("caltech-silhouettes", published)
     _check(dataset)
-    assert dataset.train.images.unique().tolist() == [0, 255]
-    corners = dataset.train.images[:, 0][:, [0, 0, -1, -1], [0, -1, 0, -1]].double().mean() / 255
-    middle = dataset.train.images[:, 0, 12:16, 12:16].double().mean() / 255
+    assert dataset.train.x.unique().tolist() == [0, 255]
+    corners = dataset.train.x[:, 0][:, [0, 0, -1, -1], [0, -1, 0, -1]].double().mean() / 255
+    middle = dataset.train.x[:, 0, 12:16, 12:16].double().mean() / 255
     assert corners < 0.25 < 0.75 < middle  # 1 is the object
     labels = torch.cat([split.labels for split in (dataset.train, dataset.val, dataset.test)])  # type: ignore[misc]
     assert labels.unique().tolist() == list(range(101))
@@ -121,7 +121,7 @@ def test_cmu_motion_in_radians_agrees_with_the_gplvm_papers_matrix(published: Pl
     kept = [i for i, name in enumerate(names) if name != "root" and "finger" not in name and "thumb" not in name]
     assert len(kept) == 50
     before = sum(trial.frames * 8 // 10 for trial in TRIALS[: [trial.name for trial in TRIALS].index("35_01")])
-    ours = dataset.train.images[before : before + 358 * 8 // 10].reshape(-1, 50)
+    ours = dataset.train.x[before : before + 358 * 8 // 10].reshape(-1, 50)
     np.testing.assert_allclose(ours[::4], np.deg2rad(matrix[: len(ours[::4]), kept]), atol=1e-6)
 
     # the end of every trial is held out
@@ -129,7 +129,7 @@ def test_cmu_motion_in_radians_agrees_with_the_gplvm_papers_matrix(published: Pl
         frames = [sum(trial.frames for trial in TRIALS if trial.movement == i) for i in range(len(MOVEMENTS))]
         assert split.labels is not None
         np.testing.assert_allclose(torch.bincount(split.labels), np.array(frames) * share, atol=3)
-    assert 2 < float(dataset.train.images.abs().max()) < 2.5  # no angle comes near pi, where it would jump
+    assert 2 < float(dataset.train.x.abs().max()) < 2.5  # no angle comes near pi, where it would jump
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "omniglot", "cifar10-subset"])

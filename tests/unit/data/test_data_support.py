@@ -25,7 +25,7 @@ def reals(**changed: Tensor) -> Dataset:
     """Levels k/255 as float32; `changed` are images of some of the splits."""
     generator = torch.Generator().manual_seed(0)
     images = {name: torch.randint(0, 256, (9, *SHAPE), generator=generator) / 255 for name in SPLITS} | changed
-    splits = {name: Split(images=images[name]) for name in SPLITS}
+    splits = {name: Split(x=images[name]) for name in SPLITS}
     return Dataset(name="digits", shape=SHAPE, **splits)
 
 
@@ -108,13 +108,13 @@ def test_fault_13a_what_is_declared_decides(
     ],
 )
 def test_what_fits_passes(data: dict[str, object], images: Tensor) -> None:
-    given = Dataset(name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(images=images)))
+    given = Dataset(name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(x=images)))
     support.check(given, DataConfig.model_validate({"name": "digits", **data}))
 
 
 def test_levels_in_float32_are_levels() -> None:
     levels = (torch.arange(256, dtype=torch.float32) / 255).reshape(4, 1, 8, 8)
-    given = Dataset(name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(images=levels)))
+    given = Dataset(name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(x=levels)))
     support.check(given, DataConfig(name="digits"), levels=256)
 
 
@@ -133,7 +133,7 @@ def test_fault_13a_the_datum_is_counted_across_chunks(at_once: int, monkeypatch:
 
 def test_a_label_is_missing() -> None:
     given = reals()
-    short = Split(images=given.val.images, labels=torch.zeros(8), label_name="digit")
+    short = Split(x=given.val.x, labels=torch.zeros(8))
     with pytest.raises(DataUnfit, match="val images given for digits are 9, and their labels 8"):
         support.check(Dataset(name="digits", shape=SHAPE, train=given.train, val=short, test=given.test), _digits())
 
@@ -147,6 +147,6 @@ def test_bytes_cost_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse: Callable[..., None] = lambda *_: pytest.fail("the values were read")  # noqa: E731
     monkeypatch.setattr(support, "_chunks", refuse)
     given = Dataset(
-        name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(images=torch.zeros(9, *SHAPE, dtype=torch.uint8)))
+        name="digits", shape=SHAPE, **dict.fromkeys(SPLITS, Split(x=torch.zeros(9, *SHAPE, dtype=torch.uint8)))
     )
     support.check(given, _digits(), levels=256)

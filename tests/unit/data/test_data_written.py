@@ -18,6 +18,7 @@ from vae_models.data.builders import standard
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.data.errors import DataCorrupt, DataMissing
 from vae_models.data.locate import Places
+from vae_models.data.spec import LabelSpec
 
 RNG = np.random.default_rng(0)
 
@@ -49,9 +50,9 @@ def test_cifar10_from_the_archive_and_from_the_batches(form: str, cifar, publish
     publish("cifar10", contents, sizes=(48, 12, 12))
     dataset = load("cifar10", places)
     batches = list(cifar.values())
-    np.testing.assert_array_equal(dataset.train.images, np.concatenate([images for images, _ in batches[:4]]))
-    np.testing.assert_array_equal(dataset.val.images, batches[4][0])
-    np.testing.assert_array_equal(dataset.test.images, batches[5][0])
+    np.testing.assert_array_equal(dataset.train.x, np.concatenate([images for images, _ in batches[:4]]))
+    np.testing.assert_array_equal(dataset.val.x, batches[4][0])
+    np.testing.assert_array_equal(dataset.test.x, batches[5][0])
     np.testing.assert_array_equal(dataset.test.labels, batches[5][1])
     assert len(dataset.sources) == (1 if form == "archive" else 6)
 
@@ -67,9 +68,9 @@ def test_cifar10s_subset_is_the_same_from_all_its_sources(keys, cifar, publish: 
     }
     publish("cifar10-subset", {key: contents[key] for key in keys}, sizes=(10, 2, 5))
     dataset = load("cifar10-subset", places)
-    np.testing.assert_array_equal(dataset.train.images, images[:10])
+    np.testing.assert_array_equal(dataset.train.x, images[:10])
     np.testing.assert_array_equal(dataset.val.labels, labels[10:])
-    np.testing.assert_array_equal(dataset.test.images, test[:5])
+    np.testing.assert_array_equal(dataset.test.x, test[:5])
     np.testing.assert_array_equal(dataset.test.labels, test_labels[:5])
 
 
@@ -112,12 +113,12 @@ def test_svhn(name: str, publish: Publish, places: Places) -> None:
     dataset = load(name, places)
     assert dataset.val.labels.tolist() == [6, 7, 8]  # type: ignore[union-attr]
     assert dataset.test.labels.tolist() == [0, 9, 0, 5]  # type: ignore[union-attr]
-    assert dataset.train.label_name == "digit"
+    assert dataset.labels == LabelSpec(name="digit")
     if name == "svhn":
-        np.testing.assert_array_equal(dataset.train.images, images[:6])
-        np.testing.assert_array_equal(dataset.test.images, test)
+        np.testing.assert_array_equal(dataset.train.x, images[:6])
+        np.testing.assert_array_equal(dataset.test.x, test)
     else:
-        np.testing.assert_allclose(dataset.val.images, resized(images[6:], 28), atol=1.01)
+        np.testing.assert_allclose(dataset.val.x, resized(images[6:], 28), atol=1.01)
 
 
 def test_svhn_of_other_counts_is_refused(publish: Publish, places: Places) -> None:
@@ -140,8 +141,8 @@ def test_dsprites(monkeypatch: pytest.MonkeyPatch, publish: Publish, places: Pla
     assert [len(split) for split in splits] == [100, 24, 20]
     labels = torch.cat([split.labels for split in splits])  # type: ignore[misc]
     assert sorted(map(tuple, labels.tolist())) == [tuple(row) for row in classes[:, 1:].tolist()]
-    assert dataset.train.label_name == ("shape", "scale", "orientation", "x", "y")
+    assert dataset.labels == LabelSpec(name=("shape", "scale", "orientation", "x", "y"))
     for split in splits:
-        assert split.images.unique().tolist() == [0, 255]
-        for image, (shape, scale, orientation, x, y) in zip(split.images[:, 0], split.labels.tolist(), strict=True):  # type: ignore[union-attr]
+        assert split.x.unique().tolist() == [0, 255]
+        for image, (shape, scale, orientation, x, y) in zip(split.x[:, 0], split.labels.tolist(), strict=True):  # type: ignore[union-attr]
             assert image[shape, scale] == image[10 + orientation, x] == image[20, y] == 255

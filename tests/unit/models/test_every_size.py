@@ -250,7 +250,7 @@ def published(shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Itera
 
 def levels(shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Dataset:
     generator = torch.Generator().manual_seed(0)
-    parts = [Split(images=torch.randint(0, 256, (n, *shape), generator=generator).to(torch.uint8)) for n in sizes]
+    parts = [Split(x=torch.randint(0, 256, (n, *shape), generator=generator).to(torch.uint8)) for n in sizes]
     train_split, val, test = parts
     return Dataset(name="digits", train=train_split, val=val, test=test, shape=shape)
 

@@ -15,6 +15,7 @@ from vae_models.data.errors import DataMissing
 from vae_models.data.fetch import Policy, ProgressCallback
 from vae_models.data.locate import Places, obtain, present
 from vae_models.data.records import Dataset, Split
+from vae_models.data.spec import LabelSpec
 
 T = TypeVar("T")
 Images = NDArray[np.uint8]
@@ -71,6 +72,7 @@ def dataset(facts: Facts, sources: Mapping[str, str], train: Part, val: Part, te
         val=_split(facts, val),
         test=_split(facts, test),
         shape=facts.shape,
+        labels=None if facts.label_name is None else LabelSpec(name=facts.label_name, unit=facts.label_unit),
         sources=sources,
     )
 
@@ -78,14 +80,7 @@ def dataset(facts: Facts, sources: Mapping[str, str], train: Part, val: Part, te
 def _split(facts: Facts, part: Part) -> Split:
     images, labels = part
     tensor = torch.from_numpy(_owned(images)).reshape(len(images), *facts.shape)
-    if labels is None:
-        return Split(images=tensor)
-    return Split(
-        images=tensor,
-        labels=torch.from_numpy(_owned(labels)),
-        label_name=facts.label_name,
-        label_unit=facts.label_unit,
-    )
+    return Split(x=tensor, labels=None if labels is None else torch.from_numpy(_owned(labels)))
 
 
 def _owned(array: NDArray[Any]) -> NDArray[Any]:
