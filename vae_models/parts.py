@@ -114,11 +114,19 @@ class Seam(Generic[P]):
         return f"; {meant}There are: {', '.join(self.kinds())}"
 
     def union(self) -> Any:
-        """The type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`."""
+        """The type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`.
+
+        Parts that come later (see `forget`) are taken, too; how others are read is `vae_models.open_union`'s.
+        """
         from pydantic import Field
 
+        from vae_models.open_union import OpenUnion
+
         specs: tuple[Any, ...] = tuple(self.all().values())
-        return specs[0] if len(specs) == 1 else Annotated[Union[specs], Field(discriminator="kind")]  # noqa: UP007
+        more = OpenUnion(specs, lambda kind: self.all().get(kind))  # type: ignore[arg-type, return-value]
+        if len(specs) == 1:
+            return Annotated[specs[0], more]
+        return Annotated[Union[specs], Field(discriminator="kind"), more]  # noqa: UP007
 
     def registered(self) -> Mapping[str, Registered[P]]:
         """Every part with where it is from."""

@@ -1,0 +1,92 @@
+"""A field that takes any part of a seam, also those that came after its class was made or are foreign here.
+
+pydantic builds a union when the class that has it is made. A package may come onto the path later: its parts are looked
+up when they are written. And the service's own processes import no user's code: there, inside of `foreign_allowed`, a
+part of an unknown kind is kept as the data that it is, so that whatever else a specification says can still be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SerializerFunctionWrapHandler
+from pydantic_core import core_schema
+
+_allowed: ContextVar[bool] = ContextVar("foreign parts are allowed", default=False)
+
+
+class Foreign(BaseModel):
+    """A part of a kind that is not known in this process: data, of which nothing is asked but its kind."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str = Field(min_length=1, max_length=100)
+
+
+@contextmanager
+def foreign_allowed(allowed: bool = True) -> Iterator[None]:
+    """Inside, parts of unknown kinds are read as `Foreign`; in this thread, or this task, alone."""
+    before = _allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _allowed.reset(before)
+
+
+def has_foreign(value: Any) -> bool:
+    """Whether some part in it is foreign: what belongs together can then not be checked here."""
+    if isinstance(value, Foreign):
+        return True
+    if isinstance(value, BaseModel):
+        return any(has_foreign(getattr(value, name)) for name in type(value).model_fields)
+    if isinstance(value, Mapping):
+        return any(has_foreign(each) for each in value.values())
+    return isinstance(value, tuple | list) and any(has_foreign(each) for each in value)
+
+
+class OpenUnion:
+    """Metadata of a union of specifications that are told apart by `kind`.
+
+    known: the classes in the union; find: the class of another kind, None where there is none
+    """
+
+    def __init__(self, known: tuple[type[BaseModel], ...], find: Callable[[str], type[BaseModel] | None]) -> None:
+        self._known = known
+        self._kinds = frozenset(part.model_fields["kind"].default for part in known)
+        self._find = find
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        union = handler(source)
+        return core_schema.with_info_wrap_validator_function(
+            self._validate,
+            union,
+            serialization=core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True, schema=union),
+        )
+
+    def _validate(
+        self, value: Any, known: core_schema.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo
+    ) -> Any:
+        kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+        if not isinstance(kind, str) or (kind in self._kinds and not isinstance(value, Foreign)):
+            return known(value)
+        if (spec := self._find(kind)) is not None:
+            plain = value.model_dump(mode="json") if isinstance(value, Foreign) else value
+            return spec.model_validate(plain, context=info.context)
+        if _allowed.get():
+            return Foreign.model_validate(value)
+        return known(value)
+
+    def _dump(self, value: Any, known: SerializerFunctionWrapHandler, info: core_schema.SerializationInfo) -> Any:
+        if isinstance(value, self._known) or not isinstance(value, BaseModel):
+            return known(value)
+        return value.model_dump(
+            mode=info.mode,
+            by_alias=info.by_alias,
+            exclude_unset=info.exclude_unset,
+            exclude_defaults=info.exclude_defaults,
+            exclude_none=info.exclude_none,
+            context=info.context,
+        )
