@@ -1,0 +1,60 @@
+"""Whether a package's dependencies are met by what is installed here: nothing is installed for it, anywhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from service.code.wheel import CodeError, Wheel
+
+
+def check(wheel: Wheel, where: str) -> None:
+    """Raises CodeError naming every dependency that is not met. where: the machine, "here" or "on the cluster"."""
+    missing = [why for line in wheel.requires if (why := _unmet(line)) is not None]
+    if (why := _python(wheel.requires_python)) is not None:
+        missing.insert(0, why)
+    if missing:
+        raise CodeError(
+            f"{wheel.name} {wheel.version} cannot be imported {where}: it needs {'; '.join(missing)}. Nothing is "
+            "installed for a job: what it needs has to be in the environment that vaesvc is in, on every node"
+        )
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """name -> version, of those that are installed here."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _unmet(line: str) -> str | None:
+    try:
+        needed = Requirement(line)
+    except InvalidRequirement as error:
+        raise CodeError(f"the dependency {line[:200]!r} is not understood: {str(error).splitlines()[0]}") from None
+    if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+        return None
+    version = installed([needed.name]).get(needed.name)
+    if version is None:
+        return f"{needed.name}{needed.specifier}, which is not installed"
+    if not needed.specifier.contains(version, prereleases=True):
+        return f"{needed.name}{needed.specifier}, and {version} is installed"
+    return None
+
+
+def _python(needed: str | None) -> str | None:
+    if needed is None:
+        return None
+    try:
+        fits = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
+    except InvalidSpecifier:
+        raise CodeError(f"Requires-Python {needed[:100]!r} is not understood") from None
+    return None if fits else f"Python {needed}, and this is {platform.python_version()}"
