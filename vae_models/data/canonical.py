@@ -2,6 +2,7 @@
 
     data.json           {"format": 1, "spec", "splits", "made", "source"}, in canonical bytes: sorted keys, no blanks
     train-x-00000.npy   shards of x, of labels and of lengths: plain C-order arrays, (rows, *shape), memory-mappable
+    vocabulary.npy      what belongs to `made` and is too large for it: numbers, or texts as the bytes of their JSON
 
 data.json names the SHA-256 of every shard, and the set's digest is data.json's own: a digest stands for every byte.
 """
@@ -77,11 +78,13 @@ class Canonical(Strict):
     spec:   the facts, without the digest, which is this file's own
     made:   what was done with the values: range, statistics of a standardisation, size and crop, vocabulary
     source: what was read: name, kind, counts, what was left out
+    files:  what belongs to `made` and is too large for it, by its name there
     """
 
     format: Literal[1] = 1
     spec: DataSpec
     splits: dict[SplitName, SplitFiles]
+    files: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,50}$")], ShardFile] = Field(default_factory=dict)
     made: dict[str, Any] = Field(default_factory=dict)
     source: dict[str, Any] = Field(default_factory=dict)
 
@@ -117,8 +120,9 @@ class Canonical(Strict):
             )
 
     def shards(self) -> tuple[ShardFile, ...]:
-        """Every file of the set but data.json, split by split."""
-        return tuple(shard for name in SPLITS for shard in self.splits[name].files())
+        """Every file of the set but data.json, split by split, then those that belong to `made`."""
+        of_splits = tuple(shard for name in SPLITS for shard in self.splits[name].files())
+        return (*of_splits, *(self.files[name] for name in sorted(self.files)))
 
     @property
     def bytes(self) -> int:

@@ -1,0 +1,1 @@
+"""Decodes what users have (pictures, arrays, tables, text, videos) into the canonical form that `stored` reads."""
