@@ -196,7 +196,7 @@ class Models:
 
     def _check_objects(self, area: Area, files: Mapping[str, tuple[str, int]], what: str) -> dict[str, bytes]:
         """The small files, after every file's bytes were compared with the manifest, and MLmodel and config read."""
-        from vae_models.config import TrainConfig
+        from vae_models.config.train import TrainConfig
         from vae_models.measures import STORED
 
         found: dict[str, bytes] = {}

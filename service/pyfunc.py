@@ -23,7 +23,7 @@ from service.errors import StorageError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from vae_models.config import TrainConfig
+    from vae_models.config.train import TrainConfig
     from vae_models.records import NoiseSpec
 
 MODEL, CONFIG = "model.safetensors", "config.json"
@@ -88,7 +88,7 @@ def load_directory(directory: Path) -> Reconstructor:
     from pydantic import ValidationError
     from safetensors.torch import load_file
 
-    from vae_models.config import TrainConfig
+    from vae_models.config.train import TrainConfig
     from vae_models.measures import STORED
 
     manifest = (directory / MANIFEST).read_bytes()

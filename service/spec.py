@@ -20,8 +20,9 @@ from service.mistakes import listed
 from service.queue.jobs import Resources
 from service.spec_errors import choice, explain
 from vae_models import bounds
-from vae_models.config import Strict, TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import SELECTABLE, following
+from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.recipes import Recipe

@@ -16,7 +16,7 @@ from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
 from tuning.space import Values, with_values
 from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import STORED, following
 
 LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years

@@ -11,54 +11,53 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from vae_models.config import (
-    AlternativeBetaConfig,
-    AutoencoderConfig,
+from vae_models.backbones.specs import (
     BackboneConfig,
-    BernoulliConfig,
+    ConvConfig,
+    InfoGanConfig,
+    MLPConfig,
+    ResNetConfig,
+    SigmaVaeConfig,
+    VhpConvConfig,
+    VhpGatedConfig,
+)
+from vae_models.config.train import TrainConfig
+from vae_models.control.specs import (
+    AlternativeBetaConfig,
     BetaConfig,
+    ConstantBetaConfig,
+    CyclicBetaConfig,
+    GecoBetaConfig,
+    LogUniformBetaConfig,
+    RewoBetaConfig,
+    WarmupBetaConfig,
+)
+from vae_models.likelihoods.specs import (
+    BernoulliConfig,
     BetaLikelihoodConfig,
     BitwiseConfig,
     CategoricalConfig,
-    ConstantBetaConfig,
-    ConvConfig,
-    CyclicBetaConfig,
-    DataShape,
-    DeltaConfig,
-    DiagonalNormalConfig,
     DiscretizedConfig,
-    ElboConfig,
-    GatingConfig,
     GaussianConfig,
-    GecoBetaConfig,
-    InfoGanConfig,
-    IsotropicNormalConfig,
-    IwaeConfig,
     LikelihoodConfig,
     LogisticMixtureConfig,
-    LogUniformBetaConfig,
-    MLPConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    PosteriorConfig,
-    PriorConfig,
-    RaeConfig,
-    ResNetConfig,
-    RewoBetaConfig,
-    SigmaVaeConfig,
-    StandardNormalConfig,
-    TotalCorrelationConfig,
-    TrainConfig,
-    VampPriorConfig,
-    VHPConfig,
-    VhpConvConfig,
-    VhpGatedConfig,
-    WaeMmdConfig,
-    WarmupBetaConfig,
 )
+from vae_models.models.specs import GatingConfig, ModelConfig
 from vae_models.models.vae import VAE
+from vae_models.objectives.specs import (
+    AutoencoderConfig,
+    ElboConfig,
+    IwaeConfig,
+    ObjectiveConfig,
+    RaeConfig,
+    TotalCorrelationConfig,
+    WaeMmdConfig,
+)
+from vae_models.posteriors.specs import DeltaConfig, DiagonalNormalConfig, IsotropicNormalConfig, PosteriorConfig
+from vae_models.priors.specs import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.protocols import Model, Objective
 from vae_models.records import Loss, NoiseSpec
+from vae_models.strict import DataShape
 
 LATENT = 3
 

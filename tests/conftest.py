@@ -32,6 +32,18 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `tests.*` is imported from here, however pytest was started
     sys.path.insert(0, str(ROOT))
 
+
+def _leave_specs_to_pydantic() -> None:
+    """Shapes are checked in mathematics. A part's `specs` name its mathematics in annotations only, which would load
+    torch, so that nothing could look the names up when a specification is built."""
+    for finder in sys.meta_path:
+        instruments = getattr(finder, "should_instrument", None)  # jaxtyping's, from --jaxtyping-packages
+        if instruments is not None:
+            finder.should_instrument = lambda name, of=instruments: of(name) and not name.endswith(".specs")  # type: ignore[attr-defined]
+
+
+_leave_specs_to_pydantic()
+
 _KEPT = ("VAESVC_DATA_DIR", "VAESVC_CACHE_DIR")  # where data sets are; everything else of the user's is left out
 _FOREIGN = ("VAESVC_", "AWS_", "MLFLOW_", "RAY_ADDRESS", "RAY_AUTH")
 

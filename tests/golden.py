@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tests import gangs
 from vae_models import data
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 from vae_models.training.context import LocalContext

@@ -17,7 +17,7 @@ from tuning.pruning import Memory
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, known
 from tuning.winners import Candidate
 from vae_models import data
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.records import Progress
 from vae_models.training.context import LocalContext
 from vae_models.training.errors import TrainingError

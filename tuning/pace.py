@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.data.records import Dataset, Split
 from vae_models.training.context import LocalContext

@@ -19,8 +19,8 @@ from tuning import space as spaces
 from tuning.population import Draw
 from tuning.space import LIMIT, Assignment, Space
 from vae_models import bounds, measures
-from vae_models.config import TrainConfig
 from vae_models.config.shape import shape_of
+from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal, Mode
 from vae_models.strict import Strict
 

@@ -21,7 +21,7 @@ from service.cli.arguments import AsJson, Overrides, Source
 from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
-    from vae_models.config import TrainConfig
+    from vae_models.config.train import TrainConfig
     from vae_models.records import Progress
     from vae_models.training.loop import Result
 
@@ -161,8 +161,8 @@ def _why_not_longer(begun: Any, config: TrainConfig) -> str | None:
     """Why a run of `config` cannot go on from what was begun; None where it is the same for longer."""
     from pydantic import ValidationError
 
-    from vae_models.config import TrainConfig
     from vae_models.config.longer import refusal
+    from vae_models.config.train import TrainConfig
     from vae_models.measures import STORED
 
     try:

@@ -28,7 +28,7 @@ from service.wire import ProgressReport
 from tuning import pack as packs
 from tuning import ray_tune
 from tuning.study import StageConfig, Trial
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts

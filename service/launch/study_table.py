@@ -11,7 +11,7 @@ from service.study_spec import StudySpec
 from tuning import study, winners
 from tuning.study import Outcome, StageConfig, Trial
 from tuning.winners import Candidate
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from service.tracking import SystemMonitor, TrialRun
 from tuning import pack as packs
 from tuning.study import Outcome, Trial, made
 from vae_models import data
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import STORED
 from vae_models.records import Progress
 from vae_models.training.context import Fenced

@@ -21,7 +21,7 @@ from service.queue import retention
 from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger, spec_sha256
 from service.queue.rows import Clocked, clean, finite, kept_checkpoints
 from service.queue.schema import checkpoints, events
-from vae_models.config import CheckpointConfig
+from vae_models.config.train import CheckpointConfig
 from vae_models.measures import STORED
 
 MAX_BACKOFF_SECONDS = 300.0

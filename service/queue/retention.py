@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.queue.jobs import Checkpoint
-from vae_models.config import CheckpointConfig
+from vae_models.config.train import CheckpointConfig
 
 
 def kept(checkpoints: Sequence[Checkpoint], config: CheckpointConfig) -> tuple[Checkpoint, ...]:

@@ -13,7 +13,7 @@ from service.queue.jobs import Job
 from service.study_spec import train_config
 from service.tracking import notes
 from service.tracking.source import source
-from vae_models.config import LikelihoodConfig
+from vae_models.likelihoods.specs import LikelihoodConfig
 
 JOB_ID = "vaesvc.job_id"
 STUDY = "vaesvc.study_id"  # of a child run: the job that it belongs to

@@ -166,7 +166,7 @@ def test_two_stages_end_to_end(stack: Stack, tmp_path: Path) -> None:
 
 
 def _pulled_model_has_the_winners_value(stack: Stack, value: float, folder: Path) -> None:
-    from vae_models.config import TrainConfig
+    from vae_models.config.train import TrainConfig
 
     real_jobs.ran(stack.vaesvc("pull", "two-stages", str(folder)))
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Fused

@@ -21,7 +21,8 @@ from service.queue.store import Store
 from service.spec import TrainSpec
 from service.wire import FinishRequest
 from tests import postgres
-from vae_models.config import DataConfig, TrainConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import TrainConfig
 
 SPEC = TrainSpec(name="bench", register_as="bench", train=TrainConfig(data=DataConfig(name="digits"), steps=1))
 

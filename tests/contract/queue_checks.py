@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
 from service.spec import RetryPolicy, TrainSpec
 from service.wire import FinishRequest
-from vae_models.config import CheckpointConfig, DataConfig, TrainConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import CheckpointConfig, TrainConfig
 
 
 def spec(

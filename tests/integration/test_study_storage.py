@@ -20,7 +20,7 @@ from tests.servers import wait_for
 from tuning.local import FileRungs
 from tuning.pruning import Memory, Rungs
 from tuning.study import Outcome
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.training import checkpoint
 
 CONFIG = TrainConfig.model_validate({"data": {"name": "digits"}, "steps": 9})

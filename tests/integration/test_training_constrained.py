@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.training import checkpoint
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tuning.pack import outcome
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.training import checkpoint
 from vae_models.training.context import LocalContext

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from vae_models.config import ConstantScheduleConfig
 from vae_models.config.longer import refusal
+from vae_models.optimization.specs import ConstantScheduleConfig
 from vae_models.recipes import catalogue
 from vae_models.training import checkpoint
 

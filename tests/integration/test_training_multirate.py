@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from vae_models.config import DataConfig, EvaluationConfig, TrainConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.data import load
 from vae_models.training.checkpoint import load_model
 from vae_models.training.context import LocalContext

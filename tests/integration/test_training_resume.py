@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.records import Progress
 from vae_models.training import checkpoint
@@ -164,7 +164,7 @@ def test_killed_in_another_process_and_resumed_here(tmp_path: Path) -> None:
         evaluation={"every_epochs": 0.5, "pictures": False},
     )
     script = (
-        "import sys, torch; from pathlib import Path; from vae_models.config import TrainConfig;"
+        "import sys, torch; from pathlib import Path; from vae_models.config.train import TrainConfig;"
         "from vae_models.training.context import LocalContext; from vae_models.training.loop import train;"
         f"torch.set_num_threads({torch.get_num_threads()});"
         "train(TrainConfig.model_validate_json(sys.argv[1]), LocalContext(Path(sys.argv[2])))"

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import catalogue
-from vae_models.config import DeltaConfig, ModelConfig, TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.likelihoods.gaussian import Gaussian
+from vae_models.models.specs import ModelConfig
+from vae_models.posteriors.specs import DeltaConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Lane, Widths, reason_against, train_pack
 from vae_models.training.loop import train

@@ -11,8 +11,8 @@ from scipy import special, stats
 from torch import Tensor
 
 from tests.catalogue import LIKELIHOODS
-from vae_models.config import LikelihoodConfig
 from vae_models.likelihoods.intervals import log1mexp, log_upper_tail, logistic_log_mass, normal_log_mass
+from vae_models.likelihoods.specs import LikelihoodConfig
 
 NAMES = [name for name, config in LIKELIHOODS.items() if config.levels == 256]
 X = torch.arange(256, dtype=torch.float64) / 255

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from vae_models.analytic import theorem_1
 from vae_models.analytic.linear_vae import LinearVAE, distortion, optimal_rate_distortion, optimum, rate
-from vae_models.config import GaussianConfig, MLPConfig, ModelConfig
+from vae_models.backbones.specs import MLPConfig
+from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.models.multi_rate import MultiRate
+from vae_models.models.specs import ModelConfig
 from vae_models.models.vae import VAE
 from vae_models.recipes import catalogue
 

@@ -12,13 +12,16 @@ from scipy import stats
 from torch import Tensor
 
 from tests.catalogue import LATENT, MODELS, OBJECTIVES, build, draw, goes_together, inputs, loss
-from vae_models.config import GaussianConfig, IwaeConfig, MLPConfig, ModelConfig, RaeConfig, WaeMmdConfig
+from vae_models.backbones.specs import MLPConfig
+from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.models.specs import ModelConfig
 from vae_models.models.vae import VAE
 from vae_models.objectives.autoencoders import SCALES, mmd
 from vae_models.objectives.elbo import Elbo
 from vae_models.objectives.iwae import Iwae
+from vae_models.objectives.specs import IwaeConfig, RaeConfig, WaeMmdConfig
 from vae_models.objectives.total_correlation import log_weights, parts
-from vae_models.posteriors import DiagonalNormal
+from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.records import Latent
 

@@ -16,7 +16,7 @@ from torch.distributions import Normal, kl_divergence
 
 from tests.catalogue import PRIORS, draw
 from vae_models.normal import kl_to_standard, log_density, log_standard
-from vae_models.posteriors import DiagonalNormal
+from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.records import Latent
 

@@ -11,8 +11,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from tests.catalogue import draw
-from vae_models.config import VampPriorConfig, VHPConfig
-from vae_models.posteriors import DiagonalNormal, IsotropicNormal
+from vae_models.posteriors.normal import DiagonalNormal, IsotropicNormal
+from vae_models.priors.specs import VampPriorConfig, VHPConfig
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.priors.vhp import VHP
 

@@ -12,8 +12,10 @@ from scipy import integrate, optimize, stats
 from torch import Tensor
 
 from tests.catalogue import LIKELIHOODS
-from vae_models.config import BetaLikelihoodConfig, GaussianConfig, MLPConfig, ModelConfig
+from vae_models.backbones.specs import MLPConfig
 from vae_models.likelihoods.gaussian import DatasetMLE, softclip
+from vae_models.likelihoods.specs import BetaLikelihoodConfig, GaussianConfig
+from vae_models.models.specs import ModelConfig
 from vae_models.objectives.elbo import Elbo
 
 SHAPE = (1, 2, 3)

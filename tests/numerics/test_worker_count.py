@@ -14,20 +14,14 @@ from torch import Tensor, nn
 
 from tests import gangs
 from vae_models import collectives
-from vae_models.config import (
-    AdamConfig,
-    CheckpointConfig,
-    ConvConfig,
-    CosineScheduleConfig,
-    DataConfig,
-    EvaluationConfig,
-    MLPConfig,
-    ModelConfig,
-    TrainConfig,
-    WarmupBetaConfig,
-)
+from vae_models.backbones.specs import ConvConfig, MLPConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+from vae_models.control.specs import WarmupBetaConfig
 from vae_models.data import Dataset, Split
+from vae_models.models.specs import ModelConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
+from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 from vae_models.training.polling import Poller

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from tests import catalogue, gangs
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.training.context import LocalContext
 from vae_models.training.errors import NonFiniteLoss

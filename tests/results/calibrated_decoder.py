@@ -14,16 +14,13 @@ import math
 from pathlib import Path
 
 from tests.results.runs import Run, main, run_all, table
-from vae_models.config import (
-    AdamConfig,
-    ConstantBetaConfig,
-    DataConfig,
-    EvaluationConfig,
-    GaussianConfig,
-    ModelConfig,
-    SigmaVaeConfig,
-    TrainConfig,
-)
+from vae_models.backbones.specs import SigmaVaeConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import EvaluationConfig, TrainConfig
+from vae_models.control.specs import ConstantBetaConfig
+from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.models.specs import ModelConfig
+from vae_models.optimization.specs import AdamConfig
 
 BETAS = (1.0, 0.1, 0.01, 0.001)
 FITS = {"optimal": "mle", "shared": "trained"}

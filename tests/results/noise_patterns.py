@@ -18,18 +18,12 @@ from itertools import product
 from pathlib import Path
 
 from tests.results.runs import Run, main, run_all, table
-from vae_models.config import (
-    AdamConfig,
-    DataConfig,
-    EvaluationConfig,
-    GaussianConfig,
-    GaussianNoiseConfig,
-    MLPConfig,
-    ModelConfig,
-    NoiseConfig,
-    NoNoiseConfig,
-    TrainConfig,
-)
+from vae_models.backbones.specs import MLPConfig
+from vae_models.config.data import DataConfig, GaussianNoiseConfig, NoiseConfig, NoNoiseConfig
+from vae_models.config.train import EvaluationConfig, TrainConfig
+from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.models.specs import ModelConfig
+from vae_models.optimization.specs import AdamConfig
 
 PATTERNS = ("uniform", "spatial", "conditional", "spatial-conditional")
 VARIANCES = (0.01, 0.1)

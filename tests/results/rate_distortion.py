@@ -15,18 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.results.runs import Run, main, run_all, table
-from vae_models.config import (
-    AdamConfig,
-    ConstantBetaConfig,
-    CosineScheduleConfig,
-    DataConfig,
-    EvaluationConfig,
-    GatingConfig,
-    LogUniformBetaConfig,
-    MLPConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from vae_models.backbones.specs import MLPConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import EvaluationConfig, TrainConfig
+from vae_models.control.specs import ConstantBetaConfig, LogUniformBetaConfig
+from vae_models.models.specs import GatingConfig, ModelConfig
+from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 
 BETAS = tuple(round(10 ** (-2 + 3 * i / 9), 6) for i in range(10))
 EPOCHS, LONGER = 10, 30

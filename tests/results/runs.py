@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from vae_models.config import TrainConfig
+    from vae_models.config.train import TrainConfig
 
 VAESVC = (sys.executable, "-c", "from service.cli.main import main; main()")
 SECONDS = 6 * 3600

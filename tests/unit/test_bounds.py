@@ -18,7 +18,8 @@ from service.spec import TrainSpec, resolve
 from service.study_spec import StudySpec, resolve_job
 from tests.catalogue import LIKELIHOODS
 from tuning.space import InvalidAssignment, with_values
-from vae_models.config import TrainConfig, size
+from vae_models.config import size
+from vae_models.config.train import TrainConfig
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from tests.catalogue import GATINGS, MODELS, train_config
-from vae_models.config import ModelConfig, TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal
+from vae_models.models.specs import ModelConfig
 from vae_models.training import checkpoint
 from vae_models.training.checkpoint import CorruptCheckpoint, IncompatibleCheckpoint, Manifest
 from vae_models.training.context import LocalContext
@@ -160,7 +161,7 @@ def test_config_of_another_version(tmp_path: Path) -> None:
 FULL_DISK = """
 import sys, torch
 from pathlib import Path
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal
 from vae_models.training import checkpoint
 from vae_models.training.errors import NoRoom
@@ -235,7 +236,7 @@ def test_killed_while_writing_leaves_no_checkpoint(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import os, sys, signal, torch
         from pathlib import Path
-        from vae_models.config import TrainConfig
+        from vae_models.config.train import TrainConfig
         from vae_models.training import checkpoint
         def killed(path):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -17,7 +17,7 @@ from tests import catalogue
 from tuning.space import with_values
 from tuning.study import Outcome, StageConfig, StudyConfig, trials
 from tuning.winners import rank, winner
-from vae_models.config import CheckpointConfig
+from vae_models.config.train import CheckpointConfig
 from vae_models.measures import QUANTITIES, SELECTABLE, Goal
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train

@@ -17,7 +17,8 @@ from service import spec
 from service.errors import UsageError
 from service.queue.jobs import Resources
 from service.spec_text import parse_value
-from vae_models.config import ConstantBetaConfig, ConvConfig, MLPConfig, WarmupBetaConfig
+from vae_models.backbones.specs import ConvConfig, MLPConfig
+from vae_models.control.specs import ConstantBetaConfig, WarmupBetaConfig
 from vae_models.recipes import catalogue
 
 DIGITS, MNIST = "digits/beta-vae-mlp", "mnist/beta-vae-cnn"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vae_models.collectives import all_gather, all_reduce_sum, data_parallel
-from vae_models.config import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig, TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
+from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.polling import Poller
 from vae_models.training.schedule import Timetable, learning_rate
@@ -194,7 +195,7 @@ def test_a_step_does_not_import_the_compiler() -> None:
     """torch does at an optimizer's first call: a second of every process that trains."""
     code = """
 import sys, torch
-from vae_models.config import AdamConfig
+from vae_models.optimization.specs import AdamConfig
 from vae_models.training.step import adam
 weight = torch.nn.Parameter(torch.ones(2))
 optimizer = adam([weight], AdamConfig())

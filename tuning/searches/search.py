@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tuning.study import StudyConfig
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

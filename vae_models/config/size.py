@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from vae_models.data.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from vae_models.config.backbones import BackboneConfig
-    from vae_models.config.gating import GatingConfig
-    from vae_models.config.likelihoods import LikelihoodConfig
-    from vae_models.config.model import ModelConfig
-    from vae_models.config.priors import PriorConfig
+    from vae_models.backbones.specs import BackboneConfig
     from vae_models.config.train import TrainConfig
+    from vae_models.likelihoods.specs import LikelihoodConfig
+    from vae_models.models.specs import GatingConfig, ModelConfig
+    from vae_models.priors.specs import PriorConfig
     from vae_models.strict import DataShape
 
 PUBLISHED_FEATURES = 2**14  # before the heads, of nets without a width of choice

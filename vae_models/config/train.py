@@ -8,12 +8,12 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from vae_models import bounds, measures
 from vae_models.config.compatibility import check
-from vae_models.config.control import BetaConfig, ConstantBetaConfig
 from vae_models.config.data import DataConfig
-from vae_models.config.model import ModelConfig
-from vae_models.config.objectives import ElboConfig, ObjectiveConfig
-from vae_models.config.optimization import AdamConfig, ConstantScheduleConfig, ScheduleConfig
+from vae_models.control.specs import BetaConfig, ConstantBetaConfig
 from vae_models.measures import Goal, Mode
+from vae_models.models.specs import ModelConfig
+from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
+from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, ScheduleConfig
 from vae_models.strict import Strict
 
 

@@ -17,7 +17,7 @@ from vae_models.data.errors import DataUnfit
 from vae_models.data.records import Dataset, Split
 
 if TYPE_CHECKING:
-    from vae_models.config import DataConfig
+    from vae_models.config.data import DataConfig
 
 _AT_ONCE = 1 << 24  # elements in a chunk: what a pass allocates stays below a hundred megabytes
 _LEVEL_TOLERANCE = 1e-3  # of a level: float32 keeps k/255 to 2e-5 of one

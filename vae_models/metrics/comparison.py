@@ -13,7 +13,7 @@ from vae_models.normal import sum_per_datum
 from vae_models.protocols import Measure
 
 if TYPE_CHECKING:
-    from vae_models.config import LikelihoodConfig
+    from vae_models.likelihoods.specs import LikelihoodConfig
 
 
 class Incomparable(TypeError):  # noqa: N818 - says what is the case

@@ -7,9 +7,9 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.nn.dense import dense
 from vae_models.nn.gated import GatedLinear
 from vae_models.nn.heads import PosteriorHeads
-from vae_models.nn.mlp import dense
 
 
 class ConditionalNormal(nn.Module):

@@ -18,28 +18,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 
-from vae_models.config import (
-    AdamConfig,
-    BackboneConfig,
-    BernoulliConfig,
-    BetaConfig,
-    CheckpointConfig,
-    ConstantBetaConfig,
-    ConvConfig,
-    CosineScheduleConfig,
-    DataConfig,
-    EvaluationConfig,
-    GatingConfig,
-    GaussianConfig,
-    LikelihoodConfig,
-    LogUniformBetaConfig,
-    MLPConfig,
-    ModelConfig,
-    ResNetConfig,
-    TotalCorrelationConfig,
-    TrainConfig,
-    WarmupBetaConfig,
-)
+from vae_models.backbones.specs import BackboneConfig, ConvConfig, MLPConfig, ResNetConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+from vae_models.control.specs import BetaConfig, ConstantBetaConfig, LogUniformBetaConfig, WarmupBetaConfig
+from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig, LikelihoodConfig
+from vae_models.models.specs import GatingConfig, ModelConfig
+from vae_models.objectives.specs import TotalCorrelationConfig
+from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
 
 # of the paper's grid; with 0.001 the rate jumps to thousands of nats in the first ten steps before it settles

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from vae_models.config import DataConfig, TrainConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,21 +13,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from vae_models.config import (
-    AdamConfig,
+from vae_models.backbones.specs import SigmaVaeConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import CheckpointConfig, TrainConfig
+from vae_models.likelihoods.specs import (
     BetaLikelihoodConfig,
     BitwiseConfig,
     CategoricalConfig,
-    CheckpointConfig,
-    DataConfig,
     DiscretizedConfig,
     GaussianConfig,
     LikelihoodConfig,
     LogisticMixtureConfig,
-    ModelConfig,
-    SigmaVaeConfig,
-    TrainConfig,
 )
+from vae_models.models.specs import ModelConfig
+from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
 
 # system -> (likelihood, where it is, what it is)

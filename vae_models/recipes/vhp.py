@@ -13,31 +13,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from vae_models.config import (
-    AdamConfig,
+from vae_models.backbones.specs import MLPConfig, VhpGatedConfig
+from vae_models.config.data import DataConfig
+from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+from vae_models.control.specs import (
     AlternativeBetaConfig,
-    BernoulliConfig,
     BetaConfig,
-    CheckpointConfig,
     ConstantBetaConfig,
-    DataConfig,
-    ElboConfig,
-    EvaluationConfig,
-    GaussianConfig,
     GecoBetaConfig,
-    IwaeConfig,
-    MLPConfig,
-    ModelConfig,
-    ObjectiveConfig,
-    PriorConfig,
     RewoBetaConfig,
-    StandardNormalConfig,
-    TrainConfig,
-    VampPriorConfig,
-    VHPConfig,
-    VhpGatedConfig,
     WarmupBetaConfig,
 )
+from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig
+from vae_models.models.specs import ModelConfig
+from vae_models.objectives.specs import ElboConfig, IwaeConfig, ObjectiveConfig
+from vae_models.optimization.specs import AdamConfig
+from vae_models.priors.specs import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import STORED
 from vae_models.training.errors import CheckpointError, CorruptCheckpoint, IncompatibleCheckpoint, NoRoom
 

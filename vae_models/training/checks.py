@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vae_models import collectives
-from vae_models.config import TrainConfig
 from vae_models.config.longer import goes_on
+from vae_models.config.train import TrainConfig
 from vae_models.measures import SELECTABLE
 from vae_models.protocols import RunContext
 from vae_models.training.errors import IncompatibleCheckpoint

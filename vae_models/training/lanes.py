@@ -25,10 +25,11 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from vae_models import data
 from vae_models.collectives import world_size
-from vae_models.config import GaussianConfig, TrainConfig
 from vae_models.config.shape import shape_of
+from vae_models.config.train import TrainConfig
 from vae_models.data import support
 from vae_models.data.batching import Resident
+from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.protocols import RunContext
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.loop import Result, Run

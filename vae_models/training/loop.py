@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from vae_models import collectives, data
-from vae_models.config import TrainConfig
 from vae_models.config.compatibility import check_data
 from vae_models.config.shape import shape_of
+from vae_models.config.train import TrainConfig
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
 from vae_models.measures import ON_TRAIN

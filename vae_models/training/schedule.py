@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vae_models.config import CosineScheduleConfig, ScheduleConfig, TrainConfig
+from vae_models.config.train import TrainConfig
+from vae_models.optimization.specs import CosineScheduleConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)

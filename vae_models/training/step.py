@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_models import random
-from vae_models.config import AdamConfig
+from vae_models.optimization.specs import AdamConfig
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 

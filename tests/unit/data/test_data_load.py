@@ -16,7 +16,7 @@ import torch
 
 from tests.unit.data import writers
 from vae_models import data
-from vae_models.config import DataConfig, DatasetName
+from vae_models.config.data import DataConfig, DatasetName
 from vae_models.data import loading
 from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
 from vae_models.data.errors import DataCorrupt

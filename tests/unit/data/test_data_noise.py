@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vae_models import data
-from vae_models.config import DataConfig, GaussianNoiseConfig, TrainConfig
+from vae_models.config.data import DataConfig, GaussianNoiseConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import noise
 from vae_models.data.batching import Resident
 from vae_models.data.records import Dataset

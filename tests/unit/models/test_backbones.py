@@ -6,21 +6,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from vae_models.config import (
+from vae_models.backbones.geometry import BENCHMARK_DECODERS
+from vae_models.backbones.specs import (
     BackboneConfig,
     ConvConfig,
-    DataConfig,
-    DataShape,
     InfoGanConfig,
     MLPConfig,
-    ModelConfig,
     ResNetConfig,
     SigmaVaeConfig,
-    TrainConfig,
     VhpConvConfig,
     VhpGatedConfig,
 )
-from vae_models.nn.geometry import BENCHMARK_DECODERS
+from vae_models.config.data import DataConfig
+from vae_models.config.train import TrainConfig
+from vae_models.models.specs import ModelConfig
+from vae_models.strict import DataShape
 
 
 def parameters(config: ModelConfig, shape: DataShape) -> int:

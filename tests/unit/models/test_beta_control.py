@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from vae_models.config import (
+from vae_models.control.specs import (
     AlternativeBetaConfig,
     ConstantBetaConfig,
     CyclicBetaConfig,

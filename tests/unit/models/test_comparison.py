@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vae_models.config import BernoulliConfig, CategoricalConfig, DiscretizedConfig, GaussianConfig
+from vae_models.likelihoods.specs import BernoulliConfig, CategoricalConfig, DiscretizedConfig, GaussianConfig
 from vae_models.metrics.comparison import Incomparable, LogLikelihood, gaussian_log_mass
 
 

@@ -22,11 +22,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.catalogue import BACKBONES, BETAS, GATINGS, LIKELIHOODS, OBJECTIVES, POSTERIORS, PRIORS
-from vae_models import config as configs
-from vae_models.config import BackboneConfig, ConvConfig, InfoGanConfig, ModelConfig, TrainConfig, compatibility
+from vae_models.backbones.specs import (
+    BackboneConfig,
+    ConvConfig,
+    InfoGanConfig,
+    ResNetConfig,
+    SigmaVaeConfig,
+    VhpConvConfig,
+)
+from vae_models.config import compatibility
 from vae_models.config import data as data_config
+from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.data.catalogue import CATALOGUE
+from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.models.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import train_pack
 from vae_models.training.loop import train
@@ -258,10 +268,10 @@ def levels(shape: tuple[int, int, int], sizes: tuple[int, int, int]) -> Dataset:
 @pytest.mark.parametrize(
     ("model", "shape", "sentence"),
     [
-        (configs.ResNetConfig(channels=4), (1, 27, 31), None),
+        (ResNetConfig(channels=4), (1, 27, 31), None),
         (InfoGanConfig(norm=False), (1, 9, 7), None),
-        (configs.VhpConvConfig(), (3, 13, 5), None),
-        (configs.SigmaVaeConfig(channels=4), (1, 27, 31), None),
+        (VhpConvConfig(), (3, 13, 5), None),
+        (SigmaVaeConfig(channels=4), (1, 27, 31), None),
         (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28), "set batch_size to 2 or more"),
         (InfoGanConfig(), (1, 28, 28), "set batch_size to 2 or more"),
         (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 33), None),  # two values per channel are left
@@ -306,6 +316,6 @@ def test_fault_18_total_correlation_on_few_data(estimator: str, size: int, batch
 
 def test_fault_18_a_trained_sigma_below_its_soft_clip_is_refused_when_it_is_read() -> None:
     with pytest.raises(ValidationError, match="is not above the soft clip of log sigma, -6: set a larger sigma"):
-        configs.GaussianConfig(fit="trained", sigma=1e-3)
-    built = configs.GaussianConfig(fit="trained", sigma=1e-3, softclip=-1000.0).build((1, 1, 1))
+        GaussianConfig(fit="trained", sigma=1e-3)
+    built = GaussianConfig(fit="trained", sigma=1e-3, softclip=-1000.0).build((1, 1, 1))
     assert built.log_sigma(torch.zeros(()), torch.zeros(())).item() == pytest.approx(math.log(1e-3), rel=1e-3)

@@ -10,20 +10,15 @@ import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 from tests.catalogue import GATINGS, LATENT, draw
-from vae_models.config import (
-    ConvConfig,
-    DataShape,
-    GatingConfig,
-    MLPConfig,
-    ModelConfig,
-    ResNetConfig,
-)
+from vae_models.backbones.specs import ConvConfig, MLPConfig, ResNetConfig
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.models.multi_rate import MultiRate
+from vae_models.models.specs import GatingConfig, ModelConfig
 from vae_models.models.vae import VAE
 from vae_models.nn.gates import GatedLayer, HyperBatchNorm, Signal, VarianceGate, sqrt_gate
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.recipes import catalogue
+from vae_models.strict import DataShape
 
 SHAPES: dict[str, tuple[DataShape, int]] = {
     "MNIST": ((1, 28, 28), 32),

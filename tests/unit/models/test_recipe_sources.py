@@ -10,15 +10,11 @@ import torch
 from torch import nn
 
 from tests.catalogue import draw
-from vae_models.config import (
-    GaussianConfig,
-    InfoGanConfig,
-    IsotropicNormalConfig,
-    RaeConfig,
-    SigmaVaeConfig,
-    TrainConfig,
-    WaeMmdConfig,
-)
+from vae_models.backbones.specs import InfoGanConfig, SigmaVaeConfig
+from vae_models.config.train import TrainConfig
+from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.objectives.specs import RaeConfig, WaeMmdConfig
+from vae_models.posteriors.specs import IsotropicNormalConfig
 from vae_models.recipes import catalogue
 
 

@@ -10,18 +10,18 @@ import torch
 
 from tests.catalogue import draw
 from tests.catalogue import loss as one_loss
-from vae_models.config import (
-    AdamConfig,
+from vae_models.backbones.specs import (
     BackboneConfig,
     ConvConfig,
     InfoGanConfig,
     MLPConfig,
     ResNetConfig,
     SigmaVaeConfig,
-    TrainConfig,
     VhpGatedConfig,
 )
+from vae_models.config.train import TrainConfig
 from vae_models.data.catalogue import CATALOGUE
+from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes import catalogue
 from vae_models.training.step import merged
 

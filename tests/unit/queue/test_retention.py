@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from service.queue.jobs import Checkpoint
 from service.queue.retention import kept
-from vae_models.config import CheckpointConfig
+from vae_models.config.train import CheckpointConfig
 
 
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tuning import curves
 from tuning.study import Outcome, StageConfig, trials
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 BASE = TrainConfig.model_validate({"data": {"name": "digits"}, "epochs": 1})
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tuning.pace import seconds_per_step
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 NOISE = {"kind": "gaussian", "pattern": "conditional", "variance": 0.1}
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from service.study_spec import cost
 from tuning.population import Draw, draws
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 BASE = TrainConfig.model_validate({"data": {"name": "digits"}, "epochs": 7, "batch_size": 100})
 SPACE: dict[str, Any] = {

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tuning import space
 from tuning.space import IntLogUniform, IntUniform, InvalidAssignment, LogUniform, Uniform, Values
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 
 BASE = TrainConfig.model_validate({"data": {"name": "digits"}, "epochs": 2, "model": {"backbone": {"kind": "mlp"}}})
 

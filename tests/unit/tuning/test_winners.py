@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tuning.pruning import AsyncHalver, Brackets, Halver, MedianStopper, Memory
 from tuning.study import Asha, Halving, Hyperband, Median, Outcome, Trial
 from tuning.winners import rank, winner
-from vae_models.config import TrainConfig
+from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal
 
 GOALS = {"max": Goal(), "min": Goal(mode="min")}

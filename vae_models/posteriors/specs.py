@@ -10,7 +10,7 @@ from vae_models import bounds
 from vae_models.strict import Strict
 
 if TYPE_CHECKING:
-    from vae_models.posteriors import Delta, DiagonalNormal, IsotropicNormal
+    from vae_models.posteriors.normal import Delta, DiagonalNormal, IsotropicNormal
 
 
 class DiagonalNormalConfig(Strict):
@@ -21,7 +21,7 @@ class DiagonalNormalConfig(Strict):
     kind: Literal["diagonal-normal"] = "diagonal-normal"
 
     def build(self) -> DiagonalNormal:
-        from vae_models.posteriors import DiagonalNormal
+        from vae_models.posteriors.normal import DiagonalNormal
 
         return DiagonalNormal()
 
@@ -38,7 +38,7 @@ class IsotropicNormalConfig(Strict):
     fit: Literal["fixed", "trained"] = "trained"
 
     def build(self) -> IsotropicNormal:
-        from vae_models.posteriors import IsotropicNormal
+        from vae_models.posteriors.normal import IsotropicNormal
 
         return IsotropicNormal(sigma=self.sigma, trained=self.fit == "trained")
 
@@ -51,7 +51,7 @@ class DeltaConfig(Strict):
     kind: Literal["delta"] = "delta"
 
     def build(self) -> Delta:
-        from vae_models.posteriors import Delta
+        from vae_models.posteriors.normal import Delta
 
         return Delta()
 

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.nn.geometry import HALVING, Size, Window, resnet_encoder, sizes
-from vae_models.nn.stacks import StackBackbone, activated, convolution, transposed
+from vae_models.backbones.geometry import HALVING, Size, Window, resnet_encoder, sizes
+from vae_models.backbones.stacks import StackBackbone, activated, convolution, transposed
 
 DataShape = tuple[int, ...]
 

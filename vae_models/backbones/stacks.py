@@ -13,9 +13,9 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.nn import geometry
+from vae_models.backbones import geometry
+from vae_models.backbones.geometry import Size, Window, sizes
 from vae_models.nn.gated import GatedConv2d, GatedLinear
-from vae_models.nn.geometry import Size, Window, sizes
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.nn.geometry import DecoderGeometry, benchmark_decoder, features_left
+from vae_models.backbones.geometry import DecoderGeometry, benchmark_decoder, features_left
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm2d
 

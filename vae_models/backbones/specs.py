@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from vae_models import bounds
-from vae_models.nn import geometry
+from vae_models.backbones import geometry
 from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
-    from vae_models.nn.conv import ConvBackbone
-    from vae_models.nn.mlp import MLPBackbone
-    from vae_models.nn.stacks import StackBackbone
+    from vae_models.backbones.conv import ConvBackbone
+    from vae_models.backbones.mlp import MLPBackbone
+    from vae_models.backbones.stacks import StackBackbone
 
 
 def _size(data_shape: DataShape) -> tuple[int, int]:
@@ -48,7 +48,7 @@ class MLPConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> MLPBackbone:
-        from vae_models.nn.mlp import MLPBackbone
+        from vae_models.backbones.mlp import MLPBackbone
 
         self.check(data_shape)
         return MLPBackbone(
@@ -84,7 +84,7 @@ class ConvConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> ConvBackbone:
-        from vae_models.nn.conv import ConvBackbone
+        from vae_models.backbones.conv import ConvBackbone
 
         self.check(data_shape)
         return ConvBackbone(
@@ -112,7 +112,7 @@ class ResNetConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
-        from vae_models.nn.resnet import resnet
+        from vae_models.backbones.resnet import resnet
 
         self.check(data_shape)
         return resnet(
@@ -145,7 +145,7 @@ class SigmaVaeConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
-        from vae_models.nn.stacks import sigma_vae
+        from vae_models.backbones.stacks import sigma_vae
 
         self.check(data_shape)
         return sigma_vae(
@@ -182,7 +182,7 @@ class InfoGanConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
-        from vae_models.nn.stacks import infogan
+        from vae_models.backbones.stacks import infogan
 
         self.check(data_shape)
         return infogan(
@@ -209,7 +209,7 @@ class VhpConvConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
-        from vae_models.nn.stacks import vhp_conv
+        from vae_models.backbones.stacks import vhp_conv
 
         self.check(data_shape)
         return vhp_conv(
@@ -231,7 +231,7 @@ class VhpGatedConfig(Strict):
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
     ) -> StackBackbone:
-        from vae_models.nn.stacks import vhp_gated
+        from vae_models.backbones.stacks import vhp_gated
 
         self.check(data_shape)
         return vhp_gated(

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.nn.dense import dense
 from vae_models.nn.heads import PosteriorHeads
-
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "softplus": nn.Softplus, "gelu": nn.GELU, "identity": nn.Identity}
-)
-
-
-def dense(widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Linear + activation between each two of `widths`; one width alone is the identity."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers)
 
 
 class MLPBackbone(nn.Module):
