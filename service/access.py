@@ -22,7 +22,7 @@ from service.queue.rows import unknown_job
 if TYPE_CHECKING:
     from service.api import Services
     from service.settings import Settings
-    from service.spec import JobSpec
+    from service.specs.job import JobSpec
 
 _user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
 _attempt_bearer = HTTPBearer(

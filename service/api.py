@@ -39,8 +39,7 @@ from vae_models.measures import STORED
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
     from service.models import Models
-    from service.spec import TrainSpec
-    from service.study_spec import StudySpec
+    from service.specs.job import JobSpec
 
 log = logging.getLogger("vaesvc.api")
 T = TypeVar("T")
@@ -90,12 +89,12 @@ class Services:
         late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
         return await _apart(call, self.slow, SLOW_SECONDS, late)
 
-    async def resolve(self, given: Mapping[str, Any]) -> TrainSpec | StudySpec:
+    async def resolve(self, given: Mapping[str, Any]) -> JobSpec:
         """Read a spec: every trial of a study is checked. Few at a time, so that it keeps nobody else waiting."""
-        from service.study_spec import resolve_job
+        from service import kinds
 
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
-        return await _apart(lambda: resolve_job(given), self.resolving, RESOLVE_SECONDS, late)
+        return await _apart(lambda: kinds.resolve(given), self.resolving, RESOLVE_SECONDS, late)
 
 
 async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:
@@ -223,9 +222,9 @@ async def study(job_id: JobId, services: App) -> wire.StudyDetail:
 
 
 def _study(services: Services, job: Job) -> wire.StudyDetail:
+    from service.kinds.study.spec import StudySpec
+    from service.kinds.study.view import view
     from service.launch.study_table import read
-    from service.study_spec import StudySpec
-    from service.study_view import view
 
     if job.kind != "study":
         raise UsageError(f"job {job.id} is one run, not a study: vaesvc show {job.id}")

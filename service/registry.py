@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from service import kinds
 from service.artifacts import Artifacts
 from service.directories import MANIFEST, read_manifest
 from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
@@ -28,7 +29,6 @@ from service.mlmodel import examples, mlmodel
 from service.model_files import BEST, MLMODEL, source
 from service.pyfunc import CONFIG, MODEL
 from service.queue.jobs import Checkpoint, Job
-from service.study_spec import train_config
 from service.tracking import describe, notes
 from service.tracking.experiments import find_experiment
 from service.tracking.models import Shown, log_model
@@ -176,7 +176,7 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
         artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(STATE,))
         sums = json.loads((folder / MANIFEST).read_bytes())["files"]
         shape = json.loads((folder / STATE).read_bytes())["data_shape"]
-        kind = str(train_config(job.spec)["dtype"])
+        kind = str(kinds.config(job.spec)["dtype"])
         own = examples(shape) | {MLMODEL: mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape, kind)}
         sums |= {file: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for file, text in own.items()}
         manifest = {
@@ -314,7 +314,7 @@ def _logged(
     uri: str, run_id: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: Mapping[str, str]
 ) -> str | None:
     """The run's logged model; none where MLflow's server is older than those."""
-    params = dict(describe.flatten({"model": train_config(job.spec)["model"]}))
+    params = dict(describe.flatten({"model": kinds.config(job.spec)["model"]}))
     try:
         note = _description(uri, job, run_id, tags)
         shown = Shown(name=name, owner=job.owner, files=files, note=note, params=params, tags=tags)

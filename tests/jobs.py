@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from service import spec
+from service.kinds.train import spec
 from service.queue.jobs import Job, JobState, Resources
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from service.artifacts import Artifacts
+from service.kinds.train.spec import TrainSpec, resolve
 from service.launch.best import Choice, choose
 from service.models import Models
 from service.queue.jobs import Capacity, Checkpoint, Job
 from service.queue.store import Store
 from service.signing import read_key
-from service.spec import TrainSpec, resolve
 from service.wire import ModelVersion
 from vae_models.training import checkpoint as checkpoints
 

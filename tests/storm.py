@@ -33,8 +33,8 @@ def submit(url: str, token: str, first: str, last: str, ring: str) -> None:
     """Prints `<number> <job id>` for each."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from service import spec
     from service.client import Client
+    from service.kinds.train import spec
 
     numbers = [number % int(ring) for number in range(int(first), int(last))]
     random.shuffle(numbers)

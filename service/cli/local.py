@@ -43,9 +43,10 @@ def run(
 
     The first Ctrl-C writes a checkpoint and stops, the second aborts.
     """
-    from service import spec
+    from service import kinds
+    from service.kinds.train import KIND
 
-    resolved = spec.resolve(source, overrides or [])
+    resolved = kinds.resolve_as(KIND, source, overrides or [])
     folder = out or Path("runs") / resolved.name.replace("/", "-")
     with own_folder(folder):
         _same_config(folder, resolved.train)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service import wire
+    from service.kinds.study.spec import StudySpec
     from service.queue.jobs import Job
-    from service.study_spec import StudySpec
     from tuning.curves import Curve
     from tuning.local import StageResult, StudyProgress
     from tuning.study import StudyConfig
@@ -76,7 +76,7 @@ def run(
 
     The first Ctrl-C writes checkpoints and stops, the second aborts.
     """  # fmt: skip
-    from service.study_spec import resolve_study
+    from service.kinds.study.spec import resolve_study
 
     spec = resolve_study(source, overrides or [], note=output.note)
     if dry_run:
@@ -209,7 +209,7 @@ def extend(
     ] = None,
 ) -> None:
     """Draw more assignments. What has been trained is not trained again."""
-    from service.study_spec import StudySpec, drawn_stage
+    from service.kinds.study.spec import StudySpec, drawn_stage
     from vae_models.measures import STORED
 
     with connect.client() as client:
@@ -260,9 +260,9 @@ def _won(job: Job) -> str:
 # --- what was asked for ---------------------------------------------------------------------------------------------
 
 
-def plan(spec: StudySpec, *, json: bool) -> None:
+def plan(spec: StudySpec, *, json: bool = False) -> None:
     """What would run, and what it costs."""
-    from service.study_spec import cost
+    from service.kinds.study.spec import cost
     from tuning.pace import seconds_per_step
     from tuning.study import trials
 
@@ -352,7 +352,7 @@ def _read(folder: Path) -> StudyConfig:
 
 
 def _views(results: Sequence[StageResult]) -> list[wire.StudyStage]:
-    from service.study_view import view
+    from service.kinds.study.view import view
 
     return [view(result.stage, result.trials, result.outcomes, result.ranked, result.winner) for result in results]
 

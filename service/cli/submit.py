@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import connect, follow, output, study
+from service.cli import connect, follow, output
 from service.cli.arguments import AsJson, Overrides, Source
 
 if TYPE_CHECKING:
-    from service.spec import JobSpec
+    from service.specs.job import JobSpec
 
 
 def submit(
@@ -29,19 +29,22 @@ def submit(
     json: AsJson = False,
 ) -> None:
     """Put a training job, or a study of many, into the queue and print its id."""
-    from service.study_spec import resolve_job
+    from service import kinds
+    from service.kinds import named
+    from service.kinds.kind import loaded
 
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
     # resolved here, so that a mistake is found before anything is sent
-    spec = resolve_job(
+    spec = kinds.resolve(
         source, overrides or [], note=output.note, resources=resources or None, priority=priority, name=name
     )
-    if dry_run and spec.kind == "study" and not json:
-        study.plan(spec, json=False)
-        return
     if dry_run:
-        _print_spec(spec, json)
+        plan = named(spec.kind).plan
+        if plan is not None and not json:
+            loaded(plan)(spec)
+        else:
+            _print_spec(spec, json)
         return
     with connect.client() as client:
         job = client.submit(spec, key=key)

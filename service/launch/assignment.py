@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_serializer
 
@@ -14,9 +14,13 @@ from service.errors import UsageError
 from service.queue.jobs import Record, spec_sha256
 from service.wire import AttemptContext, FinishRequest
 
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+
 API_URL = "VAESVC_API_URL"
 JOB_ID = "VAESVC_JOB_ID"
 EPOCH = "VAESVC_EPOCH"
+STORAGE_SECONDS = 60.0
 TOKEN = "VAESVC_ATTEMPT_TOKEN"  # nosec B105  # the name of a variable, no token
 
 
@@ -70,6 +74,12 @@ class Assignment(Record):
     context: AttemptContext
     runner_id: str
     scratch: Path  # of this attempt, on this machine; the child leaves its outcome there
+
+    def artifacts(self, *, patience_seconds: float = STORAGE_SECONDS) -> Artifacts:
+        """The service's storage. patience_seconds: how long a call waits for one that does not answer."""
+        from service.artifacts import Artifacts
+
+        return Artifacts(self.context.storage, patience_seconds=patience_seconds)
 
 
 class Outcome(Record):

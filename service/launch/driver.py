@@ -6,22 +6,20 @@ ends with its parent, however that ends.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from service import kinds
 from service.collector import collect_rarely
-from service.errors import NotFoundError, UnavailableError, VaesvcError
-from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, result_uri_parts, write_outcome
+from service.kinds.kind import loaded
+from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
 from service.launch.best import choose
 from service.launch.failures import Failure, Kind, classify, of_ray_train
 from service.launch.patience import patiently
 from service.launch.processes import die_with_parent
-from service.study_spec import StudySpec, parse
 from service.wire import RegisterReply, RegisterRequest
 
 _API_SECONDS = 60.0
@@ -37,19 +35,13 @@ def run(order: Assignment) -> Outcome:
     timings = {"driver_started": time.time()}
     artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)
     try:
-        spec = parse(order.context.job.spec)
+        spec = kinds.parse(order.context.job.spec)
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
         ray_train.use_environment()
         ray_train.connect()
         timings["ray_joined"] = time.time()
         ray_train.wait_until_feasible(spec.resources)
-        if isinstance(spec, StudySpec):
-            from service.launch import study
-
-            result = study.run(order, spec, artifacts)
-        else:
-            ray_train.fit(order, spec)
-            result = _result(order, artifacts)
+        result = loaded(kinds.named(spec.kind).run)(order, spec)
         timings["workers_ended"] = time.time()
     except Exception as error:
         failure = _failure(error)
@@ -66,18 +58,6 @@ def _failure(error: Exception) -> Failure:
     if retryable is not None:  # a study's own verdict
         return Failure(text=str(error), kind=Kind.ENDING if retryable else Kind.HOPELESS)
     return of_ray_train(error)
-
-
-def _result(order: Assignment, artifacts: Any) -> dict[str, Any]:
-    """What rank 0 left."""
-    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.epoch))
-    try:
-        found: dict[str, Any] = json.loads(artifacts.get_bytes(uri))
-    except NotFoundError as error:
-        raise UnavailableError("the workers ended without a result") from error
-    with contextlib.suppress(VaesvcError):
-        artifacts.delete_prefix(uri)
-    return found
 
 
 def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> dict[str, Any]:

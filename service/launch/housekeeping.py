@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from service import areas, auth
 from service.errors import NotFoundError, UnavailableError, VaesvcError
+from service.kinds.study.spec import StudySpec
 from service.launch.assignment import log_uri_parts, spool_uri_parts
 from service.launch.patience import Patience
 from service.launch.processes import scratch
@@ -22,7 +23,6 @@ from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import read_key
-from service.study_spec import StudySpec
 from vae_models.measures import STORED
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ each other by, in the environment of `ray start` on every node or in the dispatc
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.collector import collect_rarely
-from service.errors import ImpossibleError
+from service.errors import ImpossibleError, NotFoundError, UnavailableError, VaesvcError
+from service.kinds.train.spec import TrainSpec
 from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.failures import worst
 from service.queue.jobs import Resources
-from service.spec import TrainSpec
 from vae_models.measures import STORED
 
 if TYPE_CHECKING:
@@ -97,8 +98,27 @@ def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE
         time.sleep(1.0)
 
 
+def run(order: Assignment, spec: TrainSpec) -> dict[str, Any]:
+    """Train on the cluster; the job's result. Raises Ray's TrainingFailedError."""
+    fit(order, spec)
+    return _result(order)
+
+
+def _result(order: Assignment) -> dict[str, Any]:
+    """What rank 0 left in storage."""
+    artifacts = order.artifacts()
+    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.epoch))
+    try:
+        result: dict[str, Any] = json.loads(artifacts.get_bytes(uri))
+    except NotFoundError as error:
+        raise UnavailableError("the workers ended without a result") from error
+    with contextlib.suppress(VaesvcError):
+        artifacts.delete_prefix(uri)
+    return result
+
+
 def fit(order: Assignment, spec: TrainSpec) -> None:
-    """Runs the job on the cluster. Raises Ray's TrainingFailedError; rank 0 leaves its result in storage."""
+    """Run the workers to their end. Raises Ray's TrainingFailedError; rank 0 leaves its result in storage."""
     from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
@@ -162,7 +182,6 @@ def _watch_errors(folder: Path) -> Any:
 
 def train_worker(config: dict[str, Any]) -> None:
     """In every worker process."""
-    import json
     import logging
 
     import torch

@@ -20,12 +20,12 @@ import torch
 
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, VaesvcError
+from service.kinds.train.spec import TrainSpec
 from service.launch import reporting
 from service.launch.assignment import Assignment
 from service.launch.reporting import NodeReport, Place
 from service.launch.uploads import CheckpointUploads, Ready
 from service.queue.jobs import Checkpoint
-from service.spec import TrainSpec
 from service.wire import ProgressReport
 from vae_models.collectives import broadcast_text
 from vae_models.measures import ON_TRAIN

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.errors import VaesvcError
+from service.kinds.study.spec import StudySpec
 from service.launch.assignment import Assignment
 from service.launch.study_board import Board
 from service.launch.study_orders import PackOrder, TrialOrder
 from service.launch.study_start import train_group, train_pack
 from service.launch.study_storage import StageStorage
 from service.launch.study_table import StageEnd, ended, known
-from service.study_spec import StudySpec
 from service.wire import ProgressReport
 from tuning import pack as packs
 from tuning import ray_tune
@@ -47,9 +47,9 @@ class StudyFailed(VaesvcError):  # noqa: N818 - says what is the case
         self.retryable = retryable
 
 
-def run(order: Assignment, spec: StudySpec, artifacts: Artifacts) -> dict[str, Any]:
+def run(order: Assignment, spec: StudySpec) -> dict[str, Any]:
     """The whole study, from where it is. The job's result; `stopped` when it was cancelled. Raises StudyFailed."""
-    with _Driver(order, spec, artifacts) as driver:
+    with _Driver(order, spec, order.artifacts()) as driver:
         return driver.run()
 
 

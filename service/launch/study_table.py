@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.artifacts import Artifacts
+from service.kinds.study.spec import StudySpec
 from service.launch.study_storage import StageStorage, TrialRecord
-from service.study_spec import StudySpec
 from tuning import study, winners
 from tuning.study import Outcome, StageConfig, Trial
 from tuning.winners import Candidate

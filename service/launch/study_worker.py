@@ -23,13 +23,13 @@ import torch
 
 from service.artifacts import Artifacts
 from service.errors import NotFoundError, VaesvcError
+from service.kinds.study.spec import StudySpec
 from service.launch.assignment import Assignment, spool_uri_parts
 from service.launch.failures import classify
 from service.launch.patience import patiently
 from service.launch.study_orders import PackOrder, TrialOrder
 from service.launch.study_storage import StageStorage, TrialRecord
 from service.queue.jobs import Checkpoint
-from service.study_spec import StudySpec
 from service.tracking import SystemMonitor, TrialRun
 from tuning import pack as packs
 from tuning.study import Outcome, Trial, made

@@ -10,9 +10,9 @@ from typing import Any
 
 from service import wire
 from service.errors import ConflictError
+from service.kinds.train.spec import TrainSpec, lengthened
 from service.queue.jobs import JobState, Trigger
 from service.queue.rows import Clocked
-from service.spec import TrainSpec, lengthened
 from vae_models.measures import STORED
 
 FRESH = MappingProxyType(

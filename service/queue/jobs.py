@@ -184,7 +184,7 @@ class Job(Record):
     state: JobState
     priority: int
     owner: str
-    spec: dict[str, Any]  # the resolved spec, as data: `service.study_spec.parse`
+    spec: dict[str, Any]  # the resolved spec, as data: `service.kinds.parse`
     resources: Resources
     epoch: int = 0  # of the newest attempt; 0 before the first
     failures: int = 0  # attempts that count against the retry budget

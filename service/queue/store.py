@@ -19,6 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ConflictError, NotFoundError
+from service.kinds.study.spec import StudySpec, extended
 from service.queue import admission, again, attempts, models, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
@@ -38,8 +39,7 @@ from service.queue.jobs import (
 from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
-from service.spec import JobSpec
-from service.study_spec import StudySpec, extended
+from service.specs.job import JobSpec
 from vae_models.measures import STORED
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from service import kinds
 from service.queue.jobs import Job
-from service.study_spec import train_config
 from service.tracking import notes
 from service.tracking.source import source
 from vae_models.likelihoods.specs import LikelihoodConfig
@@ -38,7 +38,7 @@ def trials_of(job: Job) -> str:
 
 def data_name(spec: Mapping[str, Any]) -> str:
     """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some."""
-    data = train_config(spec)["data"]
+    data = kinds.config(spec)["data"]
     binarize, noise = data.get("binarize", "none"), data.get("noise", {"kind": "none"})
     name = str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
     return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
@@ -46,7 +46,7 @@ def data_name(spec: Mapping[str, Any]) -> str:
 
 def measure(spec: Mapping[str, Any]) -> str:
     """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
-    kind = train_config(spec)["model"]["likelihood"]["kind"]
+    kind = kinds.config(spec)["model"]["likelihood"]["kind"]
     config = next(each for each in get_args(get_args(LikelihoodConfig)[0]) if each.model_fields["kind"].default == kind)
     return str(config.measure) if config.levels in (None, 2) else f"{config.measure} of {config.levels} levels"
 
@@ -89,7 +89,7 @@ def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, st
 
 def params(job: Job) -> dict[str, str]:
     """The resolved config, what was chosen to run it with, and where it came from."""
-    found = _config_params(train_config(job.spec))
+    found = _config_params(kinds.config(job.spec))
     found["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
         found["recipe"] = str(job.spec["recipe"])
@@ -153,7 +153,7 @@ def tags(job: Job, epoch: int) -> dict[str, str]:
         "vaesvc.owner": job.owner,
         "vaesvc.data": data_name(job.spec),
         "vaesvc.measure": measure(job.spec),
-        "vaesvc.seed": _text(train_config(job.spec).get("seed")),
+        "vaesvc.seed": _text(kinds.config(job.spec).get("seed")),
         "vaesvc.workers": str(job.resources.workers),
         "mlflow.user": job.owner,
         "mlflow.source.name": "vaesvc",

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from service import __version__
+from service import __version__, kinds
 from service.queue.jobs import Job
-from service.study_spec import train_config
 from service.tracking.source import source
 
 NOTE = "mlflow.note.content"
@@ -17,7 +16,7 @@ SPEC = "vaesvc.spec"  # the tag with the whole of it
 
 def run_note(job: Job, data: str, measure: str) -> str:
     """What a job is, who wants it, and the commands that get it back."""
-    config = train_config(job.spec)
+    config = kinds.config(job.spec)
     study = job.kind == "study"
     recipe = job.spec.get("recipe")
     rows = {

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from service import kinds
 from service.errors import NotFoundError, UnavailableError, UsageError
 from service.queue.jobs import Job, JobState
-from service.study_spec import train_config
 from service.tracking import describe, notes
 from service.tracking.dataset import dataset
 from service.tracking.describe import TrialRun
@@ -155,7 +155,7 @@ def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict
         name=describe.run_name(job),
         tags=describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
         params=describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()},
-        data=dataset(train_config(job.spec)["data"], describe.data_name(job.spec)),
+        data=dataset(kinds.config(job.spec)["data"], describe.data_name(job.spec)),
         known=job.run_id,
     )
     return _open(uri, job, wanted)

@@ -22,9 +22,9 @@ import typer.main
 from service import api, client, download
 from service.cli import follow, study
 from service.cli.main import app, main
+from service.kinds.study.spec import resolve_study
+from service.kinds.train.spec import resolve
 from service.settings import S3Settings
-from service.spec import resolve
-from service.study_spec import resolve_study
 from tests.api_server import Api, running_api, settings_in
 from tests.bad_servers import WAYS, bad_server
 from tests.command import RECIPE, start

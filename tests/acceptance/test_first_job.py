@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service import spec
+from service.kinds.train import spec
 from service.queue.jobs import Checkpoint
 from service.tracking import pictures
 from service.wire import JobDetail

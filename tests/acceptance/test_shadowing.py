@@ -110,7 +110,7 @@ def test_fault_13a_where_it_cannot_be_avoided_what_shadows_is_named(
     name: str, way: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     theirs(tmp_path, way, (name,))
-    code = "import vaesvc; vaesvc.load('name')" if name == "service" else "import service.study_spec"
+    code = "import vaesvc; vaesvc.load('name')" if name == "service" else "import service.kinds"
     if name == "service" and way != "folder":
         (tmp_path / ("service.py" if way == "module" else "service/__init__.py")).write_text("")
     done = subprocess.run(

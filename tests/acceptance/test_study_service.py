@@ -13,8 +13,8 @@ import psutil
 import pytest
 import yaml
 
+from service.kinds.study.spec import StudySpec
 from service.launch.study_storage import StageStorage
-from service.study_spec import StudySpec
 from service.wire import JobDetail, StudyDetail, StudyStage
 from tests import real_jobs
 from tests.servers import wait_for

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from statistics import quantiles
 
+from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import Attempt, Capacity
 from service.queue.store import Store
-from service.spec import TrainSpec
 from service.wire import FinishRequest
 from tests import postgres
 from vae_models.config.data import DataConfig

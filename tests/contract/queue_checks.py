@@ -10,8 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
-from service.spec import RetryPolicy, TrainSpec
+from service.specs.job import RetryPolicy
 from service.wire import FinishRequest
 from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, TrainConfig

@@ -12,8 +12,8 @@ from service import __version__, areas, wire
 from service.artifacts import Artifacts
 from service.client import AttemptClient
 from service.errors import UntrustedError
+from service.kinds.train.spec import resolve
 from service.queue.jobs import Checkpoint
-from service.spec import resolve
 from tests.api_server import Api, running_api, settings_in
 
 ELSEWHERE = [

@@ -24,9 +24,9 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
+from service.kinds.train.spec import resolve
 from service.queue.jobs import Checkpoint, JobState
 from service.signing import read_key
-from service.spec import resolve
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 
 RECIPE = "digits/beta-vae-mlp"

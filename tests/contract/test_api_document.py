@@ -26,9 +26,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service import __version__, auth, wire
+from service.kinds.study.spec import resolve_study
+from service.kinds.train.spec import resolve
 from service.queue.jobs import Attempt
-from service.spec import resolve
-from service.study_spec import resolve_study
 from tests.api_server import Api, running_api, settings_in
 from tests.contract.test_api_owners import PATHS, STUDY
 

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from service import api, auth, settings, wire
 from service.client import Client
 from service.errors import ForbiddenError, NotFoundError
+from service.kinds.study.spec import resolve_study
+from service.kinds.train.spec import resolve
 from service.queue.jobs import Job, JobState
 from service.queue.store import Store
-from service.spec import resolve
-from service.study_spec import resolve_study
 from tests.api_server import Api, running_api, settings_in
 from tests.contract.queue_checks import sql
 

@@ -18,8 +18,8 @@ import pytest
 
 from service import auth, serving, wire
 from service.client import Client
+from service.kinds.train.spec import resolve
 from service.queue.store import Store
-from service.spec import resolve
 from tests.api_server import Api, running_api, settings_in
 
 NORMAL_SECONDS = 2.0  # a call of others, on a machine that does other things too; kept out means for ever

@@ -18,7 +18,7 @@ import pytest
 
 from service.client import Client
 from service.errors import StorageError, UnavailableError, UsageError
-from service.spec import resolve
+from service.kinds.train.spec import resolve
 from tests import bad_servers
 from tests.api_server import running_api, settings_in
 

@@ -13,9 +13,9 @@ import pytest
 
 from service import auth
 from service.errors import AuthError, UnavailableError
+from service.kinds.train.spec import resolve
 from service.queue.jobs import Capacity
 from service.queue.store import Store
-from service.spec import resolve
 from service.tracking.gate import KNOWN_SECONDS, Doorkeeper, Gate
 from service.wire import FinishRequest
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from service.errors import ConflictError, UsageError
+from service.kinds.study.spec import StudySpec, resolve_study
 from service.queue.jobs import Job, JobState, spec_sha256
 from service.queue.store import Store
-from service.study_spec import StudySpec, resolve_study
 from service.wire import FinishRequest, ProgressReport
 from tests.contract.queue_checks import cluster, spec
 

@@ -19,11 +19,11 @@ from service.artifacts import Artifacts
 from service.client import Client
 from service.download import Fetched, fetch, trusted_keys
 from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError, VaesvcError
+from service.kinds.train.spec import resolve
 from service.model_files import PAYLOAD_TYPE, reference
 from service.queue.jobs import Job
 from service.settings import S3Settings
 from service.signing import read_key
-from service.spec import resolve
 from service.tracking.server import client as mlflow
 from tests import bad_servers
 from tests.api_server import Api, running_api, settings_in

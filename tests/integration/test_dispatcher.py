@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from service import auth, spec
+from service import auth
+from service.kinds.train import spec
 from service.queue.jobs import Capacity, JobState
 from service.queue.store import Store
 from service.settings import Settings

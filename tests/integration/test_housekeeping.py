@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from service import spec
 from service.artifacts import Artifacts
+from service.kinds.train import spec
 from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
 from service.models import Models
 from service.queue.jobs import JobState

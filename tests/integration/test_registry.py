@@ -22,9 +22,9 @@ from service import pyfunc, registry
 from service.artifacts import Artifacts
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, UnavailableError, UntrustedError, UsageError
+from service.kinds.study.spec import resolve_study
 from service.model_files import PAYLOAD_TYPE, Reference, Statement, read_statement
 from service.signing import payload, read_key
-from service.study_spec import resolve_study
 from service.tracking import open_run
 from service.tracking.server import client, patiently
 from service.wire import ModelVersion

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from service import auth, spec
+from service import auth
 from service.artifacts import Artifacts
 from service.dispatcher import attempt_access
 from service.errors import NotFoundError
+from service.kinds.train import spec
 from service.queue.jobs import Attempt, JobState
 from service.settings import S3Settings
 from tests.api_server import Api, LossyProxy, running_api, settings_in

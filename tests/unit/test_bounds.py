@@ -13,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import kinds
 from service.errors import UsageError
-from service.spec import TrainSpec, resolve
-from service.study_spec import StudySpec, resolve_job
+from service.kinds.study.spec import StudySpec
+from service.kinds.train.spec import TrainSpec, resolve
 from tests.catalogue import LIKELIHOODS
 from tuning.space import InvalidAssignment, with_values
 from vae_models.config import size
@@ -81,7 +82,7 @@ RECIPE = "digits/beta-vae-mlp"
 
 def _refusal(given: Mapping[str, Any]) -> str:
     with pytest.raises(UsageError) as caught:
-        resolve_job(given)
+        kinds.resolve(given)
     return str(caught.value)
 
 
@@ -236,7 +237,7 @@ def test_fault_05_a_file_of_aliases_is_refused(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.yaml"
     bomb.write_text("a: &a [x, x]\nb: &b [*a, *a]\ntrain: [*b, *b]\n")
     with pytest.raises(UsageError, match=r"aliases \(\*name\) are not read"):
-        resolve_job(bomb)
+        kinds.resolve(bomb)
 
 
 def test_fault_05_a_spec_is_a_page() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service import study_spec
+from service import kinds
 from service.errors import UsageError
-from service.study_spec import resolve_job, resolve_study
+from service.kinds.study.spec import resolve_study
 from tests import catalogue
 from tuning.space import with_values
 from tuning.study import Outcome, StageConfig, StudyConfig, trials
@@ -32,9 +32,9 @@ def test_fault_07_mode_left_out_is_the_measures_own(metric: str) -> None:
     own = BETTER[metric]
     assert CheckpointConfig(metric=metric).mode == own
     assert CheckpointConfig.model_validate({"metric": metric}).model_dump()["mode"] == own
-    found = resolve_job(RECIPE, [f"checkpoint.metric={metric}"])  # the recipe's spec names a mode: of another metric
+    found = kinds.resolve(RECIPE, [f"checkpoint.metric={metric}"])  # the recipe's spec names a mode: of another metric
     assert found.train.checkpoint.mode == own  # type: ignore[union-attr]
-    partial = resolve_job({"recipe": RECIPE, "train": {"checkpoint": {"metric": metric}}})
+    partial = kinds.resolve({"recipe": RECIPE, "train": {"checkpoint": {"metric": metric}}})
     assert partial.train.checkpoint.mode == own  # type: ignore[union-attr]
     base = found.train.model_copy(update={"checkpoint": CheckpointConfig()})  # type: ignore[union-attr]
     assert with_values(base, {"checkpoint.metric": metric}).checkpoint.mode == own
@@ -51,7 +51,7 @@ def test_fault_07_a_mode_that_contradicts_is_refused_and_the_right_one_said(metr
     with pytest.raises(ValidationError, match=said):
         CheckpointConfig.model_validate({"metric": metric, "mode": wrong})
     with pytest.raises(UsageError, match=f"^train.checkpoint: {said}"):
-        resolve_job(RECIPE, [f"checkpoint.metric={metric}", f"checkpoint.mode={wrong}"])
+        kinds.resolve(RECIPE, [f"checkpoint.metric={metric}", f"checkpoint.mode={wrong}"])
     with pytest.raises(UsageError, match=said):
         resolve_study(_study(metric=metric, mode=wrong))
     assert resolve_study(_study(metric=metric, mode=right)).study.stages[0].mode == right
@@ -69,14 +69,14 @@ def test_fault_07_the_best_trial_wins(metric: str, best: int) -> None:
 
 def test_fault_07_a_spec_from_before_is_read_and_goes_by_the_measure() -> None:
     """Stored specs and the configurations of registered models stay readable; what they contradicted is mended."""
-    train = resolve_job(RECIPE).model_dump(mode="json")
+    train = kinds.resolve(RECIPE).model_dump(mode="json")
     train["train"]["checkpoint"] |= {"metric": "val/distortion", "mode": "max"}
-    assert study_spec.parse(train).train.checkpoint.mode == "min"  # type: ignore[union-attr]
+    assert kinds.parse(train).train.checkpoint.mode == "min"  # type: ignore[union-attr]
     study = resolve_study(_study()).model_dump(mode="json")
     study["study"]["stages"][0] |= {"metric": "val/distortion", "mode": "max"}
-    assert study_spec.parse(study).study.stages[0].mode == "min"  # type: ignore[union-attr]
-    whole = resolve_job(RECIPE).model_dump(mode="json")
-    assert study_spec.parse(whole).model_dump(mode="json") == whole
+    assert kinds.parse(study).study.stages[0].mode == "min"  # type: ignore[union-attr]
+    whole = kinds.resolve(RECIPE).model_dump(mode="json")
+    assert kinds.parse(whole).model_dump(mode="json") == whole
 
 
 def test_fault_07_a_measure_without_a_direction_must_be_given_one() -> None:
@@ -127,5 +127,5 @@ def test_a_run_reports_what_its_spec_says(objective: str, tmp_path: Path) -> Non
 
 def _study(*, base: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     stage = {"name": "s", "space": {"beta.value": [0.5, 1.0]}, **fields}
-    whole = resolve_job({"recipe": RECIPE, "train": dict(base or {})}).train  # type: ignore[union-attr]
+    whole = kinds.resolve({"recipe": RECIPE, "train": dict(base or {})}).train  # type: ignore[union-attr]
     return {"name": "a-study", "study": {"base": whole.model_dump(mode="json"), "stages": [stage]}}

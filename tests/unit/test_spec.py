@@ -13,8 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service import spec
 from service.errors import UsageError
+from service.kinds.train import spec
 from service.queue.jobs import Resources
 from service.spec_text import parse_value
 from vae_models.backbones.specs import ConvConfig, MLPConfig
@@ -430,7 +430,7 @@ def test_the_reference_says_type_default_and_kind() -> None:
 
 def test_resolving_loads_neither_torch_nor_numpy() -> None:
     program = (
-        f"import sys; from service import spec; spec.resolve({MNIST!r}, ['steps=3']);"
+        f"import sys; from service.kinds.train import spec; spec.resolve({MNIST!r}, ['steps=3']);"
         "print([name for name in ('torch', 'numpy', 'ray', 'mlflow', 'boto3', 'sqlalchemy') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

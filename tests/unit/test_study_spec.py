@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from service import kinds
 from service.errors import UsageError
-from service.spec import TrainSpec
-from service.study_spec import StudySpec, cost, drawn_stage, extended, parse, resolve_job, resolve_study, train_config
+from service.kinds.study.spec import StudySpec, cost, drawn_stage, extended, resolve_study
+from service.kinds.train.spec import TrainSpec
 
 STAGE: dict[str, Any] = {"name": "rates", "space": {"optimizer.lr": [0.1, 0.01]}, "repeats": [0, 1]}
 GIVEN: dict[str, Any] = {"base": "digits/beta-vae-mlp", "stages": [STAGE]}
@@ -19,9 +20,9 @@ GIVEN: dict[str, Any] = {"base": "digits/beta-vae-mlp", "stages": [STAGE]}
 
 def test_a_whole_spec_resolves_to_itself() -> None:
     found = resolve_study(GIVEN | {"name": "mine", "priority": 3})
-    assert resolve_job(found.model_dump()) == found
-    assert resolve_job(json.loads(found.model_dump_json())) == found
-    assert parse(found.model_dump(mode="json")) == found
+    assert kinds.resolve(found.model_dump()) == found
+    assert kinds.resolve(json.loads(found.model_dump_json())) == found
+    assert kinds.parse(found.model_dump(mode="json")) == found
     assert (found.name, found.register_as, found.priority) == ("mine", "mine", 3)
 
 
@@ -52,12 +53,12 @@ def test_every_search_that_draws_can_be_given_more_trials(kind: str) -> None:
 
 
 def test_one_run_is_resolved_as_ever() -> None:
-    found = resolve_job("digits/beta-vae-mlp", ["steps=3"])
+    found = kinds.resolve("digits/beta-vae-mlp", ["steps=3"])
     assert isinstance(found, TrainSpec)
-    assert train_config(found.model_dump(mode="json"))["steps"] == 3
+    assert kinds.config(found.model_dump(mode="json"))["steps"] == 3
     study = resolve_study(GIVEN)
     assert isinstance(study, StudySpec)
-    assert train_config(study.model_dump(mode="json"))["data"]["name"] == "digits"
+    assert kinds.config(study.model_dump(mode="json"))["data"]["name"] == "digits"
     with pytest.raises(UsageError, match="is one run, not a study"):
         resolve_study("digits/beta-vae-mlp")
 
@@ -153,7 +154,7 @@ def test_fault_13a_only_numbers_are_numbers(fields: dict[str, Any], line: str) -
 def test_fault_13a_truths_and_texts_are_no_numbers_in_a_run_either() -> None:
     for change in ({"batch_size": True}, {"batch_size": "32"}, {"optimizer": {"lr": False}}):
         with pytest.raises(UsageError, match=r"train\.(batch_size|optimizer\.lr): (true and false|'32' is text)"):
-            resolve_job({"recipe": "digits/beta-vae-mlp", "train": change})
+            kinds.resolve({"recipe": "digits/beta-vae-mlp", "train": change})
     with pytest.raises(UsageError, match=r"^resources.workers: true and false are not numbers$"):
         resolve_study(GIVEN, ["resources.workers=true"])
 
@@ -170,7 +171,7 @@ def test_fault_13a_equal_points_are_trained_once_and_that_is_said() -> None:
     assert resolve_study(found.model_dump(mode="json")) == found
     stored = found.model_dump(mode="json")
     stored["study"]["stages"][0]["space"]["beta.value"]["values"] = [1, 1.0, 2]  # accepted by an earlier version
-    again = parse(stored)
+    again = kinds.parse(stored)
     assert isinstance(again, StudySpec)
     assert again.study.stages[0].planned() == 3 * 2  # its trials keep their numbers
 

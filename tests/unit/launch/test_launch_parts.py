@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import spec
 from service.errors import UnavailableError
+from service.kinds.train import spec
+from service.kinds.train.result import best_checkpoint
 from service.launch.assignment import AttemptAccess, Outcome, read_outcome, write_outcome
-from service.launch.best import best_checkpoint
 from service.launch.logs import LogShipper
 from service.launch.patience import Patience
 from service.launch.processes import scratch

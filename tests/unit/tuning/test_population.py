@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.study_spec import cost
+from service.kinds.study.spec import cost
 from tuning.population import Draw, draws
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
 from vae_models.config.train import TrainConfig

@@ -1,23 +1,25 @@
-"""Study specs: many configurations as one job. `resolve_job` reads what people write, of either kind."""
+"""The spec of a study, many configurations as one job, and how what people write becomes one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from service import spec, spec_schema, spec_text
+from service import kinds, spec_schema, spec_text
 from service.errors import UsageError
+from service.kinds.study import KIND
+from service.kinds.train.spec import batch_misfits
 from service.mistakes import listed
-from service.spec import JobSpec, TrainSpec
 from service.spec_errors import explain
+from service.specs import overrides
+from service.specs.given import Given, Source
+from service.specs.job import JobSpec, refuse_large, with_name
 from tuning.space import Values, with_values
 from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
 from vae_models.config.train import TrainConfig
-from vae_models.measures import STORED, following
+from vae_models.measures import following
 
 LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years
 SEARCHES = "searches/"  # what a published search's name begins with
@@ -70,78 +72,46 @@ class StudySpec(JobSpec):
         return self
 
 
-def parse(data: Mapping[str, Any]) -> TrainSpec | StudySpec:
-    """A spec that was resolved before, as the queue keeps it."""
-    if data.get("kind") == "study":
-        return StudySpec.model_validate(data, context=STORED)
-    return TrainSpec.model_validate(data, context=STORED)
+def recognises(given: Given) -> bool:
+    """Whether it is a study's: a search's name, or what has `stages` or `study`."""
+    if given.called is not None:
+        return given.called.startswith(SEARCHES)
+    return "stages" in given.fields or "study" in given.fields
 
 
-def train_config(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a resolved spec, as data: the configuration that is trained, or the one that a study starts from."""
-    found: Mapping[str, Any] = data["study"]["base"] if data.get("kind") == "study" else data["train"]
+def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration that a study starts from, of a resolved spec as data."""
+    found: Mapping[str, Any] = data["study"]["base"]
     return found
 
 
-def _silent(text: str) -> None:
-    """For those who have nobody to tell."""
-
-
-def resolve_job(
-    source: str | Path | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    note: Callable[[str], None] = _silent,
-    **fields: Any,
-) -> TrainSpec | StudySpec:
-    """`spec.resolve`, and the same for studies: a search's name, a file or mapping with `stages` or `study`.
-
-    note: gets a line about each thing that was made good and is no mistake.
-    """
-    given = _study_in(source)
-    if given is None:
-        return spec.resolve(source, overrides, **fields)
-    return _resolve(given, overrides, {name: value for name, value in fields.items() if value is not None}, note)
-
-
-def resolve_study(
-    source: str | Path | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    note: Callable[[str], None] = _silent,
-    **fields: Any,
+def resolve_given(
+    given: Given,
+    changes: Sequence[str],
+    fields: Mapping[str, Any],
+    note: Callable[[str], None],
+    spec: object = None,
 ) -> StudySpec:
     """The whole spec of a study, every default filled in. UsageError has one line for each mistake.
 
-    source:    a search's name; a file or a mapping with the fields of `StudyConfig` (at the top, or under `study`) and
-               of the spec. `base` may be a recipe's name, or a mapping with `recipe` and paths that change it.
-    overrides: `path=value`: of a stage (rates.repeats=[0,1]), of the spec (resources.workers=2), else of the base
+    given:   a search's name; a file or a mapping with the fields of `StudyConfig` (at the top, or under `study`) and of
+             the spec. `base` may be a recipe's name, or a mapping with `recipe` and paths that change it.
+    changes: `path=value`: of a stage (rates.repeats=[0,1]), of the spec (resources.workers=2), else of the base
+    note:    gets a line about each thing that was made good and is no mistake
     """
-    found = resolve_job(source, overrides, note=note, **fields)
-    if not isinstance(found, StudySpec):
-        raise UsageError(f"{found.name} is one run, not a study; all searches: vaesvc study list")
-    return found
+    return _resolve(_fields(given), changes, {k: v for k, v in fields.items() if v is not None}, note)
 
 
-def _study_in(source: str | Path | Mapping[str, Any]) -> dict[str, Any] | None:
-    """The spec of a study as it was given, unless the source is something else."""
-    if isinstance(source, Mapping):
-        spec_text.refuse_depth(source)
-        given, name = dict(source), None
-    elif isinstance(source, Path) or Path(source).suffix in spec_text.SUFFIXES:
-        given, name = spec_text.read_file(Path(source)), Path(source).stem
-    elif source.startswith(SEARCHES):
-        return {"recipe": source, "study": _published(source), "name": source}
-    else:
-        return None
-    if "stages" in given:
-        config = {key: given.pop(key) for key in StudyConfig.model_fields if key in given}
-        given["study"] = config
-    if given.get("kind") != "study" and "study" not in given:
-        return None
-    if name is not None:
-        given.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-"))
-    return given
+def _fields(given: Given) -> dict[str, Any]:
+    """Of the spec, with the study's own under `study`."""
+    if given.called is not None:
+        return {"recipe": given.called, "study": _published(given.called), "name": given.called}
+    fields = dict(given.fields)
+    if "stages" in fields:
+        fields["study"] = {key: fields.pop(key) for key in StudyConfig.model_fields if key in fields}
+    if given.name is not None:
+        fields.setdefault("name", given.name)
+    return fields
 
 
 def _published(name: str) -> dict[str, Any]:
@@ -151,30 +121,30 @@ def _published(name: str) -> dict[str, Any]:
         return catalogue()[name].build().model_dump(mode="json")
     near = spec_schema.nearest(name, list(catalogue()))
     hint = f"; did you mean {near}?" if near else "."
-    raise UsageError(f"there is no search {name}{hint} All {len(catalogue())}: vaesvc study list")
+    raise UsageError(f"there is no search {name}{hint} All {len(catalogue())}: vaesvc searches")
 
 
 def _resolve(
-    given: dict[str, Any], overrides: Sequence[str], fields: Mapping[str, Any], note: Callable[[str], None]
+    given: dict[str, Any], changes: Sequence[str], fields: Mapping[str, Any], note: Callable[[str], None]
 ) -> StudySpec:
     study = given.get("study")
     if not isinstance(study, Mapping):
         raise UsageError(f"study: {spec_schema.show(study)} is not allowed; it should be a mapping: base and stages")
     try:
-        whole = _overridden({**given, "study": _with_base(study)}, overrides)
+        whole = _overridden({**given, "study": _with_base(study)}, changes)
         for name, value in fields.items():
             whole[name] = {**whole.get(name, {}), **value} if isinstance(value, Mapping) else value
         if truths := list(spec_schema.truths_for_numbers(StudySpec, whole)):
             raise ValueError("\n".join(f"{path}: true and false are not numbers" for path in truths))
         suggested = given.get("recipe") if isinstance(given.get("recipe"), str) else "study"
-        found = StudySpec.model_validate(spec.with_name({"kind": "study", **whole}, str(suggested)))
+        found = StudySpec.model_validate(with_name({"kind": "study", **whole}, str(suggested)))
     except ValidationError as error:
         raise UsageError(listed(explain(error, StudySpec))) from None
     except ValueError as error:
         raise UsageError(listed(str(error).splitlines())) from None
-    if problems := spec.batch_misfits(found.study.base, "study.base"):
+    if problems := batch_misfits(found.study.base, "study.base"):
         raise UsageError(listed(problems))
-    spec.refuse_large(found)
+    refuse_large(found)
     for line in _left_out(whole["study"], found.study):
         note(line)
     return found
@@ -207,32 +177,33 @@ def _with_base(study: Mapping[str, Any]) -> dict[str, Any]:
     return {**study, "base": with_values(catalogue()[str(name)].build(), changes).model_dump(mode="json")}
 
 
-def _overridden(whole: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    study = dict(whole["study"])
+def _overridden(whole: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    study, problems = dict(whole["study"]), list[str]()
     given = study.get("stages")
-    stages = (
-        [dict(one) if isinstance(one, Mapping) else one for one in given] if isinstance(given, list | tuple) else []
-    )
-    by_name = {stage.get("name"): stage for stage in stages if isinstance(stage, dict)}
+    listed_stages = given if isinstance(given, list | tuple) else ()
+    stages = [dict(stage) if isinstance(stage, Mapping) else stage for stage in listed_stages]
+    names = [stage.get("name") for stage in stages if isinstance(stage, dict)]
     base: dict[str, Any] = {}
-    changes: dict[str, dict[str, Any]] = {}
-    for override in overrides:
-        written, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"{override}: an override has the form path=value, for example optimizer.clip_norm=10")
-        path = written.strip()
-        value = spec_text.parse_value(text.strip())
-        first, _, rest = path.partition(".")
-        if first in by_name and rest:
-            changes.setdefault(first, {})[rest] = value
-        elif first in StudySpec.model_fields and first not in ("kind", "recipe", "study"):
-            _put(whole, path.split("."), value)
-        else:
-            base[path] = value
+    of_stages: dict[str, dict[str, Any]] = {}
+    for override in overrides.split(changes, problems, example="optimizer.clip_norm=10"):
+        first, *rest = override.path
+        try:
+            if first in names and rest:
+                of_stages.setdefault(first, {})[".".join(rest)] = spec_text.parse_value(override.text)
+            elif first in StudySpec.model_fields and first not in ("kind", "recipe", "study"):
+                overrides.put(whole, override.path, overrides.value(StudySpec, override.path, override.text, whole))
+            else:
+                base[override.written] = overrides.value(
+                    TrainConfig, override.path, override.text, study.get("base", {})
+                )
+        except ValueError as error:
+            problems.append(overrides.not_a_value(override, error))
+    if problems:
+        raise UsageError(listed(problems))
     if stages:
-        study["stages"] = [_changed(stage, changes) for stage in stages]
+        study["stages"] = [_changed(stage, of_stages) for stage in stages]
     if base:
-        study["base"] = with_values(TrainConfig.model_validate(study["base"]), base).model_dump(mode="json")
+        study["base"] = with_values(TrainConfig.model_validate(study.get("base")), base).model_dump(mode="json")
     return {**whole, "study": study}
 
 
@@ -243,13 +214,10 @@ def _changed(stage: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
     return following(stage, change) | dict(change)
 
 
-def _put(whole: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    *parents, last = path
-    at = whole
-    for name in parents:
-        at[name] = dict(at.get(name) or {})
-        at = at[name]
-    at[last] = value
+def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) -> StudySpec:
+    """`service.kinds.resolve`, of a study. UsageError for what is another job."""
+    found: StudySpec = kinds.resolve_as(KIND, source, changes, **fields)
+    return found
 
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:

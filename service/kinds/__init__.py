@@ -1,0 +1,96 @@
+"""The kinds of jobs, by name. Who queues, shows or tracks jobs asks here and names none.
+
+    train/   one run of the training loop on a gang of workers
+    study/   a search: many configurations, and which of them won
+
+A kind that is not installed here may come with the job's own code (`code` in the spec): the fields of every job are
+checked, the rest is kept as it is, and only the attempt, which has the code, reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from service.kinds.kind import Kind, loaded, wrong
+from vae_models.parts import Seam, UnknownPart
+
+if TYPE_CHECKING:
+    from service.queue.policy import Policy
+    from service.specs.given import Given, Source
+    from service.specs.job import JobSpec
+
+OURS = ("service.kinds.train:KIND", "service.kinds.study:KIND")  # the first: what is meant where nothing says another
+KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong)
+
+
+def named(kind: str) -> Kind:
+    """The kind of this name. One that is not installed: all defaults, and its spec is the fields of every job."""
+    try:
+        return KINDS.get(kind)
+    except UnknownPart:
+        return Kind(kind=kind, spec="service.specs.job:OpenSpec", run="service.kinds.plain:run")
+
+
+def parse(data: Mapping[str, Any]) -> JobSpec:
+    """A spec that was resolved before, as the queue keeps it."""
+    return named(str(data.get("kind"))).read(data)
+
+
+def policy(spec: JobSpec) -> Policy:
+    """What the queue is told of a job."""
+    return loaded(named(spec.kind).policy)(spec)
+
+
+def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a resolved spec, as data: the `TrainConfig` that it is about, as data; empty where it is about none."""
+    return loaded(named(str(data.get("kind"))).config)(data)
+
+
+def _silent(text: str) -> None:
+    """For those who have nobody to tell."""
+
+
+def resolve(
+    source: Source, changes: Sequence[str] = (), *, note: Callable[[str], None] = _silent, **fields: Any
+) -> JobSpec:
+    """The whole spec of what somebody wrote, every default filled in. UsageError with one line for each mistake.
+
+    source:  a name, a file or a mapping; its `kind` says how the rest is read, or what it holds does
+    changes: `path=value`
+    note:    gets a line about each thing that was made good and is no mistake
+    fields:  of the spec, None meaning not given
+    """
+    from service.specs import given
+
+    read = given.read(source)
+    kind = meant(read, own_code=(fields.get("code") or read.fields.get("code")) is not None)
+    return loaded(kind.resolve)(read, changes, fields, note, loaded(kind.spec))
+
+
+def resolve_as(kind: Kind, source: Source, changes: Sequence[str] = (), **fields: Any) -> Any:
+    """`resolve`, for those who take one kind of job only. UsageError for another: what it is, and what takes it."""
+    from service.errors import UsageError
+    from service.specs import given
+
+    other = meant(given.read(source))
+    if other is kind:
+        return resolve(source, changes, **fields)
+    name = "the spec" if isinstance(source, Mapping) else str(source)
+    here = f", {other.local} {name} runs it here" if other.local else ""
+    raise UsageError(f"{name} is {other.called}, not {kind.called}: vaesvc submit {name} queues it{here}")
+
+
+def meant(given: Given, *, own_code: bool = False) -> Kind:
+    """The kind that somebody wrote a spec of. UsageError for one that there is not, unless the job brings it."""
+    from service.errors import UsageError
+
+    name = given.fields.get("kind")
+    if isinstance(name, str):
+        if own_code or name in KINDS.all():
+            return named(name)
+        raise UsageError(f"kind: there is no job-kind {name!r}{KINDS.hint(name)}")
+    for kind in KINDS.all().values():
+        if kind.recognises is not None and loaded(kind.recognises)(given):
+            return kind
+    return KINDS.all()[KINDS.kinds()[0]]

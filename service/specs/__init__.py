@@ -1,0 +1,1 @@
+"""What people write becomes a specification: the fields of every job, and `--set path=value`."""

@@ -1,0 +1,60 @@
+"""What every kind of job says of itself. A spec names everything that the result depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from service.errors import UsageError
+from service.queue.jobs import Resources
+from vae_models import bounds
+from vae_models.strict import Strict
+
+LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
+
+
+class RetryPolicy(Strict):
+    max_attempts: int = Field(default=3, ge=1, le=100, description="attempts that may fail before the job does")
+    backoff_seconds: float = Field(
+        default=5.0, ge=0, le=86_400, description="before the 2nd attempt; doubles, at most 300 s"
+    )
+
+
+class JobSpec(Strict):
+    """What every kind of job says of itself; `resources` is the gang that starts together or not at all."""
+
+    kind: str = Field(max_length=32)
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    recipe: str | None = Field(
+        default=None, max_length=bounds.TEXT
+    )  # where the rest came from; kept for people, never read again
+    register_as: str = Field(
+        min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="registered model"
+    )
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    resources: Resources = Resources()
+    retry: RetryPolicy = RetryPolicy()
+
+
+class OpenSpec(JobSpec):
+    """A job of a kind that is not installed here and comes with the job's own code: only that code reads the rest."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def refuse_large(spec: JobSpec) -> None:
+    """Jobs are kept for ever and listed by the thousand, each with its whole spec. Raises UsageError."""
+    if (size := len(spec.model_dump_json())) > LARGEST:
+        raise UsageError(f"the spec has {size:,} bytes with every default filled in; at most {LARGEST:,} are taken")
+
+
+def with_name(whole: Mapping[str, Any], suggested: str) -> dict[str, Any]:
+    """With `suggested` for a name unless it has one, and a registered model's name made of it."""
+    name = suggested if whole.get("name") is None else whole["name"]
+    # always a valid one, so that a wrong name is one mistake and not two
+    model_name = re.sub(r"[^A-Za-z0-9._-]", "-", str(name)).lstrip("._-")[:100] or "unnamed"
+    register_as = whole.get("register_as")
+    return {**whole, "name": name, "register_as": model_name if register_as is None else register_as}
