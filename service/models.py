@@ -240,8 +240,8 @@ def _statement(name: str, job_id: str, choice: Choice, manifest: bytes, config: 
         metric=choice.metric,
         value=value if math.isfinite(value) else None,
         mode=choice.mode,
-        measure=describe.measure({"train": config}),
-        data=describe.data_name({"train": config}),
+        measure=describe.measure(config),
+        data=describe.data_name(config),
         step=choice.checkpoint.step,
         checkpoint=choice.checkpoint.uri,
     )

@@ -71,15 +71,15 @@ def register(
     uri = _store(artifacts, job, checkpoint, name)
     if mlflow_uri is None:
         return sign(None).version
-    value = checkpoint.metrics.get(metric, math.nan)
+    value, config = checkpoint.metrics.get(metric, math.nan), kinds.config(job.spec)
     all_tags = dict(tags) | {
         describe.JOB_ID: job.id,
         METRIC: metric,
         VALUE: repr(value),
         MODE: mode,
         STEP: str(checkpoint.step),
-        MEASURE: describe.measure(job.spec),
-        DATA: describe.data_name(job.spec),
+        MEASURE: describe.measure(config),
+        DATA: describe.data_name(config),
         CHECKPOINT: checkpoint.uri,
     }
     try:

@@ -12,7 +12,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE|FILE",
-        help="A recipe's name (`vaesvc recipes`), a search's (`vaesvc study list`) or a YAML/JSON file.",
+        help="A recipe's name (`vaesvc recipes`), a search's (`vaesvc searches`) or a YAML/JSON file.",
         show_default=False,
     ),
 ]

@@ -30,7 +30,6 @@ PICTURE_SECONDS = 30.0
 OVER = ("done", "pruned", "failed")
 
 
-@app.command("list")
 def list_searches(
     what: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only searches with this in their name or paper.")] = "",
     json: AsJson = False,
@@ -48,6 +47,16 @@ def list_searches(
         rows = [(one.name, one.section, one.summary) for one in found if one.paper == paper]
         output.table(("SEARCH", "SOURCE", "WHAT"), rows)
         output.data("")
+
+
+@app.command("list")
+def list_searches_as_before(
+    what: Annotated[str, typer.Argument(metavar="[TEXT]", help="Only searches with this in their name or paper.")] = "",
+    json: AsJson = False,
+) -> None:
+    """List the papers' searches: `vaesvc searches` by its earlier name."""
+    list_searches(what, json)
+    output.note("`vaesvc searches` lists the same; `vaesvc studies` lists the studies that were submitted.")
 
 
 @app.command()

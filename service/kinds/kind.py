@@ -81,6 +81,8 @@ class Kind:
                 it: the run was cancelled. Other keys that the service knows: metrics, pictures, notes, timings.
     noun:       what such a job is called in a sentence: "a study"
     local:      the command that does the same without a service
+    shows:      the command that shows it best, and in `shown` what that shows
+    remarks:    what more its page in MLflow says about it
     recognises: whether what somebody wrote, without a `kind`, means this one
     resolve:    (given, changes, fields, note, spec) -> the whole spec. UsageError with one line for each mistake.
     policy:     spec -> what the queue is told
@@ -101,6 +103,9 @@ class Kind:
     run: Run | str
     noun: str = ""
     local: str = ""
+    shows: str = "vaesvc show {job}"
+    shown: str = "state, attempts, checkpoints, result"
+    remarks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     recognises: Recognise | str | None = None
     resolve: Resolve | str = f"{PLAIN}:resolve"
     policy: Callable[[Any], Policy] | str = f"{PLAIN}:policy"

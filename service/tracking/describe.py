@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from service import kinds
 from service.queue.jobs import Job
+from service.specs.job import JobSpec
 from service.tracking import notes
 from service.tracking.source import source
 from vae_models.likelihoods.specs import LikelihoodConfig
@@ -36,24 +37,31 @@ def trials_of(job: Job) -> str:
     return f"{job.id}.trials"
 
 
-def data_name(spec: Mapping[str, Any]) -> str:
-    """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some."""
-    data = kinds.config(spec)["data"]
+def data_name(config: Mapping[str, Any]) -> str:
+    """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some.
+
+    config: a `TrainConfig`, as data.
+    """
+    data = config["data"]
     binarize, noise = data.get("binarize", "none"), data.get("noise", {"kind": "none"})
     name = str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
     return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
 
 
-def measure(spec: Mapping[str, Any]) -> str:
+def measure(config: Mapping[str, Any]) -> str:
     """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
-    kind = kinds.config(spec)["model"]["likelihood"]["kind"]
-    config = next(each for each in get_args(get_args(LikelihoodConfig)[0]) if each.model_fields["kind"].default == kind)
-    return str(config.measure) if config.levels in (None, 2) else f"{config.measure} of {config.levels} levels"
+    kind = config["model"]["likelihood"]["kind"]
+    spec = next(each for each in get_args(get_args(LikelihoodConfig)[0]) if each.model_fields["kind"].default == kind)
+    return str(spec.measure) if spec.levels in (None, 2) else f"{spec.measure} of {spec.levels} levels"
 
 
-def experiment_name(spec: Mapping[str, Any]) -> str:
-    """One experiment per data and measure, because exactly within one are the nats of two runs comparable."""
-    return f"{data_name(spec)} ({measure(spec)})"
+def experiment_name(job: Job) -> str:
+    """One experiment per data and measure, because exactly within one are the nats of two runs comparable.
+
+    Jobs that are about no training configuration have one for each kind.
+    """
+    config = kinds.config(job.spec)
+    return f"{data_name(config)} ({measure(config)})" if config else f"jobs of kind {job.kind}"
 
 
 def run_name(job: Job) -> str:
@@ -89,11 +97,16 @@ def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, st
 
 def params(job: Job) -> dict[str, str]:
     """The resolved config, what was chosen to run it with, and where it came from."""
-    found = _config_params(kinds.config(job.spec))
+    found = _config_params(kinds.config(job.spec) or _own_part(job.spec))
     found["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
         found["recipe"] = str(job.spec["recipe"])
     return {key: value[:PARAM_LENGTH] for key, value in found.items()}
+
+
+def _own_part(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a spec has beside the fields of every job."""
+    return {name: value for name, value in spec.items() if name not in JobSpec.model_fields}
 
 
 def trial_params(trial: TrialRun) -> dict[str, str]:
@@ -119,7 +132,6 @@ def _short(value: Any) -> str:
 
 def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, str]:
     """MLflow shows a run with its parent's id below its parent."""
-    spec = {"data": trial.config["data"], "model": trial.config["model"]}
     return {
         "mlflow.parentRunId": parent,
         handle(trial.id(job)): "1",
@@ -133,8 +145,8 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
         "vaesvc.candidate": str(trial.candidate),
         "vaesvc.epoch": str(epoch),
         "vaesvc.owner": job.owner,
-        "vaesvc.data": data_name({"train": spec}),
-        "vaesvc.measure": measure({"train": spec}),
+        "vaesvc.data": data_name(trial.config),
+        "vaesvc.measure": measure(trial.config),
         "vaesvc.seed": str(trial.seed),
         "mlflow.user": job.owner,
         "mlflow.source.name": "vaesvc",
@@ -145,15 +157,15 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
 
 
 def tags(job: Job, epoch: int) -> dict[str, str]:
+    config = kinds.config(job.spec)
     found = {
         JOB_ID: job.id,
         handle(job.id): "1",
-        notes.NOTE: notes.run_note(job, data_name(job.spec), measure(job.spec)),
+        notes.NOTE: notes.run_note(job, config, measured(job)),
         "vaesvc.epoch": str(epoch),
         "vaesvc.owner": job.owner,
-        "vaesvc.data": data_name(job.spec),
-        "vaesvc.measure": measure(job.spec),
-        "vaesvc.seed": _text(kinds.config(job.spec).get("seed")),
+        **({"vaesvc.data": data_name(config), "vaesvc.measure": measure(config)} if config else {}),
+        "vaesvc.seed": _text(config.get("seed")),
         "vaesvc.workers": str(job.resources.workers),
         "mlflow.user": job.owner,
         "mlflow.source.name": "vaesvc",
@@ -165,6 +177,12 @@ def tags(job: Job, epoch: int) -> dict[str, str]:
     if len(spec) <= TAG_LENGTH:  # half a JSON text would help nobody
         found[notes.SPEC] = spec
     return found
+
+
+def measured(job: Job) -> str | None:
+    """On what it is measured, and in which unit; None where nothing is."""
+    config = kinds.config(job.spec)
+    return f"{data_name(config)}; nats per datum of a {measure(config)}" if config else None
 
 
 def versions() -> dict[str, str]:

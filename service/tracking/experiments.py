@@ -15,17 +15,17 @@ TRAINING = "custom_model_development"
 
 def find_experiment(uri: str, job: Job) -> str | None:
     """The id of the job's experiment, if it is there and not deleted. One request, whatever else the server has."""
-    found = _by_name(uri, describe.experiment_name(job.spec))
+    found = _by_name(uri, describe.experiment_name(job))
     return None if found is None or found.lifecycle_stage == "deleted" else str(found.experiment_id)
 
 
 def make_experiment(uri: str, job: Job) -> str:
     """The id of the job's experiment: created, restored, or as it is; and of the right kind."""
-    name = describe.experiment_name(job.spec)
+    name = describe.experiment_name(job)
     found = _by_name(uri, name)
     if found is None:
         tags = {
-            notes.NOTE: notes.experiment_note(describe.data_name(job.spec), describe.measure(job.spec)),
+            notes.NOTE: notes.experiment_note(job.kind, describe.measured(job)),
             KIND: TRAINING,
         }
         try:

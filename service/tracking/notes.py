@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import __version__, kinds
+from service.kinds.kind import Kind
 from service.queue.jobs import Job
 from service.tracking.source import source
 
@@ -14,24 +15,21 @@ NOTE = "mlflow.note.content"
 SPEC = "vaesvc.spec"  # the tag with the whole of it
 
 
-def run_note(job: Job, data: str, measure: str) -> str:
-    """What a job is, who wants it, and the commands that get it back."""
-    config = kinds.config(job.spec)
-    study = job.kind == "study"
+def run_note(job: Job, config: Mapping[str, Any], measured: str | None) -> str:
+    """What a job is, who wants it, and the commands that get it back.
+
+    config: the `TrainConfig` that it is about, as data; empty where it is about none. measured: on what, in which unit.
+    """
+    kind = kinds.named(job.kind)
     recipe = job.spec.get("recipe")
-    rows = {
-        "job": f"`{job.id}`",
-        "recipe": f"`{recipe}`" if recipe else "none: a configuration of its own",
-        "data": f"{data}; nats per datum of a {measure}",
-        "model": f"{config['model']['kind']}, {config['model']['likelihood']['kind']} likelihood",
-        "owner": job.owner,
-        "workers": str(job.resources.workers),
-        "code": code(),
-    }
-    if study:
-        rows["trials"] = "one run each, below this one"
-    kind = "A study" if study else "A training run"
-    return f"{kind} of **{job.name}**, by vaesvc.\n\n{_table(rows)}\n\nTo get it back:\n\n{_commands(job, study)}\n"
+    rows = {"job": f"`{job.id}`", "recipe": f"`{recipe}`" if recipe else "none: a configuration of its own"}
+    if measured is not None:
+        rows["data"] = measured
+    if config:
+        rows["model"] = f"{config['model']['kind']}, {config['model']['likelihood']['kind']} likelihood"
+    rows |= {"owner": job.owner, "workers": str(job.resources.workers), "code": code(), **kind.remarks}
+    what = kind.called[:1].upper() + kind.called[1:]
+    return f"{what} of **{job.name}**, by vaesvc.\n\n{_table(rows)}\n\nTo get it back:\n\n{_commands(job, kind)}\n"
 
 
 def trial_note(job: Job, stage: str, number: int, assignment: Mapping[str, Any]) -> str:
@@ -41,8 +39,10 @@ def trial_note(job: Job, stage: str, number: int, assignment: Mapping[str, Any])
     return f"A trial of the study **{job.name}**, by vaesvc.\n\n{_table(rows)}\n\nTo get it back:\n\n{command}\n"
 
 
-def experiment_note(data: str, measure: str) -> str:
-    return f"{data}; nats per datum of a {measure}. Comparable with each other."
+def experiment_note(kind: str, measured: str | None) -> str:
+    if measured is None:
+        return f"What jobs of kind {kind} logged."
+    return f"{measured}. Comparable with each other."
 
 
 def model_note(name: str) -> str:
@@ -77,18 +77,16 @@ def code() -> str:
     return f"vaesvc {__version__}, commit `{git.commit[:12]}`{branch}{changed}"
 
 
-def _commands(job: Job, study: bool) -> str:
+def _commands(job: Job, kind: Kind) -> str:
     lines = [
-        (f"vaesvc show {job.id}", "state, attempts, checkpoints, result"),
+        (kind.shows.format(job=job.id), kind.shown),
         (f"vaesvc logs {job.id}", "what its processes printed"),
         (f"vaesvc retry {job.id}", "go on from the last checkpoint, where it did not succeed"),
     ]
-    if study:
-        lines[:1] = [(f"vaesvc study show {job.id}", "every trial, best first")]
     if name := job.spec.get("register_as"):
         lines.append((f"vaesvc pull {name} ./model", "the best registered model of this name"))
-    if not study and job.spec.get("recipe"):
-        lines.append((f"vaesvc submit {job.spec['recipe']}", f"the recipe again; the tag {SPEC} has all that was set"))
+    if job.spec.get("recipe"):
+        lines.append((f"vaesvc submit {job.spec['recipe']}", f"the same again; the tag {SPEC} has all that was set"))
     width = max(len(command) for command, _ in lines)
     return "\n".join(f"    {command:<{width}}  # {meaning}" for command, meaning in lines)
 

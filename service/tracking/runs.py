@@ -74,7 +74,7 @@ def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str
             name=describe.trial_name(trial),
             tags=describe.trial_tags(job, trial, epoch, parent),
             params=describe.trial_params(trial),
-            data=dataset(trial.config["data"], describe.data_name({"train": trial.config})),
+            data=dataset(trial.config["data"], describe.data_name(trial.config)),
         )
         return _open(mlflow_uri, job, wanted)
 
@@ -124,13 +124,13 @@ class _Key:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """A run that shall be there once. data: the fields of its data set."""
+    """A run that shall be there once. data: the fields of its data set, if it has one."""
 
     key: _Key
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, str]
-    data: Mapping[str, str]
+    data: Mapping[str, str] | None
     known: str | None = None  # its id, as far as that is known
 
 
@@ -150,12 +150,13 @@ def _delete(uri: str, runs: list[Any]) -> None:
 
 
 def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
+    config = kinds.config(job.spec)
     wanted = _Wanted(
         key=_job_key(job),
         name=describe.run_name(job),
         tags=describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
         params=describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()},
-        data=dataset(kinds.config(job.spec)["data"], describe.data_name(job.spec)),
+        data=dataset(config["data"], describe.data_name(config)) if config else None,
         known=job.run_id,
     )
     return _open(uri, job, wanted)
@@ -204,7 +205,7 @@ def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
     with explained(uri, f"tag run {run_id}"):
         for start in range(0, len(changed), PARAMS_PER_CALL):
             door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
-    if not run.inputs.dataset_inputs:
+    if wanted.data is not None and not run.inputs.dataset_inputs:
         _add_data(uri, run_id, wanted.data)
     try:
         _add_params(uri, run_id, wanted.params, run.data.params)

@@ -107,7 +107,7 @@ def test_a_search_is_not_one_run(env: dict[str, str], file: Path) -> None:
     assert f"vaesvc study run {file}" in vaesvc(env, "run", str(file), code=2).stderr
     name = "searches/mnist/linear-vae"
     assert f"vaesvc study run {name}" in vaesvc(env, "run", name, code=2).stderr
-    assert "is one run, not a study" in vaesvc(env, "study", "run", RECIPE, code=2).stderr
+    assert "is a training run, not a study" in vaesvc(env, "study", "run", RECIPE, code=2).stderr
 
 
 def test_submit_shows_what_a_study_would_run(env: dict[str, str], file: Path) -> None:

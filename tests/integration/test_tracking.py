@@ -117,7 +117,7 @@ def test_fault_13b_an_experiment_is_of_model_training(uri: str) -> None:
     """Without the tag MLflow's pages open it as evaluations of prompts. One that an earlier version made gets it, what
     somebody chose stays."""
     job = make_job(overrides=("data.binarize=threshold", "model.likelihood.kind=bernoulli"))
-    door, name = client(uri), describe.experiment_name(job.spec)
+    door, name = client(uri), describe.experiment_name(job)
     assert door.get_experiment_by_name(name) is None
     made = door.create_experiment(name)
     open_run(uri, job, epoch=1)

@@ -59,7 +59,7 @@ def test_one_run_is_resolved_as_ever() -> None:
     study = resolve_study(GIVEN)
     assert isinstance(study, StudySpec)
     assert kinds.config(study.model_dump(mode="json"))["data"]["name"] == "digits"
-    with pytest.raises(UsageError, match="is one run, not a study"):
+    with pytest.raises(UsageError, match="is a training run, not a study"):
         resolve_study("digits/beta-vae-mlp")
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from service.kinds.kind import Kind
 
 KIND = Kind(
     kind="study",
     noun="a study",
     local="vaesvc study run",
+    shows="vaesvc study show {job}",
+    shown="every trial, best first",
+    remarks=MappingProxyType({"trials": "one run each, below this one"}),
     spec="service.kinds.study.spec:StudySpec",
     recognises="service.kinds.study.spec:recognises",
     resolve="service.kinds.study.spec:resolve_given",

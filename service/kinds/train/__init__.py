@@ -6,7 +6,7 @@ from service.kinds.kind import Kind
 
 KIND = Kind(
     kind="train",
-    noun="one run",
+    noun="a training run",
     local="vaesvc run",
     spec="service.kinds.train.spec:TrainSpec",
     resolve="service.kinds.train.spec:resolve_given",

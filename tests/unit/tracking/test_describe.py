@@ -56,7 +56,7 @@ def test_params_and_tags_keep_to_the_limits() -> None:
     ],
 )
 def test_one_experiment_for_what_can_be_compared(overrides: tuple[str, ...], name: str) -> None:
-    assert describe.experiment_name(make_job(overrides=overrides).spec) == name
+    assert describe.experiment_name(make_job(overrides=overrides)) == name
 
 
 def test_every_likelihood_has_its_measure() -> None:
@@ -66,7 +66,7 @@ def test_every_likelihood_has_its_measure() -> None:
     for config in configs:
         kind = config.model_fields["kind"].default
         assert config().build((1, 1, 1)).measure == config.measure
-        said = describe.measure({"train": {"model": {"likelihood": {"kind": kind}}}})
+        said = describe.measure({"model": {"likelihood": {"kind": kind}}})
         assert said.startswith(config.measure)
         assert (said == "mass of 256 levels") == (config.levels == 256)
 
