@@ -3,6 +3,7 @@
 DataError
 ├── DataMissing    a file is nowhere to be found, and could not be downloaded
 ├── DataCorrupt    a file is there, but its bytes are not the published ones
+├── DataRefused    what was given to be added is none of what is taken, or broken, or leaves open how it is meant
 └── DataUnfit      values that x cannot be under this configuration: not finite, out of range, of another shape
 """
 
@@ -18,6 +19,10 @@ class DataMissing(DataError):  # noqa: N818 - says what is the case
 
 
 class DataCorrupt(DataError):  # noqa: N818 - says what is the case
+    pass
+
+
+class DataRefused(DataError):  # noqa: N818 - says what is the case
     pass
 
 

@@ -23,7 +23,7 @@ Axis = Literal["channel", "height", "width", "feature", "time"]
 # tokens: whole numbers 0 .. vocabulary - 1
 Support = Literal["bits", "bytes", "unit", "reals", "tokens"]
 
-AXES = ("channel", "height", "width")  # of an image
+AXES: tuple[Axis, ...] = ("channel", "height", "width")  # of an image
 MOST_ELEMENTS = 2**32  # of a datum
 
 Size = Annotated[int, Field(ge=1, le=bounds.DATA)]
