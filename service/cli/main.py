@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import doctor, follow, jobs, local, models, output, servers, stack, study, submit, tokens
+from service.cli import data, doctor, follow, jobs, local, models, output, servers, stack, study, submit, tokens
 from service.collector import collect_rarely
 from service.errors import VaesvcError
 
@@ -60,6 +60,7 @@ app.command()(doctor.doctor)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
 app.command("studies")(study.list_studies)
+app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.add_typer(tokens.app, name="token")
 

@@ -1,0 +1,308 @@
+"""data: sets of one's own. Decoded here, kept in the cache of this machine."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import output
+from service.cli.arguments import AsJson
+from service.errors import NotFoundError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from vae_models.data.ingest import Options, Step
+    from vae_models.data.stored import StoredSet
+
+app = typer.Typer(help="Your own data sets: add, list, show, remove.", no_args_is_help=True)
+
+LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="How the set is called.", show_default=False)]
+Which = Annotated[str, typer.Argument(metavar="NAME|DIGEST|FOLDER", help="Which set.", show_default=False)]
+Local = Annotated[bool, typer.Option("--local", help="On this machine alone: for `vaesvc run`, without servers.")]
+
+
+def _text(name: str, help: str, metavar: str = "TEXT") -> Any:
+    return typer.Option(name, metavar=metavar, help=help, show_default=False)
+
+
+@app.command()
+def add(
+    name: Name,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder, a zip or tar.", show_default=False)],
+    local: Local = False,
+    kind: Annotated[str | None, _text("--as", "What PATH holds: images, arrays, table, text, video.", "KIND")] = None,
+    size: Annotated[str | None, _text("--size", "Scale pictures to N or HxW pixels, cutting evenly.", "SIZE")] = None,
+    crop: Annotated[str | None, _text("--crop", "First cut N or HxW pixels from the middle.", "SIZE")] = None,
+    stretch: Annotated[bool, typer.Option("--stretch", help="Scale without keeping the ratio.")] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="One channel.")] = False,
+    background: Annotated[
+        str, typer.Option(metavar="COLOUR", help="Below transparent pixels: white, black, grey, #rrggbb.")
+    ] = "white",
+    key: Annotated[str | None, _text("--key", "The array or column that holds x.", "NAME")] = None,
+    label: Annotated[str | None, _text("--label", "The array or column that holds the labels.", "NAME")] = None,
+    axes: Annotated[
+        str | None, _text("--axes", "An array's dimensions: NHWC, NCHW, NTHWC, or time,feature", "AXES")
+    ] = None,
+    scale: Annotated[
+        str | None, _text("--scale", "What values are: bits, bytes, unit, 255, signed, reals.", "SCALE")
+    ] = None,
+    standardise: Annotated[
+        bool | None,
+        typer.Option(
+            "--standardise/--no-standardise",
+            help="Subtract the training mean, divide by the training standard deviation; of tables unless told not to.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Annotated[str, typer.Option(metavar="word|char", help="What a sentence is made of.")] = "word",
+    vocabulary: Annotated[int, typer.Option(min=5, max=2**24, help="Tokens at most; rarer ones are <unk>.")] = 10_000,
+    length: Annotated[int | None, _text("--length", "Tokens of a sentence at most; longer ones are cut.", "N")] = None,
+    frames: Annotated[int | None, _text("--frames", "Frames of a video at most; longer ones are cut.", "N")] = None,
+    split: Annotated[
+        str, typer.Option(metavar="A/B/C", help="Fractions of train, val, test, where PATH has no splits.")
+    ] = "0.8/0.1/0.1",
+    split_file: Annotated[
+        Path | None, _text("--split-file", "Lines `name,split` with train, val or test.", "FILE")
+    ] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out what cannot be read, and list it.")
+    ] = False,
+    workers: Annotated[int | None, _text("--workers", "Processes; default one for each core.", "N")] = None,
+    json: AsJson = False,
+) -> None:
+    """Decode PATH, check everything, and keep it under NAME."""
+    if not local:
+        raise UsageError("give --local: the set is kept on this machine, for `vaesvc run --data NAME`")
+    with _mistakes():
+        options = _options(
+            kind=kind,
+            size=size,
+            crop=crop,
+            stretch=stretch,
+            grey=grey,
+            background=background,
+            key=key,
+            label=label,
+            axes=axes,
+            scale=scale,
+            standardise=standardise,
+            tokens=tokens,
+            vocabulary=vocabulary,
+            length=length,
+            frames=frames,
+            split=split,
+            split_file=split_file,
+            skip_broken=skip_broken,
+            workers=workers,
+        )
+        made = decoded(name, path, options)
+    _tell(made, name, as_json=json)
+
+
+def decoded(name: str, path: Path, options: Options) -> StoredSet:
+    """Decode PATH into the cache and let NAME point to it there. Raises `DataError`."""
+    from vae_models.data import own
+
+    own.check_name(name)
+    with steps() as show:
+        made = own.add(path, options, cache_dir(), progress=show)
+    own.point(cache_dir(), name, made.digest, str(path.resolve()))
+    return made
+
+
+def cache_dir() -> Path:
+    """Return the folder of the settings in which sets are kept."""
+    from service import settings
+
+    return settings.load().cache_dir
+
+
+@app.command()
+def show(
+    which: Which,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the picture goes; default a temporary file.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Facts of a set, and a picture of a few data."""
+    from vae_models.data import own
+
+    with _mistakes():
+        data = own.find(cache_dir(), which)
+        picture = None if data.spec.support == "tokens" else _picture(data, out)
+    _tell(data, None, as_json=json, picture=picture)
+
+
+@app.command("list")
+def list_sets(json: AsJson = False) -> None:
+    """The names on this machine."""
+    from vae_models.data import own
+
+    found = [(pointer, _facts(pointer.digest)) for pointer in own.pointers(cache_dir())]
+    if json:
+        output.as_json([{**vars(pointer), "facts": data and data.spec} for pointer, data in found])
+        return
+    rows = [
+        (pointer.name, pointer.digest[:12], *_columns(data), output.moment(pointer.added_at)) for pointer, data in found
+    ]
+    output.table(("name", "digest", "shape", "support", "train/val/test", "size", "added"), rows)
+
+
+@app.command("rm")
+def remove(name: Name, json: AsJson = False) -> None:
+    """Remove a name; its data too, unless another name points to them."""
+    from vae_models.data import own
+
+    with _mistakes():
+        pointer, gone = own.remove(cache_dir(), name)
+    if json:
+        output.as_json({"name": pointer.name, "digest": pointer.digest, "deleted": gone})
+    else:
+        output.note(f"Removed {name}; its data {'are deleted' if gone else 'stay: another name points to them'}.")
+
+
+def _facts(digest: str) -> StoredSet | None:
+    from vae_models.data import own, stored
+    from vae_models.data.errors import DataError
+
+    try:
+        return stored.read(own.folder(cache_dir()) / digest)
+    except DataError:
+        return None
+
+
+def _columns(data: StoredSet | None) -> tuple[str, str, str, str]:
+    if data is None:
+        return "damaged or gone", "-", "-", "-"
+    spec = data.spec
+    sizes = "/".join(f"{size:,}" for size in spec.sizes)
+    return "x".join(map(str, spec.shape)), spec.support, sizes, output.size(data.manifest.bytes)
+
+
+def _options(*, size: str | None, crop: str | None, background: str, split: str, **plain: Any) -> Options:
+    from vae_models.data.ingest import options
+
+    _one_of("--as", plain["kind"], options.KINDS)
+    _one_of("--scale", plain["scale"], options.SCALES)
+    _one_of("--tokens", plain["tokens"], ("word", "char"))
+    for option in ("length", "frames", "workers"):
+        if plain[option] is not None and plain[option] < 1:
+            raise UsageError(f"--{option} {plain[option]}: at least 1")
+    return options.Options(
+        size=None if size is None else options.parse_size(size),
+        crop=None if crop is None else options.parse_size(crop, "--crop"),
+        background=options.parse_colour(background),
+        fractions=options.parse_fractions(split),
+        **plain,
+    )
+
+
+def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option} {value}: one of {', '.join(allowed)}")
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """A user's mistake is one line and exit 2; a disk's is the storage's."""
+    from vae_models.data.errors import DataError, DataMissing, DataRefused
+
+    try:
+        yield
+    except DataRefused as error:
+        raise UsageError(str(error)) from error
+    except DataMissing as error:
+        raise NotFoundError(str(error)) from error
+    except DataError as error:
+        raise StorageError(str(error)) from error
+
+
+@contextmanager
+def steps() -> Iterator[Any]:
+    """Progress of `ingest` on standard error, from the second second on: a line that is rewritten on a terminal."""
+    tty = sys.stderr.isatty()
+    began, shown_at = time.monotonic(), 0.0
+
+    def show(step: Step) -> None:
+        nonlocal shown_at
+        now = time.monotonic()
+        if now - began < LINE_SECONDS or (now - shown_at < LINE_SECONDS and not tty and not step.over):
+            return
+        shown_at = now
+        sys.stderr.write(f"\r\033[K{_line(step)}" if tty else f"{_line(step)}\n")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if tty and shown_at:
+            output.note("")
+
+
+def _line(step: Step) -> str:
+    """For example `decoding 12,800 of 20,000 files  0:00:04 left`."""
+    done, total = (
+        (output.size(step.done), output.size(step.total or 0))
+        if step.unit == "bytes"
+        else (f"{step.done:,}", f"{step.total or 0:,} {step.unit}")
+    )
+    left = "" if step.seconds_left is None else f"  {output.duration(step.seconds_left)} left"
+    return f"{step.stage} {done}" + (f" of {total}{left}" if step.total else f" {step.unit}")
+
+
+def _picture(data: StoredSet, out: Path | None) -> Path:
+    from vae_models.data import contact_sheet
+
+    path = out or Path(tempfile.mkdtemp(prefix="vaesvc-")) / f"{data.digest[:12]}.png"
+    try:
+        contact_sheet.draw(data).save(path, format="PNG")
+    except OSError as error:
+        raise StorageError(f"--out {path}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def _tell(data: StoredSet, name: str | None, *, as_json: bool, picture: Path | None = None) -> None:
+    """Facts as a table and what was done in sentences, or everything as JSON."""
+    from vae_models.data import contact_sheet
+
+    spec, manifest = data.spec, data.manifest
+    if as_json:
+        extra = {} if picture is None else {"picture": str(picture)}
+        named = {} if name is None else {"name": name}
+        output.as_json(
+            {**named, "digest": data.digest, "folder": str(data.folder), "facts": spec, "bytes": manifest.bytes}
+            | {"made": manifest.made, "source": manifest.source}
+            | extra
+        )
+        return
+    labels = "-" if spec.labels is None else str(spec.labels.name)
+    if spec.labels is not None and spec.labels.classes is not None:
+        labels += f", {len(spec.labels.classes):,} classes"
+    rows = [("name", name)] if name is not None else []
+    rows += [
+        ("digest", data.digest),
+        ("shape", " x ".join(f"{axis} {size:,}" for axis, size in zip(spec.axes, spec.shape, strict=True))),
+        ("support", spec.support + (f", {spec.vocabulary:,} tokens" if spec.vocabulary else "")),
+        ("train, val, test [data]", ", ".join(f"{size:,}" for size in spec.sizes)),
+        ("labels", labels),
+        ("lengths", "of their own" if spec.lengths else "all alike"),
+        ("size", output.size(manifest.bytes)),
+        ("folder", str(data.folder)),
+    ]
+    output.table(("fact", "value"), rows)
+    for sentence in manifest.made.get("notes", []):
+        output.note(f"- {sentence}")
+    if spec.support == "tokens" and name is None:
+        for sentence in contact_sheet.sentences(data):
+            output.data(sentence)
+    if picture is not None:
+        output.data(f"picture: {picture}")
