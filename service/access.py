@@ -18,6 +18,7 @@ from service import auth
 from service.errors import AuthError, ForbiddenError
 from service.queue.jobs import MAX_EPOCH, TokenInfo
 from service.queue.rows import unknown_job
+from service.wire import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from service.api import Services
@@ -85,6 +86,19 @@ async def may_send(request: Request) -> bool:
     return request.state.user is not None
 
 
+def most_bytes(request: Request) -> int:
+    """Of the body of this request, whose caller is known: more than usual for a package, of those who may bring one."""
+    found: TokenInfo | None = getattr(request.state, "user", None)
+    if found is None or request.method != "PUT" or not request.url.path.startswith("/v1/code/"):
+        return MAX_REQUEST_BYTES
+    settings = _services(request).settings
+    try:
+        may_bring_code(settings, found)
+    except ForbiddenError:
+        return MAX_REQUEST_BYTES
+    return max(MAX_REQUEST_BYTES, settings.code_bytes)
+
+
 User = Annotated[TokenInfo, Depends(user)]
 
 
@@ -109,6 +123,18 @@ def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depe
             f"job {job_id} is {owner}'s: only {owner} or an administrator may change it, and you are {user.name}. "
             "`vaesvc token role NAME admin`, on the service's machine, makes administrators"
         )
+
+
+def may_bring_code(settings: Settings, user: TokenInfo) -> None:
+    """Own code runs on the cluster as the service's user: the setting `user_code` says who may bring it."""
+    if settings.user_code == "users" or (settings.user_code == "admins" and user.admin):
+        return
+    who = "administrators alone may bring it here" if settings.user_code == "admins" else "nobody may bring it here"
+    raise ForbiddenError(
+        f"code: own code runs on the cluster with the service's rights, and {who} (user_code = "
+        f"{settings.user_code!r}). Who runs the service may change that: VAESVC_USER_CODE=admins or users for the API, "
+        "after reading docs/security.md"
+    )
 
 
 def may_go_first(spec: JobSpec, user: TokenInfo) -> None:

@@ -21,6 +21,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from service import __version__, access, areas, auth, middleware, wire
 from service.access import Epoch, JobId, User
+from service.code.reference import CodeRef, Digest
 from service.errors import (
     ConflictError,
     NotFoundError,
@@ -125,6 +126,7 @@ def _services(request: Request) -> Services:
 
 
 App = Annotated[Services, Depends(_services)]
+CodeDigest = Annotated[Digest, Path(description="SHA-256 of the package's canonical form")]
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
 users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.user)], responses=_errors)
@@ -153,7 +155,19 @@ async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
     is sent; the same key with another spec is a conflict."""
     spec = await services.resolve(request.spec)
     access.may_go_first(spec, user)
+    await _check_code(spec.code, services, user)
     return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
+
+
+async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo) -> None:
+    """Own code: by whom it may be, and that it is there."""
+    if code is None:
+        return
+    from service.code import storage
+
+    access.may_bring_code(services.settings, user)
+    if not await services.wait_for(lambda: storage.is_there(services.artifacts, code)):
+        raise UsageError(f"code: the package {code} has not been brought; submit with `vaesvc submit --code`")
 
 
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
@@ -161,7 +175,33 @@ async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wir
     """The spec with every default filled in."""
     spec = await services.resolve(request.spec)
     access.may_go_first(spec, user)
+    if spec.code is not None:
+        access.may_bring_code(services.settings, user)
     return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))
+
+
+@users.put(
+    "/code/{digest}",
+    summary="Bring a package of one's own",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/zip": {"schema": {
+        "type": "string", "format": "binary", "description": "a wheel in its canonical form, as `vaesvc` builds it",
+    }}}}},
+)  # fmt: skip
+async def put_code(digest: CodeDigest, request: Request, services: App, user: User) -> CodeRef:
+    """It is kept under its digest, for jobs whose spec names it. Nothing of it is imported here. Idempotent."""
+    access.may_bring_code(services.settings, user)
+    data = await request.body()
+    return await services.wait_for(lambda: _put_code(services, digest, data))
+
+
+def _put_code(services: Services, digest: str, data: bytes) -> CodeRef:
+    from service.code import storage, wheel
+
+    found = wheel.read(data, most_bytes=services.settings.code_bytes)
+    if found.digest != digest:
+        raise UsageError(f"the wheel has the digest {found.digest}, and was brought as {digest}: it came altered")
+    storage.keep(services.artifacts, found)
+    return found.ref
 
 
 @users.get("/jobs", summary="List jobs")

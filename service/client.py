@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
@@ -27,8 +27,12 @@ import tenacity
 from pydantic import TypeAdapter
 
 from service import __version__, wire
+from service.code.reference import CodeRef
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.queue.jobs import Checkpoint, Event, Job, JobState
+
+if TYPE_CHECKING:
+    from service.code.wheel import Wheel
 
 T = TypeVar("T")
 
@@ -103,15 +107,17 @@ class _Http:
         adapter: Callable[[bytes], T],
         *,
         body: pydantic.BaseModel | None = None,
+        data: bytes | None = None,
         params: Mapping[str, Any] | None = None,
         read_seconds: float | None = None,
         repeatable: bool = True,
     ) -> T:
         """One call and its answer. Raises the error of `service.errors` that the API named, or UnavailableError."""
-        content = body.model_dump_json().encode() if body is not None else None
+        content = body.model_dump_json().encode() if body is not None else data
+        kind = "application/json" if data is None else "application/zip"
 
         def once() -> T:
-            answer = self._send(method, path, content, params, read_seconds or READ_SECONDS)
+            answer = self._send(method, path, content, kind, params, read_seconds or READ_SECONDS)
             return self._parse(answer, adapter)
 
         try:
@@ -127,9 +133,15 @@ class _Http:
             raise error.final from None
 
     def _send(
-        self, method: str, path: str, content: bytes | None, params: Mapping[str, Any] | None, read_seconds: float
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        kind: str,
+        params: Mapping[str, Any] | None,
+        read_seconds: float,
     ) -> httpx.Response:
-        headers = {"content-type": "application/json"} if content is not None else None
+        headers = {"content-type": kind} if content is not None else None
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
             answer = self.pool.request(
@@ -246,6 +258,11 @@ class Client:
         data = spec.model_dump(mode="json") if isinstance(spec, pydantic.BaseModel) else dict(spec)
         request = wire.SubmitRequest(spec=data, key=key or f"auto-{uuid.uuid4()}")
         return self._http.call("POST", "/v1/jobs", _one(Job), body=request)
+
+    def put_code(self, wheel: Wheel) -> CodeRef:
+        """Bring a package of one's own, for jobs that name it. The same again changes nothing. ForbiddenError."""
+        path = f"/v1/code/{wheel.digest}"
+        return self._http.call("PUT", path, _one(CodeRef), data=wheel.data, read_seconds=SLOW_READ_SECONDS)
 
     def dry_run(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as the service resolves it. UsageError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -19,6 +20,7 @@ from service.mistakes import listed
 log = logging.getLogger("vaesvc.api")
 
 BODY_SECONDS = 30.0  # a request's body must be here by then
+LARGE_AT_ONCE = 4  # packages of own code that are read at once; the others wait within BODY_SECONDS
 SEND_SECONDS = 60.0  # for a caller to take a piece of an answer
 SLOW_LOG_SECONDS = 2.0  # calls that take longer are logged
 _VERSION_BYTES = wire.VERSION_HEADER.encode()
@@ -37,12 +39,15 @@ def install(app: FastAPI) -> None:
 class BodyLimit:
     """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS.
 
+    A package of own code may be larger, where the caller may bring one; few of those are read at once.
+
     Of a caller whose token is not known nothing is read: the handler, which will refuse it or needs no body, sees an
     empty one, and the connection ends with the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +60,9 @@ class BodyLimit:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 known = await access.may_send(Request(scope))
-                body = await _read_body(receive, declared) if known else b""
+                most = access.most_bytes(Request(scope)) if known else 0
+                async with self._large if most > wire.MAX_REQUEST_BYTES else contextlib.nullcontext():
+                    body = await _read_body(receive, declared, most) if known else b""
         except TimeoutError:
             late = f"the body was not here within {BODY_SECONDS:.0f} s"
             await _reply(408, "unavailable", late, last=True)(scope, receive, send)
@@ -64,7 +71,7 @@ class BodyLimit:
             await _reply(error.http_status, error.code, str(error), last=True)(scope, receive, send)
             return
         if body is None:
-            message = f"the request is larger than {wire.MAX_REQUEST_BYTES:,} bytes, the most that is taken"
+            message = f"the request is larger than {most:,} bytes, the most that is taken"
             await _reply(413, "usage", message, last=True)(scope, receive, send)
             return
         unread = True
@@ -111,15 +118,15 @@ def _declared(scope: Scope) -> int | None:
     return int(headers.get(b"content-length", b"0"))  # h11 has seen to it that it is a number
 
 
-async def _read_body(receive: Receive, declared: int | None) -> bytes | None:
+async def _read_body(receive: Receive, declared: int | None, most: int) -> bytes | None:
     """The whole body; None if it is larger than allowed, unread where its head says so."""
-    if declared is not None and declared > wire.MAX_REQUEST_BYTES:
+    if declared is not None and declared > most:
         return None
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > wire.MAX_REQUEST_BYTES:
+        if len(body) > most:
             return None
         if message["type"] != "http.request" or not message.get("more_body", False):
             return bytes(body)

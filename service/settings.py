@@ -124,6 +124,9 @@ class Settings(BaseModel):
     s3: S3Settings = Field(default_factory=S3Settings)
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
+    user_code: Literal["off", "admins", "users"] = "off"  # who may bring code of their own: it runs on the cluster
+    code_bytes: int = Field(default=20 << 20, ge=1, le=1 << 30)  # of a package of own code, as a wheel
+    code_days: float = Field(default=30.0, ge=0)  # a package that no job and no model needs is kept for so long
     read: Literal["all", "own"] = "all"  # whose jobs and models a user sees; administrators see all
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick

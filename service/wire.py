@@ -13,6 +13,7 @@ User calls (bearer token of a user):
     GET  /v1/jobs/{id}/study               -> StudyDetail  (of a job of kind study)
     POST /v1/jobs/{id}/study/stop          -> Job
     POST /v1/jobs/{id}/study/extend        ExtendRequest -> Job
+    PUT  /v1/code/{digest}                 a wheel -> CodeRef            (where `user_code` allows it)
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
     GET  /v1/models/mirror                 -> Mirror

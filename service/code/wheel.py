@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from service.code.reference import CodeRef
 from service.errors import UsageError
 
 GROUP = "vaesvc.parts"  # of the entry points: as `vae_models.parts` reads them
@@ -66,12 +67,12 @@ class Wheel:
     requires_python: str | None
 
     @property
-    def filename(self) -> str:
-        """As wheels are called: NAME-VERSION-py3-none-any.whl."""
-        return f"{_escaped(self.name)}-{self.version}-py3-none-any.whl"
+    def ref(self) -> CodeRef:
+        """What names it."""
+        return CodeRef(digest=self.digest, name=self.name, version=self.version)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version} (SHA-256 {self.digest[:12]})"
+        return str(self.ref)
 
 
 def read(data: bytes, *, most_bytes: int = MOST_BYTES, what: str = "the wheel") -> Wheel:
@@ -268,10 +269,6 @@ def _entries(members: Mapping[str, bytes], folder: str, what: str) -> dict[str, 
             f'[project.entry-points."{GROUP}"] with lines such as "likelihood.my-kind" = "my_package.specs:MyConfig"'
         )
     return found
-
-
-def _escaped(name: str) -> str:
-    return canonicalize_name(name).replace("-", "_")
 
 
 def _url_sha256(data: bytes) -> str:

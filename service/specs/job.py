@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from service.code.reference import CodeRef
 from service.errors import UsageError
 from service.queue.jobs import Resources
 from vae_models import bounds
@@ -37,6 +38,9 @@ class JobSpec(Strict):
     priority: int = Field(default=0, ge=-1000, le=1000)
     resources: Resources = Resources()
     retry: RetryPolicy = RetryPolicy()
+    code: CodeRef | None = Field(
+        default=None, description="the user's own package that every process of the job imports; set by --code"
+    )
 
 
 class OpenSpec(JobSpec):

@@ -46,7 +46,7 @@ def test_the_same_source_is_the_same_digest_wherever_it_lies_and_whatever_lies_a
 
 def test_a_wheel_is_taken_as_it_is_and_its_canonical_form_is_its_own(package, tmp_path):
     wheel = built(package())
-    path = tmp_path / wheel.filename
+    path = tmp_path / wheel.ref.filename
     path.write_bytes(wheel.data)
     assert built(path) == wheel
     assert read(wheel.data) == wheel

@@ -1,0 +1,37 @@
+"""Which package a job or a model needs, as its spec and its manifest say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vae_models.strict import Strict
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CodeRef(Strict):
+    """A user's package. The digest says which; name and version are for people.
+
+    digest: SHA-256 of its canonical form (`service.code.wheel`)
+    """
+
+    digest: Digest
+    name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
+    version: str = Field(max_length=100, pattern=r"^[0-9A-Za-z.!+]+$")
+
+    @property
+    def filename(self) -> str:
+        """The wheel's, as wheels are called."""
+        return filename(self.name, self.version)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} (SHA-256 {self.digest[:12]}...)"
+
+
+def filename(name: str, version: str) -> str:
+    """NAME-VERSION-py3-none-any.whl."""
+    from packaging.utils import canonicalize_name
+
+    return f"{canonicalize_name(name).replace('-', '_')}-{version}-py3-none-any.whl"
