@@ -14,12 +14,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NoReturn
 
 from pydantic import SecretStr
 
 from service import auth
-from service.errors import FencedError, UsageError, VaesvcError
+from service.code import path
+from service.code.reference import CodeRef
+from service.code.shelf import Shelf
+from service.code.wheel import Wheel
+from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
 from service.launch.assignment import AttemptAccess
 from service.launch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
 from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
@@ -37,6 +42,7 @@ HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_
 _LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 _OBSERVE_SECONDS = 10.0  # an unchanged cluster is written down this often
 _EXIT_SECONDS = 1.5
+_FETCH_SECONDS = 5.0
 
 
 class Dispatcher:
@@ -49,6 +55,7 @@ class Dispatcher:
         access: Callable[[Attempt], AttemptAccess],
         *,
         limits: Limits,
+        shelf: Shelf,
         environment: Mapping[str, str] | None = None,
         entry_point: str = ENTRY_POINT,
         poll_seconds: float = 1.0,
@@ -56,6 +63,7 @@ class Dispatcher:
         self._store = store
         self._ray = ray
         self._access = access
+        self._shelf = shelf
         self._limits = limits
         self._environment = dict(environment or {})
         self._entry_point = entry_point
@@ -128,7 +136,7 @@ class Dispatcher:
         try:
             match action:
                 case Submit():
-                    self._submit(attempt)
+                    self._submit(job, attempt)
                 case Stop():
                     self._ray.stop(name)
                 case Lost(reason, retryable, outage):
@@ -143,11 +151,22 @@ class Dispatcher:
         except VaesvcError as error:
             log.warning("%s: %s not done: %s", name, type(action).__name__, error)
 
-    def _submit(self, attempt: Attempt) -> None:
+    def _submit(self, job: Job, attempt: Attempt) -> None:
         name = attempt.submission_id
         env = self._environment | self._access(attempt).environment()
+        packages: dict[str, bytes] = {}
+        if (code := job.spec.get("code")) is not None:
+            try:
+                package = self._shelf.take(CodeRef.model_validate(code))
+            except (NotFoundError, UntrustedError) as error:
+                self._store.attempt_lost(job.id, attempt.epoch, str(error), retryable=False)
+                return
+            if package is None:  # on its way: at the next tick
+                return
+            packages = {path.folder_name(package.digest): package.data}
+            env |= {path.VARIABLE: package.digest}
         tags = {JOB_TAG: attempt.job_id, EPOCH_TAG: str(attempt.epoch)}
-        self._ray.submit(name, self._entry_point, env=env, metadata=tags)
+        self._ray.submit(name, self._entry_point, env=env, metadata=tags, packages=packages)
         self._store.mark_submitted(attempt.job_id, attempt.epoch)
         log.info("submitted %s", name)
 
@@ -180,7 +199,13 @@ def main(settings: Settings) -> NoReturn:
     limits = Limits(cancel_grace=settings.cancel_grace_seconds)
     environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
     dispatcher = Dispatcher(
-        store, ray, access, limits=limits, environment=environment, poll_seconds=settings.poll_seconds
+        store,
+        ray,
+        access,
+        limits=limits,
+        shelf=Shelf(partial(_fetch, settings)),
+        environment=environment,
+        poll_seconds=settings.poll_seconds,
     )
     housekeeper = Housekeeper(store, ray, settings)
     threading.Thread(target=housekeeper.run, name="housekeeping", daemon=True).start()
@@ -193,6 +218,14 @@ def main(settings: Settings) -> NoReturn:
         except Exception:
             log.exception("dispatching goes on after an error of its own")
         time.sleep(settings.poll_seconds)
+
+
+def _fetch(settings: Settings, code: CodeRef) -> Wheel:
+    """A job's own package, from the bucket."""
+    from service.artifacts import Artifacts
+    from service.code import storage
+
+    return storage.fetch(Artifacts(settings.storage(), patience_seconds=_FETCH_SECONDS), code, settings.code_bytes)
 
 
 def _open_store(settings: Settings) -> Store:

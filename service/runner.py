@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from service import __version__
+from service.code import path
 from service.collector import collect_rarely
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
 from service.launch import assignment as messages
@@ -184,6 +185,10 @@ def main() -> int:
         access = messages.access_from_environment()
     except VaesvcError as error:
         return _fatal(str(error), retryable=False)
+    try:
+        path.check_path()
+    except VaesvcError as error:  # of this node: another may have it whole
+        return _fatal(str(error), retryable=True)
     runner = Runner(access)
     signal.signal(signal.SIGTERM, runner.terminate)
     return runner.run()

@@ -56,6 +56,7 @@ def dispatch(folder: str, starts: str) -> None:
     import logging
 
     from service import auth, settings
+    from service.code.shelf import Shelf
     from service.dispatcher import Dispatcher, attempt_access
     from service.launch.decisions import Limits
     from service.launch.ray_jobs import RayCluster
@@ -68,11 +69,16 @@ def dispatch(folder: str, starts: str) -> None:
     if folder == "-":
         assert loaded.ray_address is not None
         cluster = RayCluster(loaded.ray_address, loaded.ray_token())
+
+    def unused(code: object) -> Any:
+        raise AssertionError(f"no job of this has code of its own: {code}")
+
     dispatcher = Dispatcher(
         Store(loaded.database_url, lease_seconds=loaded.lease_seconds),
         cluster,
         attempt_access(loaded, auth.read_secret(loaded.secret_file)),
         limits=Limits(),
+        shelf=Shelf(unused),
         entry_point=shlex.join([sys.executable, str(Path(__file__).resolve()), "attempt", starts]),
     )
     say("ready")

@@ -18,9 +18,11 @@ import typer
 
 from service.cli import output, progress
 from service.cli.arguments import AsJson, Overrides, Source
+from service.cli.code import Code, bring, ref
 from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
+    from service.code.reference import CodeRef
     from vae_models.config.train import TrainConfig
     from vae_models.records import Progress
     from vae_models.training.loop import Result
@@ -36,6 +38,7 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Where the run is kept; default runs/NAME.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
+    code: Code = None,
     json: AsJson = False,
 ) -> None:
     """Train in this process, into a folder. Run again with the same --out, it goes on from its last checkpoint; also
@@ -43,12 +46,14 @@ def run(
 
     The first Ctrl-C writes a checkpoint and stops, the second aborts.
     """
+    own = ref(bring(code))
     from service import kinds
     from service.kinds.train import KIND
 
-    resolved = kinds.resolve_as(KIND, source, overrides or [])
+    resolved = kinds.resolve_as(KIND, source, overrides or [], code=own)
     folder = out or Path("runs") / resolved.name.replace("/", "-")
     with own_folder(folder):
+        same_code(folder, own)
         _same_config(folder, resolved.train)
         result = _train(resolved.train, folder, device)
     if json:
@@ -134,6 +139,28 @@ def own_folder(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConflictError(f"another `vaesvc run` is at work in {folder}; name another --out") from None
         yield
+
+
+def same_code(folder: Path, own: CodeRef | None) -> None:
+    """A folder belongs to one package of own code, or to none: what a part does is the package's. ConflictError."""
+    path = folder / "code.json"
+    wanted = None if own is None else own.digest
+    if not path.exists():
+        if own is not None and any((folder / name).exists() for name in ("config.json", "study.json")):
+            raise ConflictError(f"{folder} was begun without --code; name another --out")
+        if own is not None:
+            _write_config(path, own.model_dump(mode="json"))
+        return
+    try:
+        begun = json_module.loads(path.read_text())
+        name, version, digest = begun["name"], begun["version"], begun["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged ({error}); name another --out") from error
+    if digest != wanted:
+        raise ConflictError(
+            f"{folder} was begun with the package {name} {version} (SHA-256 {digest[:12]}...): give that with --code, "
+            "or name another --out"
+        )
 
 
 def _same_config(folder: Path, config: TrainConfig) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from service.cli import connect, local, output, progress
 from service.cli.arguments import AsJson
+from service.cli.code import Code, bring, ref
 from service.errors import NotFoundError, StorageError, UnavailableError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
@@ -79,20 +80,23 @@ def run(
         typer.Option(min=1, help="How many to fuse at a time, 1: in turn; default: measured.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and end.")] = False,
+    code: Code = None,
     json: AsJson = False,
 ) -> None:
     """Train every configuration of a search in this process. Run again with the same --out, it goes on.
 
     The first Ctrl-C writes checkpoints and stops, the second aborts.
     """  # fmt: skip
+    own = ref(bring(code))
     from service.kinds.study.spec import resolve_study
 
-    spec = resolve_study(source, overrides or [], note=output.note)
+    spec = resolve_study(source, overrides or [], note=output.note, code=own)
     if dry_run:
         plan(spec, json=json)
         return
     folder = out or Path("studies") / spec.name.removeprefix("searches/").replace("/", "-")
     with local.own_folder(folder):
+        local.same_code(folder, own)
         _same_study(folder, spec.study)
         results = _run(spec.study, folder, device, lanes or spec.lanes)
     _show(_views(results), json=json)

@@ -8,6 +8,7 @@ import typer
 
 from service.cli import connect, follow, output
 from service.cli.arguments import AsJson, Overrides, Source
+from service.cli.code import Code, bring, ref
 
 if TYPE_CHECKING:
     from service.specs.job import JobSpec
@@ -26,9 +27,11 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 if it fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
+    code: Code = None,
     json: AsJson = False,
 ) -> None:
     """Put a training job, or a study of many, into the queue and print its id."""
+    wheel = bring(code)
     from service import kinds
     from service.kinds import named
     from service.kinds.kind import loaded
@@ -37,8 +40,9 @@ def submit(
     resources = {field: value for field, value in asked.items() if value is not None}
     # resolved here, so that a mistake is found before anything is sent
     spec = kinds.resolve(
-        source, overrides or [], note=output.note, resources=resources or None, priority=priority, name=name
-    )
+        source, overrides or [], note=output.note, resources=resources or None, priority=priority, name=name,
+        code=ref(wheel),
+    )  # fmt: skip
     if dry_run:
         plan = named(spec.kind).plan
         if plan is not None and not json:
@@ -47,6 +51,8 @@ def submit(
             _print_spec(spec, json)
         return
     with connect.client() as client:
+        if wheel is not None:
+            client.put_code(wheel)
         job = client.submit(spec, key=key)
         if not json:
             output.data(job.id)

@@ -12,14 +12,25 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from service.code.wheel import CodeError, Wheel
 
 
-def check(wheel: Wheel, where: str) -> None:
-    """Raises CodeError naming every dependency that is not met. where: the machine, "here" or "on the cluster"."""
-    missing = [why for line in wheel.requires if (why := _unmet(line)) is not None]
-    if (why := _python(wheel.requires_python)) is not None:
+def check(wheel: Wheel) -> None:
+    """Raises CodeError naming every dependency that is not met here."""
+    _check(f"{wheel.name} {wheel.version}", "here", wheel.requires, wheel.requires_python)
+
+
+def check_on_path(name: str) -> None:
+    """The same for a package that is on the path already, of a job's process on the cluster."""
+    found = importlib.metadata.distribution(name)
+    needed = next(iter(found.metadata.get_all("Requires-Python") or ()), None)
+    _check(f"{name} {found.version}", "on this node of the cluster", found.requires or (), needed)
+
+
+def _check(package: str, where: str, requires: Sequence[str], requires_python: str | None) -> None:
+    missing = [why for line in requires if (why := _unmet(line)) is not None]
+    if (why := _python(requires_python)) is not None:
         missing.insert(0, why)
     if missing:
         raise CodeError(
-            f"{wheel.name} {wheel.version} cannot be imported {where}: it needs {'; '.join(missing)}. Nothing is "
+            f"{package} cannot be imported {where}: it needs {'; '.join(missing)}. Nothing is "
             "installed for a job: what it needs has to be in the environment that vaesvc is in, on every node"
         )
 

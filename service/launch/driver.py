@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import kinds
+from service.code.parts import check_job
 from service.collector import collect_rarely
 from service.kinds.kind import loaded
 from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
@@ -35,6 +36,7 @@ def run(order: Assignment) -> Outcome:
     timings = {"driver_started": time.time()}
     artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)
     try:
+        check_job(order.context.job.spec)
         spec = kinds.parse(order.context.job.spec)
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
         ray_train.use_environment()

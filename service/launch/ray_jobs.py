@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, cast
 
 from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError
@@ -70,15 +71,28 @@ class RayCluster:
         return {job.submission_id: _record(job) for job in found if job.submission_id}
 
     def submit(
-        self, submission_id: str, entrypoint: str, *, env: Mapping[str, str], metadata: Mapping[str, str]
+        self,
+        submission_id: str,
+        entrypoint: str,
+        *,
+        env: Mapping[str, str],
+        metadata: Mapping[str, str],
+        packages: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
-        """Starts `entrypoint` on the head node; harmless when `submission_id` is there already."""
+        """Starts `entrypoint` on the head node; harmless when `submission_id` is there already.
+
+        packages: folder name -> a zip of it. Ray unpacks each on every node that the job comes to, outside of any
+        environment, and puts it on the path of the job's processes alone.
+        """
+        runtime_env: dict[str, Any] = {"env_vars": dict(env)}
+        if packages:
+            runtime_env["py_modules"] = [self._bring(name, data) for name, data in packages.items()]
         try:
             with self._errors(f"start {submission_id}"):
                 self._client.submit_job(
                     entrypoint=entrypoint,
                     submission_id=submission_id,
-                    runtime_env={"env_vars": dict(env)},
+                    runtime_env=runtime_env,
                     metadata=dict(metadata),
                 )
         except ConflictError:
@@ -99,6 +113,14 @@ class RayCluster:
         with contextlib.suppress(NotFoundError), self._errors(f"read the log of {submission_id}"):
             return cast(str, self._client.get_job_logs(submission_id))
         return ""
+
+    def _bring(self, name: str, data: bytes) -> str:
+        """Give a zip to the cluster's store, which forgets it when no job has it. Its address there."""
+        with self._errors(f"take the package {name}"):
+            answer = self._client._do_request("PUT", f"/api/packages/gcs/{name}.zip", data=data)
+            if answer.status_code != 200:
+                raise RuntimeError(f"Request failed with status code {answer.status_code}: {answer.text[-500:]}")
+        return f"gcs://{name}.zip"
 
     @cached_property
     def _client(self) -> Any:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.collector import collect_rarely
 from service.errors import ImpossibleError, NotFoundError, UnavailableError, VaesvcError
 from service.kinds.train.spec import TrainSpec
 from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.launch.failures import worst
+from service.launch.starting import prepare_worker
 from service.queue.jobs import Resources
 from vae_models.measures import STORED
 
@@ -65,7 +65,7 @@ def connect() -> None:
     # Ray Train's helper actors look for their cluster in the environment, and fail where a machine has two of them
     environment = {
         "env_vars": {"RAY_ADDRESS": address},
-        "worker_process_setup_hook": f"{collect_rarely.__module__}.{collect_rarely.__name__}",
+        "worker_process_setup_hook": f"{prepare_worker.__module__}.{prepare_worker.__name__}",
     }
     ray.init(address=address, runtime_env=environment, log_to_driver=True, logging_level=logging.WARNING)
 

@@ -26,7 +26,7 @@ from tests.contract.queue_checks import sql
 
 RECIPE = "digits/beta-vae-mlp"
 BODIES = {"/v1/jobs/{job_id}/study/extend": {"trials": 9}, "/v1/jobs/{job_id}/lengthen": {"epochs": 900}}
-NOT_OF_A_JOB = {"/v1/jobs", "/v1/jobs/dry-run"}  # the caller's own from the start
+NOT_OF_A_JOB = {"/v1/jobs", "/v1/jobs/dry-run", "/v1/code/{digest}"}  # the caller's own from the start
 STUDY = {
     "base": RECIPE,
     "stages": [

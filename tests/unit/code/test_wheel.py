@@ -11,6 +11,7 @@ import pytest
 from service.code import requirements
 from service.code.build import built
 from service.code.wheel import CodeError, folder_digest, read, unpack
+from tests.packages import package
 
 METADATA = b"Metadata-Version: 2.4\nName: my-parts\nVersion: 1.0\n"
 WHEEL = b"Wheel-Version: 1.0\nGenerator: somebody\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -32,28 +33,30 @@ def zipped(members, **more) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_same_source_is_the_same_digest_wherever_it_lies_and_whatever_lies_around_it(package):
-    first = package(at="one")
-    second = package(at="two", files={"build/lib/my_parts/gone.py": "old = 1\n", "my_parts/__pycache__/x.pyc": "junk"})
+def test_the_same_source_is_the_same_digest_wherever_it_lies_and_whatever_lies_around_it(tmp_path):
+    first = package(tmp_path / "one")
+    second = package(
+        tmp_path / "two", files={"build/lib/my_parts/gone.py": "old = 1\n", "my_parts/__pycache__/x.pyc": "junk"}
+    )
     one, two = built(first), built(second)
     assert (one.digest, one.data) == (two.digest, two.data)
     assert (one.name, one.version, one.modules) == ("my-parts", "1.0", ("my_parts",))
-    assert one.entries == {"likelihood.quiet": "my_parts.specs:QuietConfig"}
+    assert one.entries == {"beta.half": "my_parts.specs:HalfConfig"}
     assert not (first / "build").exists()  # the user's folder stays as it is
-    (first / "my_parts" / "specs.py").write_text("class QuietConfig:\n    kind = 'quiet'\n\n")
+    (first / "my_parts" / "specs.py").write_text("HalfConfig = None\n")
     assert built(first).digest != one.digest
 
 
-def test_a_wheel_is_taken_as_it_is_and_its_canonical_form_is_its_own(package, tmp_path):
-    wheel = built(package())
+def test_a_wheel_is_taken_as_it_is_and_its_canonical_form_is_its_own(tmp_path):
+    wheel = built(package(tmp_path / "source"))
     path = tmp_path / wheel.ref.filename
     path.write_bytes(wheel.data)
     assert built(path) == wheel
     assert read(wheel.data) == wheel
 
 
-def test_the_unpacked_folder_has_the_digest_and_every_byte_of_it_counts(package, tmp_path):
-    wheel = built(package())
+def test_the_unpacked_folder_has_the_digest_and_every_byte_of_it_counts(tmp_path):
+    wheel = built(package(tmp_path / "source"))
     folder = tmp_path / "unpacked"
     folder.mkdir()
     unpack(wheel, folder)
@@ -123,7 +126,7 @@ def test_a_large_one_is_refused_before_it_is_opened():
         read(bytes(2 << 20), most_bytes=1 << 20)
 
 
-def test_a_folder_that_is_no_package_or_cannot_be_built_is_told_why(package, tmp_path):
+def test_a_folder_that_is_no_package_or_cannot_be_built_is_told_why(tmp_path):
     with pytest.raises(CodeError, match="is not there"):
         built(tmp_path / "nowhere")
     with pytest.raises(CodeError, match=r"has no pyproject\.toml"):
@@ -131,7 +134,7 @@ def test_a_folder_that_is_no_package_or_cannot_be_built_is_told_why(package, tmp
     (tmp_path / "text.txt").write_text("x")
     with pytest.raises(CodeError, match="is no wheel"):
         built(tmp_path / "text.txt")
-    folder = package()
+    folder = package(tmp_path / "source")
     (folder / "pyproject.toml").write_text("[project\n")
     with pytest.raises(CodeError, match="is not TOML"):
         built(folder)
@@ -141,12 +144,14 @@ def test_a_folder_that_is_no_package_or_cannot_be_built_is_told_why(package, tmp
         built(folder)
 
 
-def test_dependencies_that_nodes_do_not_have_are_named(package):
-    met = built(package(at="met", dependencies=("torch>=2", "vaesvc", "nothing-such; extra == 'more'")))
-    requirements.check(met, "here")
-    unmet = built(package(at="unmet", dependencies=("torch>=99", "nothing-such>=1", "numpy; python_version<'3'")))
+def test_dependencies_that_nodes_do_not_have_are_named(tmp_path):
+    met = built(package(tmp_path / "met", dependencies=("torch>=2", "vaesvc", "nothing-such; extra == 'more'")))
+    requirements.check(met)
+    unmet = built(
+        package(tmp_path / "unmet", dependencies=("torch>=99", "nothing-such>=1", "numpy; python_version<'3'"))
+    )
     with pytest.raises(CodeError) as error:
-        requirements.check(unmet, "here")
+        requirements.check(unmet)
     said = str(error.value)
     assert "torch>=99, and 2." in said
     assert "nothing-such>=1, which is not installed" in said

@@ -1,0 +1,51 @@
+"""--code: a package of the user's own, built and put on this process's path before any spec is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import output
+
+if TYPE_CHECKING:
+    from service.code.reference import CodeRef
+    from service.code.wheel import Wheel
+
+Code = Annotated[
+    Path | None,
+    typer.Option(
+        "--code",
+        metavar="DIR|WHEEL",
+        help="A package of your own with parts (docs/extending.md): a folder with a pyproject.toml, or a wheel.",
+        show_default=False,
+    ),
+]
+
+
+def bring(code: Path | None) -> Wheel | None:
+    """The package, built, checked and importable from here on, its parts loaded. None where none was named.
+
+    Raises CodeError, also for a part of it that cannot be registered: nothing is sent, and nothing is begun.
+    """
+    if code is None:
+        return None
+    from service import settings
+    from service.code import build, path, requirements
+
+    chosen = settings.load()
+    if code.suffix != ".whl":
+        output.note(f"Building the package in {code}")
+    wheel = build.built(code, most_bytes=chosen.code_bytes)
+    requirements.check(wheel)
+    path.put(wheel, chosen.cache_dir)
+    from service.code.parts import check_parts  # after its folder is on the path: this imports every spec
+
+    check_parts(wheel.name, wheel.version)
+    return wheel
+
+
+def ref(wheel: Wheel | None) -> CodeRef | None:
+    """What a spec says of it."""
+    return None if wheel is None else wheel.ref
