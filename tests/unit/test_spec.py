@@ -407,7 +407,12 @@ def test_every_path_of_the_reference_can_be_set() -> None:
 
 
 def test_every_leaf_of_a_spec_is_in_the_reference() -> None:
-    known = {field.path for field in spec.fields()} | {"kind", "recipe", "train.model.gating"}  # which may be none
+    known = {field.path for field in spec.fields()} | {
+        "kind",
+        "recipe",
+        "code",
+        "train.model.gating",
+    }  # which may be none
     for name in catalogue():
         assert set(_leaves(spec.resolve(name).model_dump())) <= known
 

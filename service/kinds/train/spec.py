@@ -97,7 +97,8 @@ def lengthened(spec: TrainSpec, epochs: float | None, steps: int | None) -> Trai
 def fields() -> list[spec_schema.SpecField]:
     """Every path that `--set` takes, with its type, default and meaning: for the reference and the command line."""
     named = {"name": "the recipe's or the file's", "register_as": "the name, - for /"}
-    lines = [line for line in spec_schema.list_fields(TrainSpec) if line.path not in ("kind", "recipe")]
+    aside = ("kind", "recipe", "code")  # the last is --code's
+    lines = [line for line in spec_schema.list_fields(TrainSpec) if line.path.partition(".")[0] not in aside]
     return [dataclasses.replace(line, default=named.get(line.path, line.default)) for line in lines]
 
 

@@ -57,7 +57,8 @@ def test_environment_before_file_before_stack_before_default(tmp_path: Path) -> 
 def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     """One value of each kind, by both ways: none is out of reach."""
     special = {"read": "own", "mlflow_login": "vaesvc", "s3.bucket": "models", "s3.endpoint_url": "http://s3.example"}
-    numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds"}
+    special["user_code"] = "admins"
+    numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds", "code_bytes", "code_days"}
     for name in settings.field_names():
         value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
