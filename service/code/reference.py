@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vae_models.strict import Strict
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 
 
 class CodeRef(Strict):
