@@ -15,8 +15,8 @@ from service.code import storage
 from service.code.build import built
 from service.code.wheel import Wheel
 from service.errors import ForbiddenError, NotFoundError, UntrustedError, UsageError
+from service.kinds import resolve
 from service.settings import S3Settings, Settings
-from service.spec import resolve
 from tests.api_server import Api, running_api, settings_in
 from tests.command import RECIPE
 from tests.packages import package

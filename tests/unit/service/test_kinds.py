@@ -49,7 +49,8 @@ def test_a_kind_that_there_is_not_is_named_with_those_there_are(kind: str) -> No
 
 
 def test_a_kind_that_comes_with_the_jobs_own_code_is_kept_as_data() -> None:
-    given = {"kind": "count", "code": "a" * 64, "of": {"deep": [1, 2]}, "resources": {"workers": 2}}
+    code = {"digest": "a" * 64, "name": "my-parts", "version": "1.0"}
+    given = {"kind": "count", "code": code, "of": {"deep": [1, 2]}, "resources": {"workers": 2}}
     spec = kinds.resolve(given, ["priority=3"], name="mine")
     assert (spec.kind, spec.name, spec.register_as, spec.priority, spec.resources.workers) == (
         "count",
@@ -59,7 +60,7 @@ def test_a_kind_that_comes_with_the_jobs_own_code_is_kept_as_data() -> None:
         2,
     )
     data = spec.model_dump(mode="json")
-    assert (data["of"], data["code"]) == ({"deep": [1, 2]}, "a" * 64)
+    assert (data["of"], data["code"]) == ({"deep": [1, 2]}, code)
     assert kinds.parse(data) == spec
     with pytest.raises(UsageError, match=r"resources\.workers: 0"):  # what every job says is checked all the same
         kinds.resolve(given | {"resources": {"workers": 0}})
