@@ -9,34 +9,28 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
-import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from vae_models import collectives, data
 from vae_models.config.compatibility import check_data
-from vae_models.config.shape import shape_of
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
 from vae_models.measures import ON_TRAIN
 from vae_models.protocols import Model, Objective, RunContext
-from vae_models.records import Progress
-from vae_models.training import checkpoint
-from vae_models.training.checks import check_run, check_same
-from vae_models.training.context import HasOrigin, HasScratch
-from vae_models.training.errors import IncompatibleCheckpoint, NonFiniteLoss
+from vae_models.training.checks import check_run
+from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable, learning_rate
 from vae_models.training.speed import Speed
+from vae_models.training.state import Position, State, starting_point
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
@@ -45,10 +39,8 @@ from vae_models.training.step import (
     hold,
     internals,
     merged,
-    optimizer_tensors,
     prior_parameters,
     release,
-    restore_optimizer,
     set_learning_rate,
 )
 from vae_models.training.window import Window
@@ -80,16 +72,6 @@ def train(
     dataset = dataset or data.load(config.data)
     support.check(dataset, config.data, levels=config.model.likelihood.levels)
     return Run(config, context, dataset, poll_seconds=poll_seconds).run()
-
-
-@dataclass(kw_only=True)
-class _Position:
-    """The loop's own state: goes into state.json and comes back."""
-
-    step: int = 0  # optimizer steps taken
-    evaluated: int = 0  # the step after which the last complete evaluation was made
-    latest: dict[str, float] = field(default_factory=dict)  # metric by name
-    best: list[float] = field(default_factory=list)  # scores of the best evaluations, best first, larger is better
 
 
 class Run:
@@ -134,9 +116,14 @@ class Run:
         self.parameters = list(self.model.parameters())
         self.optimizer = adam(self.parameters, config.optimizer)
         self.controller = config.beta.build(self.plan.steps_per_epoch)
-        self.control = {name: value.to(self.device) for name, value in self.controller.initial().items()}
         self.window = Window(config.log_every_steps, self.device, self.dtype)
-        self.at = _Position()
+        self.state = State(
+            model=self.model,
+            optimizer=self.optimizer,
+            control={name: value.to(self.device) for name, value in self.controller.initial().items()},
+            window=self.window,
+            at=Position(),
+        )
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
         self.saved = 0  # the step whose checkpoint is written, with all that is due there
         self.kept: int | None = None  # the step of this run's last checkpoint
@@ -152,6 +139,16 @@ class Run:
             self.controller.noise(),
         )
         self.speed = Speed(config.batch_size)
+
+    @property
+    def at(self) -> Position:
+        """Where the run is."""
+        return self.state.at
+
+    @property
+    def control(self) -> dict[str, Tensor]:
+        """The beta controller's state."""
+        return self.state.control
 
     def _resident(self, name: str) -> Resident:
         if name not in self.splits:
@@ -211,7 +208,7 @@ class Run:
         self.optimizer.step()
         if gate is not None:
             release(self.optimizer, self.prior_parameters, gate)
-        self.control = self.controller.update(self.control, terms)
+        self.state.control = self.controller.update(self.control, terms)
         self.window.add(loss, terms)
         self.at.step = step + 1
         self.fresh = {}
@@ -310,17 +307,7 @@ class Run:
         if self.context.rank != 0:
             return
         speed = self.speed.images_per_second() or self.at.latest.get("images_per_second")
-        left = (self.timetable.total_steps - self.at.step) * self.config.batch_size
-        self.context.progress(
-            Progress(
-                step=self.at.step,
-                total_steps=self.timetable.total_steps,
-                epoch=self.at.step / self.plan.steps_per_epoch,
-                images_per_second=speed,
-                seconds_left=left / speed if speed else None,
-                metrics=dict(self.at.latest),
-            )
-        )
+        self.context.progress(self.at.progress(self.timetable, self.config.batch_size, speed))
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -371,12 +358,8 @@ class Run:
         value = self.fresh.get(self.config.checkpoint.metric)
         if value is None:
             return False
-        score = self.config.checkpoint.goal.score(value)
-        best, size = self.at.best, self.config.checkpoint.keep_best
-        if len(best) >= size and score <= best[-1]:
-            return False
-        self.at.best = sorted([*best, score], reverse=True)[:size]
-        return True
+        settings = self.config.checkpoint
+        return self.at.among_the_best(settings.goal.score(value), settings.keep_best)
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -396,36 +379,13 @@ class Run:
         if self.sound == self.at.step:
             return
         self._window_means()  # they name the first step that went wrong
-        state = dict(self.model.state_dict())
-        state |= {f"Adam's {name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
-        state |= {f"the controller's {name}": value for name, value in self.control.items()}
-        sound = torch.stack([value.isfinite().all().to(self.device) for value in state.values()])
-        if not bool(sound.all()):
-            name = next(name for name, whole in zip(state, sound.tolist(), strict=True) if not whole)
-            value = state[name]
-            raise self._failure(f"an element of {name}", float(value[~value.isfinite()][0]), self.at.step)
+        if (unsound := self.state.unsound(self.device)) is not None:
+            name, value = unsound
+            raise self._failure(f"an element of {name}", value, self.at.step)
         self.sound = self.at.step
 
     def _write(self) -> None:
-        scratch = self.context.scratch if isinstance(self.context, HasScratch) else Path(tempfile.gettempdir())
-        directory = scratch / f".checkpoint-{self.at.step}-{uuid.uuid4().hex[:8]}"
-        training = {f"optimizer/{name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
-        training |= {f"control/{name}": value for name, value in self.control.items()}
-        training |= {f"window/{name}": value for name, value in self.window.tensors().items()}
-        state: dict[str, Any] = {
-            "position": asdict(self.at),
-            "window": list(self.window.names),
-            "data_shape": list(self.dataset.shape),
-        }
-        checkpoint.write(
-            directory,
-            step=self.at.step,
-            config=self.config,
-            model=self.model.state_dict(),
-            training=training,
-            state=state,
-            metrics=self.fresh,
-        )
+        directory = self.state.write(self.context, self.config, self.dataset.shape, self.fresh)
         try:
             self.context.save_checkpoint(self.at.step, directory, dict(self.fresh))
         except BaseException:
@@ -433,32 +393,9 @@ class Run:
             raise
 
     def _restore(self) -> None:
-        path, own = self.context.latest_checkpoint(), True
-        if path is None and isinstance(self.context, HasOrigin):
-            path, own = self.context.origin(), False
-        snapshot = None if path is None else checkpoint.read(path)
-        step = 0 if snapshot is None else snapshot.manifest.step
-        (first,) = collectives.broadcast_integers([step], self.device)
-        if first != step:
-            raise IncompatibleCheckpoint(
-                f"worker {self.context.rank} found a checkpoint of step {step}, worker 0 one of step {first}: "
-                "all workers must go on from the same one"
-            )
-        if snapshot is None:
+        start = starting_point(self.context, self.config, self.device)
+        if start is None:
             return
-        if own:
-            check_same(snapshot.config, self.config, path)
-        elif shape_of(snapshot.config) != shape_of(self.config):
-            raise IncompatibleCheckpoint(f"{path} is of a run whose model is another one: it cannot start this one")
-        self.model.load_state_dict(dict(snapshot.model))
-        restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
-        for name, value in _under("control/", snapshot.training).items():
-            self.control[name] = value.to(self.device)
-        self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
-        self.at = _Position(**snapshot.state["position"])
-        self.fresh = dict(snapshot.manifest.metrics)
-        self.saved, self.kept = (self.at.step, self.at.step) if own else (-1, None)
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.state.restore(start.snapshot, self.device)
+        self.fresh = dict(start.snapshot.manifest.metrics)
+        self.saved, self.kept = (self.at.step, self.at.step) if start.own else (-1, None)

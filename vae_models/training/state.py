@@ -1,0 +1,154 @@
+"""What a run is at one step: what its checkpoints hold, and from which one it goes on."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_models import collectives
+from vae_models.config.shape import shape_of
+from vae_models.config.train import TrainConfig
+from vae_models.protocols import RunContext
+from vae_models.records import Progress
+from vae_models.training import checkpoint
+from vae_models.training.checks import check_same
+from vae_models.training.context import HasOrigin, HasScratch
+from vae_models.training.errors import IncompatibleCheckpoint
+from vae_models.training.schedule import Timetable
+from vae_models.training.step import optimizer_tensors, restore_optimizer
+from vae_models.training.window import Window
+
+
+@dataclass(kw_only=True)
+class Position:
+    """The loop's own state: goes into state.json and comes back."""
+
+    step: int = 0  # optimizer steps taken
+    evaluated: int = 0  # the step after which the last complete evaluation was made
+    latest: dict[str, float] = field(default_factory=dict)  # metric by name
+    best: list[float] = field(default_factory=list)  # scores of the best evaluations, best first, larger is better
+
+    def among_the_best(self, score: float, size: int) -> bool:
+        """Keep `score` if it is one of the `size` largest so far, and return whether it is."""
+        if len(self.best) >= size and score <= self.best[-1]:
+            return False
+        self.best = sorted([*self.best, score], reverse=True)[:size]
+        return True
+
+    def progress(self, timetable: Timetable, batch_size: int, images_per_second: float | None) -> Progress:
+        """Return where the run is, for people; the time left is that of the steps at the present speed."""
+        left = (timetable.total_steps - self.step) * batch_size
+        return Progress(
+            step=self.step,
+            total_steps=timetable.total_steps,
+            epoch=self.step / timetable.steps_per_epoch,
+            images_per_second=images_per_second,
+            seconds_left=left / images_per_second if images_per_second else None,
+            metrics=dict(self.latest),
+        )
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that the next step depends on, and nothing that follows from the configuration.
+
+    control: the beta controller's tensors by name; window: the losses since the last log
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    control: dict[str, Tensor]
+    window: Window
+    at: Position
+
+    def write(
+        self, context: RunContext, config: TrainConfig, data_shape: tuple[int, ...], metrics: Mapping[str, float]
+    ) -> Path:
+        """Write a checkpoint of the present step beside where the context keeps them; NoRoom, CheckpointError."""
+        scratch = context.scratch if isinstance(context, HasScratch) else Path(tempfile.gettempdir())
+        directory = scratch / f".checkpoint-{self.at.step}-{uuid.uuid4().hex[:8]}"
+        adam = optimizer_tensors(self.model, self.optimizer)
+        training = {f"optimizer/{name}": value for name, value in adam.items()}
+        training |= {f"control/{name}": value for name, value in self.control.items()}
+        training |= {f"window/{name}": value for name, value in self.window.tensors().items()}
+        state: dict[str, Any] = {
+            "position": asdict(self.at),
+            "window": list(self.window.names),
+            "data_shape": list(data_shape),
+        }
+        checkpoint.write(
+            directory,
+            step=self.at.step,
+            config=config,
+            model=self.model.state_dict(),
+            training=training,
+            state=state,
+            metrics=metrics,
+        )
+        return directory
+
+    def restore(self, snapshot: checkpoint.Snapshot, device: torch.device) -> None:
+        """Become what `write` has written."""
+        self.model.load_state_dict(dict(snapshot.model))
+        restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
+        for name, value in _under("control/", snapshot.training).items():
+            self.control[name] = value.to(device)
+        self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
+        self.at = Position(**snapshot.state["position"])
+
+    def unsound(self, device: torch.device) -> tuple[str, float] | None:
+        """Return the first tensor of the weights, the optimizer or the controller that has an element which is not
+        finite, and that element; None where all are. Waits for the device."""
+        tensors = dict(self.model.state_dict())
+        tensors |= {f"Adam's {name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        tensors |= {f"the controller's {name}": value for name, value in self.control.items()}
+        sound = torch.stack([value.isfinite().all().to(device) for value in tensors.values()])
+        if bool(sound.all()):
+            return None
+        name = next(name for name, whole in zip(tensors, sound.tolist(), strict=True) if not whole)
+        value = tensors[name]
+        return name, float(value[~value.isfinite()][0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """From where a run goes on. own: the checkpoint is of this run, not of the one that it begins with."""
+
+    snapshot: checkpoint.Snapshot
+    own: bool
+
+
+def starting_point(context: RunContext, config: TrainConfig, device: torch.device) -> Start | None:
+    """Return the checkpoint that the context has for this run, the same on all workers; None where there is none.
+
+    IncompatibleCheckpoint where workers have different ones, or where it is of a run of another configuration.
+    """
+    path, own = context.latest_checkpoint(), True
+    if path is None and isinstance(context, HasOrigin):
+        path, own = context.origin(), False
+    snapshot = None if path is None else checkpoint.read(path)
+    step = 0 if snapshot is None else snapshot.manifest.step
+    (first,) = collectives.broadcast_integers([step], device)
+    if first != step:
+        raise IncompatibleCheckpoint(
+            f"worker {context.rank} found a checkpoint of step {step}, worker 0 one of step {first}: "
+            "all workers must go on from the same one"
+        )
+    if snapshot is None:
+        return None
+    if own:
+        check_same(snapshot.config, config, path)
+    elif shape_of(snapshot.config) != shape_of(config):
+        raise IncompatibleCheckpoint(f"{path} is of a run whose model is another one: it cannot start this one")
+    return Start(snapshot=snapshot, own=own)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
