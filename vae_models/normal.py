@@ -14,9 +14,18 @@ from torch import Tensor
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)  # nats
 
 
-def sum_per_datum(values: Float[Tensor, "batch *dims"]) -> Float[Tensor, " batch"]:
-    """Sum over every axis after the batch."""
-    return values.flatten(1).sum(1)
+def sum_per_datum(values: Float[Tensor, "batch *dims"], mask: Tensor | None = None) -> Float[Tensor, " batch"]:
+    """Return the sum over every axis after the batch; where a mask (`records.Batch`) is false, nothing is added."""
+    counted = values if mask is None else torch.where(mask, values, 0)
+    return counted.flatten(1).sum(1)
+
+
+def mean_per_datum(values: Float[Tensor, "batch *dims"], mask: Tensor | None = None) -> Float[Tensor, " batch"]:
+    """Return the mean over every axis after the batch, of the elements that are data; 0 where a datum has none."""
+    if mask is None:
+        return values.flatten(1).mean(1)
+    count = mask.expand_as(values).flatten(1).sum(1).clamp(min=1)
+    return sum_per_datum(values, mask) / count
 
 
 def log_standard(u: Float[Tensor, "batch *dims"]) -> Float[Tensor, " batch"]:
@@ -40,8 +49,3 @@ def kl_to_standard(
     where a collapsed posterior sits.
     """
     return sum_per_datum(0.5 * (mean.square() + torch.expm1(2 * log_std)) - log_std)
-
-
-def logarithm(value: float | Tensor) -> float | Tensor:
-    """Natural logarithm of a setting: a number, or a tensor where lanes differ in it."""
-    return torch.log(value) if isinstance(value, Tensor) else math.log(value)

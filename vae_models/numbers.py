@@ -23,9 +23,9 @@ class Number(nn.Module):
         super().__init__()
         self.register_buffer("value", torch.tensor(value, dtype=torch.float64), persistent=False)
 
-    def forward(self, like: Tensor) -> Tensor:
-        """Return the number in the type of `like`, []."""
-        return self.value.to(like.dtype)
+    def like(self, x: Tensor) -> Tensor:
+        """Return the number in the type of `x`, []."""
+        return self.value.to(x.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Number:
         """Follow the model to another device, and keep the precision."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -14,9 +14,19 @@ DataShape = tuple[int, ...]  # of a datum, without the number of data
 
 
 class Strict(BaseModel):
-    """Frozen; unknown fields, non-finite numbers, and truths and texts for numbers are refused."""
+    """Frozen; unknown fields, non-finite numbers, and truths and texts for numbers are refused.
+
+    fusible: the fields whose numbers may differ between lanes that are trained as one stack. The part that is built
+             holds them as tensors (`numbers.Number`), or has them for where its training starts alone
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    fusible: ClassVar[tuple[str, ...]] = ()
+
+    def against_fusing(self) -> str | None:
+        """Return why a lane with this part is trained by itself; None: nothing speaks against one stack."""
+        return None
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,7 @@ import torch
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.training.context import LocalContext
-from vae_models.training.lanes import Fused
+from vae_models.training.fused import Fused
 from vae_models.training.loop import Run
 
 BACKBONES: dict[str, dict[str, Any]] = {

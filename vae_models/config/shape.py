@@ -1,26 +1,61 @@
-"""Which configurations have parameters of the same shapes, trained by the same steps."""
+"""Which configurations have parameters of the same shapes, and which may be trained by the same steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from vae_models.config.train import TrainConfig
+from vae_models.strict import Strict
 
 
 def shape_of(config: TrainConfig) -> str:
-    """Equal for configurations that may be one stack.
+    """Return what is equal for configurations whose weights are of the same shapes and mean the same.
 
-    They are alike but for real numbers of their parts, seed, optimizer, schedule, beta's numbers, length, evaluation
-    and checkpoints.
+    They are alike but for the numbers that their parts declare (`Strict.fusible`), seed, optimizer, schedule, beta's
+    numbers, length, evaluation and checkpoints.
     """
-    parts: list[Any] = [config.determining()["data"], config.batch_size, config.dtype, config.beta.kind]
-    return repr([*parts, _without_reals(config.model.model_dump()), _without_reals(config.objective.model_dump())])
+    return _key(config, zeros=False)
 
 
-def _without_reals(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_reals(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_without_reals(part) for part in value]
-    return "real" if isinstance(value, float) else value
+def stack_of(config: TrainConfig) -> str:
+    """Return what is equal for configurations that may be one stack: of one shape, and with the same numbers at 0.
+
+    Where a number is 0, a part may leave out the term that it multiplies: that is another step.
+    """
+    return _key(config, zeros=True)
+
+
+def reason_against(config: TrainConfig) -> str | None:
+    """Return why runs of this configuration are trained in turn, as a part says; None where they can be fused."""
+    reasons = (part.against_fusing() for root in (config.model, config.objective) for part in _parts(root))
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _parts(value: Any) -> Iterator[Strict]:
+    if isinstance(value, Strict):
+        yield value
+    for _, field in value:
+        if isinstance(field, BaseModel):
+            yield from _parts(field)
+
+
+def _key(config: TrainConfig, *, zeros: bool) -> str:
+    data, beta = config.determining()["data"], config.beta.kind
+    model, objective = _without_numbers(config.model, zeros), _without_numbers(config.objective, zeros)
+    return repr([data, config.batch_size, config.dtype, beta, model, objective])
+
+
+def _without_numbers(part: BaseModel, zeros: bool) -> dict[str, Any]:
+    fusible = part.fusible if isinstance(part, Strict) else ()
+    key: dict[str, Any] = {}
+    for name, value in part:
+        if isinstance(value, BaseModel):
+            key[name] = _without_numbers(value, zeros)
+        elif name in fusible and isinstance(value, int | float):
+            key[name] = "a number" if value or not zeros else "zero"
+        else:
+            key[name] = value
+    return key

@@ -28,14 +28,14 @@ class Bernoulli:
         return 1
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum, to rounding at any logit.
 
         Not `binary_cross_entropy_with_logits`, which loses the digits of a sure pixel (in float32 all of them from
         logits of 17 on), and most pixels of a binary image are sure.
         """
-        return sum_per_datum(x * F.logsigmoid(decoded) + (1 - x) * F.logsigmoid(-decoded))
+        return sum_per_datum(x * F.logsigmoid(decoded) + (1 - x) * F.logsigmoid(-decoded), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z] = P(x = 1|z)."""

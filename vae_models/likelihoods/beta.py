@@ -33,13 +33,16 @@ class Beta:
         return 2
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum."""
         a, b = self._concentrations(decoded)
         y = x * SLOPE + 0.5 / LEVELS
         log_beta = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-        return sum_per_datum((a - 1) * torch.log(y) + (b - 1) * torch.log1p(-y) - log_beta + math.log(SLOPE))
+        return sum_per_datum((a - 1) * torch.log(y) + (b - 1) * torch.log1p(-y) - log_beta + math.log(SLOPE), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """E[x|z], from E[y|z] = a / (a + b)."""

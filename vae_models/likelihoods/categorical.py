@@ -28,12 +28,15 @@ class Categorical:
         return LEVELS
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum, of x = k/255."""
         logits = by_parameter(decoded, LEVELS)
         chosen = logits.gather(1, level(x).unsqueeze(1)).squeeze(1)
-        return sum_per_datum(chosen - torch.logsumexp(logits, dim=1))
+        return sum_per_datum(chosen - torch.logsumexp(logits, dim=1), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """E[x|z] = sum_k P(k|z) k/255."""
@@ -63,13 +66,17 @@ class Bitwise:
         return BITS
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum, of x = k/255."""
         logits = by_parameter(decoded, BITS)
         values = _values(decoded).view(-1, *[1] * (x.ndim - 1)).long()
+        of_bits = None if mask is None else mask.unsqueeze(1)
         bits = level(x).unsqueeze(1).div(values, rounding_mode="floor") % 2
-        return sum_per_datum(F.logsigmoid(torch.where(bits == 1, logits, -logits)))
+        return sum_per_datum(F.logsigmoid(torch.where(bits == 1, logits, -logits)), of_bits)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """E[x|z] = sum_b 2^(7 - b) P(bit b is 1) / 255."""

@@ -52,11 +52,14 @@ class Discretized(nn.Module):
         return 1 if self.raw_log_scale is not None else 2
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum, of x = k/255."""
         location, log_scale = self._cut(decoded)
-        return sum_per_datum(MASSES[self.shape](x, location, log_scale))
+        return sum_per_datum(MASSES[self.shape](x, location, log_scale), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """The location clipped to [0, 1]: E[x|z] but for the little that the cut tails move it."""
@@ -94,12 +97,15 @@ class LogisticMixture(nn.Module):
         return 3 * self.components
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum, of x = k/255."""
         logits, location, log_scale = self._cut(decoded)
         masses = logistic_log_mass(x.unsqueeze(1), location, log_scale)
-        return sum_per_datum(torch.logsumexp(torch.log_softmax(logits, dim=1) + masses, dim=1))
+        return sum_per_datum(torch.logsumexp(torch.log_softmax(logits, dim=1) + masses, dim=1), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """sum_c pi_c clip(location_c, 0, 1): E[x|z] but for the little that the cut tails move it."""

@@ -26,7 +26,6 @@ single errors e below sqrt(c) harder, by e c / (e^2 + c)^2 each: at c = 1e-6 and
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -35,7 +34,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.collectives import global_mean
-from vae_models.normal import HALF_LOG_TWO_PI, log_standard, logarithm, sum_per_datum
+from vae_models.normal import HALF_LOG_TWO_PI, log_standard, mean_per_datum, sum_per_datum
+from vae_models.numbers import Number
 from vae_models.protocols import Measure
 
 Link = Literal["identity", "sigmoid"]
@@ -49,9 +49,16 @@ def linked(raw: Tensor, link: Link) -> Tensor:
     return torch.sigmoid(raw) if link == "sigmoid" else raw
 
 
-def softclip(value: Tensor, minimum: float | Tensor | None) -> Tensor:
-    """minimum + softplus(value - minimum): above `minimum`, and nearly `value` far above it. None: value."""
-    return value if minimum is None else minimum + F.softplus(value - minimum)
+def softclip(value: Tensor, minimum: float | Tensor | Number | None) -> Tensor:
+    """Return minimum + softplus(value - minimum): above `minimum`, and nearly `value` far above it. None: value."""
+    if minimum is None:
+        return value
+    lowest = minimum.like(value) if isinstance(minimum, Number) else minimum
+    return lowest + F.softplus(value - lowest)
+
+
+def _minimum(value: float | None) -> Number | None:
+    return None if value is None else Number(value)
 
 
 def standard_normal_of(noise: Tensor) -> Tensor:
@@ -61,23 +68,24 @@ def standard_normal_of(noise: Tensor) -> Tensor:
     return standard
 
 
-def log_normal(error: Tensor, log_sigma: Tensor) -> Float[Tensor, " batch"]:
+def log_normal(error: Tensor, log_sigma: Tensor, mask: Tensor | None = None) -> Float[Tensor, " batch"]:
     """-sum_i [(error_i / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2], [batch], nats; log_sigma broadcasts."""
     terms = 0.5 * (error * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
-    return -sum_per_datum(terms)
+    return -sum_per_datum(terms, mask)
 
 
-def table_2(distortion: Tensor, log_sigma: Tensor, epsilon: float, x: Tensor) -> Float[Tensor, " batch"]:
+def table_2(
+    distortion: Tensor, log_sigma: Tensor, epsilon: float | Tensor, x: Tensor, mask: Tensor | None = None
+) -> Float[Tensor, " batch"]:
     """AR-ELBO's table 2 from the density's distortion: distortion + 1/2 sum_i epsilon / sigma_i^2, [batch], nats.
 
     The mean over what shares a sigma^2 = S + epsilon is 1/2 sum_i [log 2 pi(S + epsilon) + 1], G.5 to G.17 with the
     epsilon inside of the logarithm. `log_sigma` broadcasts to x.
     """
-    return distortion + sum_per_datum((0.5 * epsilon * torch.exp(-2 * log_sigma)).expand_as(x))
+    return distortion + sum_per_datum((0.5 * epsilon * torch.exp(-2 * log_sigma)).expand_as(x), mask)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gaussian:
+class Gaussian(nn.Module):
     """p(x|z) = N(x; link(d), sigma^2 I), d [batch, *data] the decoder's raw output, sigma fixed and in units of x.
 
     A density: its values may be positive and may not be compared with those of a mass.
@@ -86,18 +94,24 @@ class Gaussian:
 
     measure: ClassVar[Measure] = "density"
 
-    sigma: float = 1.0
-    link: Link = "identity"
+    def __init__(self, *, sigma: float = 1.0, link: Link = "identity") -> None:
+        super().__init__()
+        self.link = link
+        self.sigma = Number(sigma)
+        self.log_of_sigma = Number(math.log(sigma))
 
     def parameters_per_element(self) -> int:
         return 1
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
         """-sum_i [((x_i - mean_i) / sigma)^2 / 2 + log sigma + log(2 pi) / 2], [batch], nats per datum."""
-        dimensions = math.prod(x.shape[1:])
-        return log_standard((x - self.mean(decoded)) / self.sigma) - dimensions * logarithm(self.sigma)
+        standard = (x - self.mean(decoded)) / self.sigma.like(x)
+        if mask is None:
+            dimensions = math.prod(x.shape[1:])
+            return log_standard(standard) - dimensions * self.log_of_sigma.value
+        return sum_per_datum(-0.5 * standard.square() - HALF_LOG_TWO_PI - self.log_of_sigma.like(x), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -105,13 +119,13 @@ class Gaussian:
 
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
         """log sigma, []."""
-        return torch.as_tensor(logarithm(self.sigma), dtype=decoded.dtype, device=decoded.device)
+        return self.log_of_sigma.like(decoded)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
         """x from uniform `noise` in [0, 1): mean + sigma * Phi^-1(noise)."""
-        return self.mean(decoded) + self.sigma * standard_normal_of(noise)
+        return self.mean(decoded) + self.sigma.like(noise) * standard_normal_of(noise)
 
 
 class TrainedGaussian(nn.Module):
@@ -125,7 +139,7 @@ class TrainedGaussian(nn.Module):
         """minimum: of log sigma, by `softclip`. ValueError if sigma is not above it."""
         super().__init__()
         self.link = link
-        self.minimum = minimum
+        self.minimum = _minimum(minimum)
         start = math.log(sigma)
         if minimum is not None:
             if start <= minimum:
@@ -146,10 +160,10 @@ class TrainedGaussian(nn.Module):
         return softclip(self.raw_log_sigma, self.minimum).mean()
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum."""
-        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -183,9 +197,9 @@ class DatasetMLE(nn.Module):
         super().__init__()
         self.tie = tie
         self.link = link
-        self.minimum = minimum
-        self.epsilon = epsilon
-        self.regularized = epsilon > 0  # told apart here: lanes may differ in epsilon, which is a tensor then
+        self.minimum = _minimum(minimum)
+        self.epsilon = Number(epsilon)
+        self.regularized = epsilon > 0  # known before there is a tensor; lanes of which one has none are not fused
         self.register_buffer("running_variance", torch.ones(() if tie == "iso" else data_shape))
         self.register_buffer("batches", torch.zeros(()))
 
@@ -201,26 +215,28 @@ class DatasetMLE(nn.Module):
         return self._log_of(self.running_variance).mean()
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum: of the density. In training it couples the batch and moves the running variance."""
-        return -self.distortions(decoded, x)[1]
+        return -self.distortions(decoded, x, mask)[1]
 
     def distortions(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
         if not self.training:
-            distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance))
+            distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance), mask)
             return distortion, distortion
-        variance = self._variance(decoded, x)
+        variance = self._variance(decoded, x, mask)
         with torch.no_grad():
             self.batches.add_(1)
             weight = (1 / self.batches).clamp(min=SLOWEST)
             self.running_variance.add_(weight * (variance - self.running_variance))
         log_sigma = self._log_of(variance)
-        distortion = -log_normal(x - self.mean(decoded), log_sigma)
-        return (table_2(distortion, log_sigma, self.epsilon, x) if self.regularized else distortion), distortion
+        distortion = -log_normal(x - self.mean(decoded), log_sigma, mask)
+        return (
+            table_2(distortion, log_sigma, self.epsilon.like(x), x, mask) if self.regularized else distortion
+        ), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -232,12 +248,18 @@ class DatasetMLE(nn.Module):
         """x from uniform `noise` in [0, 1), with the running variance."""
         return self.mean(decoded) + self._log_of(self.running_variance).exp() * standard_normal_of(noise)
 
-    def _variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+    def _variance(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean over the global batch of what is data; an element that is data nowhere in it has the variance 0."""
         squared = (x - self.mean(decoded)).square()
-        return global_mean(squared.flatten(1).mean(1) if self.tie == "iso" else squared)
+        if mask is None:
+            return global_mean(squared.flatten(1).mean(1) if self.tie == "iso" else squared)
+        counted = mask.expand_as(x).to(x.dtype)
+        both = torch.stack([squared * counted, counted], dim=-1)
+        total, count = global_mean(both.flatten(1, -2).sum(1) if self.tie == "iso" else both).unbind(-1)
+        return total / count.clamp(min=torch.finfo(x.dtype).tiny)
 
     def _log_of(self, variance: Tensor) -> Tensor:
-        return softclip(0.5 * torch.log(variance + self.epsilon), self.minimum)
+        return softclip(0.5 * torch.log(variance + self.epsilon.like(variance)), self.minimum)
 
 
 class DatumMLE(nn.Module):
@@ -255,34 +277,35 @@ class DatumMLE(nn.Module):
         super().__init__()
         self.tie = tie
         self.link = link
-        self.minimum = minimum
-        self.epsilon = epsilon
-        self.regularized = epsilon > 0  # told apart here: lanes may differ in epsilon, which is a tensor then
+        self.minimum = _minimum(minimum)
+        self.epsilon = Number(epsilon)
+        self.regularized = epsilon > 0  # known before there is a tensor; lanes of which one has none are not fused
 
     def parameters_per_element(self) -> int:
         return 1
 
-    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log sigma, [batch, 1, 1, 1] or [batch, *data]."""
+    def log_sigma(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log sigma, [batch, 1, ...] or [batch, *data]."""
         squared = (x - self.mean(decoded)).square()
         if self.tie == "iso":
-            squared = squared.flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1))
-        return softclip(0.5 * torch.log(squared + self.epsilon), self.minimum)
+            squared = mean_per_datum(squared, mask).view(-1, *[1] * (x.ndim - 1))
+        return softclip(0.5 * torch.log(squared + self.epsilon.like(squared)), self.minimum)
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum: of the density with the fitted variances."""
-        return -self.distortions(decoded, x)[1]
+        return -self.distortions(decoded, x, mask)[1]
 
     def distortions(
-        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"]
+        self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
-        log_sigma = self.log_sigma(decoded, x)
-        distortion = -log_normal(x - self.mean(decoded), log_sigma)
-        trained = self.training and self.regularized
-        return (table_2(distortion, log_sigma, self.epsilon, x) if trained else distortion), distortion
+        log_sigma = self.log_sigma(decoded, x, mask)
+        distortion = -log_normal(x - self.mean(decoded), log_sigma, mask)
+        if not (self.training and self.regularized):
+            return distortion, distortion
+        return table_2(distortion, log_sigma, self.epsilon.like(x), x, mask), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -305,23 +328,26 @@ class PredictedGaussian(nn.Module):
         super().__init__()
         self.tie = tie
         self.link = link
-        self.minimum = minimum
+        self.minimum = _minimum(minimum)
 
     def parameters_per_element(self) -> int:
         return 2
 
-    def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log sigma, [batch, 1, 1, 1] or [batch, *data]."""
+    def log_sigma(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log sigma, [batch, 1, ...] or [batch, *data]."""
         raw = decoded.chunk(2, dim=1)[1]
         if self.tie == "iso":
-            raw = raw.flatten(1).mean(1).view(-1, *[1] * (raw.ndim - 1))
+            raw = mean_per_datum(raw, mask).view(-1, *[1] * (raw.ndim - 1))
         return softclip(raw, self.minimum)
 
     def log_prob(
-        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Float[Tensor, "batch channels *rest"]
+        self,
+        decoded: Float[Tensor, "batch channels_out *rest"],
+        x: Float[Tensor, "batch channels *rest"],
+        mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
         """[batch], nats per datum."""
-        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x))
+        return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x, mask), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """E[x|z]."""

@@ -51,6 +51,7 @@ class GaussianConfig(Strict):
 
     measure: ClassVar[Measure] = "density"
     levels: ClassVar[int | None] = None
+    fusible: ClassVar[tuple[str, ...]] = ("sigma", "softclip", "epsilon")
 
     kind: Literal["gaussian"] = "gaussian"
     tie: Literal["iso", "diag"] = Field(
@@ -95,6 +96,14 @@ class GaussianConfig(Strict):
         if (self.tie, self.per, self.fit) == ("diag", "datum", "mle") and self.softclip is None and self.epsilon == 0:
             raise ValueError("one squared error per sigma has no largest likelihood: set epsilon (1e-6) or softclip")
         return self
+
+    def against_fusing(self) -> str | None:
+        """A variance for each element of each datum, fitted to that element alone (AR-ELBO's Diag-D), has the loss
+        log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred steps the rounding by which fused
+        lanes differ from separate runs becomes another curve."""
+        if (self.tie, self.per, self.fit) != ("diag", "datum", "mle"):
+            return None
+        return "a variance for each element of each datum amplifies rounding: fused, a lane would leave its own curve"
 
     def build(self, data_shape: DataShape) -> Gaussian | TrainedGaussian | DatasetMLE | DatumMLE | PredictedGaussian:
         from vae_models.likelihoods import gaussian
@@ -143,6 +152,8 @@ class BitwiseConfig(_Levels):
 
 class DiscretizedConfig(_Levels):
     """A mass over the 256 levels k/255: a Gaussian or logistic distribution integrated over each level's interval."""
+
+    fusible: ClassVar[tuple[str, ...]] = ("scale",)
 
     kind: Literal["discretized"] = "discretized"
     shape: Literal["gaussian", "logistic"] = "logistic"

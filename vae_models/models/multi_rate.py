@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vae_models.models.vae import VAE
 from vae_models.nn import gates
 from vae_models.nn.heads import PosteriorHeads
+from vae_models.numbers import Number
 from vae_models.protocols import Likelihood
 from vae_models.records import NoiseSpec, Trace
 
@@ -41,8 +42,8 @@ class MultiRate(nn.Module):
     ) -> None:
         """ValueError if the model has nothing to gate. `model` is changed in place. Arguments: see `GatingConfig`."""
         super().__init__()
-        self._middle = (math.log(low) + math.log(high)) / 2
-        self._half = (math.log(high) - math.log(low)) / 2
+        middle, half = (math.log(low) + math.log(high)) / 2, (math.log(high) - math.log(low)) / 2
+        self.centre, self.half_width = Number(middle), Number(half)
         self._signal = gates.Signal()
         shared = nn.Linear(1, hidden) if network == "mlp-shared" and place != "batch-norm" else None
         count = 0
@@ -72,7 +73,7 @@ class MultiRate(nn.Module):
             what = "batch norm" if place == "batch-norm" else "hidden layers"
             raise ValueError(f"gating has nothing to act on: the backbone has no {what}; choose another backbone")
         if start == "theorem-1":
-            gates.spread(model, middle=self._middle, half=self._half)
+            gates.spread(model, middle=middle, half=half)
         self.model = model
 
     @property
@@ -115,4 +116,4 @@ class MultiRate(nn.Module):
     def _standardized(self, beta: Tensor | None, like: Tensor) -> Tensor:
         """u, in `like`'s type and on its device."""
         log_beta = like.new_zeros(()) if beta is None else torch.log(beta.to(like))
-        return math.sqrt(3) * (log_beta - self._middle) / self._half
+        return math.sqrt(3) * (log_beta - self.centre.like(log_beta)) / self.half_width.like(log_beta)

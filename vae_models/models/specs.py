@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,8 @@ Function = Literal["sigmoid", "sqrt", "film"]
 
 class GatingConfig(Strict):
     """MR-VAE: one model for all beta of a range, its layers gated by log beta. Train it with beta log-uniform."""
+
+    fusible: ClassVar[tuple[str, ...]] = ("low", "high")
 
     low: float = Field(default=0.01, gt=0, le=bounds.REAL, description="smallest beta")
     high: float = Field(default=10.0, gt=0, le=bounds.REAL, description="largest beta")

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.collectives import gather_rows, global_mean
+from vae_models.numbers import Number
 from vae_models.objectives.elbo import reduced
 from vae_models.protocols import Model
 from vae_models.records import Loss, NoiseSpec, Trace
@@ -62,8 +63,7 @@ def mmd(z: Float[Tensor, "n latent"], prior: Float[Tensor, "n latent"], *, sigma
     return within / (n * (n - 1)) - 2 * across / n**2
 
 
-@dataclass(frozen=True, kw_only=True)
-class WaeMmd:
+class WaeMmd(nn.Module):
     """total = mean_i reconstruction_i + weight * MMD(z, prior) over the global batch (Tolstikhin et al. 2018).
 
     The prior's draws are N(0, I), declared as noise. Terms besides the usual ones: mmd.
@@ -71,19 +71,23 @@ class WaeMmd:
 
     samples: ClassVar[int] = 1
 
-    latent: int
-    weight: float = 10.0
+    def __init__(self, *, latent: int, weight: float = 10.0) -> None:
+        """latent: dimensions of z."""
+        super().__init__()
+        self.latent = latent
+        self.weight = Number(weight)
 
     def noise(self) -> Mapping[str, NoiseSpec]:
         """mmd: standard normal [latent] per datum."""
         return {"mmd": NoiseSpec(shape=(self.latent,))}
 
-    def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
+    def forward(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
         # both in one message; every worker then computes the same number from the same rows
         rows, _ = gather_rows(torch.cat([trace.latents[0].sample, noise["mmd"]], dim=1))
         discrepancy = mmd(rows[:, : self.latent], rows[:, self.latent :])
         loss = reduced(trace.reconstruction, trace)
-        return Loss(total=loss.total + self.weight * discrepancy, terms={**loss.terms, "mmd": discrepancy.detach()})
+        total = loss.total + self.weight.like(discrepancy) * discrepancy
+        return Loss(total=total, terms={**loss.terms, "mmd": discrepancy.detach()})
 
 
 def decoder_parameters(model: Model) -> list[Tensor]:
@@ -91,8 +95,7 @@ def decoder_parameters(model: Model) -> list[Tensor]:
     return [p for name, p in cast(nn.Module, model).named_parameters() if "decoder" in name.split(".")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegularizedAutoencoder:
+class RegularizedAutoencoder(nn.Module):
     """total = mean_i [reconstruction_i + latent_weight * |z_i|^2] + regularizer (Ghosh et al. 2020, "RAE").
 
     regularizer "l2": decoder_weight * sum of the squares of the decoder's parameters; "gradient": decoder_weight *
@@ -104,28 +107,38 @@ class RegularizedAutoencoder:
 
     samples: ClassVar[int] = 1
 
-    data_shape: tuple[int, ...]
-    regularizer: str = "l2"
-    latent_weight: float = 1e-4
-    decoder_weight: float = 1e-7
+    def __init__(
+        self,
+        *,
+        data_shape: tuple[int, ...],
+        regularizer: str = "l2",
+        latent_weight: float = 1e-4,
+        decoder_weight: float = 1e-7,
+    ) -> None:
+        super().__init__()
+        self.data_shape = data_shape
+        self.regularizer = regularizer
+        self.latent_weight = Number(latent_weight)
+        self.decoder_weight = Number(decoder_weight)
 
     def noise(self) -> Mapping[str, NoiseSpec]:
         """penalty: standard normal of the data's shape, for the gradient penalty."""
         return {"penalty": NoiseSpec(shape=self.data_shape)} if self.regularizer == "gradient" else {}
 
-    def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
+    def forward(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
         z = trace.latents[0].sample
         square = z.square().sum(1)
+        of_latent, of_decoder = self.latent_weight.like(z), self.decoder_weight.like(z)
         if self.regularizer == "gradient":
             (gradient,) = torch.autograd.grad((trace.mean * noise["penalty"]).sum(), z, create_graph=True)
             penalty = gradient.square().sum(1)
-            rows = trace.reconstruction + self.latent_weight * square + self.decoder_weight * penalty
+            rows = trace.reconstruction + of_latent * square + of_decoder * penalty
             loss = reduced(rows, trace)
             latent_square, mean = global_mean(torch.stack([square, penalty], dim=1).detach()).unbind(0)
         else:
-            loss = reduced(trace.reconstruction + self.latent_weight * square, trace)
+            loss = reduced(trace.reconstruction + of_latent * square, trace)
             latent_square = global_mean(square.detach())
             whole = torch.stack([value.square().sum() for value in decoder_parameters(model)]).sum()
-            loss = Loss(total=loss.total + self.decoder_weight * whole, terms=loss.terms)
+            loss = Loss(total=loss.total + of_decoder * whole, terms=loss.terms)
             mean = whole.detach()
         return Loss(total=loss.total, terms={**loss.terms, "latent_square": latent_square, "regularizer": mean})

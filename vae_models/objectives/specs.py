@@ -79,6 +79,8 @@ class WaeMmdConfig(Strict):
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "mmd")
 
+    fusible: ClassVar[tuple[str, ...]] = ("weight",)
+
     kind: Literal["wae-mmd"] = "wae-mmd"
     weight: float = Field(default=10.0, ge=0, le=bounds.REAL)
 
@@ -92,6 +94,8 @@ class RaeConfig(Strict):
     """distortion + a penalty on |z|^2 + one on the decoder: its weights (l2), or its gradient by z (gradient)."""
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "latent_square", "regularizer")
+
+    fusible: ClassVar[tuple[str, ...]] = ("latent_weight", "decoder_weight")
 
     kind: Literal["rae"] = "rae"
     regularizer: Literal["l2", "gradient"] = "l2"

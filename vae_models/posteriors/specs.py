@@ -31,6 +31,8 @@ class IsotropicNormalConfig(Strict):
 
     bound: ClassVar[bool] = True
 
+    fusible: ClassVar[tuple[str, ...]] = ("sigma",)
+
     kind: Literal["isotropic-normal"] = "isotropic-normal"
     sigma: float = Field(
         default=1.0, gt=0, le=bounds.REAL, description="standard deviation of z: fixed, or where a trained one starts"

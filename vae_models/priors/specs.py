@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -57,6 +57,8 @@ class VHPConfig(Strict):
 
 class VampPriorConfig(Strict):
     """A mixture of the posteriors of trained pseudo-inputs."""
+
+    fusible: ClassVar[tuple[str, ...]] = ("mean", "deviation")
 
     kind: Literal["vampprior"] = "vampprior"
     components: int = Field(default=500, ge=1, le=bounds.COMPONENTS)

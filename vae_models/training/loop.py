@@ -130,7 +130,8 @@ class Run:
         self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.latent)
-        self.module = collectives.data_parallel(StepModule(self.model, objective))
+        step = StepModule(self.model, objective).to(self.device, self.dtype)
+        self.module = collectives.data_parallel(step)
         self.prior_parameters = prior_parameters(self.model)
         self.noise_specs = merged(
             self.train_data.noise(),

@@ -1,0 +1,149 @@
+"""Runs at one step as a stack: one `torch.func.vmap` of the step's gradient serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from vae_models.config.train import TrainConfig
+from vae_models.training.loop import Run
+
+
+class CannotFuse(RuntimeError):  # noqa: N818 - says what is the case
+    """These lanes cannot be one stack, and why."""
+
+
+class Fused:
+    """Runs at one step as a stack, from now until `close`; every run's model and optimizer are views of it."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        modules = [run.module for run in runs]
+        self._names = [name for name, _ in modules[0].named_parameters()]
+        self._views = [dict(module.named_parameters()) for module in modules]
+        self._parameters = {name: _stacked([views[name] for views in self._views]) for name in self._names}
+        self._buffers = _stack_buffers(modules)
+        self._one_batch = len({run.config.seed for run in runs}) == 1
+        self._tried = False
+        self._parts_differ = len({_parts(run.config) for run in runs}) > 1
+        skeleton = modules[0]
+
+        def loss(
+            parameters: dict[str, Tensor],
+            buffers: dict[str, Tensor],
+            x: Tensor,
+            noise: dict[str, Tensor],
+            beta: Tensor,
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            # a shared layer is one module under several names: set once; torch would put it back wrongly
+            total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta), tie_weights=False)
+            return total, terms
+
+        shared = None if self._one_batch else 0
+        self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, shared, shared, 0), randomness="error")
+
+    def step(self) -> None:
+        """One optimizer step of every lane.
+
+        CannotFuse, in the first step only: torch cannot map an operation over lanes, or the losses are not those of the
+        lanes alone because a part is not a function of what can be stacked. OutOfMemoryError: the stack is too large.
+        In both cases nothing has changed, neither weights nor statistics.
+        """
+        x, noise, beta = self._inputs()
+        gradients, (losses, terms) = self._first(x, noise, beta) if not self._tried else self._map(x, noise, beta)
+        for lane, run in enumerate(self.runs):
+            for name, view in self._views[lane].items():
+                # laid out as the weights: the optimizer's kernel goes through the memory of both side by side, and what
+                # a mapped convolution's second derivative leaves may be transposed
+                view.grad = gradients[name][lane].contiguous()
+            run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
+
+    def _inputs(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Lanes of one seed have the same batches and noise: drawn once, and not stacked."""
+        if self._one_batch:
+            x, noise = self.runs[0].batch()
+            betas = [run.control_beta(noise) for run in self.runs]
+            return x, noise, torch.stack(betas)
+        by_seed: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        for run in self.runs:
+            if run.config.seed not in by_seed:
+                by_seed[run.config.seed] = run.batch()
+        drawn = [by_seed[run.config.seed] for run in self.runs]
+        betas = [run.control_beta(noise) for run, (_, noise) in zip(self.runs, drawn, strict=True)]
+        noises = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+        return torch.stack([x for x, _ in drawn]), noises, torch.stack(betas)
+
+    def _map(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+        """(gradients, (losses, terms)), each [lanes, ...]."""
+        return self._gradient(self._parameters, self._buffers, x, noise, beta)
+
+    def _first(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+        """As `_map`, with an error where these lanes cannot be fused."""
+        before = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        try:
+            expected = self._alone(x, noise, beta) if self._parts_differ else None
+            found = self._map(x, noise, beta)
+            if expected is not None and not torch.allclose(found[1][0], expected, rtol=1e-4, equal_nan=True):
+                raise CannotFuse(
+                    "the parts differ in numbers that they do not hold as tensors (`vae_models.numbers.Number`)"
+                )
+        except RuntimeError as error:
+            self._restore(before)
+            if isinstance(error, CannotFuse | torch.OutOfMemoryError):
+                raise
+            raise CannotFuse(str(error).strip().splitlines()[0]) from error
+        self._tried = True
+        return found
+
+    def _alone(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Tensor:
+        """[lanes]: the losses of the lanes one by one; changes nothing."""
+        before = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        losses = []
+        for lane, run in enumerate(self.runs):
+            own = (x, noise) if self._one_batch else (x[lane], {name: value[lane] for name, value in noise.items()})
+            losses.append(run.module(*own, beta[lane])[0].detach())  # some losses are slopes: they need the graph
+        self._restore(before)
+        return torch.stack(losses)
+
+    def _restore(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            self._buffers[name].copy_(buffer)
+
+    def close(self) -> None:
+        """Gives every run tensors of its own again, so the stack's memory goes with the last lane."""
+        for run in self.runs:
+            with torch.no_grad():
+                for parameter in run.model.parameters():
+                    parameter.grad = None
+                    parameter.data = parameter.data.clone()
+                for module in run.module.modules():
+                    for name, buffer in module._buffers.items():
+                        if buffer is not None:
+                            module._buffers[name] = buffer.clone()
+
+
+def _parts(config: TrainConfig) -> str:
+    return config.model.model_dump_json() + config.objective.model_dump_json()
+
+
+def _stacked(tensors: Sequence[nn.Parameter]) -> Tensor:
+    """[lanes, *shape], and every parameter a view of its row."""
+    stack = torch.stack([tensor.detach() for tensor in tensors])
+    for row, tensor in zip(stack.unbind(0), tensors, strict=True):
+        tensor.data = row
+    return stack
+
+
+def _stack_buffers(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+    stacks: dict[str, Tensor] = {}
+    for name, _ in modules[0].named_buffers():
+        path, _, last = name.rpartition(".")
+        owners = [module.get_submodule(path) for module in modules]
+        stacks[name] = torch.stack([module.get_buffer(name) for module in modules])
+        for row, owner in zip(stacks[name].unbind(0), owners, strict=True):
+            owner._buffers[last] = row
+    return stacks
