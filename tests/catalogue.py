@@ -42,8 +42,6 @@ from vae_models.likelihoods.specs import (
     LikelihoodConfig,
     LogisticMixtureConfig,
 )
-from vae_models.models.specs import GatingConfig, ModelConfig
-from vae_models.models.vae import VAE
 from vae_models.objectives.specs import (
     AutoencoderConfig,
     ElboConfig,
@@ -58,6 +56,8 @@ from vae_models.priors.specs import PriorConfig, StandardNormalConfig, VampPrior
 from vae_models.protocols import Model, Objective
 from vae_models.records import Loss, NoiseSpec
 from vae_models.strict import DataShape
+from vae_models.topologies.vae.model import VAE
+from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 LATENT = 3
 

@@ -27,8 +27,8 @@ from vae_models.backbones.specs import ConvConfig, MLPConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 from vae_models.data import Dataset, Split
-from vae_models.models.specs import ModelConfig
 from vae_models.nn.norm import BatchNorm2d
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 

@@ -19,11 +19,11 @@ from vae_models.backbones.specs import MLPConfig
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.metrics.active_units import active_units, active_units_by_kl, dimension_kl
 from vae_models.metrics.sums import Sums
-from vae_models.models.specs import ModelConfig
-from vae_models.models.vae import VAE
 from vae_models.objectives.elbo import Elbo
 from vae_models.priors.specs import VHPConfig
 from vae_models.records import Trace
+from vae_models.topologies.vae.model import VAE
+from vae_models.topologies.vae.specs import ModelConfig
 
 LATENT, DIMENSIONS, SIGMA = 3, 6, 0.4
 ONE = torch.tensor(1.0, dtype=torch.float64)

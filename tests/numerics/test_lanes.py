@@ -18,8 +18,8 @@ from vae_models.config.shape import reason_against
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.likelihoods.gaussian import Gaussian
-from vae_models.models.specs import ModelConfig
 from vae_models.posteriors.specs import DeltaConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Lane, Widths, train_pack
 from vae_models.training.loop import train

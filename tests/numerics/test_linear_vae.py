@@ -12,10 +12,10 @@ from vae_models.analytic import theorem_1
 from vae_models.analytic.linear_vae import LinearVAE, distortion, optimal_rate_distortion, optimum, rate
 from vae_models.backbones.specs import MLPConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.multi_rate import MultiRate
-from vae_models.models.specs import ModelConfig
-from vae_models.models.vae import VAE
 from vae_models.recipes import catalogue
+from vae_models.topologies.vae.model import VAE
+from vae_models.topologies.vae.multi_rate import MultiRate
+from vae_models.topologies.vae.specs import ModelConfig
 
 BETAS = (0.01, 0.1, 0.5, 1.0, 2.0, 6.0)
 LATENT = 3

@@ -14,8 +14,6 @@ from torch import Tensor
 from tests.catalogue import LATENT, MODELS, OBJECTIVES, build, draw, goes_together, inputs, loss
 from vae_models.backbones.specs import MLPConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
-from vae_models.models.vae import VAE
 from vae_models.objectives.autoencoders import SCALES, mmd
 from vae_models.objectives.elbo import Elbo
 from vae_models.objectives.iwae import Iwae
@@ -24,6 +22,8 @@ from vae_models.objectives.total_correlation import log_weights, parts
 from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.records import Latent
+from vae_models.topologies.vae.model import VAE
+from vae_models.topologies.vae.specs import ModelConfig
 
 ONE = torch.tensor(1.0, dtype=torch.float64)
 

@@ -15,8 +15,8 @@ from tests.catalogue import LIKELIHOODS
 from vae_models.backbones.specs import MLPConfig
 from vae_models.likelihoods.gaussian import DatasetMLE, softclip
 from vae_models.likelihoods.specs import BetaLikelihoodConfig, GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.objectives.elbo import Elbo
+from vae_models.topologies.vae.specs import ModelConfig
 
 SHAPE = (1, 2, 3)
 GAUSSIANS = [name for name, config in LIKELIHOODS.items() if isinstance(config, GaussianConfig)]

@@ -19,9 +19,9 @@ from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 from vae_models.control.specs import WarmupBetaConfig
 from vae_models.data import Dataset, Split
-from vae_models.models.specs import ModelConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 from vae_models.training.polling import Poller

@@ -19,8 +19,8 @@ from vae_models.config.data import DataConfig
 from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.control.specs import ConstantBetaConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.optimization.specs import AdamConfig
+from vae_models.topologies.vae.specs import ModelConfig
 
 BETAS = (1.0, 0.1, 0.01, 0.001)
 FITS = {"optimal": "mle", "shared": "trained"}

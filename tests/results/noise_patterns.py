@@ -22,8 +22,8 @@ from vae_models.backbones.specs import MLPConfig
 from vae_models.config.data import DataConfig, GaussianNoiseConfig, NoiseConfig, NoNoiseConfig
 from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.optimization.specs import AdamConfig
+from vae_models.topologies.vae.specs import ModelConfig
 
 PATTERNS = ("uniform", "spatial", "conditional", "spatial-conditional")
 VARIANCES = (0.01, 0.1)

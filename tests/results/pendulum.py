@@ -19,10 +19,10 @@ from vae_models.config.data import DataConfig
 from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig, GecoBetaConfig, RewoBetaConfig, WarmupBetaConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.objectives.specs import IwaeConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.priors.specs import StandardNormalConfig, VHPConfig
+from vae_models.topologies.vae.specs import ModelConfig
 
 KAPPA, NU, K = 0.02, 5.0, 16
 STEPS = 5_000

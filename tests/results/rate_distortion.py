@@ -19,8 +19,8 @@ from vae_models.backbones.specs import MLPConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.control.specs import ConstantBetaConfig, LogUniformBetaConfig
-from vae_models.models.specs import GatingConfig, ModelConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
+from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 BETAS = tuple(round(10 ** (-2 + 3 * i / 9), 6) for i in range(10))
 EPOCHS, LONGER = 10, 30

@@ -17,9 +17,9 @@ from vae_models.backbones.specs import InfoGanConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.train import EvaluationConfig, TrainConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.posteriors.specs import IsotropicNormalConfig
+from vae_models.topologies.vae.specs import ModelConfig
 
 LOG10 = (0.0, -0.4, -0.7, -1.0)
 EPOCHS = 2

@@ -15,7 +15,7 @@ import torch
 from tests.catalogue import GATINGS, MODELS, train_config
 from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal
-from vae_models.models.specs import ModelConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training import checkpoint
 from vae_models.training.checkpoint import CorruptCheckpoint, IncompatibleCheckpoint, Manifest
 from vae_models.training.context import LocalContext

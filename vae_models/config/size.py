@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from vae_models.backbones.specs import BackboneConfig
     from vae_models.config.train import TrainConfig
     from vae_models.likelihoods.specs import LikelihoodConfig
-    from vae_models.models.specs import GatingConfig, ModelConfig
     from vae_models.priors.specs import PriorConfig
     from vae_models.strict import DataShape
+    from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 PUBLISHED_FEATURES = 2**14  # before the heads, of nets without a width of choice
 KERNEL = 16  # weights of a convolution from one channel to one: those here have 3 x 3 to 6 x 6

@@ -11,10 +11,10 @@ from vae_models.config.compatibility import check
 from vae_models.config.data import DataConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig
 from vae_models.measures import Goal, Mode
-from vae_models.models.specs import ModelConfig
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, ScheduleConfig
 from vae_models.strict import Strict
+from vae_models.topologies.vae.specs import ModelConfig
 
 
 class EvaluationConfig(Strict):

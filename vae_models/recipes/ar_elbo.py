@@ -24,11 +24,11 @@ from vae_models.backbones.specs import InfoGanConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.objectives.specs import AutoencoderConfig, ElboConfig, ObjectiveConfig, RaeConfig, WaeMmdConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.posteriors.specs import DeltaConfig, DiagonalNormalConfig, IsotropicNormalConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
+from vae_models.topologies.vae.specs import ModelConfig
 
 DATA = {"mnist": (16, 1e-3, 100), "celeba": (64, 2e-4, 70), "celeba-hq": (256, 2e-4, 70)}  # latent, lr, epochs
 AXES = {

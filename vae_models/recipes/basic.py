@@ -6,9 +6,9 @@ from vae_models.backbones.specs import MLPConfig
 from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.recipes.recipe import Recipe
+from vae_models.topologies.vae.specs import ModelConfig
 
 
 def digits_beta_vae_mlp() -> TrainConfig:

@@ -23,10 +23,10 @@ from vae_models.config.data import DataConfig
 from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig, LogUniformBetaConfig, WarmupBetaConfig
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig, LikelihoodConfig
-from vae_models.models.specs import GatingConfig, ModelConfig
 from vae_models.objectives.specs import TotalCorrelationConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
+from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 # of the paper's grid; with 0.001 the rate jumps to thousands of nats in the first ten steps before it settles
 LEARNING_RATE = 3e-4

@@ -25,9 +25,9 @@ from vae_models.likelihoods.specs import (
     LikelihoodConfig,
     LogisticMixtureConfig,
 )
-from vae_models.models.specs import ModelConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
+from vae_models.topologies.vae.specs import ModelConfig
 
 # system -> (likelihood, where it is, what it is)
 SYSTEMS: Mapping[str, tuple[LikelihoodConfig, str, str]] = {

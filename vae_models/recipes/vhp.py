@@ -25,11 +25,11 @@ from vae_models.control.specs import (
     WarmupBetaConfig,
 )
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.objectives.specs import ElboConfig, IwaeConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.priors.specs import PriorConfig, StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.recipes.recipe import Recipe, ours, recipe
+from vae_models.topologies.vae.specs import ModelConfig
 
 
 def pendulum_beta_vae_mlp() -> TrainConfig:

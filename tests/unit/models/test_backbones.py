@@ -19,8 +19,8 @@ from vae_models.backbones.specs import (
 )
 from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.strict import DataShape
+from vae_models.topologies.vae.specs import ModelConfig
 
 
 def parameters(config: ModelConfig, shape: DataShape) -> int:

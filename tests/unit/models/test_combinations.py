@@ -12,8 +12,8 @@ from tests.catalogue import GATINGS, LATENT, LIKELIHOODS, OBJECTIVES, PRIORS, dr
 from vae_models.backbones.specs import MLPConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import LogUniformBetaConfig
-from vae_models.models.specs import ModelConfig
 from vae_models.posteriors.specs import DeltaConfig, DiagonalNormalConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.step import StepModule, adam, merged
 
 pytestmark = pytest.mark.slow  # a model for each of some thousand combinations

@@ -36,7 +36,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.data.catalogue import CATALOGUE
 from vae_models.likelihoods.specs import GaussianConfig
-from vae_models.models.specs import ModelConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import train_pack
 from vae_models.training.loop import train

@@ -12,13 +12,13 @@ from torch.func import functional_call, stack_module_state, vmap
 from tests.catalogue import GATINGS, LATENT, draw
 from vae_models.backbones.specs import ConvConfig, MLPConfig, ResNetConfig
 from vae_models.data.catalogue import CATALOGUE
-from vae_models.models.multi_rate import MultiRate
-from vae_models.models.specs import GatingConfig, ModelConfig
-from vae_models.models.vae import VAE
 from vae_models.nn.gates import GatedLayer, HyperBatchNorm, Signal, VarianceGate, sqrt_gate
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.recipes import catalogue
 from vae_models.strict import DataShape
+from vae_models.topologies.vae.model import VAE
+from vae_models.topologies.vae.multi_rate import MultiRate
+from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 SHAPES: dict[str, tuple[DataShape, int]] = {
     "MNIST": ((1, 28, 28), 32),

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from tests.catalogue import BETAS, LATENT, MODELS, OBJECTIVES, build, draw, goes_together, inputs, loss
-from vae_models.models.vae import VAE
 from vae_models.objectives.elbo import Elbo
+from vae_models.topologies.vae.model import VAE
 
 # the rest is refused when a spec is read: the objective would leave the posterior or the prior untrained
 ACCEPTED = [pair for pair in product(OBJECTIVES, MODELS) if goes_together(*pair)]

@@ -7,7 +7,7 @@ import pytest
 
 from service.tracking import describe
 from tests.jobs import make_job
-from vae_models.models.specs import ModelConfig
+from vae_models.topologies.vae.specs import ModelConfig
 
 
 def test_flatten() -> None:

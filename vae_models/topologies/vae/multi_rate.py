@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.models.vae import VAE
 from vae_models.nn import gates
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.numbers import Number
 from vae_models.protocols import Likelihood
 from vae_models.records import NoiseSpec, Trace
+from vae_models.topologies.vae.model import VAE
 
 
 class MultiRate(nn.Module):

@@ -14,8 +14,8 @@ from vae_models.priors.specs import PriorConfig, StandardNormalConfig
 from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
-    from vae_models.models.multi_rate import MultiRate
-    from vae_models.models.vae import VAE
+    from vae_models.topologies.vae.model import VAE
+    from vae_models.topologies.vae.multi_rate import MultiRate
 
 
 Function = Literal["sigmoid", "sqrt", "film"]
@@ -69,7 +69,7 @@ class GatingConfig(Strict):
         return self
 
     def build(self, model: VAE) -> MultiRate:
-        from vae_models.models.multi_rate import MultiRate
+        from vae_models.topologies.vae.multi_rate import MultiRate
 
         return MultiRate(
             model,
@@ -103,7 +103,7 @@ class ModelConfig(Strict):
         Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
         ValueError if the backbone cannot take such data.
         """
-        from vae_models.models.vae import VAE
+        from vae_models.topologies.vae.model import VAE
 
         likelihood, posterior = self.likelihood.build(data_shape), self.posterior.build()
         model = VAE(
