@@ -24,7 +24,7 @@ class Strict(BaseModel):
 
     fusible: ClassVar[tuple[str, ...]] = ()
 
-    def against_fusing(self) -> str | None:
+    def against_lanes(self) -> str | None:
         """Return why a lane with this part is trained by itself; None: nothing speaks against one stack."""
         return None
 

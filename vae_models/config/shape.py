@@ -30,7 +30,7 @@ def stack_of(config: TrainConfig) -> str:
 
 def reason_against(config: TrainConfig) -> str | None:
     """Return why runs of this configuration are trained in turn, as a part says; None where they can be fused."""
-    reasons = (part.against_fusing() for root in (config.model, config.objective) for part in _parts(root))
+    reasons = (part.against_lanes() for root in (config.model, config.objective) for part in _parts(root))
     return next((reason for reason in reasons if reason is not None), None)
 
 

@@ -97,7 +97,7 @@ class GaussianConfig(Strict):
             raise ValueError("one squared error per sigma has no largest likelihood: set epsilon (1e-6) or softclip")
         return self
 
-    def against_fusing(self) -> str | None:
+    def against_lanes(self) -> str | None:
         """A variance for each element of each datum, fitted to that element alone (AR-ELBO's Diag-D), has the loss
         log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred steps the rounding by which fused
         lanes differ from separate runs becomes another curve."""
