@@ -183,7 +183,7 @@ async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wir
 @users.put(
     "/code/{digest}",
     summary="Bring a package of one's own",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/zip": {"schema": {
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {
         "type": "string", "format": "binary", "description": "a wheel in its canonical form, as `vaesvc` builds it",
     }}}}},
 )  # fmt: skip

@@ -114,7 +114,7 @@ class _Http:
     ) -> T:
         """One call and its answer. Raises the error of `service.errors` that the API named, or UnavailableError."""
         content = body.model_dump_json().encode() if body is not None else data
-        kind = "application/json" if data is None else "application/zip"
+        kind = "application/json" if data is None else "application/octet-stream"
 
         def once() -> T:
             answer = self._send(method, path, content, kind, params, read_seconds or READ_SECONDS)

@@ -25,7 +25,7 @@ def keep(artifacts: Artifacts, wheel: Wheel) -> None:
     uri = address(artifacts, wheel.ref)
     there = _there(artifacts, wheel.ref)
     if there is None or time.time() - there.modified_at > REFRESH_SECONDS:
-        artifacts.put_bytes(uri, wheel.data, "application/zip")
+        artifacts.put_bytes(uri, wheel.data, "application/octet-stream")
 
 
 def is_there(artifacts: Artifacts, ref: CodeRef) -> bool:

@@ -71,8 +71,8 @@ def test_a_package_is_kept_once_under_its_digest_and_a_job_names_it(api: Api, wh
         artifacts.uri("code", wheel.digest, "my_parts-1.0-py3-none-any.whl")
     ]
     assert storage.fetch(artifacts, wheel.ref, 1 << 20) == wheel
-    artifacts.put_bytes(storage.address(artifacts, wheel.ref), wheel.data + b"more", "application/zip")
-    artifacts.put_bytes(storage.address(artifacts, wheel.ref), b"PK", "application/zip")
+    artifacts.put_bytes(storage.address(artifacts, wheel.ref), wheel.data + b"more", "application/octet-stream")
+    artifacts.put_bytes(storage.address(artifacts, wheel.ref), b"PK", "application/octet-stream")
     with pytest.raises(UntrustedError, match="was altered in the bucket"):
         storage.fetch(artifacts, wheel.ref, 1 << 20)
     artifacts.delete_prefix(artifacts.uri(storage.PLACE))
@@ -94,7 +94,7 @@ def announced(api: Api, method: str, path: str, size: int) -> tuple[int, str]:
 
 
 def test_other_bytes_than_the_digest_says_and_what_is_no_package_are_refused(api: Api, wheel: Wheel) -> None:
-    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/zip"}
+    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/octet-stream"}
     with httpx.Client(base_url=api.url, headers=headers) as caller:
         other = caller.put(f"/v1/code/{'0' * 64}", content=wheel.data)
         assert (other.status_code, other.json()["code"]) == (422, "usage")
