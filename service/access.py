@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service import auth
 from service.errors import AuthError, ForbiddenError
-from service.queue.jobs import MAX_EPOCH, TokenInfo
+from service.queue.jobs import MAX_ATTEMPT, TokenInfo
 from service.queue.rows import unknown_job
 from service.wire import MAX_REQUEST_BYTES
 
@@ -32,7 +32,7 @@ _attempt_bearer = HTTPBearer(
 
 _ATTEMPT_PATH = re.compile(r"/v1/jobs/([^/]+)/attempts/([0-9]{1,10})/")
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Epoch = Annotated[int, Path(ge=1, le=MAX_EPOCH)]
+AttemptNumber = Annotated[int, Path(ge=1, le=MAX_ATTEMPT)]
 
 
 def _services(request: Request) -> Services:
@@ -63,12 +63,12 @@ def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None,
 def attempt(
     request: Request,
     job_id: JobId,
-    epoch: Epoch,
+    number: AttemptNumber,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_attempt_bearer)],
 ) -> None:
-    if given is None or not auth.verify_attempt_token(_services(request).secret, given.credentials, job_id, epoch):
+    if given is None or not auth.verify_attempt_token(_services(request).secret, given.credentials, job_id, number):
         raise AuthError(
-            f"this call needs the token of attempt {epoch} of job {job_id}. If the service's secret file was replaced, "
+            f"this call needs the token of attempt {number} of {job_id}. If the service's secret file was replaced, "
             "attempts that run now cannot go on."
         )
 

@@ -20,7 +20,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from service import __version__, access, areas, auth, middleware, wire
-from service.access import Epoch, JobId, User
+from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
 from service.errors import (
     ConflictError,
@@ -30,7 +30,7 @@ from service.errors import (
     VaesvcError,
 )
 from service.model_files import BEST, NAME, Reference
-from service.queue.jobs import MAX_EPOCH, Checkpoint, Event, Job, JobState, TokenInfo
+from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import SigningKey, read_key
@@ -138,7 +138,7 @@ change_job = APIRouter(
     prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(access.changer)], responses=_errors
 )
 attempts = APIRouter(
-    prefix="/v1/jobs/{job_id}/attempts/{epoch}",
+    prefix="/v1/jobs/{job_id}/attempts/{number}",
     tags=["attempts"],
     dependencies=[Depends(access.attempt)],
     responses=_errors,
@@ -299,31 +299,31 @@ def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, user
 async def logs(
     job_id: JobId,
     services: App,
-    epoch: Annotated[int | None, Query(ge=1, le=MAX_EPOCH, description="which attempt; default the newest")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=MAX_ATTEMPT, description="its number; default the newest")] = None,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="bytes to skip: the last chunk's `offset`")] = 0,
 ) -> wire.LogChunk:
     """At most 1 MiB at a time. It comes from S3, seconds behind the attempt, and stays when the cluster is gone."""
     detail = await anyio.to_thread.run_sync(services.store.detail, job_id)
-    return await services.wait_for(lambda: _log_chunk(services, detail, epoch, offset))
+    return await services.wait_for(lambda: _log_chunk(services, detail, attempt, offset))
 
 
-def _log_chunk(services: Services, detail: wire.JobDetail, epoch: int | None, offset: int) -> wire.LogChunk:
-    if epoch is None:
-        epoch = detail.job.epoch
-        if epoch == 0:  # nothing ran yet
-            return wire.LogChunk(text="", offset=0, epoch=0, complete=detail.job.state.final)
-    attempt = next((one for one in detail.attempts if one.epoch == epoch), None)
+def _log_chunk(services: Services, detail: wire.JobDetail, number: int | None, offset: int) -> wire.LogChunk:
+    if number is None:
+        number = detail.job.attempt
+        if number == 0:  # nothing ran yet
+            return wire.LogChunk(text="", offset=0, attempt=0, complete=detail.job.state.final)
+    attempt = next((one for one in detail.attempts if one.number == number), None)
     if attempt is None:
-        raise NotFoundError(f"job {detail.job.id} has no attempt {epoch}: it has {detail.job.epoch}")
+        raise NotFoundError(f"job {detail.job.id} has no attempt {number}: it has {detail.job.attempt}")
     area = areas.log_area(services.artifacts, detail.job.id)
     try:
-        data = area.get_bytes(attempt.log_uri or f"{area.uri}/{epoch}.log", start=offset)
+        data = area.get_bytes(attempt.log_uri or f"{area.uri}/{number}.log", start=offset)
     except NotFoundError:
         data = b""  # not written yet, or lost with its attempt
     more = len(data) > LOG_CHUNK_BYTES
     ended = not attempt.state.open and not more
     text, used = decode_prefix(data[:LOG_CHUNK_BYTES], final=ended)
-    return wire.LogChunk(text=text, offset=offset + used, epoch=epoch, complete=ended)
+    return wire.LogChunk(text=text, offset=offset + used, attempt=number, complete=ended)
 
 
 def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
@@ -397,65 +397,67 @@ def whoami(user: User) -> wire.Identity:
 
 
 @attempts.post("/claim", summary="Become the attempt's runner")
-def claim(job_id: JobId, epoch: Epoch, request: wire.ClaimRequest, services: App) -> wire.AttemptContext:
+def claim(job_id: JobId, number: AttemptNumber, request: wire.ClaimRequest, services: App) -> wire.AttemptContext:
     """Starts the lease. The same runner may ask again; another one is refused for good."""
     if request.version != __version__:
         reason = (
             f"the cluster has vaesvc {request.version}, the service {__version__}: install the same version on "
             f"{request.host or 'every node'}"
         )
-        services.store.attempt_lost(job_id, epoch, reason, retryable=False)
+        services.store.attempt_lost(job_id, number, reason, retryable=False)
         raise ConflictError(reason)
-    job, checkpoints = services.store.claim(job_id, epoch, request.runner_id)
+    job, checkpoints = services.store.claim(job_id, number, request.runner_id)
     return wire.AttemptContext(
         job=job,
-        epoch=epoch,
+        number=number,
         lease_seconds=services.settings.lease_seconds,
         storage=services.settings.storage(),
-        mlflow_uri=login.for_attempt(services.settings, services.secret, job_id, epoch),
+        mlflow_uri=login.for_attempt(services.settings, services.secret, job_id, number),
         cancel_grace_seconds=services.settings.cancel_grace_seconds,
         checkpoints=tuple(checkpoints),
     )
 
 
 @attempts.post("/heartbeat", summary="Renew the lease")
-def heartbeat(job_id: JobId, epoch: Epoch, request: wire.HeartbeatRequest, services: App) -> wire.HeartbeatReply:
-    return services.store.heartbeat(job_id, epoch, request.runner_id)
+def heartbeat(
+    job_id: JobId, number: AttemptNumber, request: wire.HeartbeatRequest, services: App
+) -> wire.HeartbeatReply:
+    return services.store.heartbeat(job_id, number, request.runner_id)
 
 
 @attempts.post("/progress", summary="Say how far it is")
-def progress(job_id: JobId, epoch: Epoch, request: wire.ProgressReport, services: App) -> wire.HeartbeatReply:
+def progress(job_id: JobId, number: AttemptNumber, request: wire.ProgressReport, services: App) -> wire.HeartbeatReply:
     """Does not renew the lease: a hung runner's workers must not keep it alive."""
-    return services.store.progress(job_id, epoch, request)
+    return services.store.progress(job_id, number, request)
 
 
 @attempts.post("/checkpoints", summary="Commit a checkpoint whose files are in storage")
-def commit_checkpoint(job_id: JobId, epoch: Epoch, request: Checkpoint, services: App) -> wire.CheckpointReply:
+def commit_checkpoint(job_id: JobId, number: AttemptNumber, request: Checkpoint, services: App) -> wire.CheckpointReply:
     """From here on it is resumed from. Idempotent by its address, which lies in the job's own directory."""
     areas.check_checkpoint(services.artifacts, job_id, request)
-    return services.store.commit_checkpoint(job_id, epoch, request)
+    return services.store.commit_checkpoint(job_id, number, request)
 
 
 @attempts.get("/checkpoints", summary="The job's checkpoints, newest first")
-def checkpoints(job_id: JobId, epoch: Epoch, services: App) -> Sequence[Checkpoint]:
+def checkpoints(job_id: JobId, number: AttemptNumber, services: App) -> Sequence[Checkpoint]:
     return services.store.checkpoints(job_id)
 
 
 @attempts.post("/model", summary="Register the job's model, whose files are in storage")
 async def register_model(
-    job_id: JobId, epoch: Epoch, request: wire.RegisterRequest, services: App
+    job_id: JobId, number: AttemptNumber, request: wire.RegisterRequest, services: App
 ) -> wire.RegisterReply:
     """The service reads the files, and signs them if they are those of the job's best checkpoint. Idempotent."""
-    job = await anyio.to_thread.run_sync(services.store.check_held, job_id, epoch)
+    job = await anyio.to_thread.run_sync(services.store.check_held, job_id, number)
     result = {"winner": request.winner}
-    return await services.wait_for(lambda: services.models.sign(job, result, request.mlflow_version, epoch=epoch))
+    return await services.wait_for(lambda: services.models.sign(job, result, request.mlflow_version, number=number))
 
 
 @attempts.post("/finish", summary="End the attempt")
-def finish(job_id: JobId, epoch: Epoch, request: wire.FinishRequest, services: App) -> Job:
+def finish(job_id: JobId, number: AttemptNumber, request: wire.FinishRequest, services: App) -> Job:
     """Addresses of the log and of pictures lie in the job's own directories."""
     areas.check_finish(services.artifacts, job_id, request)
-    return services.store.finish(job_id, epoch, request)
+    return services.store.finish(job_id, number, request)
 
 
 # --- health ---------------------------------------------------------------------------------------------------------

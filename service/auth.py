@@ -2,7 +2,7 @@
 
 User tokens are random; SQL keeps only their SHA-256 (`Store.add_token`). 256 random bits need no salt and no slow hash.
 
-Attempt tokens are kept nowhere: HMAC-SHA256 over (job, epoch) with the service's secret. A dispatcher that was killed
+Attempt tokens are kept nowhere: HMAC-SHA256 over (job, number) with the service's secret. A dispatcher that was killed
 makes the same token again, the API checks it without a look-up, and it opens the calls of that one attempt only.
 
 MLflow's gate (`service.tracking.gate`) takes users' tokens, and HMACs of its own for attempts and for the service: what
@@ -35,15 +35,15 @@ def new_token() -> str:
     return _USER_PREFIX + secrets.token_urlsafe(32)
 
 
-def attempt_token(secret: bytes, job_id: str, epoch: int) -> str:
-    """The token of attempt `epoch` of a job: the same at every call with the same secret."""
-    message = b"\0".join((_ATTEMPT_DOMAIN, job_id.encode(), str(epoch).encode()))
+def attempt_token(secret: bytes, job_id: str, number: int) -> str:
+    """The token of attempt `number` of a job: the same at every call with the same secret."""
+    message = b"\0".join((_ATTEMPT_DOMAIN, job_id.encode(), str(number).encode()))
     return _ATTEMPT_PREFIX + hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
-def verify_attempt_token(secret: bytes, token: str, job_id: str, epoch: int) -> bool:
+def verify_attempt_token(secret: bytes, token: str, job_id: str, number: int) -> bool:
     """Whether `token` is that of this attempt; takes the same time whatever the answer."""
-    return hmac.compare_digest(token.encode(), attempt_token(secret, job_id, epoch).encode())
+    return hmac.compare_digest(token.encode(), attempt_token(secret, job_id, number).encode())
 
 
 def is_attempt_token(token: str) -> bool:
@@ -51,14 +51,14 @@ def is_attempt_token(token: str) -> bool:
     return token.startswith(_ATTEMPT_PREFIX)
 
 
-def tracking_token(secret: bytes, job_id: str = "", epoch: int = 0) -> str:
-    """For MLflow: of attempt `epoch` of a job, or, without one, of the service itself."""
-    message = b"\0".join((_TRACKING_DOMAIN, job_id.encode(), str(epoch).encode()))
-    return f"{_TRACKING_PREFIX}{job_id}.{epoch}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
+def tracking_token(secret: bytes, job_id: str = "", number: int = 0) -> str:
+    """For MLflow: of attempt `number` of a job, or, without one, of the service itself."""
+    message = b"\0".join((_TRACKING_DOMAIN, job_id.encode(), str(number).encode()))
+    return f"{_TRACKING_PREFIX}{job_id}.{number}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
 
 
 def read_tracking_token(secret: bytes, token: str) -> tuple[str, int] | None:
-    """(job, epoch) that `tracking_token` was made for, ("", 0) for the service's; None for anything else."""
+    """(job, number) that `tracking_token` was made for, ("", 0) for the service's; None for anything else."""
     job_id, _, rest = token.removeprefix(_TRACKING_PREFIX).rpartition(".")[0].rpartition(".")
     if not token.startswith(_TRACKING_PREFIX) or not rest.isascii() or not rest.isdigit() or len(rest) > 18:
         return None

@@ -5,7 +5,7 @@
 
 A call is repeated after a connection error, a timeout or a 502/503/504, with backoff, until `retry_seconds` are over.
 Repeating is harmless because reads change nothing and every write is idempotent: a submit always carries a key, and the
-attempts' calls carry their epoch. The one exception is `retry`, which is repeated only while nothing was sent.
+attempts' calls carry their number. The one exception is `retry`, which is repeated only while nothing was sent.
 """
 
 from __future__ import annotations
@@ -285,10 +285,10 @@ class Client:
         path = f"/v1/jobs/{quote(job_id, safe='')}/events"
         return self._http.call("GET", path, _events.validate_json, params={"after": after})
 
-    def logs(self, job_id: str, *, epoch: int | None = None, offset: int = 0) -> wire.LogChunk:
+    def logs(self, job_id: str, *, attempt: int | None = None, offset: int = 0) -> wire.LogChunk:
         """At most 1 MiB from `offset` (bytes). NotFoundError, StorageError."""
         path = f"/v1/jobs/{quote(job_id, safe='')}/logs"
-        params = {"epoch": epoch, "offset": offset}
+        params = {"attempt": attempt, "offset": offset}
         return self._http.call("GET", path, _one(wire.LogChunk), params=params, read_seconds=SLOW_READ_SECONDS)
 
     def cancel(self, job_id: str) -> Job:
@@ -354,9 +354,9 @@ class Client:
 class AttemptClient:
     """A runner's calls for its one attempt. On FencedError stop at once: a newer attempt exists or the job is over."""
 
-    def __init__(self, url: str, token: str, *, job_id: str, epoch: int, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(self, url: str, token: str, *, job_id: str, number: int, retry_seconds: float = RETRY_SECONDS) -> None:
         self._http = _Http(url, token, retry_seconds)
-        self._path = f"/v1/jobs/{quote(job_id, safe='')}/attempts/{epoch}"
+        self._path = f"/v1/jobs/{quote(job_id, safe='')}/attempts/{number}"
 
     def __enter__(self) -> Self:
         return self

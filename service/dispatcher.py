@@ -27,7 +27,7 @@ from service.code.wheel import Wheel
 from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
 from service.launch.assignment import AttemptAccess
 from service.launch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
-from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
+from service.launch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
 from service.launch.patience import Patience
 from service.launch.ray_jobs import RayCluster, RayJob
 from service.launch.waking import Waking
@@ -117,7 +117,7 @@ class Dispatcher:
                 jobs = self._ray.jobs()
         for job, attempt in attempts:
             ray: RayJob | Silence | None = SILENT if jobs is None else jobs.get(attempt.submission_id)
-            since = self._cancelling.get((job.id, attempt.epoch))
+            since = self._cancelling.get((job.id, attempt.number))
             waited = 0.0 if since is None else time.monotonic() - since
             actions = decide(
                 job, attempt, ray, now=time.time(), cancelling_for=waited, limits=self._limits, woke=self._waking.woke
@@ -127,7 +127,7 @@ class Dispatcher:
 
     def _note_cancelling(self, attempts: list[tuple[Job, Attempt]]) -> None:
         now = time.monotonic()
-        open_now = {(job.id, attempt.epoch) for job, attempt in attempts if job.state is JobState.CANCELLING}
+        open_now = {(job.id, attempt.number) for job, attempt in attempts if job.state is JobState.CANCELLING}
         self._cancelling = {key: self._cancelling.get(key, now) for key in open_now}
 
     def _act(self, action: Action, job: Job, attempt: Attempt) -> None:
@@ -140,11 +140,11 @@ class Dispatcher:
                 case Stop():
                     self._ray.stop(name)
                 case Lost(reason, retryable, outage):
-                    after = self._store.attempt_lost(job.id, attempt.epoch, reason, retryable=retryable, outage=outage)
+                    after = self._store.attempt_lost(job.id, attempt.number, reason, retryable=retryable, outage=outage)
                     if after is not None:
                         log.warning("%s is lost: %s; the job is %s", name, reason, after.state)
                 case EndCancelled():
-                    if self._store.cancel_finished(job.id, attempt.epoch) is not None:
+                    if self._store.cancel_finished(job.id, attempt.number) is not None:
                         log.info("%s is cancelled", name)
         except FencedError as error:
             log.info("%s: %s", name, error)
@@ -159,15 +159,15 @@ class Dispatcher:
             try:
                 package = self._shelf.take(CodeRef.model_validate(code))
             except (NotFoundError, UntrustedError) as error:
-                self._store.attempt_lost(job.id, attempt.epoch, str(error), retryable=False)
+                self._store.attempt_lost(job.id, attempt.number, str(error), retryable=False)
                 return
             if package is None:  # on its way: at the next tick
                 return
             packages = {path.folder_name(package.digest): package.data}
             env |= {path.VARIABLE: package.digest}
-        tags = {JOB_TAG: attempt.job_id, EPOCH_TAG: str(attempt.epoch)}
+        tags = {JOB_TAG: attempt.job_id, ATTEMPT_TAG: str(attempt.number)}
         self._ray.submit(name, self._entry_point, env=env, metadata=tags, packages=packages)
-        self._store.mark_submitted(attempt.job_id, attempt.epoch)
+        self._store.mark_submitted(attempt.job_id, attempt.number)
         log.info("submitted %s", name)
 
 
@@ -179,8 +179,8 @@ def attempt_access(settings: Settings, secret: bytes) -> Callable[[Attempt], Att
                          "cluster reaches it under another one")  # fmt: skip
 
     def access(attempt: Attempt) -> AttemptAccess:
-        token = auth.attempt_token(secret, attempt.job_id, attempt.epoch)
-        return AttemptAccess(api_url=api_url, job_id=attempt.job_id, epoch=attempt.epoch, token=SecretStr(token))
+        token = auth.attempt_token(secret, attempt.job_id, attempt.number)
+        return AttemptAccess(api_url=api_url, job_id=attempt.job_id, number=attempt.number, token=SecretStr(token))
 
     return access
 

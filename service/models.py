@@ -120,11 +120,11 @@ class Models:
     # --- signing ----------------------------------------------------------------------------------------------------
 
     def sign(
-        self, job: Job, result: Mapping[str, Any], mlflow_version: int | None, *, epoch: int | None = None
+        self, job: Job, result: Mapping[str, Any], mlflow_version: int | None, *, number: int | None = None
     ) -> RegisterReply:
         """Sign the model that the job's files in the bucket are, after reading them. Idempotent.
 
-        result: the attempt's; of a study it names the winner. epoch: of the attempt that asks. Raises UntrustedError
+        result: the attempt's; of a study it names the winner. number: of the attempt that asks. Raises UntrustedError
         where the files are not those of the job's best checkpoint, UsageError where it has none.
         """
         choice = self._choice(job, result)
@@ -137,7 +137,7 @@ class Models:
             what = f"the model of job {job.id}"
             config = self._read(choice.checkpoint, area, manifest, what)
             said = _statement(name, job.id, choice, manifest, config)
-        row = self._put(said, mlflow_version, epoch)
+        row = self._put(said, mlflow_version, number)
         version = next(one for one in self.versions(name) if one.job_id == job.id)
         return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
 
@@ -154,14 +154,14 @@ class Models:
         """Versions that the service's key of now has not signed."""
         return [row for row in self.store.model_versions() if not signing.signed_by(row.envelope, self.key.public)]
 
-    def _put(self, said: Statement, mlflow_version: int | None, epoch: int | None) -> VersionRow:
+    def _put(self, said: Statement, mlflow_version: int | None, number: int | None) -> VersionRow:
         """The statement, with the number that the version has or gets, signed: into SQL, then beside the files."""
 
         def sign(number: int) -> str:
             statement = said.model_copy(update={"version": number})
             return self.key.sign(statement.model_dump(mode="json"), PAYLOAD_TYPE)
 
-        row = self.store.put_model_version(said.job_id, said.name, mlflow_version, sign, epoch=epoch)
+        row = self.store.put_model_version(said.job_id, said.name, mlflow_version, sign, number=number)
         copy = self.artifacts.uri(*model_files.source(said.name, said.job_id), SIGNATURE)
         self.artifacts.put_bytes(copy, row.envelope.encode(), "application/json")
         return row

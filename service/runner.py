@@ -78,7 +78,7 @@ class Runner:
 
     def _attempt(self, context: AttemptContext, folder: Path) -> int:
         shipper, log_uri = self._shipper(context, folder)
-        shipper.note(f"attempt {self.access.epoch} of job {self.access.job_id}, vaesvc {__version__}")
+        shipper.note(f"attempt {self.access.number} of job {self.access.job_id}, vaesvc {__version__}")
         shipper.start()
         lease = Lease(self.access.client(retry_seconds=0), self.runner_id, context.lease_seconds, shipper.note)
         lease.start()
@@ -104,7 +104,7 @@ class Runner:
         from service.artifacts import Artifacts
 
         artifacts = Artifacts(context.storage, patience_seconds=_STORAGE_SECONDS)
-        uri = artifacts.uri(*messages.log_uri_parts(self.access.job_id, self.access.epoch))
+        uri = artifacts.uri(*messages.log_uri_parts(self.access.job_id, self.access.number))
 
         def upload(data: bytes) -> None:
             artifacts.put_bytes(uri, data, "text/plain; charset=utf-8")

@@ -6,7 +6,7 @@ User calls (bearer token of a user):
     GET  /v1/jobs?state=&limit=&before=    -> list[Job]
     GET  /v1/jobs/{id}                     -> JobDetail
     GET  /v1/jobs/{id}/events?after=       -> list[Event]
-    GET  /v1/jobs/{id}/logs?epoch=&offset= -> LogChunk
+    GET  /v1/jobs/{id}/logs?attempt=&offset= -> LogChunk
     POST /v1/jobs/{id}/cancel              -> Job
     POST /v1/jobs/{id}/retry               -> Job
     POST /v1/jobs/{id}/lengthen            LengthenRequest -> Job  (of a job of kind train that is over)
@@ -22,13 +22,13 @@ User calls (bearer token of a user):
     GET  /v1/health                        -> Health                      (no token)
     GET  /v1/keys                          -> Keys                        (no token)
 Attempt calls (bearer token of that attempt, made when it was admitted):
-    POST /v1/jobs/{id}/attempts/{epoch}/claim        ClaimRequest -> AttemptContext
-    POST /v1/jobs/{id}/attempts/{epoch}/heartbeat    HeartbeatRequest -> HeartbeatReply   (renews the lease)
-    POST /v1/jobs/{id}/attempts/{epoch}/progress     ProgressReport -> HeartbeatReply     (does not renew the lease)
-    POST /v1/jobs/{id}/attempts/{epoch}/checkpoints  Checkpoint -> CheckpointReply
-    GET  /v1/jobs/{id}/attempts/{epoch}/checkpoints  -> list[Checkpoint]  newest first
-    POST /v1/jobs/{id}/attempts/{epoch}/model        RegisterRequest -> RegisterReply
-    POST /v1/jobs/{id}/attempts/{epoch}/finish       FinishRequest -> Job
+    POST /v1/jobs/{id}/attempts/{number}/claim        ClaimRequest -> AttemptContext
+    POST /v1/jobs/{id}/attempts/{number}/heartbeat    HeartbeatRequest -> HeartbeatReply   (renews the lease)
+    POST /v1/jobs/{id}/attempts/{number}/progress     ProgressReport -> HeartbeatReply     (does not renew the lease)
+    POST /v1/jobs/{id}/attempts/{number}/checkpoints  Checkpoint -> CheckpointReply
+    GET  /v1/jobs/{id}/attempts/{number}/checkpoints  -> list[Checkpoint]  newest first
+    POST /v1/jobs/{id}/attempts/{number}/model        RegisterRequest -> RegisterReply
+    POST /v1/jobs/{id}/attempts/{number}/finish       FinishRequest -> Job
 An error is an `ErrorReply` with the status of `service.errors`. Both ends send their version as `VERSION_HEADER`.
 """
 
@@ -129,7 +129,7 @@ class LengthenRequest(Record):
 class LogChunk(Record):
     text: str
     offset: int  # where the next read goes on, bytes
-    epoch: int
+    attempt: int
     complete: bool  # nothing will be added
 
 
@@ -157,7 +157,7 @@ class AttemptContext(Record):
     """All that an attempt needs to run, handed out once to the runner that claims it."""
 
     job: Job
-    epoch: int
+    number: int
     lease_seconds: float
     storage: StorageSettings
     mlflow_uri: str | None = Field(repr=False)  # with the attempt's login

@@ -43,8 +43,8 @@ class Api:
 
     def attempt_client(self, attempt: Attempt, **options: Any) -> AttemptClient:
         secret = auth.read_secret(self.settings.secret_file)
-        token = auth.attempt_token(secret, attempt.job_id, attempt.epoch)
-        return AttemptClient(self.url, token, job_id=attempt.job_id, epoch=attempt.epoch, **options)
+        token = auth.attempt_token(secret, attempt.job_id, attempt.number)
+        return AttemptClient(self.url, token, job_id=attempt.job_id, number=attempt.number, **options)
 
     def admit(self) -> list[Attempt]:
         """What the dispatcher does when a cluster of one node is there."""

@@ -49,7 +49,7 @@ class Worker:
     def lose(self) -> None:
         """The attempt ends as one whose runner was killed; the job may be admitted again at once."""
         request = FinishRequest(runner_id="r", outcome="failed", error="killed", retryable=True)
-        self.api.store.finish(self.attempt.job_id, self.attempt.epoch, request)
+        self.api.store.finish(self.attempt.job_id, self.attempt.number, request)
 
     def close(self) -> None:
         for one in self.opened:

@@ -21,7 +21,7 @@ def make_job(recipe: str = "digits/beta-vae-mlp", *, overrides: tuple[str, ...] 
         "owner": "ada",
         "spec": resolved.model_dump(mode="json"),
         "resources": Resources(),
-        "epoch": 1,
+        "attempt": 1,
         **fields,
     }
     return Job(**values)

@@ -52,7 +52,7 @@ def make(here: Shelf, folder: Path) -> Scene:
 
 
 def _train(uri: str, job: Job, folder: Path, best: float) -> str:
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     writer = RunWriter(uri, run_id, folder / "spool.jsonl")
     monitor = SystemMonitor(writer.log_metrics, since=job.created_at, every_seconds=1.0)
     for step in range(1, 101):
@@ -73,14 +73,14 @@ def _train(uri: str, job: Job, folder: Path, best: float) -> str:
 def trials(here: Shelf, number_of_trials: int = 3) -> str:
     """A run with one run below it for each trial, as a study has them."""
     uri, job = str(here.mlflow_uri), here.job("study")
-    parent = open_run(uri, job, epoch=1)
+    parent = open_run(uri, job, number=1)
     for number in range(number_of_trials):
         rate = 10.0 ** -(number + 2)
         trial = TrialRun(
             stage="rates", number=number, key=f"k{number}", candidate=number, seed=0,
             assignment={"optimizer.lr": rate}, config=job.spec["train"],
         )  # fmt: skip
-        end_trial(uri, open_trial(uri, job, trial, epoch=1), "done")
+        end_trial(uri, open_trial(uri, job, trial, number=1), "done")
     end_run(uri, job, JobState.SUCCEEDED)
     return parent
 

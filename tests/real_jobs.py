@@ -79,13 +79,13 @@ def until_checkpoint(stack: Stack, job_id: str, step: int) -> JobDetail:
     return until(stack, job_id, reached, START_SECONDS, f"no checkpoint of step {step} is committed")
 
 
-def until_checkpoint_of(stack: Stack, job_id: str, epoch: int) -> JobDetail:
+def until_checkpoint_of(stack: Stack, job_id: str, number: int) -> JobDetail:
     """Once this attempt has committed one."""
 
     def reached(detail: JobDetail) -> bool:
-        return any(one.epoch == epoch for one in detail.checkpoints)
+        return any(one.attempt == number for one in detail.checkpoints)
 
-    return until(stack, job_id, reached, START_SECONDS, f"attempt {epoch} commits no checkpoint")
+    return until(stack, job_id, reached, START_SECONDS, f"attempt {number} commits no checkpoint")
 
 
 def until_over(stack: Stack, job_id: str, state: str = "SUCCEEDED", seconds: float = 400) -> JobDetail:
@@ -98,7 +98,7 @@ def until_over(stack: Stack, job_id: str, state: str = "SUCCEEDED", seconds: flo
 def told(stack: Stack, detail: JobDetail) -> str:
     """What a person would want to read after a surprise."""
     with client(stack) as door:
-        events = [f"{one.at:.1f} {one.epoch} {one.kind} {one.detail}" for one in door.events(detail.job.id)]
+        events = [f"{one.at:.1f} {one.number} {one.kind} {one.detail}" for one in door.events(detail.job.id)]
         try:
             log = door.logs(detail.job.id).text[-4000:]
         except Exception as error:  # the log is only a help here

@@ -64,7 +64,7 @@ class Shelf:
         folder = checkpoint_folder(self.folder / job.id, job)
         put = self.artifacts.put_directory(folder, self.artifacts.uri("checkpoints", job.id, "5"))
         made = Checkpoint(
-            epoch=1, step=5, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics=metrics
+            attempt=1, step=5, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics=metrics
         )
         self.store.commit_checkpoint(job.id, 1, made)
         return self.store.checkpoints(job.id)[0]
@@ -78,7 +78,7 @@ class Shelf:
         """As the driver does, with the service at hand."""
         models = self.models
         return self.choice(job).register(
-            self.mlflow_uri, self.artifacts, lambda number: models.sign(job, {}, number, epoch=1)
+            self.mlflow_uri, self.artifacts, lambda number: models.sign(job, {}, number, number=1)
         )
 
     def registered(

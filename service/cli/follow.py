@@ -141,26 +141,26 @@ def logs(
             output.note(f"Job {job_id} has no log yet: {progress.state(client.job(job_id).job)}")
 
 
-def _drain(client: Client, job_id: str, epoch: int | None, offset: int) -> tuple[int, int, bool]:
-    """Print all there is from `offset`; (epoch, new offset, whether nothing will be added)."""
+def _drain(client: Client, job_id: str, number: int | None, offset: int) -> tuple[int, int, bool]:
+    """Print all there is from `offset`; (number, new offset, whether nothing will be added)."""
     while True:
-        chunk = client.logs(job_id, epoch=epoch, offset=offset)
+        chunk = client.logs(job_id, attempt=number, offset=offset)
         output.data(chunk.text, end="")
         if chunk.complete or chunk.offset == offset:
-            return chunk.epoch, chunk.offset, chunk.complete
-        epoch, offset = chunk.epoch, chunk.offset
+            return chunk.attempt, chunk.offset, chunk.complete
+        number, offset = chunk.attempt, chunk.offset
 
 
 def _follow_logs(client: Client, job_id: str, attempt: int | None) -> None:
-    epoch, offset = attempt, 0
+    number, offset = attempt, 0
     with client.patience(PATIENCE_SECONDS):
         while True:
             job = client.job(job_id).job  # before the log: nothing is added to it after the job is final
-            seen, offset, complete = _drain(client, job_id, epoch, offset)
-            epoch = seen or epoch
-            if complete and attempt is None and job.epoch > seen:
-                epoch, offset = seen + 1, 0
-                output.note(f"--- attempt {epoch} ---")
+            seen, offset, complete = _drain(client, job_id, number, offset)
+            number = seen or number
+            if complete and attempt is None and job.attempt > seen:
+                number, offset = seen + 1, 0
+                output.note(f"--- attempt {number} ---")
                 continue
             if complete and (attempt is not None or job.state.final):
                 return

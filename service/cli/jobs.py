@@ -124,7 +124,7 @@ def _print_attempts(detail: wire.JobDetail) -> None:
         output.data("")
         rows: list[tuple[str, ...]] = [
             (
-                str(one.epoch),
+                str(one.number),
                 one.state.value,
                 output.moment(one.started_at),
                 output.moment(one.ended_at),
@@ -138,7 +138,7 @@ def _print_attempts(detail: wire.JobDetail) -> None:
         rows = [
             (
                 str(one.step),
-                str(one.epoch),
+                str(one.attempt),
                 output.moment(one.committed_at),
                 output.number(one.bytes / 2**20),
                 output.number(progress.metric(one.metrics, "elbo")),
@@ -155,7 +155,7 @@ def _print_events(events: Sequence[Event]) -> None:
     rows = [
         (
             output.moment(one.at),
-            "-" if one.epoch is None else str(one.epoch),
+            "-" if one.attempt is None else str(one.attempt),
             one.kind,
             ", ".join(f"{name}={value}" for name, value in one.detail.items()),
         )

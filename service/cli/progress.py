@@ -58,7 +58,7 @@ def state(job: Job) -> str:
     if job.state.final:
         return f"{job.state.value}: {job.reason}" if job.reason else job.state.value
     where = f", position {job.position}" if job.position is not None else ""
-    attempt = f", attempt {job.epoch}" if job.epoch > 1 else ""
+    attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
     return f"{job.state.value}{where}{attempt}" + (f": {job.reason}" if job.reason else "")
 
 

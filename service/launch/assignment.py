@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 API_URL = "VAESVC_API_URL"
 JOB_ID = "VAESVC_JOB_ID"
-EPOCH = "VAESVC_EPOCH"
+ATTEMPT = "VAESVC_ATTEMPT"
 STORAGE_SECONDS = 60.0
 TOKEN = "VAESVC_ATTEMPT_TOKEN"  # nosec B105  # the name of a variable, no token
 
@@ -29,7 +29,7 @@ class AttemptAccess(Record):
 
     api_url: str
     job_id: str
-    epoch: int
+    number: int
     token: SecretStr
 
     @field_serializer("token", when_used="json")
@@ -39,32 +39,32 @@ class AttemptAccess(Record):
     def client(self, *, retry_seconds: float) -> AttemptClient:
         """retry_seconds: how long a call waits for an API that does not answer."""
         token = self.token.get_secret_value()
-        return AttemptClient(self.api_url, token, job_id=self.job_id, epoch=self.epoch, retry_seconds=retry_seconds)
+        return AttemptClient(self.api_url, token, job_id=self.job_id, number=self.number, retry_seconds=retry_seconds)
 
     def environment(self) -> dict[str, str]:
         """For the Ray job that runs this attempt."""
         token = self.token.get_secret_value()
-        return {API_URL: self.api_url, JOB_ID: self.job_id, EPOCH: str(self.epoch), TOKEN: token}
+        return {API_URL: self.api_url, JOB_ID: self.job_id, ATTEMPT: str(self.number), TOKEN: token}
 
     @property
     def name(self) -> str:
-        return f"{self.job_id}-{self.epoch}"
+        return f"{self.job_id}-{self.number}"
 
 
 def access_from_environment() -> AttemptAccess:
     """UsageError when a variable is missing: the runner is started by the dispatcher, not by hand."""
-    missing = [name for name in (API_URL, JOB_ID, EPOCH, TOKEN) if not os.environ.get(name)]
+    missing = [name for name in (API_URL, JOB_ID, ATTEMPT, TOKEN) if not os.environ.get(name)]
     if missing:
         raise UsageError(f"{', '.join(missing)} not set: `python -m service.runner` is started by the dispatcher")
     try:
         return AttemptAccess(
             api_url=os.environ[API_URL],
             job_id=os.environ[JOB_ID],
-            epoch=int(os.environ[EPOCH]),
+            number=int(os.environ[ATTEMPT]),
             token=SecretStr(os.environ[TOKEN]),
         )
     except (ValueError, ValidationError):
-        raise UsageError(f"{EPOCH}={os.environ[EPOCH]!r} is not a whole number") from None
+        raise UsageError(f"{ATTEMPT}={os.environ[ATTEMPT]!r} is not a whole number") from None
 
 
 class Assignment(Record):
@@ -125,13 +125,13 @@ def read_outcome(path: Path) -> Outcome | None:
         return None
 
 
-def result_uri_parts(job_id: str, epoch: int) -> tuple[str, str, str]:
+def result_uri_parts(job_id: str, number: int) -> tuple[str, str, str]:
     """Where rank 0 leaves its result for the driver, which may be on another machine."""
-    return ("results", job_id, f"{epoch}.json")
+    return ("results", job_id, f"{number}.json")
 
 
-def log_uri_parts(job_id: str, epoch: int) -> tuple[str, str, str]:
-    return ("logs", job_id, f"{epoch}.log")
+def log_uri_parts(job_id: str, number: int) -> tuple[str, str, str]:
+    return ("logs", job_id, f"{number}.log")
 
 
 def spool_uri_parts(job_id: str, *, trials: bool = False) -> tuple[str, str]:

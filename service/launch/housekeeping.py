@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vaesvc.housekeeping")
 
 JOB_TAG = "vaesvc_job"
-EPOCH_TAG = "vaesvc_epoch"
+ATTEMPT_TAG = "vaesvc_attempt"
 _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
 _MODELS_TURN_SECONDS = 10.0
@@ -118,28 +118,28 @@ class Housekeeper:
 
     def _attempt_of(self, ray_job: RayJob) -> Attempt | None:
         """None for a job that is not ours: a cluster may have other users, other vaesvc services among them."""
-        job_id, epoch = ray_job.metadata.get(JOB_TAG), ray_job.metadata.get(EPOCH_TAG)
-        if job_id is None or epoch is None:
+        job_id, number = ray_job.metadata.get(JOB_TAG), ray_job.metadata.get(ATTEMPT_TAG)
+        if job_id is None or number is None:
             return None
         try:
             detail = self._store.detail(job_id)
         except NotFoundError:
             return None
-        return next((one for one in detail.attempts if str(one.epoch) == epoch), None)
+        return next((one for one in detail.attempts if str(one.number) == number), None)
 
     def _keep_log(self, attempt: Attempt) -> None:
         """The runner ships its own log; when it was killed, Ray may have more of it."""
         if attempt.log_uri is not None:
             return
         artifacts = self._artifacts
-        uri = artifacts.uri(*log_uri_parts(attempt.job_id, attempt.epoch))
+        uri = artifacts.uri(*log_uri_parts(attempt.job_id, attempt.number))
         text = self._ray.log(attempt.submission_id).encode()[-_LOG_BYTES:]
         stored = next((one.bytes for one in artifacts.list(uri) if one.uri == uri), None)
         if text and (stored is None or len(text) > stored):
             artifacts.put_bytes(uri, text, "text/plain; charset=utf-8")
             stored = len(text)
         if stored is not None:
-            self._store.set_log(attempt.job_id, attempt.epoch, uri)
+            self._store.set_log(attempt.job_id, attempt.number, uri)
 
     # --- MLflow -----------------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Housekeeper:
             run = tracking.TrialRun(**json.loads(artifacts.get_bytes(described)))
             path = self._spools / f"{job.id}-{stored.uri.rpartition('/')[2]}"
             path.write_bytes(artifacts.get_bytes(stored.uri))
-            run_id = tracking.open_trial(uri, job, run, epoch=job.epoch)
+            run_id = tracking.open_trial(uri, job, run, number=job.attempt)
             tracking.send_spool(uri, run_id, path, _SPOOL_SECONDS)
             artifacts.delete_prefix(stored.uri)
             artifacts.delete_prefix(described)

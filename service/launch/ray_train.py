@@ -107,7 +107,7 @@ def run(order: Assignment, spec: TrainSpec) -> dict[str, Any]:
 def _result(order: Assignment) -> dict[str, Any]:
     """What rank 0 left in storage."""
     artifacts = order.artifacts()
-    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.epoch))
+    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.number))
     try:
         result: dict[str, Any] = json.loads(artifacts.get_bytes(uri))
     except NotFoundError as error:
@@ -228,5 +228,5 @@ def train_worker(config: dict[str, Any]) -> None:
         raise
     if context.rank == 0:
         summary = {"steps": result.steps, "stopped": result.stopped, "metrics": dict(result.metrics)} | said
-        uri = context.artifacts.uri(*result_uri_parts(order.access.job_id, order.access.epoch))
+        uri = context.artifacts.uri(*result_uri_parts(order.access.job_id, order.access.number))
         context.artifacts.put_bytes(uri, json.dumps(summary).encode(), "application/json")

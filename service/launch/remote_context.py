@@ -217,7 +217,7 @@ class _FirstRank:
             artifacts,
             self._client,
             job_id=order.access.job_id,
-            epoch=order.access.epoch,
+            number=order.access.number,
             goal=spec.train.checkpoint.goal,
             say=say,
         )

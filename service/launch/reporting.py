@@ -34,10 +34,10 @@ def open_writer(order: Assignment, spool: Path) -> RunWriter | None:
     """To the job's run in MLflow, which is opened in the background; None where the service has no MLflow."""
     from service.tracking import RunWriter, open_run
 
-    uri, job, epoch = order.context.mlflow_uri, order.context.job, order.access.epoch
+    uri, job, number = order.context.mlflow_uri, order.context.job, order.access.number
     if uri is None:
         return None
-    return RunWriter(uri, lambda: open_run(uri, job, epoch=epoch), spool)
+    return RunWriter(uri, lambda: open_run(uri, job, number=number), spool)
 
 
 def join_writer(order: Assignment, spool: Path) -> RunWriter | None:
@@ -71,7 +71,7 @@ def deliver(order: Assignment, artifacts: Artifacts, writer: RunWriter | None, s
     """Metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
     spool = None if writer is None else writer.close(seconds)
     if spool is not None and spool.is_file():
-        name = f"{order.access.epoch}-{time.time_ns()}.jsonl"
+        name = f"{order.access.number}-{time.time_ns()}.jsonl"
         uri = artifacts.uri(*spool_uri_parts(order.access.job_id), name)
         artifacts.put_bytes(uri, spool.read_bytes(), "application/jsonl")
 

@@ -85,11 +85,11 @@ class _Driver:
     def _open_run(self) -> RunWriter | None:
         from service.tracking import RunWriter, open_run
 
-        uri, job, epoch = self.order.context.mlflow_uri, self.order.context.job, self.order.access.epoch
+        uri, job, number = self.order.context.mlflow_uri, self.order.context.job, self.order.access.number
         if uri is None:
             return None
         folder = Path(tempfile.mkdtemp(prefix="study-", dir=self.order.scratch))
-        return RunWriter(uri, lambda: open_run(uri, job, epoch=epoch), folder / "spool.jsonl")
+        return RunWriter(uri, lambda: open_run(uri, job, number=number), folder / "spool.jsonl")
 
     # --- stages -----------------------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class _Member:
         uri = broadcast_text(self._lane.resumed_from if self._lane is not None else "", self.device)
         if self._lane is not None or not uri:
             return path
-        self._work.storage.fetch(uri, self._work.order.access.epoch, self.scratch / "resume")
+        self._work.storage.fetch(uri, self._work.order.access.number, self.scratch / "resume")
         return self.scratch / "resume"
 
     def origin(self) -> Path | None:

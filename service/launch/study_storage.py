@@ -2,7 +2,7 @@
 
     studies/JOB/STAGE/KEY/result.json                    how the trial ended; such a trial is never run again
     studies/JOB/STAGE/rungs/RUNG/CANDIDATE_SCORE         what came to ASHA's rungs
-    studies/JOB/STAGE/KEY/step-000000470-EPOCH-RANDOM/   the checkpoint that it goes on from, manifest last
+    studies/JOB/STAGE/KEY/step-000000470-ATTEMPT-RANDOM/   the checkpoint that it goes on from, manifest last
 
 KEY is the trial's number and a digest of its configuration (`tuning.study.Trial.key`): where a study is extended and
 another learning rate wins, what was trained with the first one is not mistaken for it. A trial is a function of its
@@ -76,13 +76,13 @@ class StageStorage:
         self._artifacts.put_bytes(self._uri(trial, _RESULT), data, "application/json")
 
     def put_checkpoint(
-        self, trial: str, epoch: int, step: int, directory: Path, metrics: Mapping[str, float]
+        self, trial: str, number: int, step: int, directory: Path, metrics: Mapping[str, float]
     ) -> Checkpoint:
         """Uploads it under an address of its own."""
-        uri = self._uri(trial, f"step-{step:09d}-{epoch}-{uuid.uuid4().hex[:8]}")
+        uri = self._uri(trial, f"step-{step:09d}-{number}-{uuid.uuid4().hex[:8]}")
         stored = self._artifacts.put_directory(directory, uri)
         return Checkpoint(
-            epoch=epoch, step=step, uri=stored.uri, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes,
+            attempt=number, step=step, uri=stored.uri, manifest_sha256=stored.manifest_sha256, bytes=stored.bytes,
             metrics=dict(metrics), committed_at=time.time(),
         )  # fmt: skip
 
@@ -94,14 +94,14 @@ class StageStorage:
                 found.setdefault(match[1], []).append((int(match[2]), one.uri.removesuffix(MANIFEST)))
         return {trial: sorted(each, reverse=True) for trial, each in found.items()}
 
-    def fetch(self, uri: str, epoch: int, into: Path) -> Checkpoint:
+    def fetch(self, uri: str, number: int, into: Path) -> Checkpoint:
         """A copy at `into` whose every file is what its manifest says, and what was stored there."""
         data = self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")
         sha256 = hashlib.sha256(data).hexdigest()
         self._artifacts.get_directory(uri, into, sha256)
         manifest = checkpoint.verify(into)
         return Checkpoint(
-            epoch=epoch, step=manifest.step, uri=uri, manifest_sha256=sha256, metrics=dict(manifest.metrics),
+            attempt=number, step=manifest.step, uri=uri, manifest_sha256=sha256, metrics=dict(manifest.metrics),
             bytes=len(data) + sum(file.bytes for file in manifest.files.values()),
         )  # fmt: skip
 

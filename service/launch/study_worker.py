@@ -190,7 +190,7 @@ class TrialContext:
     def latest_checkpoint(self) -> Path | None:
         for step, uri in self._kept:
             try:
-                found = self._shared.storage.fetch(uri, self._shared.epoch, self.scratch / "resume")
+                found = self._shared.storage.fetch(uri, self._shared.number, self.scratch / "resume")
             except (VaesvcError, CheckpointError) as error:
                 self._shared.note(f"trial {self.trial.number}: the checkpoint of step {step} is not used: {error}")
             else:
@@ -233,10 +233,10 @@ class PackProcess:
         self.scratch = Path(tempfile.mkdtemp(prefix="vaesvc-pack-", dir=Path.cwd()))
         self.artifacts = Artifacts(order.context.storage)
         self.storage = storage
-        self.uploads = _Uploads(self.storage, order.access.epoch, self.note)
+        self.uploads = _Uploads(self.storage, order.access.number, self.note)
         self.stopping = order.context.job.state.value == "CANCELLING"
         self.stage = stage
-        self.epoch = order.access.epoch
+        self.number = order.access.number
         self._order = order
         self._board = board
         self._lanes: list[TrialContext] = []
@@ -268,10 +268,10 @@ class PackProcess:
         from service.tracking import RunWriter, open_trial
 
         spool = self.scratch / f"trial-{run.number:04d}.jsonl"
-        uri, job, epoch = self._order.context.mlflow_uri, self._order.context.job, self._order.access.epoch
+        uri, job, number = self._order.context.mlflow_uri, self._order.context.job, self._order.access.number
         if uri is None:
             return None
-        return RunWriter(uri, lambda: open_trial(uri, job, run, epoch=epoch), spool, gather_seconds=_GATHER_SECONDS)
+        return RunWriter(uri, lambda: open_trial(uri, job, run, number=number), spool, gather_seconds=_GATHER_SECONDS)
 
     def end(self, lane: TrialContext, outcome: Outcome) -> None:
         """The trial's last word, behind its last checkpoint."""
@@ -311,7 +311,7 @@ class PackProcess:
                 except VaesvcError as error:  # the dispatcher closes it with the study
                     self.note(f"the run of trial {lane.trial.number} is still open: {error}")
         elif spool.is_file():
-            name = f"{self.stage}-{lane.trial.number}-{access.epoch}-{time.time_ns()}"
+            name = f"{self.stage}-{lane.trial.number}-{access.number}-{time.time_ns()}"
             folder = spool_uri_parts(access.job_id, trials=True)
             run = json.dumps(asdict(lane.run)).encode()
             self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.run.json"), run, "application/json")
@@ -357,10 +357,10 @@ class _Uploads:
     """Checkpoints and results on their way to storage, in one thread: of each trial the newest checkpoint, then how it
     ended. A checkpoint that is replaced is deleted."""
 
-    def __init__(self, storage: StageStorage, epoch: int, note: Callable[[str], None]) -> None:
+    def __init__(self, storage: StageStorage, number: int, note: Callable[[str], None]) -> None:
         self.states: dict[str, str] = {}  # of the trials that have ended
         self._storage = storage
-        self._epoch = epoch
+        self._number = number
         self._note = note
         self._checkpoints: dict[str, tuple[int, Path, Mapping[str, float]]] = {}  # waiting
         self._results: dict[str, Outcome] = {}  # waiting
@@ -434,7 +434,7 @@ class _Uploads:
 
     def _store(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         stored = self._patiently(
-            trial, lambda: self._storage.put_checkpoint(trial, self._epoch, step, directory, _finite(metrics))
+            trial, lambda: self._storage.put_checkpoint(trial, self._number, step, directory, _finite(metrics))
         )
         replaced, self._last[trial] = self._last.get(trial), stored
         shutil.rmtree(directory, ignore_errors=True)

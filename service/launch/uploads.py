@@ -49,7 +49,7 @@ class CheckpointUploads:
         client: AttemptClient,
         *,
         job_id: str,
-        epoch: int,
+        number: int,
         goal: Goal,
         say: Callable[[str], None],
         patience_seconds: float = PATIENCE_SECONDS,
@@ -57,7 +57,7 @@ class CheckpointUploads:
         self._artifacts = artifacts
         self._client = client
         self._job_id = job_id
-        self._epoch = epoch
+        self._number = number
         self._goal = goal
         self._say = say
         self._patience = patience_seconds
@@ -134,11 +134,11 @@ class CheckpointUploads:
 
     def _store(self, ready: Ready) -> None:
         """Upload and commit one. Its address is its own, so two writers never mix their files in one place."""
-        name = f"{self._epoch}-{ready.step:09d}-{uuid.uuid4().hex[:8]}"
+        name = f"{self._number}-{ready.step:09d}-{uuid.uuid4().hex[:8]}"
         uri = self._artifacts.uri("checkpoints", self._job_id, name)
         stored = self._patiently(ready.step, lambda: self._artifacts.put_directory(ready.directory, uri))
         checkpoint = Checkpoint(
-            epoch=self._epoch,
+            attempt=self._number,
             step=ready.step,
             uri=stored.uri,
             manifest_sha256=stored.manifest_sha256,

@@ -168,17 +168,19 @@ def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:
     row = work.locked_job(admission.job_id)
     if row["state"] != JobState.QUEUED:  # cancelled since the plan was made
         return None
-    epoch = row["epoch"] + 1
+    number = row["attempt"] + 1
     values = {
         "job_id": row["id"],
-        "epoch": epoch,
+        "number": number,
         "state": AttemptState.STARTING.value,
         "nodes": list(admission.nodes),
         "created_at": work.now,
     }
     work.connection.execute(sa.insert(attempts).values(values))
-    work.move(row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, epoch=epoch, reason=None, progress={})
-    found = work.attempt_row(row["id"], epoch)
+    work.move(
+        row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, attempt=number, reason=None, progress={}
+    )
+    found = work.attempt_row(row["id"], number)
     assert found is not None
     return attempt_record(found)
 

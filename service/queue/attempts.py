@@ -1,6 +1,6 @@
 """What an attempt may say, and what is said of it. Called by the store, inside its transactions.
 
-Every write of a runner is fenced: it is taken only from the newest epoch, while the attempt is open, and, where the
+Every write of a runner is fenced: it is taken only from the newest attempt, while the attempt is open, and, where the
 runner names itself, only from the one that claimed it. A late heartbeat of an attempt that nobody has called lost yet
 is taken: the row is locked, so "lost" and "alive" cannot both be written.
 
@@ -44,41 +44,41 @@ def checkpoint_config(job: RowMapping) -> CheckpointConfig:
     return CheckpointConfig.model_validate(job["spec"].get("train", {}).get("checkpoint", {}), context=STORED)
 
 
-def claim(work: Clocked, job_id: str, epoch: int, runner_id: str, lease_seconds: float) -> None:
+def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> None:
     """Makes `runner_id` the attempt's runner, once and for all, and starts its lease."""
-    job, attempt = _open_attempt(work, job_id, epoch)
+    job, attempt = _open_attempt(work, job_id, number)
     if attempt["runner_id"] not in (None, runner_id):
         raise FencedError(
-            f"attempt {epoch} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
+            f"attempt {number} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
         )
     if job["state"] == JobState.CANCELLING and attempt["runner_id"] is None:
-        raise FencedError(f"{job_id} was cancelled before attempt {epoch} began: there is nothing to run")
+        raise FencedError(f"{job_id} was cancelled before attempt {number} began: there is nothing to run")
     lease = {"lease_until": work.now + lease_seconds}
     if attempt["runner_id"] == runner_id:
-        work.update_attempt(job_id, epoch, **lease)
+        work.update_attempt(job_id, number, **lease)
         return
     values = {"state": AttemptState.RUNNING.value, "runner_id": runner_id, "started_at": work.now}
-    work.update_attempt(job_id, epoch, **values, **lease)
+    work.update_attempt(job_id, number, **values, **lease)
     started = job["started_at"] if job["started_at"] is not None else work.now
     work.move(job, Trigger.CLAIM, "claimed", detail={"runner_id": runner_id}, started_at=started)
 
 
-def heartbeat(work: Clocked, job_id: str, epoch: int, runner_id: str, lease_seconds: float) -> wire.HeartbeatReply:
+def heartbeat(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> wire.HeartbeatReply:
     """Renews the lease."""
-    job = _held(work, job_id, epoch, runner_id)
-    work.update_attempt(job_id, epoch, lease_until=work.now + lease_seconds)
+    job = _held(work, job_id, number, runner_id)
+    work.update_attempt(job_id, number, lease_until=work.now + lease_seconds)
     return _reply(job, lease_seconds)
 
 
 def progress(
-    work: Clocked, job_id: str, epoch: int, report: wire.ProgressReport, lease_seconds: float
+    work: Clocked, job_id: str, number: int, report: wire.ProgressReport, lease_seconds: float
 ) -> wire.HeartbeatReply:
     """Notes how far it is. The lease is not renewed: workers that go on must not keep a hung runner alive."""
-    job = _held(work, job_id, epoch, None)
+    job = _held(work, job_id, number, None)
     values: dict[str, Any] = {"progress": finite(report.progress)}
     if report.run_id is not None and report.run_id != job["run_id"]:
         values["run_id"] = report.run_id
-        work.record(job_id, "run_opened", epoch, run_id=report.run_id)
+        work.record(job_id, "run_opened", number, run_id=report.run_id)
     work.update_job(job_id, **values)
     reply = _reply(job, lease_seconds)
     return reply.model_copy(update={"finish": job["kind"] == "study" and stop_requested(work, job_id)})
@@ -91,13 +91,13 @@ def stop_requested(work: Clocked, job_id: str) -> bool:
     return work.connection.scalar(query.order_by(events.c.id.desc()).limit(1)) == "stop_requested"
 
 
-def commit_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
+def commit_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
     """Makes it one to resume from, and says which others retention gives up. The same address again: the same reply."""
-    job = _held(work, job_id, epoch, None)
+    job = _held(work, job_id, number, None)
     here = (checkpoints.c.job_id == job_id, checkpoints.c.uri == checkpoint.uri)
     known = work.row(sa.select(checkpoints).where(*here))
     if known is None:
-        _add_checkpoint(work, job_id, epoch, checkpoint)
+        _add_checkpoint(work, job_id, number, checkpoint)
     elif known["manifest_sha256"] != checkpoint.manifest_sha256:
         raise ConflictError(
             f"{checkpoint.uri} is committed already, with the manifest {known['manifest_sha256'][:12]}..., not "
@@ -116,11 +116,11 @@ def commit_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkp
     return wire.CheckpointReply(kept=kept, delete=tuple(sorted(work.connection.scalars(query))))
 
 
-def _add_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoint) -> None:
+def _add_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Checkpoint) -> None:
     values = {
         "job_id": job_id,
         "uri": checkpoint.uri,
-        "epoch": epoch,
+        "attempt": number,
         "step": checkpoint.step,
         "manifest_sha256": checkpoint.manifest_sha256,
         "bytes": checkpoint.bytes,
@@ -129,28 +129,28 @@ def _add_checkpoint(work: Clocked, job_id: str, epoch: int, checkpoint: Checkpoi
         "committed_at": work.now,
     }
     work.connection.execute(sa.insert(checkpoints).values(values))
-    work.record(job_id, "checkpoint", epoch, step=checkpoint.step, uri=checkpoint.uri)
+    work.record(job_id, "checkpoint", number, step=checkpoint.step, uri=checkpoint.uri)
     work.update_job(job_id, outages=0)  # it came further: a row of losses ends here
 
 
-def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) -> None:
+def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest) -> None:
     """The runner's last word. Saying it again changes nothing; another word after it is refused."""
     job = work.locked_job(job_id)
-    attempt = work.attempt_row(job_id, epoch)
+    attempt = work.attempt_row(job_id, number)
     said = _OUTCOMES[request.outcome]
     if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
         before = AttemptState(attempt["state"])
         if before is said:
             return
         if before is not AttemptState.LOST:
-            raise ConflictError(f"attempt {epoch} of {job_id} has finished as {before} already, not {said}")
-    _held(work, job_id, epoch, request.runner_id, job=job)
+            raise ConflictError(f"attempt {number} of {job_id} has finished as {before} already, not {said}")
+    _held(work, job_id, number, request.runner_id, job=job)
     error = clean(request.error)
     if request.outcome == "succeeded":
         error = None
     elif error is None:
         error = STOPPED_UNASKED if request.outcome == "cancelled" else "the runner gave no reason"
-    _end(work, job, epoch, said, error, log_uri=request.log_uri)
+    _end(work, job, number, said, error, log_uri=request.log_uri)
     detail = {"outcome": request.outcome, "error": error}
     result = finite(request.result)
     more = request.spec_sha256 not in (None, spec_sha256(job["spec"])) and job["state"] == JobState.RUNNING
@@ -165,33 +165,33 @@ def finish(work: Clocked, job_id: str, epoch: int, request: wire.FinishRequest) 
         _count_failure(work, job, "finished", detail, error, retryable=request.retryable, outage=request.outage)
 
 
-def lost(work: Clocked, job_id: str, epoch: int, reason: str, *, retryable: bool, outage: bool) -> bool:
+def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: bool, outage: bool) -> bool:
     """Ends an attempt that cannot be running any more. False: its lease is still held, so it may be."""
     job = work.locked_job(job_id)
-    attempt = work.attempt_row(job_id, epoch)
+    attempt = work.attempt_row(job_id, number)
     if attempt is None:
-        raise FencedError(_unknown_attempt(job, epoch))
+        raise FencedError(_unknown_attempt(job, number))
     if attempt["ended_at"] is not None:
         return True
     if _leased(attempt, work.now):
         return False
     error = clean(reason) or "lost"
-    _end(work, job, epoch, AttemptState.LOST, error)
+    _end(work, job, number, AttemptState.LOST, error)
     _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable, outage=outage)
     return True
 
 
-def cancel_finished(work: Clocked, job_id: str, epoch: int) -> bool:
+def cancel_finished(work: Clocked, job_id: str, number: int) -> bool:
     """Ends the attempt of a cancelled job that nobody runs. False: its lease is still held, or nobody cancelled it."""
     job = work.locked_job(job_id)
-    attempt = work.attempt_row(job_id, epoch)
+    attempt = work.attempt_row(job_id, number)
     if attempt is None:
-        raise FencedError(_unknown_attempt(job, epoch))
+        raise FencedError(_unknown_attempt(job, number))
     if attempt["ended_at"] is not None:
         return True
     if job["state"] != JobState.CANCELLING or _leased(attempt, work.now):
         return False
-    _end(work, job, epoch, AttemptState.CANCELLED, None)
+    _end(work, job, number, AttemptState.CANCELLED, None)
     _leave(work, job, Trigger.STOP, "cancelled", {})
     return True
 
@@ -200,42 +200,42 @@ def cancel_finished(work: Clocked, job_id: str, epoch: int) -> bool:
 
 
 def _open_attempt(
-    work: Clocked, job_id: str, epoch: int, *, job: RowMapping | None = None
+    work: Clocked, job_id: str, number: int, *, job: RowMapping | None = None
 ) -> tuple[RowMapping, RowMapping]:
-    """The locked job and its newest attempt, if that is `epoch` and open. Raises FencedError otherwise."""
+    """The locked job and its newest attempt, if that is `number` and open. Raises FencedError otherwise."""
     job = job if job is not None else work.locked_job(job_id)
-    if epoch < job["epoch"]:
-        raise FencedError(f"attempt {epoch} of {job_id} has been superseded by attempt {job['epoch']}: stop at once")
-    attempt = work.attempt_row(job_id, epoch)
+    if number < job["attempt"]:
+        raise FencedError(f"attempt {number} of {job_id} has been superseded by attempt {job['attempt']}: stop at once")
+    attempt = work.attempt_row(job_id, number)
     if attempt is None:
-        raise FencedError(_unknown_attempt(job, epoch))
+        raise FencedError(_unknown_attempt(job, number))
     if attempt["ended_at"] is not None:
         why = f" ({attempt['error']})" if attempt["error"] else ""
-        raise FencedError(f"attempt {epoch} of {job_id} is over: {attempt['state']}{why}. Stop at once")
+        raise FencedError(f"attempt {number} of {job_id} is over: {attempt['state']}{why}. Stop at once")
     return job, attempt
 
 
-def held(work: Clocked, job_id: str, epoch: int) -> RowMapping:
-    """The locked job, if `epoch` is its open attempt and claimed. Raises FencedError otherwise."""
-    return _held(work, job_id, epoch, None)
+def held(work: Clocked, job_id: str, number: int) -> RowMapping:
+    """The locked job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
+    return _held(work, job_id, number, None)
 
 
 def _held(
-    work: Clocked, job_id: str, epoch: int, runner_id: str | None, *, job: RowMapping | None = None
+    work: Clocked, job_id: str, number: int, runner_id: str | None, *, job: RowMapping | None = None
 ) -> RowMapping:
-    """The locked job, if `epoch` is its open attempt and claimed (by `runner_id`). Raises FencedError otherwise."""
-    job, attempt = _open_attempt(work, job_id, epoch, job=job)
+    """The locked job, if `number` is its open attempt and claimed (by `runner_id`). Raises FencedError otherwise."""
+    job, attempt = _open_attempt(work, job_id, number, job=job)
     if attempt["runner_id"] is None:
-        raise FencedError(f"attempt {epoch} of {job_id} has not been claimed: claim it first")
+        raise FencedError(f"attempt {number} of {job_id} has not been claimed: claim it first")
     if runner_id is not None and attempt["runner_id"] != runner_id:
         raise FencedError(
-            f"attempt {epoch} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
+            f"attempt {number} of {job_id} belongs to runner {attempt['runner_id']}, not {runner_id}: stop at once"
         )
     return job
 
 
-def _unknown_attempt(job: RowMapping, epoch: int) -> str:
-    return f"{job['id']} has no attempt {epoch}; its newest is {job['epoch']}"
+def _unknown_attempt(job: RowMapping, number: int) -> str:
+    return f"{job['id']} has no attempt {number}; its newest is {job['attempt']}"
 
 
 def _leased(attempt: RowMapping, now: float) -> bool:
@@ -247,12 +247,12 @@ def _reply(job: RowMapping, lease_seconds: float) -> wire.HeartbeatReply:
 
 
 def _end(
-    work: Clocked, job: RowMapping, epoch: int, state: AttemptState, error: str | None, *, log_uri: str | None = None
+    work: Clocked, job: RowMapping, number: int, state: AttemptState, error: str | None, *, log_uri: str | None = None
 ) -> None:
     values: dict[str, Any] = {"state": state.value, "ended_at": work.now, "error": error}
     if log_uri is not None:
         values["log_uri"] = log_uri
-    work.update_attempt(job["id"], epoch, **values)
+    work.update_attempt(job["id"], number, **values)
 
 
 def _leave(

@@ -7,7 +7,7 @@
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
     a study: SUCCEEDED, FAILED, CANCELLED ──extend──▶ QUEUED   (what was trained before is not trained again)
 
-An attempt is fenced by its epoch (1, 2, ...): what an older epoch says is refused with `FencedError`. The whole
+An attempt is fenced by its number (1, 2, ...): what an older one says is refused with `FencedError`. The whole
 machine is the table `TRANSITIONS`; what is not in it cannot happen.
 """
 
@@ -20,7 +20,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service.errors import ConflictError
 
@@ -110,7 +110,7 @@ class AttemptState(StrEnum):
         return self in (AttemptState.STARTING, AttemptState.RUNNING)
 
 
-MAX_EPOCH = 2**31 - 1  # attempts of a job: what the database's column holds
+MAX_ATTEMPT = 2**31 - 1  # attempts of a job: what the database's column holds
 
 
 class Record(BaseModel):
@@ -148,7 +148,11 @@ class Capacity(Record):
 class Checkpoint(Record):
     """A committed checkpoint. Only rows of this kind are ever resumed from."""
 
-    epoch: int = Field(ge=0, le=MAX_EPOCH)
+    attempt: int = Field(  # the number of the one that wrote it
+        ge=0,
+        le=MAX_ATTEMPT,
+        validation_alias=AliasChoices("attempt", "number"),  # as version 0.1 wrote it
+    )
     step: int = Field(ge=0, le=2**63 - 1)
     uri: str = Field(max_length=1000)  # s3://bucket/prefix/ that holds manifest.json
     manifest_sha256: str = Field(max_length=64)
@@ -160,7 +164,7 @@ class Checkpoint(Record):
 
 class Attempt(Record):
     job_id: str
-    epoch: int
+    number: int
     state: AttemptState
     runner_id: str | None = None  # set once, by the runner that claimed it
     submitted_at: float | None = None  # handed to Ray
@@ -174,7 +178,7 @@ class Attempt(Record):
     @property
     def submission_id(self) -> str:
         """Ray's name for this attempt: submitting it twice is harmless."""
-        return f"{self.job_id}-{self.epoch}"
+        return f"{self.job_id}-{self.number}"
 
 
 class Job(Record):
@@ -186,7 +190,7 @@ class Job(Record):
     owner: str
     spec: dict[str, Any]  # the resolved spec, as data: `service.kinds.parse`
     resources: Resources
-    epoch: int = 0  # of the newest attempt; 0 before the first
+    attempt: int = 0  # the number of the newest; 0 before the first
     failures: int = 0  # attempts that count against the retry budget
     outages: int = 0  # attempts lost in a row to the machines, not to the job: they do not count against it
     max_attempts: int = 3
@@ -216,7 +220,7 @@ class Event(Record):
 
     id: int
     job_id: str
-    epoch: int | None
+    attempt: int | None
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
     #            cancel_requested, cancelled, retried, stop_requested, extended, log,

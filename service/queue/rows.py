@@ -44,19 +44,19 @@ class Clocked:
     def job_row(self, job_id: str) -> RowMapping:
         return _existing(self.row(sa.select(jobs).where(jobs.c.id == job_id)), job_id)
 
-    def attempt_row(self, job_id: str, epoch: int) -> RowMapping | None:
-        return self.row(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.epoch == epoch))
+    def attempt_row(self, job_id: str, number: int) -> RowMapping | None:
+        return self.row(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number))
 
-    def record(self, job_id: str, kind: str, epoch: int | None = None, **detail: Any) -> None:
+    def record(self, job_id: str, kind: str, number: int | None = None, **detail: Any) -> None:
         """Appends to the event log, in the same transaction as what it tells of."""
-        row = {"job_id": job_id, "epoch": epoch, "at": self.now, "kind": kind, "detail": finite(detail)}
+        row = {"job_id": job_id, "attempt": number, "at": self.now, "kind": kind, "detail": finite(detail)}
         self.connection.execute(sa.insert(events).values(row))
 
     def update_job(self, job_id: str, **values: Any) -> None:
         self.connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
 
-    def update_attempt(self, job_id: str, epoch: int, **values: Any) -> None:
-        which = (attempts.c.job_id == job_id, attempts.c.epoch == epoch)
+    def update_attempt(self, job_id: str, number: int, **values: Any) -> None:
+        which = (attempts.c.job_id == job_id, attempts.c.number == number)
         self.connection.execute(sa.update(attempts).where(*which).values(values))
 
     def move(
@@ -72,8 +72,8 @@ class Clocked:
         except ConflictError as error:
             raise ConflictError(f"job {job['id']}: {error}") from None
         self.update_job(job["id"], state=after.value, **values)
-        epoch = values.get("epoch", job["epoch"]) or None
-        self.record(job["id"], kind, epoch, **(detail or {}), **{"from": before.value, "to": after.value})
+        number = values.get("attempt", job["attempt"]) or None
+        self.record(job["id"], kind, number, **(detail or {}), **{"from": before.value, "to": after.value})
         return after
 
 
@@ -99,7 +99,7 @@ def job_record(row: RowMapping, *, position: int | None = None, reason: str | No
         owner=row["owner"],
         spec=row["spec"],
         resources=Resources.model_validate(row["resources"]),
-        epoch=row["epoch"],
+        attempt=row["attempt"],
         failures=row["failures"],
         outages=row["outages"],
         max_attempts=row["max_attempts"],
@@ -133,7 +133,7 @@ def kept_checkpoints(work: Clocked, job_id: str) -> list[Checkpoint]:
     """Those that retention has not given up, newest first; `best` is not filled in."""
     query = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.given_up_for.is_(None))
     found = [checkpoint_record(row) for row in work.rows(query)]
-    return sorted(found, key=lambda c: (c.epoch, c.step, c.committed_at), reverse=True)
+    return sorted(found, key=lambda c: (c.attempt, c.step, c.committed_at), reverse=True)
 
 
 def finite(value: Any) -> Any:

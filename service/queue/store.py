@@ -143,7 +143,7 @@ class Store:
             "priority": spec.priority,
             "spec": data,
             "resources": spec.resources.model_dump(mode="json"),
-            "epoch": 0,
+            "attempt": 0,
             "failures": 0,
             "outages": 0,
             "max_attempts": spec.retry.max_attempts,
@@ -181,7 +181,7 @@ class Store:
         table = attempts_table
         with self._read() as work:
             row = work.job_row(job_id)
-            query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.epoch)
+            query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.number)
             return wire.JobDetail(
                 job=admission.with_places(work, [row], self._seen(work))[0],
                 attempts=tuple(attempt_record(found) for found in work.rows(query)),
@@ -270,7 +270,7 @@ class Store:
             if state.final or state is JobState.CANCELLING:
                 raise ConflictError(f"study {job_id} is {state}: there is nothing to stop")
             if not attempts.stop_requested(work, job_id):
-                work.record(job_id, "stop_requested", row["epoch"] or None, by=by)
+                work.record(job_id, "stop_requested", row["attempt"] or None, by=by)
         return self._told(row)
 
     def extend_study(self, job_id: str, trials: int, *, stage: str | None, by: str) -> Job:
@@ -355,17 +355,17 @@ class Store:
             rows = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(found)))}
             return [(job_record(rows[job_id]), attempt) for job_id, attempt in found.items()]
 
-    def mark_submitted(self, job_id: str, epoch: int) -> None:
+    def mark_submitted(self, job_id: str, number: int) -> None:
         """The attempt has been handed to Ray. Saying it again, or of an attempt that is over, changes nothing."""
         with self._write() as work:
             work.locked_job(job_id)
-            attempt = work.attempt_row(job_id, epoch)
+            attempt = work.attempt_row(job_id, number)
             if attempt is not None and attempt["submitted_at"] is None and attempt["ended_at"] is None:
-                work.update_attempt(job_id, epoch, submitted_at=work.now)
-                work.record(job_id, "submitted_to_ray", epoch)
+                work.update_attempt(job_id, number, submitted_at=work.now)
+                work.record(job_id, "submitted_to_ray", number)
 
     def attempt_lost(
-        self, job_id: str, epoch: int, reason: str, *, retryable: bool = True, outage: bool = False
+        self, job_id: str, number: int, reason: str, *, retryable: bool = True, outage: bool = False
     ) -> Job | None:
         """Ends an attempt that was never claimed or whose lease is over; None, and nothing happens, while it is held.
 
@@ -373,27 +373,27 @@ class Store:
         attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
         """
         with self._write() as work:
-            ended = attempts.lost(work, job_id, epoch, reason, retryable=retryable, outage=outage)
+            ended = attempts.lost(work, job_id, number, reason, retryable=retryable, outage=outage)
             row = work.job_row(job_id)
         return self._told(row) if ended else None
 
-    def cancel_finished(self, job_id: str, epoch: int) -> Job | None:
+    def cancel_finished(self, job_id: str, number: int) -> Job | None:
         """CANCELLING -> CANCELLED, for an attempt that nobody runs; None while its lease is held."""
         with self._write() as work:
-            ended = attempts.cancel_finished(work, job_id, epoch)
+            ended = attempts.cancel_finished(work, job_id, number)
             row = work.job_row(job_id)
         return self._told(row) if ended else None
 
-    def set_log(self, job_id: str, epoch: int, uri: str) -> None:
+    def set_log(self, job_id: str, number: int, uri: str) -> None:
         """Where the attempt's log is kept; may be said after its end."""
         with self._write() as work:
             work.locked_job(job_id)
-            attempt = work.attempt_row(job_id, epoch)
+            attempt = work.attempt_row(job_id, number)
             if attempt is None:
-                raise NotFoundError(f"{job_id} has no attempt {epoch}")
+                raise NotFoundError(f"{job_id} has no attempt {number}")
             if attempt["log_uri"] != uri:
-                work.update_attempt(job_id, epoch, log_uri=uri)
-                work.record(job_id, "log", epoch, uri=uri)
+                work.update_attempt(job_id, number, log_uri=uri)
+                work.record(job_id, "log", number, uri=uri)
 
     def untracked(self) -> list[Job]:
         """Jobs that are over and whose MLflow run has not been closed yet, oldest first."""
@@ -411,50 +411,50 @@ class Store:
     # --- attempts ---------------------------------------------------------------------------------------------------
     # All raise FencedError when the attempt is superseded, over, not claimed, or another runner's.
 
-    def claim(self, job_id: str, epoch: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
+    def claim(self, job_id: str, number: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
         """Makes `runner_id` the attempt's runner; the same runner may ask again. With it: what to resume from."""
         with self._write() as work:
-            attempts.claim(work, job_id, epoch, runner_id, self.lease_seconds)
+            attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
             return job_record(row), self._checkpoints(work, row)
 
-    def heartbeat(self, job_id: str, epoch: int, runner_id: str) -> wire.HeartbeatReply:
+    def heartbeat(self, job_id: str, number: int, runner_id: str) -> wire.HeartbeatReply:
         """Renews the lease; says whether to stop."""
         with self._write() as work:
-            return attempts.heartbeat(work, job_id, epoch, runner_id, self.lease_seconds)
+            return attempts.heartbeat(work, job_id, number, runner_id, self.lease_seconds)
 
-    def progress(self, job_id: str, epoch: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
+    def progress(self, job_id: str, number: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
         """Notes how far the run is; the lease is not renewed."""
         with self._write() as work:
-            return attempts.progress(work, job_id, epoch, report, self.lease_seconds)
+            return attempts.progress(work, job_id, number, report, self.lease_seconds)
 
-    def commit_checkpoint(self, job_id: str, epoch: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
+    def commit_checkpoint(self, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
         """From here on the job resumes from it. Idempotent by address; says which ones the caller must delete.
 
         Raises ConflictError when the address holds another manifest.
         """
         with self._write() as work:
-            return attempts.commit_checkpoint(work, job_id, epoch, checkpoint)
+            return attempts.commit_checkpoint(work, job_id, number, checkpoint)
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """Those the job keeps, newest first, the best one marked."""
         with self._read() as work:
             return self._checkpoints(work, work.job_row(job_id))
 
-    def finish(self, job_id: str, epoch: int, request: wire.FinishRequest) -> Job:
+    def finish(self, job_id: str, number: int, request: wire.FinishRequest) -> Job:
         """The runner's last word; saying it again is harmless. Raises ConflictError when it said another before."""
         with self._write() as work:
-            attempts.finish(work, job_id, epoch, request)
+            attempts.finish(work, job_id, number, request)
             row = work.job_row(job_id)
         return self._told(row)
 
-    def attempt_open(self, job_id: str, epoch: int) -> bool:
-        """Whether attempt `epoch` of the job is its newest and not over."""
+    def attempt_open(self, job_id: str, number: int) -> bool:
+        """Whether attempt `number` of the job is its newest and not over."""
         query = sa.select(jobs.c.id).where(
             jobs.c.id == job_id,
-            jobs.c.epoch == epoch,
+            jobs.c.attempt == number,
             attempts_table.c.job_id == jobs.c.id,
-            attempts_table.c.epoch == jobs.c.epoch,
+            attempts_table.c.number == jobs.c.attempt,
             attempts_table.c.ended_at.is_(None),
         )
         with self._read() as work:
@@ -462,10 +462,10 @@ class Store:
 
     # --- registered models ------------------------------------------------------------------------------------------
 
-    def check_held(self, job_id: str, epoch: int) -> Job:
-        """The job, if `epoch` is its open attempt and claimed. Raises FencedError otherwise."""
+    def check_held(self, job_id: str, number: int) -> Job:
+        """The job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
         with self._write() as work:
-            return job_record(attempts.held(work, job_id, epoch))
+            return job_record(attempts.held(work, job_id, number))
 
     def put_model_version(
         self,
@@ -474,16 +474,16 @@ class Store:
         mlflow_version: int | None,
         sign: Callable[[int], str],
         *,
-        epoch: int | None = None,
+        number: int | None = None,
     ) -> models.VersionRow:
         """The job's version of the model, with the envelope that `sign` makes of its number. Idempotent.
 
-        mlflow_version: MLflow's number, which the version gets unless somebody has it. epoch: of the attempt that asks;
-        raises FencedError when that is superseded or over.
+        mlflow_version: MLflow's number, which the version gets unless somebody has it. number: of the attempt that
+        asks; raises FencedError when that is superseded or over.
         """
         with self._write() as work:
-            if epoch is not None:
-                attempts.held(work, job_id, epoch)
+            if number is not None:
+                attempts.held(work, job_id, number)
             return models.put(work, job_id, name, mlflow_version, sign)
 
     def model_versions(self, name: str | None = None) -> list[models.VersionRow]:

@@ -130,7 +130,7 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else _text(value)
 
 
-def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, str]:
+def trial_tags(job: Job, trial: TrialRun, number: int, parent: str) -> dict[str, str]:
     """MLflow shows a run with its parent's id below its parent."""
     return {
         "mlflow.parentRunId": parent,
@@ -143,7 +143,7 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
         "vaesvc.trial": str(trial.number),
         "vaesvc.key": trial.key,
         "vaesvc.candidate": str(trial.candidate),
-        "vaesvc.epoch": str(epoch),
+        "vaesvc.attempt": str(number),
         "vaesvc.owner": job.owner,
         "vaesvc.data": data_name(trial.config),
         "vaesvc.measure": measure(trial.config),
@@ -156,13 +156,13 @@ def trial_tags(job: Job, trial: TrialRun, epoch: int, parent: str) -> dict[str, 
     }
 
 
-def tags(job: Job, epoch: int) -> dict[str, str]:
+def tags(job: Job, number: int) -> dict[str, str]:
     config = kinds.config(job.spec)
     found = {
         JOB_ID: job.id,
         handle(job.id): "1",
         notes.NOTE: notes.run_note(job, config, measured(job)),
-        "vaesvc.epoch": str(epoch),
+        "vaesvc.attempt": str(number),
         "vaesvc.owner": job.owner,
         **({"vaesvc.data": data_name(config), "vaesvc.measure": measure(config)} if config else {}),
         "vaesvc.seed": _text(config.get("seed")),

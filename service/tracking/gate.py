@@ -100,12 +100,12 @@ class Doorkeeper:
             )
         return Caller(name=user.name, right=Right.REGISTER if user.admin else Right.LOG)
 
-    def _own(self, job_id: str, epoch: int) -> Caller:
+    def _own(self, job_id: str, number: int) -> Caller:
         if not job_id:
             return Caller(name="the service", right=Right.REGISTER)
-        if not self._store.attempt_open(job_id, epoch):
-            raise AuthError(f"attempt {epoch} of job {job_id} is over, and its token with it")
-        return Caller(name=f"attempt {epoch} of {job_id}", right=Right.REGISTER)
+        if not self._store.attempt_open(job_id, number):
+            raise AuthError(f"attempt {number} of job {job_id} is over, and its token with it")
+        return Caller(name=f"attempt {number} of {job_id}", right=Right.REGISTER)
 
 
 class Gate:

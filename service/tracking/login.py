@@ -27,9 +27,9 @@ def for_service(settings: Settings, secret: bytes) -> str | None:
     return _signed(settings, "service", auth.tracking_token(secret))
 
 
-def for_attempt(settings: Settings, secret: bytes, job_id: str, epoch: int) -> str | None:
+def for_attempt(settings: Settings, secret: bytes, job_id: str, number: int) -> str | None:
     """The address for one attempt's processes: worth nothing once the attempt is over."""
-    return _signed(settings, "attempt", auth.tracking_token(secret, job_id, epoch))
+    return _signed(settings, "attempt", auth.tracking_token(secret, job_id, number))
 
 
 def for_user(settings: Settings) -> str | None:

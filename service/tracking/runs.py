@@ -32,7 +32,7 @@ def open_run(
     mlflow_uri: str,
     job: Job,
     *,
-    epoch: int,
+    number: int,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
@@ -42,7 +42,7 @@ def open_run(
     get the same run, and delete their own. MLflow has nothing that is unique, so they wait a moment for each other; who
     is later than that leaves a second run, which `end_run` removes: the queue knows which one the attempt reported.
     """
-    return patiently(lambda: _open_run(mlflow_uri, job, epoch, dict(params or {}), dict(tags or {})), PATIENCE)
+    return patiently(lambda: _open_run(mlflow_uri, job, number, dict(params or {}), dict(tags or {})), PATIENCE)
 
 
 def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> str | None:
@@ -58,10 +58,10 @@ def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> 
 
 def find_run(mlflow_uri: str, job: Job) -> str | None:
     """The job's run, if there is one."""
-    return _id(_of_job(mlflow_uri, job, older=job.epoch > 1), job.run_id)
+    return _id(_of_job(mlflow_uri, job, older=job.attempt > 1), job.run_id)
 
 
-def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str:
+def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, number: int) -> str:
     """The child run of a study's trial, created unless it is there, and running (again). The study's run is opened
     before: UnavailableError where it is not there yet."""
 
@@ -72,7 +72,7 @@ def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, epoch: int) -> str
         wanted = _Wanted(
             key=_Key(owner=trial.id(job), tag=describe.TRIAL, value=trial.id(job)),
             name=describe.trial_name(trial),
-            tags=describe.trial_tags(job, trial, epoch, parent),
+            tags=describe.trial_tags(job, trial, number, parent),
             params=describe.trial_params(trial),
             data=dataset(trial.config["data"], describe.data_name(trial.config)),
         )
@@ -149,12 +149,12 @@ def _delete(uri: str, runs: list[Any]) -> None:
             client(uri).delete_run(run.info.run_id)
 
 
-def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
+def _open_run(uri: str, job: Job, number: int, params: dict[str, Any], tags: dict[str, Any]) -> str:
     config = kinds.config(job.spec)
     wanted = _Wanted(
         key=_job_key(job),
         name=describe.run_name(job),
-        tags=describe.tags(job, epoch) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
+        tags=describe.tags(job, number) | {key: str(value)[: describe.TAG_LENGTH] for key, value in tags.items()},
         params=describe.params(job) | {key: str(value)[: describe.PARAM_LENGTH] for key, value in params.items()},
         data=dataset(config["data"], describe.data_name(config)) if config else None,
         known=job.run_id,
@@ -164,7 +164,7 @@ def _open_run(uri: str, job: Job, epoch: int, params: dict[str, Any], tags: dict
 
 def _open(uri: str, job: Job, wanted: _Wanted) -> str:
     door = client(uri)
-    experiment, older = make_experiment(uri, job), job.epoch > 1
+    experiment, older = make_experiment(uri, job), job.attempt > 1
     began = time.monotonic()
     runs, ours = _runs(uri, experiment, wanted.key, wanted.known, older=older), None
     if not runs:

@@ -170,7 +170,7 @@ def running_job(running: Api) -> str:
     """A job whose attempt runs: its log is asked of S3."""
     job = running.store.submit(resolve(RECIPE), owner="ann")
     (attempt,) = running.admit()
-    running.store.claim(job.id, attempt.epoch, "r")
+    running.store.claim(job.id, attempt.number, "r")
     return job.id
 
 

@@ -66,15 +66,15 @@ def gone(job_id: str, matches: Callable[[str], bool]) -> None:
     wait_for(lambda: not processes(job_id, matches), CANCEL_SECONDS, "something of the job lives on", every=every)
 
 
-def steps(stack: Stack, job_id: str, epoch: int) -> list[int]:
+def steps(stack: Stack, job_id: str, number: int) -> list[int]:
     """Of the checkpoints that an attempt committed."""
     with real_jobs.client(stack) as client:
         events = client.events(job_id)
-    return [event.detail["step"] for event in events if event.kind == "checkpoint" and event.epoch == epoch]
+    return [event.detail["step"] for event in events if event.kind == "checkpoint" and event.attempt == number]
 
 
-def newest(stack: Stack, job_id: str, epoch: int) -> int:
-    return max(steps(stack, job_id, epoch))
+def newest(stack: Stack, job_id: str, number: int) -> int:
+    return max(steps(stack, job_id, number))
 
 
 def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real_jobs.Outcome, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real
     kill(job_id, "worker", is_worker)
     kept = newest(stack, job_id, 1)
     detail = real_jobs.until_checkpoint(stack, job_id, kept + 250)
-    assert [attempt.epoch for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
+    assert [attempt.number for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
 
     real_jobs.kill(stack, "dispatcher")
     kill(job_id, "runner", is_runner)
@@ -123,13 +123,13 @@ def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real
 
     detail = real_jobs.until_over(stack, job_id)
     ends = [(1, "LOST"), (2, "CANCELLED"), (3, "LOST"), (4, "SUCCEEDED")]  # storage cost no attempt
-    assert [(attempt.epoch, attempt.state) for attempt in detail.attempts] == ends
+    assert [(attempt.number, attempt.state) for attempt in detail.attempts] == ends
     assert "Ray says FAILED" in str(detail.attempts[0].error)
     assert detail.attempts[2].error
     assert detail.job.failures == 0  # a head that is gone costs none of the three attempts
     assert detail.job.result["steps"] == STEPS
     assert not [one.step for one in detail.checkpoints if away < one.committed_at < away + AWAY_SECONDS]
-    logs = [real_jobs.log(stack, job_id, epoch) for epoch in (1, 2, 3, 4)]
+    logs = [real_jobs.log(stack, job_id, number) for number in (1, 2, 3, 4)]
     assert "attempt 3 of job" in logs[2]  # what the head's jobs printed is not lost with it, but for its last second
     assert [text.count("going on from step") for text in (logs[0], logs[1], logs[3])] == [1, 1, 1]
     assert min(steps(stack, job_id, 3)) > last

@@ -23,7 +23,7 @@ def test_fault_13a_retry_with_more_steps_is_a_longer_run(stack: Stack, tmp_path:
     assert f"vaesvc retry {job_id} --set epochs=N" in offered.stderr
     real_jobs.ran(stack.vaesvc("retry", job_id, "--set", "steps=60"))
     longer = real_jobs.until_over(stack, job_id)
-    assert (longer.job.result["steps"], [one.epoch for one in longer.attempts]) == (60, [1, 2])
+    assert (longer.job.result["steps"], [one.number for one in longer.attempts]) == (60, [1, 2])
     assert "going on from step 30 " in real_jobs.log(stack, job_id, 2)
     sums, _ = real_jobs.final_outcome(stack, longer, tmp_path / "longer")
     whole, _ = real_jobs.local_outcome(stack, DIGITS, (*SETTINGS, "steps=60"), tmp_path / "whole")

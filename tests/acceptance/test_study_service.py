@@ -221,7 +221,7 @@ def until_it_goes_on(stack: Stack, job_id: str, attempt: int) -> None:
     with real_jobs.client(stack) as door:
 
         def goes_on(detail: JobDetail) -> bool:
-            return detail.job.epoch == attempt and "goes on from step" in door.logs(job_id, epoch=attempt).text
+            return detail.job.attempt == attempt and "goes on from step" in door.logs(job_id, attempt=attempt).text
 
         real_jobs.until(stack, job_id, goes_on, 200, f"attempt {attempt} does not go on from a checkpoint")
 

@@ -38,12 +38,12 @@ def seconds(uri: str, repetitions: int = REPETITIONS) -> float:
     """The median for a new job's run, without the time in which it waits for other processes."""
     settle, runs.SETTLE, runs.SETTLE_TIMES = (runs.SETTLE, runs.SETTLE_TIMES), 0.0, 0
     try:
-        runs.open_run(uri, make_job(), epoch=1)  # which makes the experiment
+        runs.open_run(uri, make_job(), number=1)  # which makes the experiment
         taken = []
         for _ in range(repetitions):
             job = make_job()
             began = time.perf_counter()
-            runs.open_run(uri, job, epoch=1)
+            runs.open_run(uri, job, number=1)
             taken.append(time.perf_counter() - began)
     finally:
         runs.SETTLE, runs.SETTLE_TIMES = settle

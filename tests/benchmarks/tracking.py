@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def measure(uri: str, spool: Path) -> None:
-    run_id = open_run(uri, make_job(), epoch=1)
+    run_id = open_run(uri, make_job(), number=1)
     writer = RunWriter(uri, run_id, spool)
     taken = []
     begun = time.perf_counter()

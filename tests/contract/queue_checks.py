@@ -35,12 +35,12 @@ def cluster(*cpus: float) -> Capacity:
     return Capacity(nodes=tuple({"CPU": amount} for amount in cpus))
 
 
-def checkpoint(epoch: int, step: int, value: float | None = None) -> Checkpoint:
+def checkpoint(number: int, step: int, value: float | None = None) -> Checkpoint:
     return Checkpoint(
-        epoch=epoch,
+        attempt=number,
         step=step,
-        uri=f"s3://bucket/checkpoints/{epoch}-{step}/",
-        manifest_sha256=f"{epoch:032x}{step:032x}",
+        uri=f"s3://bucket/checkpoints/{number}-{step}/",
+        manifest_sha256=f"{number:032x}{step:032x}",
         bytes=10,
         metrics={} if value is None else {"val/elbo": value},
     )
@@ -75,24 +75,24 @@ def check_database(url: str, *, cpus: float | None = None) -> None:
     if url.startswith("sqlite"):
         assert sql(url, "PRAGMA integrity_check") == [("ok",)]
     attempts: dict[str, list[tuple[int, str]]] = {}
-    for job_id, epoch, state in sql(url, "SELECT job_id, epoch, state FROM vaesvc_attempts ORDER BY epoch"):
-        attempts.setdefault(job_id, []).append((epoch, state))
+    for job_id, number, state in sql(url, "SELECT job_id, number, state FROM vaesvc_attempts ORDER BY number"):
+        attempts.setdefault(job_id, []).append((number, state))
     told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for job_id, kind, detail in sql(url, "SELECT job_id, kind, detail FROM vaesvc_events ORDER BY id"):
         told.setdefault(job_id, []).append((kind, json.loads(detail)))
     edges = {(source.value, target.value) for (source, _), target in TRANSITIONS.items()}
-    for job_id, state, epoch in sql(url, "SELECT id, state, epoch FROM vaesvc_jobs"):
+    for job_id, state, number in sql(url, "SELECT id, state, attempt FROM vaesvc_jobs"):
         mine = attempts.get(job_id, [])
-        assert [number for number, _ in mine] == list(range(1, epoch + 1)), job_id
+        assert [number for number, _ in mine] == list(range(1, number + 1)), job_id
         running = state in (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
-        assert [AttemptState(s).open for _, s in mine] == [running and n == epoch for n, _ in mine], (job_id, state)
+        assert [AttemptState(s).open for _, s in mine] == [running and n == number for n, _ in mine], (job_id, state)
         events = told[job_id]
         assert events[0][0] == "submitted"
         moves = [(d.get("from"), d["to"]) for _, d in events if "to" in d]
         assert all(move in edges for move in moves[1:]), moves
         assert all(a[1] == b[0] for a, b in pairwise(moves)), moves
         assert moves[-1][1] == state
-        assert Counter(kind for kind, _ in events)["admitted"] == epoch
+        assert Counter(kind for kind, _ in events)["admitted"] == number
     if cpus is not None:
         assert most_cpus_at_once(url) <= cpus + 1e-9
 

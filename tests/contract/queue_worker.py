@@ -35,9 +35,9 @@ def submit(store: Store, first: str, last: str) -> None:
 
 
 def run_attempt(store: Store, attempt: Attempt, runner: str) -> None:
-    store.claim(attempt.job_id, attempt.epoch, runner)
+    store.claim(attempt.job_id, attempt.number, runner)
     say("ran", attempt.submission_id)
-    store.finish(attempt.job_id, attempt.epoch, finish(runner=runner))
+    store.finish(attempt.job_id, attempt.number, finish(runner=runner))
 
 
 def race(store: Store, jobs: str, seconds: str) -> None:
@@ -67,21 +67,21 @@ def churn(store: Store, name: str) -> None:
         say("submitted", store.submit(spec(f"{name}-{number}"), owner="me", key=f"{name}-{number}").id)
         for attempt in store.admit():
             try:
-                store.claim(attempt.job_id, attempt.epoch, name)
-                step = attempt.epoch * 10
-                store.commit_checkpoint(attempt.job_id, attempt.epoch, checkpoint(attempt.epoch, step))
+                store.claim(attempt.job_id, attempt.number, name)
+                step = attempt.number * 10
+                store.commit_checkpoint(attempt.job_id, attempt.number, checkpoint(attempt.number, step))
                 say("committed", attempt.job_id, step)
                 outcome = random.choice(["succeeded", "failed", "cancelled"])
                 if outcome == "cancelled":
                     store.cancel(attempt.job_id, by=name)
-                job = store.finish(attempt.job_id, attempt.epoch, finish(outcome, runner=name))
+                job = store.finish(attempt.job_id, attempt.number, finish(outcome, runner=name))
                 if job.state.final:
                     say("over", job.id, job.state)
             except FencedError:
                 pass
         # what a killed process before us held: its lease is short
         for job, attempt in store.open_attempts():
-            store.attempt_lost(job.id, attempt.epoch, "its process was killed")
+            store.attempt_lost(job.id, attempt.number, "its process was killed")
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def test_fault_02_an_attempt_reports_addresses_of_its_own_job_only(
 ) -> None:
     """They were taken as they came, and read with the service's keys."""
     job, client = runner
-    checkpoint = Checkpoint(epoch=1, step=5, uri="", manifest_sha256="0" * 64, bytes=1)
+    checkpoint = Checkpoint(attempt=1, step=5, uri="", manifest_sha256="0" * 64, bytes=1)
     for folder in ("checkpoints", "studies"):
         if folder in address or "{folder}" not in address:
             with pytest.raises(UntrustedError, match="is not below"):
@@ -87,9 +87,9 @@ def test_fault_02_an_address_that_is_in_the_database_already_is_not_read(api: Ap
     with api.client() as client:
         job = client.submit(resolve("digits/beta-vae-mlp"))
         (attempt,) = api.admit()
-        api.store.claim(job.id, attempt.epoch, "r")
+        api.store.claim(job.id, attempt.number, "r")
         elsewhere = "s3://vaesvc/checkpoints/j-of-somebody-else/5/config.json"
         word = wire.FinishRequest(runner_id="r", outcome="succeeded", log_uri=elsewhere)
-        api.store.finish(job.id, attempt.epoch, word)
+        api.store.finish(job.id, attempt.number, word)
         with pytest.raises(UntrustedError, match=f"not below s3://vaesvc/logs/{job.id}/"):
             client.logs(job.id)

@@ -51,7 +51,7 @@ def spec(**fields: Any) -> dict[str, Any]:
 
 def checkpoint(job_id: str, step: int, **fields: Any) -> Checkpoint:
     uri = f"s3://vaesvc/checkpoints/{job_id}/{step}/"
-    values = {"epoch": 1, "step": step, "uri": uri, "manifest_sha256": f"{step:064d}", "bytes": 10}
+    values = {"attempt": 1, "step": step, "uri": uri, "manifest_sha256": f"{step:064d}", "bytes": 10}
     return Checkpoint(**(values | fields))
 
 
@@ -91,7 +91,7 @@ def test_every_call_of_the_api_is_in_these_lists(api: Api) -> None:
     paths = httpx.get(f"{api.url}/v1/openapi.json").json()["paths"]
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     listed = {(m, p.replace("j1", "{job_id}").replace("/m/", "/{name}/")) for m, p in USER_CALLS}
-    listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{epoch}}/{p}") for m, p in ATTEMPT_CALLS}
+    listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{number}}/{p}") for m, p in ATTEMPT_CALLS}
     assert found == listed | {("GET", "/v1/health"), ("GET", "/v1/keys")}
 
 
@@ -112,7 +112,7 @@ def test_attempt_calls_take_the_token_of_that_attempt_only(api: Api, client: Cli
         "none": None,
         "a user's": api.token,
         "another job's": auth.attempt_token(secret, "another", 1),
-        "another epoch's": auth.attempt_token(secret, job.id, 2),
+        "another number's": auth.attempt_token(secret, job.id, 2),
         "another service's": auth.attempt_token(b"x" * 32, job.id, 1),
     }
     for whose, token in wrong.items():
@@ -286,7 +286,7 @@ def test_unknown_jobs_attempts_and_calls(api: Api, client: Client) -> None:
     with pytest.raises(NotFoundError):
         client.cancel("nosuch")
     with pytest.raises(NotFoundError, match="no attempt 7"):
-        client.logs(client.submit(spec()).id, epoch=7)
+        client.logs(client.submit(spec()).id, attempt=7)
     answer = httpx.get(f"{api.url}/v1/nothing", headers={"authorization": f"Bearer {api.token}"})
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
@@ -347,7 +347,7 @@ def test_an_attempt_from_claim_to_finish(api: Api, client: Client) -> None:
     (attempt,) = api.admit()
     with api.attempt_client(attempt) as runner:
         context = runner.claim(CLAIM)
-        assert (context.job.id, context.epoch, context.checkpoints) == (job.id, 1, ())
+        assert (context.job.id, context.number, context.checkpoints) == (job.id, 1, ())
         assert context.lease_seconds == api.settings.lease_seconds
         assert context.storage == api.settings.storage()
         assert runner.claim(CLAIM).job.id == job.id  # the same runner may ask again
@@ -379,7 +379,7 @@ def test_another_runner_and_an_older_attempt_are_fenced(api: Api, client: Client
         runner.finish(wire.FinishRequest(runner_id="r1", outcome="failed", error="boom", retryable=False))
         client.retry(job.id)
         (second,) = api.admit()
-        assert second.epoch == 2
+        assert second.number == 2
         for call in (lambda: runner.heartbeat("r1"), lambda: runner.commit_checkpoint(checkpoint(job.id, 9))):
             with pytest.raises(FencedError):
                 call()
@@ -400,9 +400,9 @@ def test_a_claim_whose_answer_is_lost_is_asked_again(api: Api, client: Client) -
     (attempt,) = api.admit()
     proxy = LossyProxy(api.url, lose=1)
     try:
-        token = auth.attempt_token(auth.read_secret(api.settings.secret_file), attempt.job_id, attempt.epoch)
-        with AttemptClient(proxy.url, token, job_id=attempt.job_id, epoch=attempt.epoch) as runner:
-            assert runner.claim(CLAIM).epoch == 1
+        token = auth.attempt_token(auth.read_secret(api.settings.secret_file), attempt.job_id, attempt.number)
+        with AttemptClient(proxy.url, token, job_id=attempt.job_id, number=attempt.number) as runner:
+            assert runner.claim(CLAIM).number == 1
     finally:
         proxy.close()
 
@@ -412,7 +412,7 @@ def test_a_claim_whose_answer_is_lost_is_asked_again(api: Api, client: Client) -
 
 def test_a_job_that_never_ran_has_an_empty_log(client: Client) -> None:
     job = client.submit(spec())
-    assert client.logs(job.id) == wire.LogChunk(text="", offset=0, epoch=0, complete=False)
+    assert client.logs(job.id) == wire.LogChunk(text="", offset=0, attempt=0, complete=False)
     client.cancel(job.id)
     assert client.logs(job.id).complete
 
@@ -501,7 +501,7 @@ def test_fault_13a_an_ended_job_is_given_more_epochs_and_goes_on_from_its_checkp
     (attempt,) = api.admit()
     with api.attempt_client(attempt) as runner:
         context = runner.claim(CLAIM)
-        assert (context.epoch, [one.step for one in context.checkpoints]) == (2, [5])
+        assert (context.number, [one.step for one in context.checkpoints]) == (2, [5])
         with pytest.raises(ConflictError, match="when it is over"):
             client.lengthen(job_id, epochs=9 * before["epochs"])
         runner.finish(wire.FinishRequest(runner_id="r1", outcome="succeeded"))

@@ -64,14 +64,14 @@ class Seeded:
     ended: str
 
     def token(self, path: str) -> str:
-        if "{epoch}" not in path:
+        if "{number}" not in path:
             return self.api.token
         secret = auth.read_secret(self.api.settings.secret_file)
-        return auth.attempt_token(secret, self.attempt.job_id, self.attempt.epoch)
+        return auth.attempt_token(secret, self.attempt.job_id, self.attempt.number)
 
     def jobs(self, path: str) -> list[str]:
         """Ids that a call of this path finds something at."""
-        if "{epoch}" in path:
+        if "{number}" in path:
             return [self.attempt.job_id]
         return [self.study] if "/study" in path else [self.attempt.job_id, self.study, self.ended]
 
@@ -111,8 +111,8 @@ def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMo
     def ask(case: Any, known: bool, data: st.DataObject) -> None:
         if known and "{job_id}" in path:
             case.path_parameters["job_id"] = data.draw(st.sampled_from(seeded.jobs(path)))
-            if "{epoch}" in path:
-                case.path_parameters["epoch"] = seeded.attempt.epoch
+            if "{number}" in path:
+                case.path_parameters["number"] = seeded.attempt.number
         response = case.call(base_url=seeded.api.url, headers=headers, timeout=30)
         seen.add(response.status_code)
         if response.status_code == 507:  # no S3 here: the document says so, and it is this set-up's fault
@@ -121,12 +121,12 @@ def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMo
 
     ask()
     assert seen
-    assert 401 not in seen or "{epoch}" in path or mode is GenerationMode.NEGATIVE  # the token was right
+    assert 401 not in seen or "{number}" in path or mode is GenerationMode.NEGATIVE  # the token was right
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_no_call_goes_without_a_token(seeded: Seeded, method: str, path: str) -> None:
-    url = seeded.api.url + path.format(job_id=seeded.ended, epoch=1, name="m", version="1", digest="0" * 64)
+    url = seeded.api.url + path.format(job_id=seeded.ended, number=1, name="m", version="1", digest="0" * 64)
     for header in UNKNOWN:
         answer = httpx.request(method, url, headers={"authorization": header} if header else {}, timeout=30)
         assert answer.status_code == (200 if path in PUBLIC else 401), header
@@ -159,7 +159,7 @@ def test_fault_05_bodies_made_to_break_parsers_are_refused(seeded: Seeded, path:
     [
         f"events?after={10**30}",
         f"logs?offset={10**30}",
-        f"logs?epoch={10**30}",
+        f"logs?attempt={10**30}",
         "events?" + "&".join(["limit=5"] * 999),
     ],
 )

@@ -55,7 +55,7 @@ OF_A_USER = [
     (method.upper(), path)
     for path, methods in PATHS.items()
     for method in methods
-    if "attempts/{epoch}" not in path and path != "/v1/health"
+    if "attempts/{number}" not in path and path != "/v1/health"
 ]
 CHANGING = [(method, path) for method, path in OF_A_USER if method != "GET" and path not in NOT_OF_A_JOB]
 READING = [(method, path) for method, path in OF_A_USER if method == "GET" and "{job_id}" in path]

@@ -33,7 +33,7 @@ def started(store: Store, job: Job | None = None, *, claim: bool = True) -> Job:
     job = job or store.submit(spec(), owner="me")
     (attempt,) = [a for a in store.admit() if a.job_id == job.id]
     if claim:
-        store.claim(job.id, attempt.epoch, RUNNER)
+        store.claim(job.id, attempt.number, RUNNER)
     return store.job(job.id)
 
 
@@ -48,7 +48,7 @@ def test_a_job_comes_back_as_it_went_in(store: Store) -> None:
     made = store.submit(spec("one", priority=3, workers=2, cpus_per_worker=0.5), owner="me")
     assert store.job(made.id) == made
     assert made.state is JobState.QUEUED
-    assert (made.owner, made.name, made.priority, made.epoch, made.failures) == ("me", "one", 3, 0, 0)
+    assert (made.owner, made.name, made.priority, made.attempt, made.failures) == ("me", "one", 3, 0, 0)
     assert made.resources == Resources(workers=2, cpus_per_worker=0.5)
     assert made.spec == spec("one", priority=3, workers=2, cpus_per_worker=0.5).model_dump(mode="json")
     assert abs(made.created_at - time.time()) < 60
@@ -130,7 +130,7 @@ def test_events_are_read_on_from_where_one_was(store: Store) -> None:
     store.finish(job.id, 1, finish())
     events = store.events(job.id)
     assert [e.kind for e in events] == ["submitted", "admitted", "claimed", "finished"]
-    assert [e.epoch for e in events] == [None, 1, 1, 1]
+    assert [e.attempt for e in events] == [None, 1, 1, 1]
     assert all(a.at <= b.at for a, b in pairwise(events))
     assert store.events(job.id, after=events[1].id) == events[2:]
     assert store.events(job.id, limit=1) == events[:1]
@@ -143,9 +143,9 @@ def test_gangs_start_whole_as_the_cluster_allows(store: Store) -> None:
     store.observe_cluster(cluster(2, 2), address="ray", ok=True)
     first, second = (store.submit(spec(workers=3), owner="me") for _ in range(2))
     (attempt,) = store.admit()
-    assert (attempt.job_id, attempt.epoch, attempt.state) == (first.id, 1, AttemptState.STARTING)
+    assert (attempt.job_id, attempt.number, attempt.state) == (first.id, 1, AttemptState.STARTING)
     assert store.admit() == []
-    assert [(job.id, a.epoch) for job, a in store.open_attempts()] == [(first.id, 1)]
+    assert [(job.id, a.number) for job, a in store.open_attempts()] == [(first.id, 1)]
     status = store.cluster()
     assert (status.total, status.used_by_jobs) == ({"CPU": 4.0}, {"CPU": 3.0})
     assert (status.queued, status.running, status.ray_ok, status.ray_address) == (1, 1, True, "ray")
@@ -287,7 +287,7 @@ def test_a_held_lease_protects_an_attempt_and_a_lost_one_is_fenced(store: Store,
     for write in writes:
         with pytest.raises(FencedError, match=r"is over: LOST.*Ray forgot it"):
             write()
-    assert [a.epoch for a in store.admit()] == [2]
+    assert [a.number for a in store.admit()] == [2]
     for write in writes:
         with pytest.raises(FencedError, match=r"attempt 1 of .* is over|superseded by attempt 2"):
             write()
@@ -327,10 +327,10 @@ def test_an_unclaimed_attempt_can_be_lost_at_once(store: Store) -> None:
 def test_failures_are_retried_with_a_doubling_backoff_until_the_budget_is_spent(store: Store, database: str) -> None:
     job = store.submit(spec(backoff=10.0), owner="me")
     waits = []
-    for epoch in (1, 2):
+    for number in (1, 2):
         started(store, job)
-        failed = store.finish(job.id, epoch, finish("failed", error=f"bang {epoch}"))
-        assert (failed.state, failed.failures) == (JobState.QUEUED, epoch)
+        failed = store.finish(job.id, number, finish("failed", error=f"bang {number}"))
+        assert (failed.state, failed.failures) == (JobState.QUEUED, number)
         waits.append(failed.not_before - time.time())
         assert store.admit() == []
         assert "starts again in" in (store.job(job.id).reason or "")
@@ -356,7 +356,7 @@ def test_a_retried_job_keeps_its_place_in_the_line(store: Store) -> None:
     store.observe_cluster(cluster(1), address="ray", ok=True)
     old, new = (store.submit(spec(), owner="me") for _ in range(2))
     (attempt,) = store.admit()
-    store.claim(old.id, attempt.epoch, RUNNER)
+    store.claim(old.id, attempt.number, RUNNER)
     store.finish(old.id, 1, finish("failed", error="bang"))
     assert [job.position for job in (store.job(old.id), store.job(new.id))] == [1, 2]
     assert [a.job_id for a in store.admit()] == [old.id]
@@ -534,7 +534,7 @@ def test_the_newest_checkpoint_is_that_of_the_newest_attempt(store: Store) -> No
     store.finish(job.id, 1, finish("failed"))
     started(store, job)
     store.commit_checkpoint(job.id, 2, checkpoint(2, 7))
-    assert [(c.epoch, c.step) for c in store.checkpoints(job.id)] == [(2, 7), (1, 10)]
+    assert [(c.attempt, c.step) for c in store.checkpoints(job.id)] == [(2, 7), (1, 10)]
 
 
 def test_logs_may_be_named_after_the_end(store: Store) -> None:

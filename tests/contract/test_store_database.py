@@ -86,7 +86,7 @@ def test_a_failure_inside_a_transaction_undoes_all_of_it(store: Store, monkeypat
             store.admit()
     assert store.open_attempts() == []
     assert store.job(job.id).state == "QUEUED"
-    assert [a.epoch for a in store.admit()] == [1]
+    assert [a.number for a in store.admit()] == [1]
 
 
 def test_only_one_admits_at_a_time(store: Store, open_store: Callable[..., Store]) -> None:

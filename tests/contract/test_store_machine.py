@@ -42,12 +42,12 @@ class Model:
 
     place: int
     state: str = "QUEUED"
-    epoch: int = 0
+    number: int = 0
     failures: int = 0
     open: bool = False
     runner: str | None = None
     leased: bool = False
-    last_words: dict[int, tuple[str, str]] = field(default_factory=dict)  # epoch -> runner, outcome
+    last_words: dict[int, tuple[str, str]] = field(default_factory=dict)  # number -> runner, outcome
     steps: list[tuple[int, int]] = field(default_factory=list)
 
     def over(self, state: str) -> None:
@@ -88,12 +88,12 @@ class Walk(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(fit or self.models)))
         return job_id, self.models[job_id]
 
-    def epoch(self, data: Any, model: Model) -> int:
-        found = data.draw(st.sampled_from([model.epoch] * 4 + [max(1, model.epoch - 1), model.epoch + 1]))
+    def number(self, data: Any, model: Model) -> int:
+        found = data.draw(st.sampled_from([model.number] * 4 + [max(1, model.number - 1), model.number + 1]))
         return int(found)
 
-    def alive(self, model: Model, epoch: int, runner: str | None) -> bool:
-        claimed = model.open and epoch == model.epoch and model.runner is not None
+    def alive(self, model: Model, number: int, runner: str | None) -> bool:
+        claimed = model.open and number == model.number and model.runner is not None
         return claimed and runner in (None, model.runner)
 
     @rule()
@@ -112,24 +112,24 @@ class Walk(RuleBasedStateMachine):
         assert [a.job_id for a in admitted] == line
         for attempt in admitted:
             model = self.models[attempt.job_id]
-            model.epoch += 1
-            assert attempt.epoch == model.epoch
+            model.number += 1
+            assert attempt.number == model.number
             model.state, model.open, model.runner, model.leased = "STARTING", True, None, False
 
     @precondition(lambda self: self.models)
     @rule(data=st.data(), runner=st.sampled_from(["a", "a", "b"]))
     def claim(self, data: Any, runner: str) -> None:
         job_id, model = self.pick(data, lambda model: model.open and model.runner is None)
-        epoch = self.epoch(data, model)
-        may = model.open and epoch == model.epoch
+        number = self.number(data, model)
+        may = model.open and number == model.number
         may = may and (model.runner == runner or (model.runner is None and model.state == "STARTING"))
         if not may:
             with pytest.raises(FencedError):
-                self.store.claim(job_id, epoch, runner)
+                self.store.claim(job_id, number, runner)
             return
-        _, resume = self.store.claim(job_id, epoch, runner)
+        _, resume = self.store.claim(job_id, number, runner)
         newest = sorted(model.steps)[-1:]
-        assert [(c.epoch, c.step) for c in resume[:1]] == newest
+        assert [(c.attempt, c.step) for c in resume[:1]] == newest
         model.runner, model.leased = runner, True
         if model.state == "STARTING":
             model.state = "RUNNING"
@@ -138,27 +138,27 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data(), runner=st.sampled_from(["a", "a", "b"]))
     def heartbeat(self, data: Any, runner: str) -> None:
         job_id, model = self.pick(data, lambda model: model.open and model.runner is not None)
-        epoch = self.epoch(data, model)
-        if not self.alive(model, epoch, runner):
+        number = self.number(data, model)
+        if not self.alive(model, number, runner):
             with pytest.raises(FencedError):
-                self.store.heartbeat(job_id, epoch, runner)
+                self.store.heartbeat(job_id, number, runner)
             return
-        assert self.store.heartbeat(job_id, epoch, runner).cancel == (model.state == "CANCELLING")
+        assert self.store.heartbeat(job_id, number, runner).cancel == (model.state == "CANCELLING")
         model.leased = True
 
     @precondition(lambda self: self.models)
     @rule(data=st.data(), step=st.integers(1, 9))
     def commit(self, data: Any, step: int) -> None:
         job_id, model = self.pick(data, lambda model: model.open and model.runner is not None)
-        epoch = self.epoch(data, model)
-        if not self.alive(model, epoch, None):
+        number = self.number(data, model)
+        if not self.alive(model, number, None):
             with pytest.raises(FencedError):
-                self.store.commit_checkpoint(job_id, epoch, checkpoint(epoch, step))
+                self.store.commit_checkpoint(job_id, number, checkpoint(number, step))
             return
-        reply = self.store.commit_checkpoint(job_id, epoch, checkpoint(epoch, step))
-        if (epoch, step) not in model.steps:
-            model.steps.append((epoch, step))
-        assert (reply.kept[0].epoch, reply.kept[0].step) == max(model.steps)
+        reply = self.store.commit_checkpoint(job_id, number, checkpoint(number, step))
+        if (number, step) not in model.steps:
+            model.steps.append((number, step))
+        assert (reply.kept[0].attempt, reply.kept[0].step) == max(model.steps)
         assert len(reply.kept) == min(len(model.steps), 2)
 
     @precondition(lambda self: self.models)
@@ -170,28 +170,28 @@ class Walk(RuleBasedStateMachine):
     )
     def finish(self, data: Any, runner: str, outcome: str, retryable: bool) -> None:
         job_id, model = self.pick(data, lambda model: model.open and model.runner is not None)
-        epoch = self.epoch(data, model)
+        number = self.number(data, model)
         request = finish(outcome, runner=runner, retryable=retryable)
-        said = model.last_words.get(epoch)
-        if said is not None and said[0] == runner and not (model.open and epoch == model.epoch):
+        said = model.last_words.get(number)
+        if said is not None and said[0] == runner and not (model.open and number == model.number):
             if said[1] == outcome:
-                assert self.store.finish(job_id, epoch, request).state == model.state
+                assert self.store.finish(job_id, number, request).state == model.state
             else:
                 with pytest.raises(ConflictError):
-                    self.store.finish(job_id, epoch, request)
+                    self.store.finish(job_id, number, request)
             return
-        if not self.alive(model, epoch, runner):
+        if not self.alive(model, number, runner):
             with pytest.raises(FencedError):
-                self.store.finish(job_id, epoch, request)
+                self.store.finish(job_id, number, request)
             return
-        model.last_words[epoch] = (runner, outcome)
+        model.last_words[number] = (runner, outcome)
         if model.state == "CANCELLING":
             model.over("CANCELLED")
         elif outcome == "succeeded":
             model.over("SUCCEEDED")
         else:
             model.fail(retryable)
-        assert self.store.finish(job_id, epoch, request).state == model.state
+        assert self.store.finish(job_id, number, request).state == model.state
 
     @precondition(lambda self: self.models)
     @rule(data=st.data())
@@ -204,13 +204,13 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data(), retryable=st.booleans())
     def lost(self, data: Any, retryable: bool) -> None:
         job_id, model = self.pick(data, lambda model: model.open and not model.leased)
-        epoch = self.epoch(data, model)
-        if not 1 <= epoch <= model.epoch:
+        number = self.number(data, model)
+        if not 1 <= number <= model.number:
             with pytest.raises(FencedError):
-                self.store.attempt_lost(job_id, epoch, "gone", retryable=retryable)
+                self.store.attempt_lost(job_id, number, "gone", retryable=retryable)
             return
-        found = self.store.attempt_lost(job_id, epoch, "gone", retryable=retryable)
-        if model.open and epoch == model.epoch:
+        found = self.store.attempt_lost(job_id, number, "gone", retryable=retryable)
+        if model.open and number == model.number:
             if model.leased:
                 assert found is None
                 return
@@ -233,9 +233,9 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel_finished(self, data: Any) -> None:
         job_id, model = self.pick(data, lambda model: model.state == "CANCELLING" and not model.leased)
-        if model.epoch == 0:
+        if model.number == 0:
             return
-        found = self.store.cancel_finished(job_id, model.epoch)
+        found = self.store.cancel_finished(job_id, model.number)
         if model.open and (model.leased or model.state != "CANCELLING"):
             assert found is None
             return
@@ -263,7 +263,7 @@ class Walk(RuleBasedStateMachine):
         assert set(found) == set(self.models)
         for job_id, model in self.models.items():
             job = found[job_id]
-            assert (job.state.value, job.epoch, job.failures) == (model.state, model.epoch, model.failures)
+            assert (job.state.value, job.attempt, job.failures) == (model.state, model.number, model.failures)
             assert job.position == (line.index(job_id) + 1 if job_id in line else None)
             assert (job.ended_at is not None) == job.state.final
 

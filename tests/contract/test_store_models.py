@@ -23,7 +23,7 @@ def running(store: Store) -> Job:
     job = store.submit(spec(), owner="me")
     store.observe_cluster(cluster(64), address="ray", ok=True)
     (attempt,) = [one for one in store.admit() if one.job_id == job.id]
-    store.claim(job.id, attempt.epoch, "runner")
+    store.claim(job.id, attempt.number, "runner")
     return store.job(job.id)
 
 
@@ -64,12 +64,12 @@ def test_many_at_once_get_numbers_of_their_own(open_store: Callable[..., Store])
 def test_an_attempt_that_is_over_registers_nothing(store: Store) -> None:
     job = running(store)
     assert store.check_held(job.id, 1).id == job.id
-    assert put(store, job, epoch=1).version == 1
+    assert put(store, job, number=1).version == 1
     store.finish(job.id, 1, finish())
     for call in (
-        lambda: put(store, job, epoch=1),
+        lambda: put(store, job, number=1),
         lambda: store.check_held(job.id, 1),
-        lambda: put(store, job, epoch=2),
+        lambda: put(store, job, number=2),
     ):
         with pytest.raises(FencedError):
             call()

@@ -14,11 +14,11 @@ def _lost(store: Store, database: str, job_id: str, *, outage: bool, step: int |
     """One more attempt, claimed and lost; with a checkpoint of `step` in between."""
     end_backoff(database, job_id)
     (attempt,) = store.admit()
-    store.claim(job_id, attempt.epoch, "runner")
+    store.claim(job_id, attempt.number, "runner")
     if step is not None:
-        store.commit_checkpoint(job_id, attempt.epoch, checkpoint(attempt.epoch, step))
+        store.commit_checkpoint(job_id, attempt.number, checkpoint(attempt.number, step))
     expire_lease(database, job_id)
-    after = store.attempt_lost(job_id, attempt.epoch, "the head is gone", outage=outage)
+    after = store.attempt_lost(job_id, attempt.number, "the head is gone", outage=outage)
     assert after is not None
     return after
 
@@ -42,7 +42,7 @@ def test_fault_13a_lost_machines_cost_none_of_the_attempts(store: Store, databas
 
 def test_fault_13a_a_runner_may_say_so_itself(store: Store, database: str, job_id: str) -> None:
     (attempt,) = store.admit()
-    store.claim(job_id, attempt.epoch, "runner")
+    store.claim(job_id, attempt.number, "runner")
     after = store.finish(job_id, 1, finish("failed", error="its node has died", outage=True))
     assert (after.state, after.failures, after.outages) == (JobState.QUEUED, 0, 1)
     assert sql(database, "SELECT outages FROM vaesvc_jobs") == [(1,)]
@@ -74,7 +74,7 @@ def test_what_cannot_be_mended_is_no_outage(store: Store, job_id: str) -> None:
 
 def test_cancel_wins_over_an_outage(store: Store, database: str, job_id: str) -> None:
     (attempt,) = store.admit()
-    store.claim(job_id, attempt.epoch, "runner")
+    store.claim(job_id, attempt.number, "runner")
     store.cancel(job_id, by="me")
     expire_lease(database, job_id)
     after = store.attempt_lost(job_id, 1, "gone", outage=True)

@@ -33,13 +33,13 @@ def running(store: Store, job: Job | None = None, runner: str = RUNNER) -> Job:
     job = job or store.submit(study(), owner="me")
     store.observe_cluster(cluster(4), address="ray", ok=True)
     (attempt,) = [one for one in store.admit() if one.job_id == job.id]
-    store.claim(job.id, attempt.epoch, runner)
+    store.claim(job.id, attempt.number, runner)
     return store.job(job.id)
 
 
 def ended(store: Store, job: Job, *, spec: dict[str, Any], runner: str = RUNNER, outcome: str = "succeeded") -> Job:
     request = {"runner_id": runner, "outcome": outcome, "spec_sha256": spec_sha256(spec)}
-    return store.finish(job.id, job.epoch, FinishRequest.model_validate(request))
+    return store.finish(job.id, job.attempt, FinishRequest.model_validate(request))
 
 
 def test_a_study_is_told_to_end_early_until_it_is_extended(store: Store) -> None:
@@ -63,7 +63,7 @@ def test_what_is_added_while_it_runs_is_trained_by_another_attempt(store: Store)
     after = ended(store, job, spec=job.spec)  # the attempt ran the spec that it had
     assert (after.state, after.failures, trials(after)) == (JobState.QUEUED, 0, 7)
     second = running(store, after, "second")
-    assert (second.epoch, trials(second)) == (2, 7)
+    assert (second.number, trials(second)) == (2, 7)
     assert ended(store, second, spec=second.spec, runner="second").state is JobState.SUCCEEDED
 
 

@@ -68,8 +68,8 @@ def claim_next(api: Api, job: Job) -> None:
         runner.claim(wire.ClaimRequest(runner_id="r", version=__version__))
 
 
-def finish(api: Api, job: Job, epoch: int, outcome: str, **fields: object) -> None:
-    (attempt,) = [one for one in api.store.detail(job.id).attempts if one.epoch == epoch]
+def finish(api: Api, job: Job, number: int, outcome: str, **fields: object) -> None:
+    (attempt,) = [one for one in api.store.detail(job.id).attempts if one.number == number]
     with api.attempt_client(attempt) as runner:
         request = {"runner_id": "r", "outcome": outcome, **fields}
         runner.finish(wire.FinishRequest.model_validate(request))
@@ -77,7 +77,7 @@ def finish(api: Api, job: Job, epoch: int, outcome: str, **fields: object) -> No
 
 def test_a_log_is_read_as_it_grows_and_after_the_end(api: Api, client: Client, artifacts: Artifacts) -> None:
     job = running_job(api, client)
-    assert client.logs(job.id) == wire.LogChunk(text="", offset=0, epoch=1, complete=False)  # not shipped yet
+    assert client.logs(job.id) == wire.LogChunk(text="", offset=0, attempt=1, complete=False)  # not shipped yet
     uri = artifacts.uri("logs", job.id, "1.log")
     whole = "step 1\nGröße ≥ 3\n".encode()
     cut = whole.index("ö".encode()) + 1  # inside a character

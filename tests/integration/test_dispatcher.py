@@ -84,7 +84,7 @@ def admitted(store: Store, runner: str | None) -> str:
     store.observe_cluster(Capacity(nodes=({"CPU": 8.0},)), address="http://ray", ok=True)
     (attempt,) = store.admit()
     if runner is not None:
-        store.claim(job.id, attempt.epoch, runner)
+        store.claim(job.id, attempt.number, runner)
     return job.id
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from service.artifacts import Artifacts
 from service.kinds.train import spec
-from service.launch.housekeeping import EPOCH_TAG, JOB_TAG, Housekeeper
+from service.launch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
 from service.models import Models
 from service.queue.jobs import JobState
 from service.settings import S3Settings
@@ -130,17 +130,17 @@ def test_the_log_of_a_runner_that_was_killed_is_taken_from_the_cluster(
     job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
     (attempt,) = (one for one in api.admit() if one.job_id == job.id)
     name = attempt.submission_id
-    tags = {JOB_TAG: job.id, EPOCH_TAG: str(attempt.epoch)}
+    tags = {JOB_TAG: job.id, ATTEMPT_TAG: str(attempt.number)}
     cluster.submit(name, "echo the first line; echo the last line", env={}, metadata=tags)
-    cluster.submit("somebody-elses", "echo mine", env={}, metadata={JOB_TAG: "j-of-another-service", EPOCH_TAG: "1"})
+    cluster.submit("somebody-elses", "echo mine", env={}, metadata={JOB_TAG: "j-of-another-service", ATTEMPT_TAG: "1"})
     wait_for(lambda: all(one.state.over for one in cluster.jobs().values()), 20, "they do not end")
     artifacts = Artifacts(api.settings.storage())
-    uri = artifacts.uri("logs", job.id, f"{attempt.epoch}.log")
+    uri = artifacts.uri("logs", job.id, f"{attempt.number}.log")
     artifacts.put_bytes(uri, b"the first line\n", "text/plain")  # as far as the runner came
 
     keeper.turn()  # the attempt is open: hands off
     assert artifacts.get_bytes(uri) == b"the first line\n"
-    api.store.attempt_lost(job.id, attempt.epoch, "killed", retryable=False)
+    api.store.attempt_lost(job.id, attempt.number, "killed", retryable=False)
     assert api.store.job(job.id).state is JobState.FAILED
     keeper.turn()
     assert artifacts.get_bytes(uri) == b"the first line\nthe last line\n"
@@ -156,10 +156,10 @@ def test_what_outlives_its_attempt_is_stopped(
     monkeypatch.setattr("service.launch.housekeeping._LEFT_OVER_SECONDS", 0.5)
     job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
     (attempt,) = (one for one in api.admit() if one.job_id == job.id)
-    tags = {JOB_TAG: job.id, EPOCH_TAG: str(attempt.epoch)}
+    tags = {JOB_TAG: job.id, ATTEMPT_TAG: str(attempt.number)}
     cluster.submit(attempt.submission_id, "sleep 600", env={}, metadata=tags)
     wait_for(lambda: cluster.jobs()[attempt.submission_id].state.value == "RUNNING", 20, "it does not start")
-    api.store.attempt_lost(job.id, attempt.epoch, "its head was cut off", retryable=False)
+    api.store.attempt_lost(job.id, attempt.number, "its head was cut off", retryable=False)
 
     def stopped() -> bool:
         keeper.turn()

@@ -40,7 +40,7 @@ def test_fault_13b_opening_a_run_costs_the_same_among_many(
     ratios = [cost.seconds(server.uri) / empty for _ in range(3)]  # others use the machine: the calmest counts
     assert min(ratios) < RATIO, ratios
     asked = _requests(monkeypatch)
-    open_run(server.uri, make_job(), epoch=1)
+    open_run(server.uri, make_job(), number=1)
     assert sum(asked.values()) <= MOST_REQUESTS, asked
     assert not [path for path in asked if "experiments/search" in path]
 

@@ -72,7 +72,7 @@ def in_mlflow(uri: str, name: str) -> list[str]:
 
 def test_a_job_becomes_one_version(here: Shelf, uri: str, artifacts: Artifacts, name: str) -> None:
     job = here.job(name)
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     checkpoint = here.checkpoint(job, **{"val/elbo": -12.5})
     first = here.register(job)
     assert (first.name, first.version, first.aliases, first.job_id) == (name, "1", ("best",), job.id)
@@ -214,7 +214,7 @@ def test_fault_01_an_attempt_cannot_have_the_alias_put_on_a_strangers_version(
     job = here.job(name)
     checkpoint = here.checkpoint(job, **{"val/elbo": 9.0})
     registry._store(here.artifacts, job, checkpoint, name)
-    lying = here.models.sign(job, {}, int(evil), epoch=1)
+    lying = here.models.sign(job, {}, int(evil), number=1)
     assert lying.best == lying.version
     registry.show_best(uri, lying.version)
     assert registry.put_back(uri, here.models.versions(name)) == []
@@ -308,13 +308,13 @@ def test_fault_01_the_service_signs_nothing_but_the_jobs_own_checkpoint(
     changes, words = ATTACKS[attack]
     rewrite(artifacts, uri, changes)
     with pytest.raises(UntrustedError, match=words):
-        here.models.sign(job, {}, 1, epoch=1)
+        here.models.sign(job, {}, 1, number=1)
     artifacts.delete_prefix(uri)
     registry._store(artifacts, job, here.choice(job).checkpoint, str(job.spec["register_as"]))
     artifacts.put_bytes(f"{uri}/{next(iter(changes))}", b"altered, and the manifest as it was")
     if next(iter(changes)) in ("MLmodel", "model.safetensors", "config.json"):
         with pytest.raises(UntrustedError, match="altered in the bucket"):
-            here.models.sign(job, {}, 1, epoch=1)
+            here.models.sign(job, {}, 1, number=1)
         assert here.models.versions(str(job.spec["register_as"])) == []
 
 
@@ -325,7 +325,7 @@ def test_fault_01_an_attempt_names_no_checkpoint_but_its_jobs(here: Shelf, artif
     here.checkpoint(job, **{"val/elbo": 1.0})
     here.register(job)
     with pytest.raises(FencedError):
-        here.models.sign(job, {}, 1, epoch=2)
+        here.models.sign(job, {}, 1, number=2)
     study = job.model_copy(update={"spec": STUDY | {"register_as": name}, "kind": "study"})
     winner = {
         "stage": "s", "trial": 0, "seed": 0, "assignment": {}, "metric": "val/elbo", "mode": "max", "mean": 1.0,
@@ -458,7 +458,7 @@ def test_fault_13b_mlflow_knows_what_a_model_takes(
 
 def test_fault_13b_a_run_shows_its_model_and_the_model_its_versions(here: Shelf, uri: str, name: str) -> None:
     job, door = here.job(name), client(uri)
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     door.log_metric(run_id, "val/elbo", -12.5, timestamp=1_700_000_000_000, step=5)
     here.checkpoint(job, **{"val/elbo": -12.5, "val/rate": 3.0, "train/loss": 4.0})
     for _ in range(2):
@@ -499,7 +499,7 @@ def test_fault_13b_what_a_reader_wrote_stays(here: Shelf, uri: str, name: str) -
 
 def test_fault_13b_many_at_once_log_one_model(here: Shelf, uri: str, name: str) -> None:
     job, door = here.job(name), client(uri)
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     here.checkpoint(job, **{"val/elbo": 1.0})
     with ThreadPoolExecutor(4) as pool:
         assert len({call.result().version for call in [pool.submit(here.register, job) for _ in range(4)]}) == 1

@@ -222,7 +222,7 @@ def test_an_upload_that_is_fenced_takes_its_files_back(worker: Worker) -> None:
     worker.lose()
     client = worker.access.client(retry_seconds=1)
     uploads = CheckpointUploads(
-        context.artifacts, client, job_id=worker.attempt.job_id, epoch=1, goal=Goal(), say=print
+        context.artifacts, client, job_id=worker.attempt.job_id, number=1, goal=Goal(), say=print
     )
     prefix = context.artifacts.uri("checkpoints", worker.attempt.job_id)
     before = {item.uri for item in context.artifacts.list(prefix)}
@@ -247,7 +247,7 @@ def _copy_of_last(worker: Worker, context: RemoteContext) -> Path:
 def test_while_storage_is_away_the_newest_and_the_best_wait(tmp_path: Path, worker: Worker) -> None:
     context = worker.open()
     client = worker.access.client(retry_seconds=1)
-    uploads = CheckpointUploads(context.artifacts, client, job_id="j", epoch=1, goal=Goal(), say=print)
+    uploads = CheckpointUploads(context.artifacts, client, job_id="j", number=1, goal=Goal(), say=print)
     uploads._busy = True  # as if one was on its way
     waiting: list[Ready] = []
     for step, elbo in ((1, -5.0), (2, -1.0), (3, -3.0), (4, float("nan")), (5, -9.0)):

@@ -133,7 +133,7 @@ def runner(api: Api, tmp_path: Path) -> Iterator[list[Running]]:
 def _ended(api: Api, one: Running) -> bool:
     if api.store.job(one.job.id).state.final:
         return True
-    return api.store.cancel_finished(one.job.id, api.store.job(one.job.id).epoch) is not None
+    return api.store.cancel_finished(one.job.id, api.store.job(one.job.id).attempt) is not None
 
 
 SUCCEED = """

@@ -55,7 +55,7 @@ def test_checkpoints_newest_first_and_only_complete_ones(
     stage: StageStorage, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     older, newer = (
-        stage.put_checkpoint(KEY, epoch, step, written(tmp_path, step), {}) for epoch, step in ((2, 5), (1, 9))
+        stage.put_checkpoint(KEY, number, step, written(tmp_path, step), {}) for number, step in ((2, 5), (1, 9))
     )
     half = stage.put_checkpoint(KEY, 3, 12, written(tmp_path, 12), {})
     artifacts.delete_prefix(f"{half.uri.rstrip('/')}/manifest.json")
@@ -94,10 +94,10 @@ class _Slow(StageStorage):
         self.go = threading.Event()
         self.steps: list[int] = []
 
-    def put_checkpoint(self, trial: str, epoch: int, step: int, directory: Path, metrics: object):  # type: ignore[no-untyped-def]
+    def put_checkpoint(self, trial: str, number: int, step: int, directory: Path, metrics: object):  # type: ignore[no-untyped-def]
         assert self.go.wait(30)
         self.steps.append(step)
-        return super().put_checkpoint(trial, epoch, step, directory, {})
+        return super().put_checkpoint(trial, number, step, directory, {})
 
 
 def test_uploads_take_the_newest_checkpoint_and_then_the_result(stage: StageStorage, tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ def runs_of(uri: str, job: Job) -> list[Any]:
 
 
 def assignment(mlflow: Mlflow, job: Job) -> Assignment:
-    access = AttemptAccess(api_url="http://127.0.0.1:9", job_id=job.id, epoch=1, token=SecretStr("none"))
+    access = AttemptAccess(api_url="http://127.0.0.1:9", job_id=job.id, number=1, token=SecretStr("none"))
     storage = mlflow.settings.storage()
-    context = AttemptContext(job=job, epoch=1, lease_seconds=30, storage=storage, mlflow_uri=mlflow.uri)
+    context = AttemptContext(job=job, number=1, lease_seconds=30, storage=storage, mlflow_uri=mlflow.uri)
     return Assignment(access=access, context=context, runner_id="r", scratch=Path("/nowhere"))
 
 
@@ -90,7 +90,7 @@ def uri(mlflow_server: Mlflow) -> str:
 
 @pytest.fixture
 def run_id(uri: str) -> str:
-    return open_run(uri, make_job(), epoch=1)
+    return open_run(uri, make_job(), number=1)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def run_id(uri: str) -> str:
 
 def test_a_run_says_what_it_is(uri: str) -> None:
     job = make_job(overrides=("beta.value=4",), name="four")
-    run_id = open_run(uri, job, epoch=1, params={"extra": 3}, tags={"host": "h"})
+    run_id = open_run(uri, job, number=1, params={"extra": 3}, tags={"host": "h"})
     run = client(uri).get_run(run_id)
     assert client(uri).get_experiment(run.info.experiment_id).name == "digits (density)"
     assert run.info.run_name == f"four {job.id}"
@@ -120,28 +120,28 @@ def test_fault_13b_an_experiment_is_of_model_training(uri: str) -> None:
     door, name = client(uri), describe.experiment_name(job)
     assert door.get_experiment_by_name(name) is None
     made = door.create_experiment(name)
-    open_run(uri, job, epoch=1)
+    open_run(uri, job, number=1)
     assert door.get_experiment(made).tags["mlflow.experimentKind"] == "custom_model_development"
     door.set_experiment_tag(made, "mlflow.experimentKind", "classification")
-    open_run(uri, make_job(overrides=("data.binarize=threshold", "model.likelihood.kind=bernoulli")), epoch=1)
+    open_run(uri, make_job(overrides=("data.binarize=threshold", "model.likelihood.kind=bernoulli")), number=1)
     assert door.get_experiment(made).tags["mlflow.experimentKind"] == "classification"
 
 
 def test_fault_13b_a_run_has_a_note_that_its_reader_may_change(uri: str) -> None:
     job = make_job()
-    run_id, door = open_run(uri, job, epoch=1), client(uri)
+    run_id, door = open_run(uri, job, number=1), client(uri)
     note = door.get_run(run_id).data.tags["mlflow.note.content"]
     for part in (job.id, "digits/beta-vae-mlp", "nats per datum of a density", "ada", f"vaesvc logs {job.id}"):
         assert part in note
     assert "vaesvc pull digits-beta-vae-mlp ./model" in note
     door.set_tag(run_id, "mlflow.note.content", "the good one")
-    assert open_run(uri, job, epoch=2) == run_id
+    assert open_run(uri, job, number=2) == run_id
     assert door.get_run(run_id).data.tags["mlflow.note.content"] == "the good one"
 
 
 def test_fault_13b_a_run_names_its_data(uri: str) -> None:
-    runs = [open_run(uri, make_job(), epoch=1), open_run(uri, make_job(overrides=("seed=7",)), epoch=1)]
-    runs.append(open_run(uri, make_job(overrides=("data.noise={kind: gaussian}",)), epoch=1))
+    runs = [open_run(uri, make_job(), number=1), open_run(uri, make_job(overrides=("seed=7",)), number=1)]
+    runs.append(open_run(uri, make_job(overrides=("data.noise={kind: gaussian}",)), number=1))
     inputs = [client(uri).get_run(run_id).inputs.dataset_inputs for run_id in runs]
     assert [len(each) for each in inputs] == [1, 1, 1]
     first, same, other = (each[0].dataset for each in inputs)
@@ -155,33 +155,33 @@ def test_a_run_of_an_earlier_version_is_found(uri: str) -> None:
     """Those have no tag of their own name."""
     job = make_job()
     door = client(uri)
-    experiment = door.get_run(open_run(uri, make_job(), epoch=1)).info.experiment_id
+    experiment = door.get_run(open_run(uri, make_job(), number=1)).info.experiment_id
     older = door.create_run(experiment, tags={describe.JOB_ID: job.id}).info.run_id
-    assert open_run(uri, job.model_copy(update={"epoch": 2}), epoch=2) == older
+    assert open_run(uri, job.model_copy(update={"attempt": 2}), number=2) == older
     assert door.get_run(older).data.tags[describe.handle(job.id)] == "1"
 
 
 def test_the_next_attempt_has_the_same_run(uri: str) -> None:
     job = make_job()
-    first = open_run(uri, job, epoch=1, params={"devices": 1})
+    first = open_run(uri, job, number=1, params={"devices": 1})
     assert end_run(uri, job, JobState.FAILED) == first
-    assert open_run(uri, job, epoch=2, params={"devices": 2, "new": 1}) == first
+    assert open_run(uri, job, number=2, params={"devices": 2, "new": 1}) == first
     run = client(uri).get_run(first)
-    assert (run.info.status, run.data.tags["vaesvc.epoch"]) == ("RUNNING", "2")
+    assert (run.info.status, run.data.tags["vaesvc.attempt"]) == ("RUNNING", "2")
     assert (run.data.params["devices"], run.data.params["new"]) == ("1", "1")
 
 
 def test_a_job_has_one_run_however_many_open_it(uri: str) -> None:
     job = make_job()
     with ThreadPoolExecutor(6) as pool:
-        opened = list(pool.map(lambda epoch: open_run(uri, job, epoch=epoch), range(6)))
+        opened = list(pool.map(lambda number: open_run(uri, job, number=number), range(6)))
     assert len(set(opened)) == 1
     assert [run.info.run_id for run in runs_of(uri, job)] == opened[:1]
 
 
 def test_duplicates_that_a_crash_left_are_removed(uri: str) -> None:
     job = make_job()
-    kept = open_run(uri, job, epoch=1)
+    kept = open_run(uri, job, number=1)
     door = client(uri)
     experiment = door.get_run(kept).info.experiment_id
     earlier = door.create_run(experiment, start_time=1, tags=found_by(job)).info.run_id
@@ -193,11 +193,11 @@ def test_duplicates_that_a_crash_left_are_removed(uri: str) -> None:
 def test_who_opens_a_run_deletes_no_other_that_may_be_written_to(uri: str) -> None:
     """An attempt that was given up and is slow: what it wrote comes to light after the next attempt has its run."""
     job = make_job()
-    kept = open_run(uri, job, epoch=2)
+    kept = open_run(uri, job, number=2)
     door = client(uri)
     late = door.create_run(door.get_run(kept).info.experiment_id, start_time=1, tags=found_by(job))
-    assert open_run(uri, job, epoch=1) == late.info.run_id  # all that it can know
-    assert open_run(uri, job.model_copy(update={"run_id": kept}), epoch=2) == kept
+    assert open_run(uri, job, number=1) == late.info.run_id  # all that it can know
+    assert open_run(uri, job.model_copy(update={"run_id": kept}), number=2) == kept
     assert len(runs_of(uri, job)) == 2
     assert end_run(uri, job.model_copy(update={"run_id": kept}), JobState.SUCCEEDED) == kept
     assert [run.info.run_id for run in runs_of(uri, job)] == [kept]
@@ -205,13 +205,13 @@ def test_who_opens_a_run_deletes_no_other_that_may_be_written_to(uri: str) -> No
 
 def test_of_a_study_that_is_over_each_trial_has_one_run(uri: str) -> None:
     job = make_job()
-    parent = open_run(uri, job, epoch=1)
+    parent = open_run(uri, job, number=1)
     config = job.spec["train"]
     first, second = (
         TrialRun(stage="s", number=n, key=f"k{n}", candidate=n, seed=0, assignment={}, config=config) for n in range(2)
     )
-    ended, left = open_trial(uri, job, first, epoch=1), open_trial(uri, job, second, epoch=1)
-    assert open_trial(uri, job, second, epoch=2) == left
+    ended, left = open_trial(uri, job, first, number=1), open_trial(uri, job, second, number=1)
+    assert open_trial(uri, job, second, number=2) == left
     end_trial(uri, ended, "done")
     door = client(uri)
     experiment = door.get_run(parent).info.experiment_id
@@ -230,7 +230,7 @@ def test_of_a_study_that_is_over_each_trial_has_one_run(uri: str) -> None:
 )
 def test_a_run_ends_as_its_job_did(uri: str, state: JobState, status: str) -> None:
     job = make_job(state=state, ended_at=1_700_000_000.0)
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     for _ in range(2):
         assert end_run(uri, job) == run_id
         info = client(uri).get_run(run_id).info
@@ -357,7 +357,7 @@ def log_all(writer: RunWriter, steps: range) -> RunWriter:
 def test_the_server_may_be_killed_while_points_come(mlflow_server: Mlflow, uri: str, tmp_path: Path) -> None:
     """kill -9 in the middle, 3 s later a new start. A writer that began meanwhile opens its run later by itself."""
     job, late = make_job(), make_job()
-    run_id = open_run(uri, job, epoch=1)
+    run_id = open_run(uri, job, number=1)
     writer = RunWriter(uri, run_id, tmp_path / "spool")
     slowest = 0.0
 
@@ -376,7 +376,7 @@ def test_the_server_may_be_killed_while_points_come(mlflow_server: Mlflow, uri: 
     time.sleep(0.3)
     mlflow_server.kill()
     try:
-        opener: Callable[[], str] = lambda: open_run(uri, late, epoch=1)  # noqa: E731
+        opener: Callable[[], str] = lambda: open_run(uri, late, number=1)  # noqa: E731
         second = RunWriter(uri, opener, tmp_path / "late")
         second.log_metrics(1, {"a": 1.0})
         writer.log_picture(2000, "samples", PNG)

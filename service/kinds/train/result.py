@@ -25,4 +25,4 @@ def best_checkpoint(checkpoints: Sequence[Checkpoint], spec: TrainSpec) -> Check
     scored = [checkpoint for checkpoint in checkpoints if config.metric in checkpoint.metrics]
     if scored:
         return max(scored, key=lambda each: (config.goal.score(each.metrics[config.metric]), each.step))
-    return max(checkpoints, key=lambda each: (each.epoch, each.step), default=None)
+    return max(checkpoints, key=lambda each: (each.attempt, each.step), default=None)

@@ -36,7 +36,7 @@ def job(state: JobState) -> Job:
         owner="ann",
         spec={},
         resources=Resources(),
-        epoch=1,
+        attempt=1,
     )
 
 
@@ -44,7 +44,7 @@ def attempt(state: AttemptState, *, lease_left: float | None = None, submitted: 
     """lease_left: seconds until the lease ends; submitted: seconds ago."""
     return Attempt(
         job_id="job-1",
-        epoch=1,
+        number=1,
         state=state,
         runner_id="r" if state is AttemptState.RUNNING else None,
         lease_until=None if lease_left is None else NOW + lease_left,

@@ -82,9 +82,9 @@ def test_a_cluster_that_is_not_there_is_unavailable_and_soon(monkeypatch: pytest
 # --- the best checkpoint --------------------------------------------------------------------------------------------
 
 
-def checkpoint(step: int, elbo: float | None, epoch: int = 1) -> Checkpoint:
+def checkpoint(step: int, elbo: float | None, number: int = 1) -> Checkpoint:
     metrics = {} if elbo is None else {"val/elbo": elbo, "val/rate": elbo}
-    return Checkpoint(epoch=epoch, step=step, uri=f"s3://b/{step}/", manifest_sha256="0", bytes=1, metrics=metrics)
+    return Checkpoint(attempt=number, step=step, uri=f"s3://b/{step}/", manifest_sha256="0", bytes=1, metrics=metrics)
 
 
 def test_fault_07_the_best_by_the_specs_metric() -> None:
@@ -191,7 +191,7 @@ def test_an_outcome_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_token_is_handed_on_and_never_shown() -> None:
-    access = AttemptAccess(api_url="http://h", job_id="j", epoch=2, token="s3cret")  # type: ignore[arg-type]
+    access = AttemptAccess(api_url="http://h", job_id="j", number=2, token="s3cret")  # type: ignore[arg-type]
     assert "s3cret" not in f"{access!r} {access}"
     assert AttemptAccess.model_validate_json(access.model_dump_json()) == access
     assert "s3cret" in access.environment().values()

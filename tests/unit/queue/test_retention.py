@@ -12,7 +12,7 @@ from vae_models.config.train import CheckpointConfig
 
 def checkpoint(step: int, value: float | None = None) -> Checkpoint:
     metrics = {} if value is None else {"val/elbo": value, "val/distortion": value}
-    return Checkpoint(epoch=1, step=step, uri=f"s3://b/{step}/", manifest_sha256="0" * 64, bytes=1, metrics=metrics)
+    return Checkpoint(attempt=1, step=step, uri=f"s3://b/{step}/", manifest_sha256="0" * 64, bytes=1, metrics=metrics)
 
 
 def steps(found: tuple[Checkpoint, ...]) -> list[int]:

@@ -30,11 +30,11 @@ def test_an_attempts_token_is_the_same_whoever_makes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "job", "epoch"),
+    ("secret", "job", "number"),
     [(SECRET, "j-1", 2), (SECRET, "j-2", 3), (SECRET, "j-13", 3), (SECRET, "j-", 13), (SECRET[::-1], "j-1", 3)],
 )
-def test_it_opens_nothing_else(secret: bytes, job: str, epoch: int) -> None:
-    assert not auth.verify_attempt_token(secret, auth.attempt_token(SECRET, "j-1", 3), job, epoch)
+def test_it_opens_nothing_else(secret: bytes, job: str, number: int) -> None:
+    assert not auth.verify_attempt_token(secret, auth.attempt_token(SECRET, "j-1", 3), job, number)
 
 
 @pytest.mark.parametrize("token", ["", "vaesvc-attempt_", "nonsense", "vaesvc-attempt_é"])
