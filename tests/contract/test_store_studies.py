@@ -63,7 +63,7 @@ def test_what_is_added_while_it_runs_is_trained_by_another_attempt(store: Store)
     after = ended(store, job, spec=job.spec)  # the attempt ran the spec that it had
     assert (after.state, after.failures, trials(after)) == (JobState.QUEUED, 0, 7)
     second = running(store, after, "second")
-    assert (second.number, trials(second)) == (2, 7)
+    assert (second.attempt, trials(second)) == (2, 7)
     assert ended(store, second, spec=second.spec, runner="second").state is JobState.SUCCEEDED
 
 
