@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from service.spec_schema import Models, items_of, kind_of, models_in, nearest, shortened, show
+from service.spec_schema import Models, items_of, kind_of, models_of, nearest, shortened, show
 
 EXPLAINED = 20  # twice as many as are ever shown: some lines are left out by those who ask
 _LONGEST_NAME = 60  # characters of a field's name, which may be a stranger's
@@ -77,7 +77,7 @@ def _below(name: str, parents: Models) -> str | None:
     """`train.optimizer` for an `optimizer` that was written one level too high."""
     for parent in parents:
         for field, info in parent.model_fields.items():
-            if any(name in model.model_fields for model in models_in(info.annotation)):
+            if any(name in model.model_fields for model in models_of(info)):
                 return f"{field}.{name}"
     return None
 
@@ -117,7 +117,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> _Place:
         parents, alternatives = models, others
         fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
         listed = bool(fields) and items_of(fields[0].annotation) is not None
-        models, others = (models_in(fields[0].annotation, items=True) if fields else ()), ()
+        models, others = (models_of(fields[0], items=True) if fields else ()), ()
     return _Place(path, parents, alternatives, models)
 
 

@@ -6,12 +6,14 @@ import difflib
 import json
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from vae_models.open_union import OpenUnion
 
 Models = tuple[type[BaseModel], ...]
 _LONGEST_NAME = 200  # characters
@@ -29,7 +31,7 @@ class SpecField:
 
 
 def models_in(annotation: Any, *, items: bool = False) -> Models:
-    """The models that a field may hold: one, several (a union discriminated by `kind`), or none (a plain value).
+    """The models that a type may hold: one, several (a union discriminated by `kind`), or none (a plain value).
 
     items: those in its list or mapping, where it is one.
     """
@@ -38,9 +40,18 @@ def models_in(annotation: Any, *, items: bool = False) -> Models:
     if _is_union(annotation):
         return tuple(model for part in get_args(annotation) for model in models_in(part, items=items))
     if get_origin(annotation) is Annotated:
-        return models_in(get_args(annotation)[0], items=items)
+        return _open(annotation.__metadata__) or models_in(get_args(annotation)[0], items=items)
     inner = items_of(annotation) if items else None
     return () if inner is None else models_in(inner, items=items)
+
+
+def models_of(field: FieldInfo, *, items: bool = False) -> Models:
+    """The models that a field may hold: see `models_in`. Of parts every one, those of installed packages included."""
+    return _open(field.metadata) or models_in(field.annotation, items=items)
+
+
+def _open(metadata: Iterable[Any]) -> Models:
+    return next((each.models() for each in metadata if isinstance(each, OpenUnion)), ())
 
 
 def items_of(annotation: Any) -> Any:
@@ -80,7 +91,7 @@ def field_at(model: type[BaseModel], path: Sequence[str], value: Any) -> FieldIn
         field = next((m.model_fields[name] for m in holders if name in m.model_fields), None)
         if field is None:
             return None
-        models = models_in(field.annotation)
+        models = models_of(field)
         value = value.get(name) if isinstance(value, Mapping) else None
     return field
 
@@ -89,7 +100,7 @@ def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, An
     """`value` with the default's `kind` put where a union was given none, so that `beta: {value: 2}` is enough."""
     result = dict(value)
     for name, field in model.model_fields.items():
-        part, models = result.get(name), models_in(field.annotation)
+        part, models = result.get(name), models_of(field)
         if not isinstance(part, Mapping) or not models:
             continue
         if len(models) > 1 and "kind" not in part and isinstance(field.default, BaseModel):
@@ -108,7 +119,7 @@ def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str
             yield path
         if not isinstance(part, Mapping):
             continue
-        chosen = select(models_in(field.annotation), part)
+        chosen = select(models_of(field), part)
         if chosen is not None:
             yield from truths_for_numbers(chosen, part, f"{path}.")
 
@@ -116,7 +127,7 @@ def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str
 def list_fields(model: type[BaseModel], at: str = "", when: str | None = None) -> Iterator[SpecField]:
     """Every field below `model`, in the order of the code, each alternative of a union after its `kind`."""
     for name, field in model.model_fields.items():
-        path, models = f"{at}{name}", models_in(field.annotation)
+        path, models = f"{at}{name}", models_of(field)
         if not models:
             yield SpecField(
                 path=path,

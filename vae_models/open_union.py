@@ -7,13 +7,20 @@ part of an unknown kind is kept as the data that it is, so that whatever else a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, SerializerFunctionWrapHandler
-from pydantic_core import core_schema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+)
+from pydantic_core import PydanticKnownError, core_schema
 
 _allowed: ContextVar[bool] = ContextVar("foreign parts are allowed", default=False)
 
@@ -47,16 +54,39 @@ def has_foreign(value: Any) -> bool:
     return isinstance(value, tuple | list) and any(has_foreign(each) for each in value)
 
 
+class Parts(Protocol):
+    """Where an open union looks for parts: a seam of `vae_models.parts`."""
+
+    def find(self, kind: str) -> type[BaseModel] | None:
+        """Return the class of this kind, None where there is none."""
+        ...
+
+    def all(self) -> Mapping[str, type[BaseModel]]:
+        """Return every class by its kind."""
+        ...
+
+    def broken_entry(self, kind: str) -> Any:
+        """Return what could not be loaded, of this kind: its text says why. None: nothing of this kind."""
+        ...
+
+
 class OpenUnion:
     """Metadata of a union of specifications that are told apart by `kind`.
 
-    known: the classes in the union; find: the class of another kind, None where there is none
+    known: the classes in the union; parts: where those of other kinds are found
     """
 
-    def __init__(self, known: tuple[type[BaseModel], ...], find: Callable[[str], type[BaseModel] | None]) -> None:
+    def __init__(self, known: tuple[type[BaseModel], ...], parts: Parts) -> None:
         self._known = known
         self._kinds = frozenset(part.model_fields["kind"].default for part in known)
-        self._find = find
+        self._parts = parts
+
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """Return every class that the field takes, those that came later included."""
+        return (*self._known, *self._others().values())
+
+    def _others(self) -> dict[str, type[BaseModel]]:
+        return {kind: part for kind, part in self._parts.all().items() if kind not in self._kinds}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         union = handler(source)
@@ -66,18 +96,34 @@ class OpenUnion:
             serialization=core_schema.wrap_serializer_function_ser_schema(self._dump, info_arg=True, schema=union),
         )
 
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the schema of every class that the field takes, told apart by `kind`."""
+        others = self._others()
+        if not others:
+            return handler(schema)
+        kinds = {part.model_fields["kind"].default: part for part in self._known} | others
+        schemas = {kind: handler(part.__pydantic_core_schema__) for kind, part in kinds.items()}
+        mapping = {kind: found["$ref"] for kind, found in schemas.items() if "$ref" in found}
+        return {"oneOf": list(schemas.values()), "discriminator": {"propertyName": "kind", "mapping": mapping}}
+
     def _validate(
         self, value: Any, known: core_schema.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo
     ) -> Any:
         kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
         if not isinstance(kind, str) or (kind in self._kinds and not isinstance(value, Foreign)):
             return known(value)
-        if (spec := self._find(kind)) is not None:
+        if (spec := self._parts.find(kind)) is not None:
             plain = value.model_dump(mode="json") if isinstance(value, Foreign) else value
             return spec.model_validate(plain, context=info.context)
         if _allowed.get():
             return Foreign.model_validate(value)
-        return known(value)
+        if (broken := self._parts.broken_entry(kind)) is not None:
+            raise ValueError(f"the kind {kind!r} could not be loaded: {broken}")
+        kinds = ", ".join(repr(found) for found in self._parts.all())
+        context = {"discriminator": "'kind'", "tag": kind, "expected_tags": kinds}
+        raise PydanticKnownError("union_tag_invalid", context)
 
     def _dump(self, value: Any, known: SerializerFunctionWrapHandler, info: core_schema.SerializationInfo) -> Any:
         if isinstance(value, self._known) or not isinstance(value, BaseModel):

@@ -21,17 +21,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_origin
+
+from pydantic import BaseModel
 
 GROUP = "vaesvc.parts"
 OURS = "vaesvc"
 
 P = TypeVar("P")
+S = TypeVar("S", bound=BaseModel)
 
 
 class PartError(ValueError):
@@ -70,25 +73,37 @@ class Seam(Generic[P]):
 
     name:  as entry points begin with it
     ours:  where the package's own parts are, "module:name" of a part or of several
-    check: what is wrong with something that is offered as a part, in words; None: it fits
+    check: what is wrong with something that is offered as a part, in words; None: it fits (`spec_of` makes one)
+    summary: what is exchanged there, for people
     """
 
     def __init__(
-        self, name: str, ours: Iterable[str], *, check: Callable[[Any], str | None] = lambda part: None
+        self,
+        name: str,
+        ours: Iterable[str],
+        *,
+        check: Callable[[Any], str | None] = lambda part: None,
+        summary: str = "",
     ) -> None:
         self.name = name
+        self.summary = summary
         self._ours = tuple(ours)
         self._check = check
+        self._own: Mapping[str, Registered[P]] | None = None
         self._parts: Mapping[str, Registered[P]] | None = None
         self._broken: tuple[Broken, ...] = ()
         _SEAMS[name] = self
 
     def all(self) -> Mapping[str, P]:
-        """Every part by its kind: the package's own in the order of the code, then those of others by package."""
+        """Return every part by its kind: ours in the order of the code, then those of others by package."""
         return MappingProxyType({kind: found.part for kind, found in self.registered().items()})
 
+    def own(self) -> Mapping[str, P]:
+        """Return the package's own parts by their kinds: no entry point is read for them."""
+        return MappingProxyType({kind: found.part for kind, found in self._ours_registered().items()})
+
     def kinds(self) -> tuple[str, ...]:
-        """The names of `all`."""
+        """Return the names of `all`."""
         return tuple(self.registered())
 
     @property
@@ -97,54 +112,72 @@ class Seam(Generic[P]):
         self.registered()
         return self._broken
 
+    def find(self, kind: str) -> P | None:
+        """Return the part of this kind, None where there is none. Entry points are read only for what is not ours."""
+        if (own := self._ours_registered().get(kind)) is not None:
+            return own.part
+        found = self.registered().get(kind)
+        return None if found is None else found.part
+
     def get(self, kind: str) -> P:
-        """The part of this kind. UnknownPart with the nearest name, all names, or why it could not be loaded."""
-        parts = self.registered()
-        if kind in parts:
-            return parts[kind].part
-        raise UnknownPart(f"there is no {self.name} {kind!r}{self.hint(kind)}")
+        """Return the part of this kind. UnknownPart with the nearest name, all names, or why it could not be loaded."""
+        part = self.find(kind)
+        if part is None:
+            raise UnknownPart(f"there is no {self.name} {kind!r}{self.hint(kind)}")
+        return part
 
     def hint(self, kind: str) -> str:
-        """What to say to somebody who wrote `kind`, which there is not: begins with a semicolon or a colon."""
-        for broken in self.broken:
-            if broken.entry == f"{self.name}.{kind}":
-                return f": {broken.value} of {broken.package} could not be loaded: {broken.reason}"
+        """Return what to say to somebody who wrote `kind`, which there is not: begins with a semicolon or a colon."""
+        if (broken := self.broken_entry(kind)) is not None:
+            return f": {broken.value} of {broken.package} could not be loaded: {broken.reason}"
         near = difflib.get_close_matches(kind, self.kinds(), n=1)
         meant = f"did you mean {near[0]}? " if near else ""
         return f"; {meant}There are: {', '.join(self.kinds())}"
 
-    def union(self) -> Any:
-        """The type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`.
+    def broken_entry(self, kind: str) -> Broken | None:
+        """Return the entry that would have brought this kind, had it been possible to load it."""
+        return next((broken for broken in self.broken if broken.entry == f"{self.name}.{kind}"), None)
 
-        Parts that come later (see `forget`) are taken, too; how others are read is `vae_models.open_union`'s.
+    def union(self) -> Any:
+        """Return the type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`.
+
+        The package's own are its members. All others are looked up when written (`vae_models.open_union`): so a
+        module of specifications is whole before any stranger's is imported, and a package may come onto the path later.
         """
         from pydantic import Field
 
         from vae_models.open_union import OpenUnion
 
-        specs: tuple[Any, ...] = tuple(self.all().values())
-        more = OpenUnion(specs, lambda kind: self.all().get(kind))  # type: ignore[arg-type, return-value]
+        specs: tuple[Any, ...] = tuple(self.own().values())
+        more = OpenUnion(specs, self)  # type: ignore[arg-type]
         if len(specs) == 1:
             return Annotated[specs[0], more]
         return Annotated[Union[specs], Field(discriminator="kind"), more]  # noqa: UP007
 
     def registered(self) -> Mapping[str, Registered[P]]:
-        """Every part with where it is from."""
+        """Return every part with where it is from."""
         if self._parts is None:
             self._parts, self._broken = self._load()
         return self._parts
 
+    def _ours_registered(self) -> Mapping[str, Registered[P]]:
+        """Of these an error is one of the code, and stops everything."""
+        if self._own is None:
+            parts: dict[str, Registered[P]] = {}
+            for value in self._ours:
+                parts |= self._fitting(_object(value), value, OURS, parts)
+            self._own = MappingProxyType(parts)
+        return self._own
+
     def _load(self) -> tuple[Mapping[str, Registered[P]], tuple[Broken, ...]]:
-        parts: dict[str, Registered[P]] = {}
+        parts = dict(self._ours_registered())
         broken: list[Broken] = []
-        for value in self._ours:  # these are ours: an error here is one of the code, and stops everything
-            parts |= self._fitting(_object(value), value, OURS, parts)
         for entry in _entries():
             if entry.name != self.name and not entry.name.startswith(f"{self.name}."):
                 continue
             package = _package(entry)
             try:
-                parts |= self._fitting(entry.load(), entry.value, package, parts)
+                parts |= self._fitting(_loaded(entry, self.name), entry.value, package, parts)
             except PartError as error:
                 broken.append(Broken(entry=entry.name, value=entry.value, package=package, reason=str(error)))
             except Exception as error:  # whatever a stranger's module does when it is imported
@@ -187,6 +220,15 @@ def kind_of(part: Any) -> str | None:
     return kind if isinstance(kind, str) and kind else None
 
 
+def _loaded(entry: EntryPoint, seam: str) -> Any:
+    """The part, or parts, that an entry names. PartError where the part's kind is not the one in the entry's name."""
+    given = entry.load()
+    named = entry.name.removeprefix(seam).removeprefix(".")
+    if named and kind_of(given) not in (None, named):
+        raise PartError(f"{given!r} has the kind {kind_of(given)!r}: name the entry {seam}.{kind_of(given)}")
+    return given
+
+
 def _object(value: str) -> Any:
     module, _, name = value.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
@@ -207,3 +249,47 @@ def forget() -> None:
     _entries.cache_clear()
     for seam in _SEAMS.values():
         seam._parts, seam._broken = None, ()
+
+
+def spec_of(base: type[BaseModel]) -> Callable[[Any], str | None]:
+    """Return the check of a seam whose parts are specifications: pydantic classes below `base`, whole and declared.
+
+    What `base` leaves open a part must give: its abstract methods, and the class variables without a value.
+    """
+
+    def check(part: Any) -> str | None:
+        if not isinstance(part, type) or not issubclass(part, base):
+            return f"{part!r} is no {base.__name__}: derive it from {base.__module__}.{base.__name__}"
+        if missing := sorted(getattr(part, "__abstractmethods__", ())):
+            return f"{part.__name__} has no {', no '.join(missing)}, which {base.__name__} leaves to its parts"
+        if open_ones := [name for name in _class_variables(base) if not hasattr(part, name)]:
+            return f"{part.__name__} does not declare {', '.join(open_ones)}: see {base.__name__}"
+        if get_origin(part.model_fields["kind"].annotation) is not Literal:
+            return f"{part.__name__}.kind is not fixed: write kind: Literal[{kind_of(part)!r}] = {kind_of(part)!r}"
+        if not part.__pydantic_complete__ and part.model_rebuild(raise_errors=False) is not True:
+            return f"{part.__name__} has fields of types that are not defined where it is"
+        return None
+
+    return check
+
+
+def found_in(spec: BaseModel, base: type[S], at: str) -> Iterator[tuple[str, S]]:
+    """Yield (path, part) for every part of one seam within a specification: of a topology its likelihoods, say."""
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        several = enumerate(value) if isinstance(value, tuple) else ((None, value),)
+        for place, part in several:
+            path = f"{at}.{name}" if place is None else f"{at}.{name}.{place}"
+            if isinstance(part, base):
+                yield path, part
+            elif isinstance(part, BaseModel):
+                yield from found_in(part, base, path)
+
+
+def _class_variables(base: type[BaseModel]) -> list[str]:
+    return [
+        name
+        for each in base.__mro__
+        for name, annotation in vars(each).get("__annotations__", {}).items()
+        if str(annotation).startswith("ClassVar") and not hasattr(base, name)
+    ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -74,6 +75,11 @@ def _no_number(given: Any, annotation: Any) -> str | None:
     except ValueError:
         return None
     return f"{given!r} is text: write the number without quotes"
+
+
+def dense_weights(widths: Sequence[int]) -> int:
+    """Return the number of weights and biases of linear layers between each two of `widths`."""
+    return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def plain_types(annotation: Any) -> frozenset[Any]:

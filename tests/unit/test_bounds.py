@@ -145,13 +145,13 @@ def test_a_models_size_is_known_without_building_it(name: str) -> None:
     elif config.model.backbone.kind in ("conv", "resnet", "sigma-vae"):
         assert built / 5 < estimate < 5 * built
     parameters = config.model.likelihood.build(CATALOGUE[config.data.name].shape).parameters_per_element()
-    assert size.per_element(config.model.likelihood) == parameters
+    assert config.model.likelihood.parameters_per_element() == parameters
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
 def test_a_likelihoods_outputs_are_known_without_building_it(kind: str) -> None:
     config = LIKELIHOODS[kind]
-    assert size.per_element(config) == config.build((1, 2, 3)).parameters_per_element()
+    assert config.parameters_per_element() == config.build((1, 2, 3)).parameters_per_element()
 
 
 POPULATION = {"kind": "population", "size": 10**4, "generations": 10**4, "epochs": 1}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, ValidationError
@@ -25,12 +27,28 @@ class Later(Strict):
     depth: int = 3
 
 
+class Parts:
+    """As a seam has them: its own, and those that have come later."""
+
+    def __init__(self, *ours: type[Strict]) -> None:
+        self.ours = {part.model_fields["kind"].default: part for part in ours}
+
+    def all(self) -> Mapping[str, type[Strict]]:
+        return self.ours | LATE
+
+    def find(self, kind: str) -> type[Strict] | None:
+        return self.all().get(kind)
+
+    def broken_entry(self, kind: str) -> str | None:
+        return "its module is gone" if kind == "lost" else None
+
+
 LATE: dict[str, type[Strict]] = {}
 
 
 class Holder(Strict):
-    part: Annotated[Union[Ours, Other], Field(discriminator="kind"), OpenUnion((Ours, Other), LATE.get)] = Ours()  # noqa: UP007
-    several: tuple[Annotated[Ours, OpenUnion((Ours,), LATE.get)], ...] = ()
+    part: Annotated[Ours | Other, Field(discriminator="kind"), OpenUnion((Ours, Other), Parts(Ours, Other))] = Ours()
+    several: tuple[Annotated[Ours, OpenUnion((Ours,), Parts(Ours))], ...] = ()
 
 
 @pytest.fixture
@@ -49,6 +67,7 @@ def refused(given):
 def test_what_is_known_is_read_as_by_a_plain_union():
     assert Holder.model_validate({"part": {"kind": "other"}}).part == Other()
     assert refused({"part": {"kind": "ours", "width": "a"}})["loc"] == ("part", "ours", "width")
+    assert "its module is gone" in refused({"part": {"kind": "lost"}})["msg"]
     assert "'ours', 'other'" in refused({"part": {"kind": "none"}})["msg"]
     assert refused({"part": {}})["type"] == "union_tag_not_found"
     assert "Later" not in str(Holder.model_json_schema())
@@ -59,6 +78,8 @@ def test_a_part_that_came_after_the_class_was_made_is_taken(later):
     assert found == Holder(part=Later(depth=4), several=(Later(),))
     assert Holder.model_validate_json(found.model_dump_json()) == found
     assert found.model_dump(exclude_unset=True)["several"] == ({"kind": "later"},)
+    assert '"later"' in json.dumps(Holder.model_json_schema())
+    assert "'later'" in refused({"part": {"kind": "none"}})["msg"]
     assert refused({"part": {"kind": "later", "wide": 1}})["loc"] == ("part", "wide")
 
 

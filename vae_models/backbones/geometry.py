@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 
 Size = tuple[int, int]  # (height, width)
@@ -33,6 +34,18 @@ class Window:
         """
         height, width = ((n + 2 * self.padding - self.kernel) % self.stride for n in size)
         return height, width
+
+
+PUBLISHED_FEATURES = 2**14  # before the heads, of nets without a width of choice
+KERNEL = 16  # weights of a convolution from one channel to one: those here have 3 x 3 to 6 x 6
+
+
+def weights(data_shape: DataShape, widths: Sequence[int], heads: int) -> int:
+    """Return the trained numbers of two mirrored stacks of convolutions that halve height and width, to a factor of a
+    few. heads: numbers at their narrow ends; widths: channels; of none, nets as published, only what the heads add."""
+    features = widths[-1] * max(1, math.prod(data_shape[1:]) >> 2 * len(widths)) if widths else PUBLISHED_FEATURES
+    convolutions = 2 * KERNEL * sum(before * after for before, after in pairwise((data_shape[0], *widths)))
+    return convolutions + features * heads
 
 
 def sizes(size: Size, windows: Sequence[Window]) -> list[Size]:

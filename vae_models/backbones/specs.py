@@ -1,20 +1,23 @@
-"""Encoder and decoder networks."""
+"""Encoder and decoder networks, as data: which data they take, how large they are, and what of them may be gated."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from vae_models import bounds
 from vae_models.backbones import geometry
-from vae_models.strict import DataShape, Strict
+from vae_models.parts import Seam, spec_of
+from vae_models.strict import DataShape, Strict, dense_weights
 
 if TYPE_CHECKING:
     from vae_models.backbones.conv import ConvBackbone
     from vae_models.backbones.mlp import MLPBackbone
     from vae_models.backbones.stacks import StackBackbone
+    from vae_models.protocols import Backbone
 
 
 def _size(data_shape: DataShape) -> tuple[int, int]:
@@ -24,7 +27,45 @@ def _size(data_shape: DataShape) -> tuple[int, int]:
 Activation = Literal["relu", "tanh", "elu", "softplus", "gelu", "identity"]
 
 
-class MLPConfig(Strict):
+class BackboneSpec(Strict):
+    """A pair of networks, as data."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def check(self, data_shape: DataShape) -> None:
+        """Raise ValueError that says which data it takes, if not such."""
+
+    def normed_values(self, data_shape: DataShape) -> int | None:
+        """Return the fewest values per channel of one datum that a batch norm has; None: there is no batch norm."""
+        return None
+
+    def widths(self) -> tuple[int, ...]:
+        """Return the widths of the encoder's hidden layers; none of nets that are as published."""
+        return ()
+
+    def weights(self, data_shape: DataShape, latent: int, heads: int, parameters_per_element: int) -> int:
+        """Return how many numbers of it are trained, about, from the numbers alone. heads: outputs of the encoder."""
+        return geometry.weights(data_shape, self.widths(), heads + latent)
+
+    def layers(self) -> int:
+        """Return how many hidden layers may be gated."""
+        return 1
+
+    def repeatable(self) -> int:
+        """Return how many of the encoder's layers may have one more gate, after their activation."""
+        return 0
+
+    def normed(self) -> bool:
+        """Return whether there is a batch norm, which may be gated."""
+        return False
+
+    @abstractmethod
+    def build(self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True) -> Backbone:
+        """Return the networks for data of this shape; torch is loaded here. scale: whether q(z|x) reads a raw scale."""
+
+
+class MLPConfig(BackboneSpec):
     """Fully connected: `hidden` widths of the encoder; the decoder mirrors them."""
 
     kind: Literal["mlp"] = "mlp"
@@ -39,11 +80,24 @@ class MLPConfig(Strict):
     )
     decoder_activation: Activation | None = Field(default=None, description="none: the encoder's")
 
-    def check(self, data_shape: DataShape) -> None:
-        """Any image will do."""
+    def widths(self) -> tuple[int, ...]:
+        """Of the encoder."""
+        return self.hidden
 
-    def normed_values(self, data_shape: DataShape) -> int | None:
-        """The fewest values per channel of one datum that a batch norm has; None: there is no batch norm."""
+    def layers(self) -> int:
+        """Of both networks."""
+        return len(self.hidden) + len(self.decoder())
+
+    def decoder(self) -> tuple[int, ...]:
+        """Return the widths of the decoder's hidden layers, from z on."""
+        return self.hidden[::-1] if self.decoder_hidden is None else self.decoder_hidden
+
+    def weights(self, data_shape: DataShape, latent: int, heads: int, parameters_per_element: int) -> int:
+        """Exactly."""
+        elements = math.prod(data_shape)
+        return dense_weights([elements, *self.hidden, heads]) + dense_weights(
+            [latent, *self.decoder(), elements * parameters_per_element]
+        )
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
@@ -63,7 +117,7 @@ class MLPConfig(Strict):
         )
 
 
-class ConvConfig(Strict):
+class ConvConfig(BackboneSpec):
     """The benchmark CNN (MR-VAE C.2): Conv4x4/2-BN-ReLU, mirrored decoder. Published for 28, 32 and 64 pixels."""
 
     kind: Literal["conv"] = "conv"
@@ -76,6 +130,18 @@ class ConvConfig(Strict):
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images after a halving for each of `channels`."""
         geometry.benchmark_decoder(data_shape, self.channels)
+
+    def widths(self) -> tuple[int, ...]:
+        """Of the convolutions."""
+        return self.channels
+
+    def repeatable(self) -> int:
+        """Every convolution."""
+        return len(self.channels)
+
+    def normed(self) -> bool:
+        """After every convolution."""
+        return True
 
     def normed_values(self, data_shape: DataShape) -> int | None:
         """Of the last convolution."""
@@ -96,18 +162,19 @@ class ConvConfig(Strict):
         )
 
 
-class ResNetConfig(Strict):
+class ResNetConfig(BackboneSpec):
     """The benchmark ResNet (MR-VAE C.2). Published for 28, 32 and 64 pixels square."""
 
     kind: Literal["resnet"] = "resnet"
     channels: int = Field(default=128, ge=2, le=bounds.CHANNELS, multiple_of=2)
 
+    def widths(self) -> tuple[int, ...]:
+        """Of the blocks."""
+        return (self.channels,) * 4
+
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images."""
         geometry.check_size(self.kind, data_shape, geometry.resnet_encoder(_size(data_shape)))
-
-    def normed_values(self, data_shape: DataShape) -> int | None:
-        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
@@ -124,7 +191,7 @@ class ResNetConfig(Strict):
         )
 
 
-class SigmaVaeConfig(Strict):
+class SigmaVaeConfig(BackboneSpec):
     """sigma-VAE's three convolutions and their mirror image."""
 
     kind: Literal["sigma-vae"] = "sigma-vae"
@@ -135,12 +202,13 @@ class SigmaVaeConfig(Strict):
         description="of the first convolution; doubled twice (128 on CIFAR-10)",
     )
 
+    def widths(self) -> tuple[int, ...]:
+        """Of the convolutions."""
+        return self.channels, 2 * self.channels, 4 * self.channels
+
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images."""
         geometry.check_size(self.kind, data_shape, geometry.SIGMA_VAE_ENCODER, geometry.SIGMA_VAE_DECODER)
-
-    def normed_values(self, data_shape: DataShape) -> int | None:
-        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
@@ -157,12 +225,16 @@ class SigmaVaeConfig(Strict):
         )
 
 
-class InfoGanConfig(Strict):
+class InfoGanConfig(BackboneSpec):
     """AR-ELBO's nets. Published for 28 (appendices I.1; D.1: norm false, kernel 4), 64 and 128 pixels square."""
 
     kind: Literal["infogan"] = "infogan"
     norm: bool = Field(default=True, description="batch norm")
     kernel: Literal[4, 5] = 5
+
+    def normed(self) -> bool:
+        """Where `norm` says so."""
+        return self.norm
 
     def check(self, data_shape: DataShape) -> None:
         """ValueError if nothing is left of such images."""
@@ -195,16 +267,10 @@ class InfoGanConfig(Strict):
         )
 
 
-class VhpConvConfig(Strict):
+class VhpConvConfig(BackboneSpec):
     """VHP's nets for Faces and Chairs (table 3). Published for 64 pixels square."""
 
     kind: Literal["vhp-conv"] = "vhp-conv"
-
-    def check(self, data_shape: DataShape) -> None:
-        """Any image will do: what is halved is rounded up."""
-
-    def normed_values(self, data_shape: DataShape) -> int | None:
-        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
@@ -217,16 +283,10 @@ class VhpConvConfig(Strict):
         )
 
 
-class VhpGatedConfig(Strict):
+class VhpGatedConfig(BackboneSpec):
     """VHP's gated nets (table 3). Published for 28 pixels square."""
 
     kind: Literal["vhp-gated"] = "vhp-gated"
-
-    def check(self, data_shape: DataShape) -> None:
-        """Any image will do: what is halved is rounded up."""
-
-    def normed_values(self, data_shape: DataShape) -> int | None:
-        """No batch norm."""
 
     def build(
         self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
@@ -239,7 +299,23 @@ class VhpGatedConfig(Strict):
         )
 
 
-BackboneConfig = Annotated[
-    MLPConfig | ConvConfig | ResNetConfig | SigmaVaeConfig | InfoGanConfig | VhpConvConfig | VhpGatedConfig,
-    Field(discriminator="kind"),
-]
+OURS = (
+    MLPConfig,
+    ConvConfig,
+    ResNetConfig,
+    SigmaVaeConfig,
+    InfoGanConfig,
+    VhpConvConfig,
+    VhpGatedConfig,
+)
+BACKBONES = Seam[type[BackboneSpec]](
+    "backbone",
+    ["vae_models.backbones.specs:OURS"],
+    check=spec_of(BackboneSpec),
+    summary="the encoder's and the decoder's networks",
+)
+
+if TYPE_CHECKING:
+    BackboneConfig = BackboneSpec
+else:
+    BackboneConfig = BACKBONES.union()

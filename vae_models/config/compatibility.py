@@ -1,4 +1,6 @@
-"""Which parts go together: every rule about two parts, with its reason, checked when a spec is read.
+"""Which parts go together: every rule, with its reason, checked when a spec is read.
+
+A rule reads what the parts declare of themselves and names none of them: a part that comes later is checked, too.
 
 What depends on the data's shape and number is checked then for the set that `data.name` names, and again for the data
 that a run is given.
@@ -6,13 +8,21 @@ that a run is given.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vae_models import bounds, measures
 from vae_models.config import size
+from vae_models.control.specs import BETAS
 from vae_models.data.catalogue import CATALOGUE
+from vae_models.data.spec import Support
+from vae_models.likelihoods.specs import LIKELIHOODS, LikelihoodSpec
+from vae_models.objectives.specs import OBJECTIVES
+from vae_models.open_union import has_foreign
+from vae_models.parts import found_in
+from vae_models.posteriors.specs import POSTERIORS, PosteriorSpec
+from vae_models.priors.specs import PRIORS, PriorSpec
 from vae_models.strict import DataShape
 
 if TYPE_CHECKING:
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 
 def check(config: TrainConfig) -> None:
     """ValueError with every reason why these parts cannot be trained together."""
+    if has_foreign(config):
+        return  # what a part of a job's own code declares is known where that code is
     facts = CATALOGUE[config.data.name]
     _refuse([*_reasons(config), *_data_reasons(config, facts.shape, facts.sizes[0])])
 
@@ -43,51 +55,19 @@ def _data_reasons(config: TrainConfig, data_shape: DataShape, data_size: int) ->
     return (reason for rule in DATA_RULES for reason in rule(config, data_shape, data_size))
 
 
-def backbone_takes_the_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    try:
-        config.model.backbone.check(data_shape)
-    except ValueError as error:
-        yield str(error)
+def model_takes_the_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    yield from config.model.data_refusals(data_shape, config.batch_size)
 
 
-def batch_norm_needs_two_values(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    """Of one value there is no variance. Its statistics are the global batch's, however many workers share it."""
-    backbone, prior = config.model.backbone, config.model.prior
-    values = backbone.normed_values(data_shape)
-    if not values or values > 1:
-        return
-    size = f"{data_shape[1]} x {data_shape[2]}"
-    why = f"the {backbone.kind} backbone's batch norm has one value per channel of a {size} image, and needs two in a"
-    mend = "or choose a backbone without batch norm (mlp, or infogan with norm false)"
-    if config.batch_size < 2:
-        yield f"{why} batch: set batch_size to 2 or more, {mend}"
-    if prior.kind == "vampprior" and prior.components < 2:
-        yield f"{why} batch of vampprior's pseudo-inputs: set model.prior.components to 2 or more, {mend}"
-
-
-def variances_need_two_errors(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    """The likelihood of one squared error under its own maximum-likelihood variance has no largest value."""
-    likelihood = config.model.likelihood
-    if likelihood.kind != "gaussian" or likelihood.fit != "mle" or likelihood.softclip is not None:
-        return
-    of_elements = math.prod(data_shape) if likelihood.tie == "iso" else 1
-    errors = of_elements * (config.batch_size if likelihood.per == "dataset" else 1)
-    if errors < 2 and likelihood.epsilon == 0:
+def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+    """Such as estimates of q(z) that take the batch for M different ones of the N training data."""
+    kind = config.objective.kind
+    if config.objective.distinct and config.batch_size > data_size:
         yield (
-            f"model.likelihood fits each variance to one squared error ({likelihood.tie}, per {likelihood.per}, "
-            f"{math.prod(data_shape)} elements, batch_size {config.batch_size}), which has no largest likelihood: set "
-            "epsilon (1e-6) or softclip, or a larger batch_size"
-        )
-
-
-def total_correlation_needs_distinct_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    """Both estimates of q(z) take the batch for M different ones of the N training data."""
-    if config.objective.kind == "tc" and config.batch_size > data_size:
-        yield (
-            f"objective tc takes a batch for different ones of the training data, and batch_size {config.batch_size} "
-            f"is more than there are, {data_size}: set batch_size to at most {data_size}"
+            f"objective {kind} takes a batch for different ones of the training data, and batch_size "
+            f"{config.batch_size} is more than there are, {data_size}: set batch_size to at most {data_size}"
             if data_size > 1
-            else "objective tc compares training data, and there is one: give at least two, or choose elbo"
+            else f"objective {kind} compares training data, and there is one: give at least two, or choose elbo"
         )
 
 
@@ -110,110 +90,118 @@ def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def levels_need_bytes(config: TrainConfig) -> Iterator[str]:
-    """A mass over the 256 levels k/255, and the Beta density on their range, are of grey or coloured bytes."""
-    likelihood = config.model.likelihood
-    if likelihood.levels != 256 and likelihood.kind != "beta":
-        return
-    if config.data.reals or config.data.bits:
-        yield (
-            f"model.likelihood {likelihood.kind} is of the levels k/255 of grey or coloured images, and x here is "
-            f"{'unbounded' if config.data.reals else 'binary'}: choose "
-            f"{'gaussian' if config.data.reals else 'bernoulli'}, or data.binarize none on grey images"
-        )
+def likelihoods_take_the_values(config: TrainConfig) -> Iterator[str]:
+    """A mass over levels is of data that have them; a density on an interval, of data that are inside."""
+    support = _support(config)
+    for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
+        if support not in likelihood.supports:
+            others = [kind for kind, spec in LIKELIHOODS.all().items() if support in spec.supports]
+            back = config.data.binarize != "none" and "bytes" in likelihood.supports
+            taken = _or(VALUES[each] for each in VALUES if each in likelihood.supports)
+            yield (
+                f"{path} {likelihood.kind} takes x that is {taken}, and x here is "
+                f"{VALUES[support]}: choose {_or(others)}{', or data.binarize none' if back else ''}"
+            )
 
 
-def bernoulli_needs_the_unit_interval(config: TrainConfig) -> Iterator[str]:
-    if config.model.likelihood.levels == 2 and config.data.reals:
-        yield (
-            f"model.likelihood {config.model.likelihood.kind} takes x for a probability, and x here is unbounded: "
-            "choose gaussian"
-        )
+# what x is, for people, by support
+VALUES: Mapping[Support, str] = MappingProxyType(
+    {
+        "bits": "binary",
+        "bytes": "the levels k/255 of grey or coloured images",
+        "unit": "real in [0, 1]",
+        "reals": "real and unbounded",
+        "tokens": "tokens",
+    }
+)
 
 
-AUTOENCODERS = ("ae", "wae-mmd", "rae")  # objectives without a rate
+def _support(config: TrainConfig) -> Support:
+    if config.data.bits:
+        return "bits"
+    return "reals" if config.data.reals else "bytes"
+
+
+def _or(words: Iterable[str]) -> str:
+    """a, b or c."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def bounds_need_densities(config: TrainConfig) -> Iterator[str]:
     """Objectives with a rate need q(z|x) to have a density; autoencoders would let it shrink to nothing."""
-    objective, posterior = config.objective.kind, config.model.posterior
-    if objective not in AUTOENCODERS:
-        if posterior.kind == "delta":
-            yield f"objective {objective} needs the density of q(z|x), which delta has not: choose ae, wae-mmd or rae"
-    elif objective != "wae-mmd" and posterior.kind != "delta":
-        yield f"objective {objective} is of a deterministic encoder: set model.posterior.kind=delta"
-    elif posterior.kind == "diagonal-normal" or (posterior.kind == "isotropic-normal" and posterior.fit == "trained"):
-        yield (
-            f"objective {objective} has no rate, so a scale of q(z|x) that is trained shrinks to nothing: set "
-            "model.posterior to delta, or to isotropic-normal with fit fixed"
-        )
+    objective = config.objective
+    for path, posterior in found_in(config.model, PosteriorSpec, "model"):
+        if objective.rate:
+            if not posterior.bound:
+                without = [kind for kind, spec in OBJECTIVES.all().items() if not spec.rate]
+                yield (
+                    f"objective {objective.kind} needs the density of q(z|x), which {posterior.kind} has not: choose "
+                    f"{_or(without)}"
+                )
+        elif objective.deterministic and posterior.bound:
+            without = [kind for kind, spec in POSTERIORS.all().items() if not spec.bound]
+            yield f"objective {objective.kind} is of a deterministic encoder: set {path}.kind={_or(without)}"
+        elif posterior.trains_scale():
+            untrained = [spec.untrained for spec in POSTERIORS.all().values() if spec.untrained is not None]
+            yield (
+                f"objective {objective.kind} has no rate, so a scale of q(z|x) that is trained shrinks to nothing: set "
+                f"{path} to {_or(sorted(untrained))}"
+            )
 
 
 def autoencoders_train_no_prior(config: TrainConfig) -> Iterator[str]:
-    prior = config.model.prior.kind
-    if config.objective.kind in AUTOENCODERS and prior != "standard-normal":
-        yield f"objective {config.objective.kind} trains no prior: model.prior must be standard-normal, not {prior}"
+    for path, prior in found_in(config.model, PriorSpec, "model"):
+        if not config.objective.rate and prior.trained:
+            fixed = [kind for kind, spec in PRIORS.all().items() if not spec.trained]
+            yield f"objective {config.objective.kind} trains no prior: {path} must be {_or(fixed)}, not {prior.kind}"
 
 
 def some_objectives_have_no_beta(config: TrainConfig) -> Iterator[str]:
-    fixed = config.beta.kind == "constant" and config.beta.value == 1
-    if config.objective.kind in ("iwae", *AUTOENCODERS) and not fixed:
+    if not config.objective.beta and config.beta.constant() != 1:
         yield f"objective {config.objective.kind} has no beta: leave beta at the constant 1"
 
 
 def metrics_need_a_bound(config: TrainConfig) -> Iterator[str]:
-    posterior, metric = config.model.posterior, config.checkpoint.metric
-    if not posterior.bound and measures.has_bound(metric):
+    metric = config.checkpoint.metric
+    if not config.model.bound and measures.has_bound(metric):
+        without = [part.kind for _, part in found_in(config.model, PosteriorSpec, "model") if not part.bound]
         yield (
-            f"checkpoint.metric {metric} is of a bound, and a {posterior.kind} posterior has none: choose "
-            f"{' or '.join(measures.evaluated(bound=False))}"
+            f"checkpoint.metric {metric} is of a bound, and a {_or(without or ['deterministic'])} posterior has "
+            f"none: choose {' or '.join(measures.evaluated(bound=False))}"
         )
 
 
 def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
-    if config.objective.kind in ("tc", "wae-mmd") and config.batch_size < 2:
+    if config.objective.compares and config.batch_size < 2:
         yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
 
 
-def gating_goes_with_its_beta(config: TrainConfig) -> Iterator[str]:
+def models_read_the_beta_that_is_drawn(config: TrainConfig) -> Iterator[str]:
     """Gates read the beta of each datum, so beta must be drawn from their range; and nothing else can read it."""
-    gating, beta = config.model.gating, config.beta
-    if gating is None:
-        if beta.kind == "log-uniform":
-            yield "beta log-uniform trains a multi-rate model, and nothing here reads beta: set model.gating too"
+    reads, drawn = config.model.beta_range(), config.beta.range()
+    if reads is None:
+        if config.beta.per_datum:
+            yield (
+                f"beta {config.beta.kind} trains a multi-rate model, and nothing here reads beta: set model.gating too"
+            )
         if config.evaluation.betas:
             yield "evaluation.betas are for a multi-rate model: set model.gating too, or leave them out"
         return
-    if beta.kind != "log-uniform" or (beta.low, beta.high) != (gating.low, gating.high):
+    low, high = reads
+    if drawn != reads:
+        kinds = [kind for kind, spec in BETAS.all().items() if spec.per_datum]
         yield (
-            "model.gating needs the beta that it is gated by: set beta to log-uniform with the same range, "
-            f"low {gating.low:g} and high {gating.high:g}"
+            f"model.gating needs the beta that it is gated by: set beta to {_or(kinds)} with the same range, "
+            f"low {low:g} and high {high:g}"
         )
-    outside = [f"{value:g}" for value in config.evaluation.betas if not gating.low <= value <= gating.high]
+    outside = [f"{value:g}" for value in config.evaluation.betas if not low <= value <= high]
     if outside:
-        yield f"evaluation.betas {', '.join(outside)} are outside the gates' range, {gating.low:g} to {gating.high:g}"
+        yield f"evaluation.betas {', '.join(outside)} are outside the gates' range, {low:g} to {high:g}"
 
 
-def gating_needs_layers(config: TrainConfig) -> Iterator[str]:
-    gating, backbone = config.model.gating, config.model.backbone
-    if gating is None:
-        return
-    if config.model.prior.kind == "vampprior":
-        yield "model.gating and vampprior do not go together: the pseudo-inputs have no beta for the encoder's gates"
-    linear = backbone.kind == "mlp" and not backbone.hidden and not backbone.decoder_hidden
-    if gating.place == "gates" and linear and not gating.heads:
-        yield "model.gating has nothing to gate in a backbone without hidden layers: set model.backbone.hidden"
-    normed = backbone.kind == "conv" or (backbone.kind == "infogan" and backbone.norm)
-    if gating.place != "gates" and not normed:
-        yield (
-            f"model.gating.place={gating.place} needs a backbone with batch norm, and {backbone.kind} has none: "
-            "use gates"
-        )
-    if gating.repeated is not None:
-        most = len(backbone.channels) - 1 if backbone.kind == "conv" else -1
-        if gating.place == "batch-norm" or gating.repeated > most:
-            allowed = f"0 to {most} here" if most >= 0 else f"which {backbone.kind} has not: leave it out"
-            yield f"model.gating.repeated is of a gate after one of the conv backbone's convolutions, {allowed}"
+def parts_of_the_model_go_together(config: TrainConfig) -> Iterator[str]:
+    yield from config.model.refusals()
 
 
 def weights_are_bounded(config: TrainConfig) -> Iterator[str]:
@@ -242,21 +230,18 @@ def steps_are_bounded(config: TrainConfig) -> Iterator[str]:
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     only_bytes_are_binarized,
     noise_patterns_need_digits,
-    levels_need_bytes,
-    bernoulli_needs_the_unit_interval,
+    likelihoods_take_the_values,
     bounds_need_densities,
     autoencoders_train_no_prior,
     some_objectives_have_no_beta,
     metrics_need_a_bound,
     some_objectives_compare_data,
-    gating_goes_with_its_beta,
-    gating_needs_layers,
+    models_read_the_beta_that_is_drawn,
+    parts_of_the_model_go_together,
     weights_are_bounded,
     steps_are_bounded,
 )
 DATA_RULES: tuple[Callable[[TrainConfig, DataShape, int], Iterator[str]], ...] = (
-    backbone_takes_the_data,
-    batch_norm_needs_two_values,
-    variances_need_two_errors,
-    total_correlation_needs_distinct_data,
+    model_takes_the_data,
+    some_objectives_need_distinct_data,
 )

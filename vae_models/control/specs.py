@@ -1,24 +1,55 @@
-"""beta, over a run."""
+"""beta over a run, as data."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from vae_models import bounds
+from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.control.constrained import Alternative, Geco, Rewo
     from vae_models.control.schedules import Constant, CyclicWarmup, LinearWarmup, LogUniform
+    from vae_models.protocols import BetaController
 
 
-class ConstantBetaConfig(Strict):
+class BetaSpec(Strict):
+    """beta over a run, as data.
+
+    per_datum: whether every datum has its own, which only a model that reads beta can use
+    """
+
+    per_datum: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def constant(self) -> float | None:
+        """Return the one value that beta has in every step; None where there is none."""
+        return None
+
+    def range(self) -> tuple[float, float] | None:
+        """Return the smallest and the largest beta that a datum may have; None where all data have the same."""
+        return None
+
+    @abstractmethod
+    def build(self, steps_per_epoch: float) -> BetaController:
+        """Return the controller; torch is loaded here."""
+
+
+class ConstantBetaConfig(BetaSpec):
     """The same beta at every step."""
 
     kind: Literal["constant"] = "constant"
     value: float = Field(default=1.0, ge=0, le=bounds.REAL)
+
+    def constant(self) -> float | None:
+        """The value."""
+        return self.value
 
     def build(self, steps_per_epoch: float) -> Constant:
         from vae_models.control.schedules import Constant
@@ -26,7 +57,7 @@ class ConstantBetaConfig(Strict):
         return Constant(value=self.value)
 
 
-class WarmupBetaConfig(Strict):
+class WarmupBetaConfig(BetaSpec):
     """beta rises linearly from `start` to `value` over `epochs`, then stays."""
 
     kind: Literal["warmup"] = "warmup"
@@ -40,7 +71,7 @@ class WarmupBetaConfig(Strict):
         return LinearWarmup(start=self.start, value=self.value, steps=self.epochs * steps_per_epoch)
 
 
-class CyclicBetaConfig(Strict):
+class CyclicBetaConfig(BetaSpec):
     """In every cycle beta rises linearly from `start` to `value`, then stays until the next."""
 
     kind: Literal["cyclic"] = "cyclic"
@@ -57,8 +88,10 @@ class CyclicBetaConfig(Strict):
         )
 
 
-class LogUniformBetaConfig(Strict):
+class LogUniformBetaConfig(BetaSpec):
     """Every datum draws its own beta, uniform in the logarithm: for multi-rate models."""
+
+    per_datum: ClassVar[bool] = True
 
     kind: Literal["log-uniform"] = "log-uniform"
     low: float = Field(default=0.01, gt=0, le=bounds.REAL)
@@ -70,13 +103,17 @@ class LogUniformBetaConfig(Strict):
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         return self
 
+    def range(self) -> tuple[float, float] | None:
+        """Both ends of the draws."""
+        return self.low, self.high
+
     def build(self, steps_per_epoch: float) -> LogUniform:
         from vae_models.control.schedules import LogUniform
 
         return LogUniform(low=self.low, high=self.high)
 
 
-class _ConstrainedConfig(Strict):
+class _ConstrainedConfig(BetaSpec):
     kappa: float = Field(
         gt=0, le=bounds.REAL, description="root of the largest mean squared error of an element, in units of x"
     )
@@ -122,13 +159,23 @@ class AlternativeBetaConfig(_ConstrainedConfig):
         return Alternative(kappa=self.kappa, nu=self.nu, alpha=self.alpha, tau=self.tau, start=self.start)
 
 
-BetaConfig = Annotated[
-    ConstantBetaConfig
-    | WarmupBetaConfig
-    | CyclicBetaConfig
-    | LogUniformBetaConfig
-    | RewoBetaConfig
-    | GecoBetaConfig
-    | AlternativeBetaConfig,
-    Field(discriminator="kind"),
-]
+OURS = (
+    ConstantBetaConfig,
+    WarmupBetaConfig,
+    CyclicBetaConfig,
+    LogUniformBetaConfig,
+    RewoBetaConfig,
+    GecoBetaConfig,
+    AlternativeBetaConfig,
+)
+BETAS = Seam[type[BetaSpec]](
+    "beta",
+    ["vae_models.control.specs:OURS"],
+    check=spec_of(BetaSpec),
+    summary="beta, the weight of the rate, over a run",
+)
+
+if TYPE_CHECKING:
+    BetaConfig = BetaSpec
+else:
+    BetaConfig = BETAS.union()

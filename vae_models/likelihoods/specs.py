@@ -1,13 +1,17 @@
-"""p(x|z)."""
+"""p(x|z), as data: what each likelihood takes for x, what its nats are of, and what the decoder must give it."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from vae_models import bounds
+from vae_models.data.spec import Support
+from vae_models.parts import Seam, spec_of
 from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from vae_models.likelihoods.categorical import Bitwise, Categorical
     from vae_models.likelihoods.discretized import Discretized, LogisticMixture
     from vae_models.likelihoods.gaussian import DatasetMLE, DatumMLE, Gaussian, PredictedGaussian, TrainedGaussian
-    from vae_models.protocols import Measure
+    from vae_models.protocols import Likelihood, Measure
 
 Link = Literal["identity", "sigmoid"]
 
@@ -28,11 +32,43 @@ def _link() -> Link:
     return field
 
 
-class BernoulliConfig(Strict):
+class LikelihoodSpec(Strict):
+    """A likelihood p(x|z), as data.
+
+    measure:  whether log p(x|z) is of a density or of a mass: their nats are never compared
+    levels:   how many values of x there are masses for; None: of a density
+    supports: the values of x that it takes (see `vae_models.data.spec`)
+    """
+
+    measure: ClassVar[Measure]
+    levels: ClassVar[int | None] = None
+    supports: ClassVar[frozenset[Support]]
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def parameters_per_element(self) -> int:
+        """Return how many numbers the decoder gives for each element of x: what the built likelihood says, too."""
+        return 1
+
+    def refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
+        """Yield a sentence for each reason why it cannot be trained on such data; batch_size: of the global batch."""
+        return iter(())
+
+    @abstractmethod
+    def build(self, data_shape: DataShape) -> Likelihood:
+        """Return the likelihood of data of this shape; torch is loaded here."""
+
+
+ANY: frozenset[Support] = frozenset({"bits", "bytes", "unit", "reals"})  # whatever is a number
+
+
+class BernoulliConfig(LikelihoodSpec):
     """A mass over {0, 1}; on grey values the cross-entropy, which is no log-likelihood."""
 
     measure: ClassVar[Measure] = "mass"
     levels: ClassVar[int | None] = 2
+    supports: ClassVar[frozenset[Support]] = frozenset({"bits", "bytes", "unit"})
 
     kind: Literal["bernoulli"] = "bernoulli"
 
@@ -42,7 +78,7 @@ class BernoulliConfig(Strict):
         return Bernoulli()
 
 
-class GaussianConfig(Strict):
+class GaussianConfig(LikelihoodSpec):
     """N(mean(z), diag sigma^2), a density: which elements share a sigma, and where it comes from.
 
     fit "fixed" gives sigma; "trained" makes it a parameter per data set; "mle" takes the mean squared error of the
@@ -50,7 +86,7 @@ class GaussianConfig(Strict):
     """
 
     measure: ClassVar[Measure] = "density"
-    levels: ClassVar[int | None] = None
+    supports: ClassVar[frozenset[Support]] = ANY
     fusible: ClassVar[tuple[str, ...]] = ("sigma", "softclip", "epsilon")
 
     kind: Literal["gaussian"] = "gaussian"
@@ -97,6 +133,23 @@ class GaussianConfig(Strict):
             raise ValueError("one squared error per sigma has no largest likelihood: set epsilon (1e-6) or softclip")
         return self
 
+    def parameters_per_element(self) -> int:
+        """Return 2 where the decoder gives a sigma beside each mean."""
+        return 2 if self.fit == "predicted" else 1
+
+    def refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
+        """Of one squared error the likelihood under its own maximum-likelihood variance has no largest value."""
+        if self.fit != "mle" or self.softclip is not None:
+            return
+        of_elements = math.prod(data_shape) if self.tie == "iso" else 1
+        errors = of_elements * (batch_size if self.per == "dataset" else 1)
+        if errors < 2 and self.epsilon == 0:
+            yield (
+                f"model.likelihood fits each variance to one squared error ({self.tie}, per {self.per}, "
+                f"{math.prod(data_shape)} elements, batch_size {batch_size}), which has no largest likelihood: set "
+                "epsilon (1e-6) or softclip, or a larger batch_size"
+            )
+
     def against_lanes(self) -> str | None:
         """A variance for each element of each datum, fitted to that element alone (AR-ELBO's Diag-D), has the loss
         log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred steps the rounding by which fused
@@ -123,15 +176,20 @@ class GaussianConfig(Strict):
         )
 
 
-class _Levels(Strict):
+class _Levels(LikelihoodSpec):
     measure: ClassVar[Measure] = "mass"
     levels: ClassVar[int | None] = 256
+    supports: ClassVar[frozenset[Support]] = frozenset({"bytes"})
 
 
 class CategoricalConfig(_Levels):
     """A mass over the 256 levels k/255: one logit each."""
 
     kind: Literal["categorical"] = "categorical"
+
+    def parameters_per_element(self) -> int:
+        """Return 256: a logit for each level."""
+        return 256
 
     def build(self, data_shape: DataShape) -> Categorical:
         from vae_models.likelihoods.categorical import Categorical
@@ -143,6 +201,10 @@ class BitwiseConfig(_Levels):
     """A mass over the 256 levels k/255: one logit for each of k's 8 bits."""
 
     kind: Literal["bitwise"] = "bitwise"
+
+    def parameters_per_element(self) -> int:
+        """Return 8: a logit for each bit."""
+        return 8
 
     def build(self, data_shape: DataShape) -> Bitwise:
         from vae_models.likelihoods.categorical import Bitwise
@@ -165,6 +227,10 @@ class DiscretizedConfig(_Levels):
     )
     link: Link = _link()
 
+    def parameters_per_element(self) -> int:
+        """Return 2 where the decoder gives a scale beside each mean."""
+        return 2 if self.fit == "predicted" else 1
+
     def build(self, data_shape: DataShape) -> Discretized:
         from vae_models.likelihoods.discretized import Discretized
 
@@ -177,19 +243,27 @@ class LogisticMixtureConfig(_Levels):
     kind: Literal["logistic-mixture"] = "logistic-mixture"
     components: int = Field(default=10, ge=1, le=bounds.COMPONENTS)
 
+    def parameters_per_element(self) -> int:
+        """Return a logit, a mean and a scale for each component."""
+        return 3 * self.components
+
     def build(self, data_shape: DataShape) -> LogisticMixture:
         from vae_models.likelihoods.discretized import LogisticMixture
 
         return LogisticMixture(components=self.components)
 
 
-class BetaLikelihoodConfig(Strict):
+class BetaLikelihoodConfig(LikelihoodSpec):
     """A Beta density on the range of x, both concentrations above 1."""
 
     measure: ClassVar[Measure] = "density"
-    levels: ClassVar[int | None] = None
+    supports: ClassVar[frozenset[Support]] = frozenset({"bytes", "unit"})
 
     kind: Literal["beta"] = "beta"
+
+    def parameters_per_element(self) -> int:
+        """Return 2: both concentrations."""
+        return 2
 
     def build(self, data_shape: DataShape) -> Beta:
         from vae_models.likelihoods.beta import Beta
@@ -197,13 +271,23 @@ class BetaLikelihoodConfig(Strict):
         return Beta()
 
 
-LikelihoodConfig = Annotated[
-    BernoulliConfig
-    | GaussianConfig
-    | CategoricalConfig
-    | BitwiseConfig
-    | DiscretizedConfig
-    | LogisticMixtureConfig
-    | BetaLikelihoodConfig,
-    Field(discriminator="kind"),
-]
+OURS = (
+    BernoulliConfig,
+    GaussianConfig,
+    CategoricalConfig,
+    BitwiseConfig,
+    DiscretizedConfig,
+    LogisticMixtureConfig,
+    BetaLikelihoodConfig,
+)
+LIKELIHOODS = Seam[type[LikelihoodSpec]](
+    "likelihood",
+    ["vae_models.likelihoods.specs:OURS"],
+    check=spec_of(LikelihoodSpec),
+    summary="p(x|z), from what the decoder gives",
+)
+
+if TYPE_CHECKING:
+    LikelihoodConfig = LikelihoodSpec
+else:
+    LikelihoodConfig = LIKELIHOODS.union()

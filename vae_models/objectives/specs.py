@@ -1,13 +1,15 @@
-"""What is minimised. `reported`: the names of its terms; those of a bound are left out where there is none."""
+"""What is minimised, as data: which terms an objective reports, and what it needs of the other parts."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from vae_models import bounds
 from vae_models.measures import EVALUATED
+from vae_models.parts import Seam, spec_of
 from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
@@ -15,29 +17,62 @@ if TYPE_CHECKING:
     from vae_models.objectives.elbo import Elbo
     from vae_models.objectives.iwae import Iwae
     from vae_models.objectives.total_correlation import TotalCorrelation
+    from vae_models.protocols import Objective
 
 
-class ElboConfig(Strict):
-    """distortion + beta x rate."""
+class ObjectiveSpec(Strict):
+    """An objective, as data.
+
+    reported:      the names of its terms; those of a bound are left out where there is none
+    rate:          whether it has a rate: it needs a posterior with a density then, and trains the prior
+    deterministic: without a rate, whether q(z|x) must have no density
+    beta:          whether it has a beta
+    compares:      whether it compares the data of a batch, of which there must be two then
+    distinct:      whether it takes the data of a batch for different ones of the training data
+    """
 
     reported: ClassVar[tuple[str, ...]] = EVALUATED
+    rate: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = False
+    beta: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
+    distinct: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def samples_per_datum(self) -> int:
+        """Return the number of posterior samples of each datum in a step."""
+        return 1
+
+    @abstractmethod
+    def build(self, data_size: int, data_shape: DataShape, latent: int) -> Objective:
+        """Return the objective; torch is loaded here. data_size: of the training split. latent: dimensions of z."""
+
+
+class ElboConfig(ObjectiveSpec):
+    """distortion + beta x rate."""
 
     kind: Literal["elbo"] = "elbo"
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Elbo:
-        """data_size: data in the training split. latent: dimensions of z."""
         from vae_models.objectives.elbo import Elbo
 
         return Elbo()
 
 
-class IwaeConfig(Strict):
+class IwaeConfig(ObjectiveSpec):
     """The importance-weighted bound of several posterior samples."""
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "iwae")
+    beta: ClassVar[bool] = False
 
     kind: Literal["iwae"] = "iwae"
     samples: int = Field(default=50, ge=1, le=bounds.SAMPLES, description="K, posterior samples per datum")
+
+    def samples_per_datum(self) -> int:
+        """K."""
+        return self.samples
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Iwae:
         from vae_models.objectives.iwae import Iwae
@@ -45,10 +80,12 @@ class IwaeConfig(Strict):
         return Iwae(samples=self.samples)
 
 
-class TotalCorrelationConfig(Strict):
+class TotalCorrelationConfig(ObjectiveSpec):
     """beta-TCVAE: the rate in three parts, beta on the total correlation."""
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "information", "total_correlation", "dimension_kl")
+    compares: ClassVar[bool] = True
+    distinct: ClassVar[bool] = True
 
     kind: Literal["tc"] = "tc"
     estimator: Literal["mws", "mss"] = Field(
@@ -61,10 +98,12 @@ class TotalCorrelationConfig(Strict):
         return TotalCorrelation(data_size=data_size, estimator=self.estimator)
 
 
-class AutoencoderConfig(Strict):
+class AutoencoderConfig(ObjectiveSpec):
     """The distortion alone."""
 
-    reported: ClassVar[tuple[str, ...]] = EVALUATED
+    rate: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+    beta: ClassVar[bool] = False
 
     kind: Literal["ae"] = "ae"
 
@@ -74,10 +113,13 @@ class AutoencoderConfig(Strict):
         return Autoencoder()
 
 
-class WaeMmdConfig(Strict):
+class WaeMmdConfig(ObjectiveSpec):
     """distortion + weight x MMD between the aggregate posterior and N(0, I)."""
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "mmd")
+    rate: ClassVar[bool] = False
+    beta: ClassVar[bool] = False
+    compares: ClassVar[bool] = True
 
     fusible: ClassVar[tuple[str, ...]] = ("weight",)
 
@@ -90,10 +132,13 @@ class WaeMmdConfig(Strict):
         return WaeMmd(latent=latent, weight=self.weight)
 
 
-class RaeConfig(Strict):
+class RaeConfig(ObjectiveSpec):
     """distortion + a penalty on |z|^2 + one on the decoder: its weights (l2), or its gradient by z (gradient)."""
 
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "latent_square", "regularizer")
+    rate: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+    beta: ClassVar[bool] = False
 
     fusible: ClassVar[tuple[str, ...]] = ("latent_weight", "decoder_weight")
 
@@ -113,7 +158,22 @@ class RaeConfig(Strict):
         )
 
 
-ObjectiveConfig = Annotated[
-    ElboConfig | IwaeConfig | TotalCorrelationConfig | AutoencoderConfig | WaeMmdConfig | RaeConfig,
-    Field(discriminator="kind"),
-]
+OURS = (
+    ElboConfig,
+    IwaeConfig,
+    TotalCorrelationConfig,
+    AutoencoderConfig,
+    WaeMmdConfig,
+    RaeConfig,
+)
+OBJECTIVES = Seam[type[ObjectiveSpec]](
+    "objective",
+    ["vae_models.objectives.specs:OURS"],
+    check=spec_of(ObjectiveSpec),
+    summary="what is minimised, of a trace and beta",
+)
+
+if TYPE_CHECKING:
+    ObjectiveConfig = ObjectiveSpec
+else:
+    ObjectiveConfig = OBJECTIVES.union()

@@ -1,22 +1,52 @@
-"""p(z)."""
+"""p(z), as data: which priors are trained, how large they are, and what they send through the encoder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from vae_models import bounds
-from vae_models.strict import DataShape, Strict
+from vae_models.parts import Seam, spec_of
+from vae_models.strict import DataShape, Strict, dense_weights
 
 if TYPE_CHECKING:
     from vae_models.priors.standard_normal import StandardNormal
     from vae_models.priors.vampprior import VampPrior
     from vae_models.priors.vhp import VHP
+    from vae_models.protocols import Prior
 
 
-class StandardNormalConfig(Strict):
+class PriorSpec(Strict):
+    """A prior p(z), as data.
+
+    trained: whether it has parameters, which an objective must train
+    """
+
+    trained: ClassVar[bool]
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def weights(self, latent: int, data_shape: DataShape) -> int:
+        """Return how many numbers of it are trained, about; latent: dimensions of z."""
+        return 0
+
+    def pseudo_inputs(self) -> int | None:
+        """Return how many data of its own it sends through the encoder in each step; None: it needs no encoder."""
+        return None
+
+    @abstractmethod
+    def build(self, data_shape: DataShape, latent: int) -> Prior:
+        """Return the prior over z of so many dimensions; torch is loaded here."""
+
+
+class StandardNormalConfig(PriorSpec):
     """N(0, I)."""
+
+    trained: ClassVar[bool] = False
 
     kind: Literal["standard-normal"] = "standard-normal"
 
@@ -26,8 +56,10 @@ class StandardNormalConfig(Strict):
         return StandardNormal(latent=latent)
 
 
-class VHPConfig(Strict):
+class VHPConfig(PriorSpec):
     """A learned hierarchical prior: p(z|zeta) under N(0, I), with an importance-weighted bound on log p(z)."""
+
+    trained: ClassVar[bool] = True
 
     kind: Literal["vhp"] = "vhp"
     inner: int | None = Field(
@@ -42,6 +74,15 @@ class VHPConfig(Strict):
     activation: Literal["relu", "tanh", "elu", "softplus", "gelu"] = "relu"
     gated: bool = Field(default=False, description="gated layers without any other activation")
 
+    def weights(self, latent: int, data_shape: DataShape) -> int:
+        """Of q(zeta|z) and p(z|zeta): hidden layers, gated ones twice, and the two heads of each."""
+        inner, gated = self.inner or latent, 2 if self.gated else 1
+        last = self.hidden[-1] if self.hidden else None
+        return sum(
+            gated * dense_weights([start, *self.hidden]) + dense_weights([last or start, 2 * end])
+            for start, end in ((latent, inner), (inner, latent))
+        )
+
     def build(self, data_shape: DataShape, latent: int) -> VHP:
         from vae_models.priors.vhp import VHP
 
@@ -55,9 +96,10 @@ class VHPConfig(Strict):
         )
 
 
-class VampPriorConfig(Strict):
+class VampPriorConfig(PriorSpec):
     """A mixture of the posteriors of trained pseudo-inputs."""
 
+    trained: ClassVar[bool] = True
     fusible: ClassVar[tuple[str, ...]] = ("mean", "deviation")
 
     kind: Literal["vampprior"] = "vampprior"
@@ -67,6 +109,14 @@ class VampPriorConfig(Strict):
         default=0.05, ge=0, le=bounds.REAL, description="standard deviation of the pseudo-inputs at the start"
     )
     clip: bool = Field(default=True, description="pseudo-inputs are clipped to [0, 1], the range of images")
+
+    def weights(self, latent: int, data_shape: DataShape) -> int:
+        """Of the pseudo-inputs."""
+        return self.components * math.prod(data_shape)
+
+    def pseudo_inputs(self) -> int | None:
+        """One for each component."""
+        return self.components
 
     def build(self, data_shape: DataShape, latent: int) -> VampPrior:
         from vae_models.priors.vampprior import VampPrior
@@ -81,4 +131,14 @@ class VampPriorConfig(Strict):
         )
 
 
-PriorConfig = Annotated[StandardNormalConfig | VHPConfig | VampPriorConfig, Field(discriminator="kind")]
+OURS = (
+    StandardNormalConfig,
+    VHPConfig,
+    VampPriorConfig,
+)
+PRIORS = Seam[type[PriorSpec]]("prior", ["vae_models.priors.specs:OURS"], check=spec_of(PriorSpec), summary="p(z)")
+
+if TYPE_CHECKING:
+    PriorConfig = PriorSpec
+else:
+    PriorConfig = PRIORS.union()

@@ -90,9 +90,9 @@ SYSTEMS: Mapping[str, tuple[LikelihoodConfig, ObjectiveConfig, str]] = {
 def penalties(data: str, objective: ObjectiveConfig) -> ObjectiveConfig:
     """The objective with the published weights, which go with another scale of the error: see the module."""
     elements, (latent, _, _) = ELEMENTS[data], DATA[data]
-    if objective.kind == "wae-mmd":
+    if isinstance(objective, WaeMmdConfig):
         return WaeMmdConfig(weight=10 / 0.05)
-    if objective.kind == "rae":
+    if isinstance(objective, RaeConfig):
         penalized = objective.regularizer == "gradient"
         decoder = GRADIENT_WEIGHT[data] * elements / latent if penalized else 1e-7 * elements
         return RaeConfig(

@@ -137,7 +137,7 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     """Parts that mostly go together: what is refused for its kinds alone is tested in `test_combinations`."""
     objective = draw(st.sampled_from(list(OBJECTIVES)))
-    bound = OBJECTIVES[objective].kind not in compatibility.AUTOENCODERS
+    bound = OBJECTIVES[objective].rate
     gating = draw(st.sampled_from([None, None, *GATINGS])) if bound and objective != "iwae" else None
     backbone = draw(st.sampled_from(list(NETS)))
     posterior = "delta" if not bound else draw(st.sampled_from([name for name in POSTERIORS if name != "delta"]))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from vae_models import bounds
-from vae_models.backbones.specs import BackboneConfig, MLPConfig
+from vae_models.backbones.specs import BackboneConfig, BackboneSpec, MLPConfig
 from vae_models.likelihoods.specs import BernoulliConfig, LikelihoodConfig
 from vae_models.posteriors.specs import DiagonalNormalConfig, PosteriorConfig
 from vae_models.priors.specs import PriorConfig, StandardNormalConfig
-from vae_models.strict import DataShape, Strict
+from vae_models.strict import DataShape, Strict, dense_weights
 
 if TYPE_CHECKING:
     from vae_models.topologies.vae.model import VAE
     from vae_models.topologies.vae.multi_rate import MultiRate
-
 
 Function = Literal["sigmoid", "sqrt", "film"]
 
@@ -68,6 +69,30 @@ class GatingConfig(Strict):
             raise ValueError("start theorem-1 is of affine gates: set network to affine, and no function to film")
         return self
 
+    def weights(self, widths: Sequence[int]) -> int:
+        """Return how many numbers are trained, about: one network from log beta for each hidden layer, of these widths
+        in the encoder and in the decoder, and two for each batch norm. See `vae_models.nn.gates`."""
+        hidden = {"affine": [], "mlp-5": [self.hidden] * 4}.get(self.network, [self.hidden])
+        both = (*(widths or (1024,)), *(widths or (1024,)))
+        of_layers = sum(dense_weights([1, *hidden, width]) for width in both) if self.place != "batch-norm" else 0
+        of_norms = sum(2 * dense_weights([1, self.hidden, width]) for width in both) if self.place != "gates" else 0
+        return of_layers + of_norms
+
+    def refusals(self, backbone: BackboneSpec) -> Iterator[str]:
+        """Yield a sentence for each reason why such networks cannot be gated so."""
+        if self.place == "gates" and not backbone.layers() and not self.heads:
+            yield "model.gating has nothing to gate in a backbone without hidden layers: set model.backbone.hidden"
+        if self.place != "gates" and not backbone.normed():
+            yield (
+                f"model.gating.place={self.place} needs a backbone with batch norm, and {backbone.kind} has none: "
+                "use gates"
+            )
+        if self.repeated is not None:
+            most = backbone.repeatable() - 1
+            if self.place == "batch-norm" or self.repeated > most:
+                allowed = f"0 to {most} here" if most >= 0 else f"which {backbone.kind} has not: leave it out"
+                yield f"model.gating.repeated is of a gate after one of the conv backbone's convolutions, {allowed}"
+
     def build(self, model: VAE) -> MultiRate:
         from vae_models.topologies.vae.multi_rate import MultiRate
 
@@ -96,6 +121,63 @@ class ModelConfig(Strict):
     prior: PriorConfig = StandardNormalConfig()
     posterior: PosteriorConfig = DiagonalNormalConfig()
     gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
+
+    @property
+    def bound(self) -> bool:
+        """Whether -(distortion + rate) is a lower bound on log p(x)."""
+        return self.posterior.bound
+
+    def beta_range(self) -> tuple[float, float] | None:
+        """Return the smallest and the largest beta that the model is for; None: it does not read beta."""
+        return None if self.gating is None else (self.gating.low, self.gating.high)
+
+    def weights(self, data_shape: DataShape) -> int:
+        """Return how many numbers are trained, about, from the numbers of the specification alone."""
+        heads = 2 * self.latent if self.posterior.scale else self.latent
+        per_element = self.likelihood.parameters_per_element()
+        parts = self.backbone.weights(data_shape, self.latent, heads, per_element)
+        parts += self.prior.weights(self.latent, data_shape)
+        return parts if self.gating is None else parts + self.gating.weights(self.backbone.widths())
+
+    def outputs(self, data_shape: DataShape) -> int:
+        """Return how many numbers the decoder gives for a datum."""
+        return math.prod(data_shape) * self.likelihood.parameters_per_element()
+
+    def refusals(self) -> Iterator[str]:
+        """Yield a sentence for each reason why its parts do not go together."""
+        if self.gating is None:
+            return
+        if self.prior.pseudo_inputs() is not None:
+            yield (
+                f"model.gating and {self.prior.kind} do not go together: the pseudo-inputs have no beta for the "
+                "encoder's gates"
+            )
+        yield from self.gating.refusals(self.backbone)
+
+    def data_refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
+        """Yield a sentence for each reason why it cannot be trained on such data; batch_size: of the global batch."""
+        try:
+            self.backbone.check(data_shape)
+        except ValueError as error:
+            yield str(error)
+        yield from self._norm_refusals(data_shape, batch_size)
+        yield from self.likelihood.refusals(data_shape, batch_size)
+
+    def _norm_refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
+        """Of one value there is no variance. A batch norm's statistics are the global batch's, whoever shares it."""
+        values, pseudo_inputs = self.backbone.normed_values(data_shape), self.prior.pseudo_inputs()
+        if not values or values > 1:
+            return
+        size = f"{data_shape[1]} x {data_shape[2]}"
+        why = f"the {self.backbone.kind} backbone's batch norm has one value per channel of a {size} image, and needs "
+        mend = "or choose a backbone without batch norm (mlp, or infogan with norm false)"
+        if batch_size < 2:
+            yield f"{why}two in a batch: set batch_size to 2 or more, {mend}"
+        if pseudo_inputs is not None and pseudo_inputs < 2:
+            yield (
+                f"{why}two in a batch of {self.prior.kind}'s pseudo-inputs: set model.prior.components to 2 or more, "
+                f"{mend}"
+            )
 
     def build(self, data_shape: DataShape) -> VAE | MultiRate:
         """The model for data of one shape, (channels, height, width), on the CPU in torch's default dtype.
