@@ -108,7 +108,7 @@ def _panel(job: Job) -> Table:
     from rich.text import Text
 
     grid = Table(title=Text(f"{job.id} {job.name}  {progress.state(job)}"), show_header=False, title_justify="left")
-    for label, value in progress.pieces(job.progress) if job.progress else ():
+    for label, value in progress.pieces(job.kind, job.progress) if job.progress else ():
         grid.add_row(Text(label), Text(value, justify="right"))
     return grid
 
@@ -123,7 +123,7 @@ def _plain_lines() -> Callable[[Job], None]:
         if state == shown_state and time.monotonic() - shown_at < LINE_SECONDS:
             return
         shown_state, shown_at = state, time.monotonic()
-        output.note(f"{job.id}  {state}" + (f"  {progress.line(job.progress)}" if job.progress else ""))
+        output.note(f"{job.id}  {state}" + (f"  {progress.line(job.kind, job.progress)}" if job.progress else ""))
 
     return show
 

@@ -104,7 +104,7 @@ def _print_job(job: Job) -> None:
         ("failures", f"{job.failures} of {job.max_attempts} that are allowed"),
         *([("outages", _outages(job))] if job.outages else ()),
         ("MLflow run", job.run_id or "-"),
-        *(progress.pieces(job.progress) if job.progress else ()),
+        *(progress.pieces(job.kind, job.progress) if job.progress else ()),
     ]
     width = max(len(name) for name, _ in lines)
     for name, value in lines:

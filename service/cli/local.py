@@ -250,7 +250,7 @@ def _printer() -> Iterator[Callable[[Progress], None]]:
 
     def show(now: Progress) -> None:
         nonlocal newest
-        newest = progress.line({**vars(now), "metrics": dict(now.metrics)})
+        newest = progress.line("train", {**vars(now), "metrics": dict(now.metrics)})
         if time.monotonic() - shown_at >= (TTY_SECONDS if tty else LINE_SECONDS):
             write()
 

@@ -7,12 +7,14 @@ import sys
 
 import typer
 
-from service.cli import data, doctor, follow, jobs, local, models, output, servers, stack, study, submit, tokens
+from service.cli import data, doctor, follow, jobs, models, output, servers, stack, submit, tokens
+from service.cli.mounted import WithKinds
 from service.collector import collect_rarely
 from service.errors import VaesvcError
 
 app = typer.Typer(
     name="vaesvc",
+    cls=WithKinds,
     help="Train variational autoencoders through a job queue: submit, watch, and pull the registered model.",
     no_args_is_help=True,
     add_completion=False,
@@ -48,20 +50,16 @@ app.command()(follow.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(models.recipes)
-app.command("searches")(study.list_searches)
 app.command("models")(models.list_models)
 app.command()(models.pull)
 app.command()(models.verify)
-app.command()(local.run)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(doctor.doctor)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
-app.command("studies")(study.list_studies)
 app.add_typer(data.app, name="data")
-app.add_typer(study.app, name="study")
 app.add_typer(tokens.app, name="token")
 
 

@@ -56,15 +56,22 @@ def _plain(value: Any) -> Any:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns to stdout; units belong into the header. Columns of numbers are flush right."""
+    for line in aligned(header, rows):
+        data(line)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of `table`."""
     cells = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(header))]
-    for row in cells:
-        parts = (
+    return [
+        "  ".join(
             cell.rjust(width) if flush else cell.ljust(width)
             for cell, width, flush in zip(row, widths, right, strict=True)
-        )
-        data("  ".join(parts).rstrip())
+        ).rstrip()
+        for row in cells
+    ]
 
 
 def _numeric(cell: str) -> bool:

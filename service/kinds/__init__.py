@@ -24,6 +24,11 @@ OURS = ("service.kinds.train:KIND", "service.kinds.study:KIND")  # the first: wh
 KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong)
 
 
+def ours() -> tuple[Kind, ...]:
+    """Those of this package, without a look at what else is installed."""
+    return tuple(loaded(where) for where in OURS)
+
+
 def named(kind: str) -> Kind:
     """The kind of this name. One that is not installed: all defaults, and its spec is the fields of every job."""
     try:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=JobSpec)
 
+# of a result, what is shown elsewhere or is for machines
+ASIDE = frozenset({"metrics", "model", "timings", "notes", "run_id", "pictures", "checkpoint", "checkpoint_step"})
+
 
 def resolve(
     given: Given, changes: Sequence[str], fields: Mapping[str, Any], note: Callable[[str], None], spec: type[S]
@@ -76,3 +79,42 @@ def run(assignment: object, spec: OpenSpec) -> dict[str, Any]:
         f"there is no job-kind {spec.kind!r} on the cluster{KINDS.hint(spec.kind)}. The job's own code brings one as "
         f"the entry point job-kind.{spec.kind} of the group vaesvc.parts"
     )
+
+
+def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every number and every text of the report, by its name."""
+    known = (int, float, str)
+    return [(name.replace("_", " "), _cell(value)) for name, value in progress.items() if isinstance(value, known)]
+
+
+def outcome(result: Mapping[str, Any]) -> list[str]:
+    """The result as a table, after its metrics; lists of mappings are tables of their own."""
+    from service.cli.output import aligned
+    from service.cli.progress import summary
+
+    rows, tables = [], list[str]()
+    for name, value in result.items():
+        if name in ASIDE:
+            continue
+        if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+            columns = list(dict.fromkeys(column for row in value for column in row))
+            cells = [[_cell(row.get(column)) for column in columns] for row in value]
+            tables += ["", *aligned([column.upper() for column in columns], cells)]
+        else:
+            rows += [(path, _cell(part)) for path, part in _flat(name, value)]
+    lines = aligned(("RESULT", "VALUE"), rows) if rows else []
+    return [*summary(result.get("metrics") or {}), *lines, *tables]
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    return [pair for key, part in value.items() for pair in _flat(f"{name}.{key}", part)]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ", ".join(map(_cell, value)) if isinstance(value, list) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

@@ -20,8 +20,9 @@ import pytest
 import typer.main
 
 from service import api, client, download
-from service.cli import follow, study
+from service.cli import follow
 from service.cli.main import app, main
+from service.kinds.study import commands as study
 from service.kinds.study.spec import resolve_study
 from service.kinds.train.spec import resolve
 from service.settings import S3Settings
@@ -61,7 +62,7 @@ SECONDS = 20  # far more than any may take here
 
 
 def commands(group: Any = None, above: str = "") -> Iterator[str]:
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    for name, command in (group or typer.main.get_command(app).whole()).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{name} ")
         else:

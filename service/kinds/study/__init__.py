@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from service.kinds.kind import Kind
+from service.kinds.kind import Command, Kind
 
 KIND = Kind(
     kind="study",
@@ -18,6 +18,19 @@ KIND = Kind(
     resolve="service.kinds.study.spec:resolve_given",
     config="service.kinds.study.spec:config",
     choose="service.kinds.study.result:choose",
-    plan="service.cli.study:plan",
+    plan="service.kinds.study.plan:plan",
+    progress="service.kinds.study.text:progress",
+    outcome="service.kinds.study.text:outcome",
+    commands=MappingProxyType(
+        {
+            "searches": Command(
+                help="List the papers' searches, by paper.", app="service.kinds.study.commands:list_searches"
+            ),
+            "studies": Command(help="List studies, newest first.", app="service.kinds.study.commands:list_studies"),
+            "study": Command(
+                help="Searches: many configurations, and which of them won.", app="service.kinds.study.commands:app"
+            ),
+        }
+    ),
     run="service.launch.study:run",
 )

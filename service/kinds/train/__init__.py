@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.kinds.kind import Kind
+from types import MappingProxyType
+
+from service.kinds.kind import Command, Kind
 
 KIND = Kind(
     kind="train",
@@ -12,5 +14,10 @@ KIND = Kind(
     resolve="service.kinds.train.spec:resolve_given",
     config="service.kinds.train.spec:config",
     choose="service.kinds.train.result:choose",
+    progress="service.kinds.train.text:progress",
+    outcome="service.kinds.train.text:outcome",
+    commands=MappingProxyType(
+        {"run": Command(help="Train in this process, into a folder.", app="service.cli.local:run")}
+    ),
     run="service.launch.ray_train:run",
 )

@@ -54,7 +54,7 @@ def named(pattern: str) -> list[tuple[str, str]]:
 def mistake(line: str) -> str | None:
     """Why `vaesvc line` cannot be run; None if it can. Words that are no options may be prose after it."""
     words = re.sub(r"['\"]", "", line).split()
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app).whole()  # type: ignore[attr-defined]
     while hasattr(command, "commands"):
         name = words.pop(0) if words else ""
         if name not in command.commands:

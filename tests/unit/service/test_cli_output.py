@@ -59,14 +59,14 @@ def test_progress_in_one_line() -> None:
         "seconds_left": 61,
         "metrics": {"train/elbo": -80.123, "train/rate": 20.0, "val/distortion": None, "train/lr": 1e-3},
     }
-    assert progress.line(report) == (
+    assert progress.line("train", report) == (
         "step 1,500/3,000  epoch 2.35  train ELBO -80.12  train rate 20.00  images/s 12,346  left 0:01:01"
     )
 
 
 def test_progress_that_says_nothing_yet() -> None:
-    assert progress.line({}) == ""
-    assert progress.line({"step": 3, "metrics": {}}) == "step 3"
+    assert progress.line("train", {}) == ""
+    assert progress.line("train", {"step": 3, "metrics": {}}) == "step 3"
 
 
 def test_json_keeps_what_records_hold(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from service.errors import UsageError
 from service.kinds.kind import Kind, loaded, wrong
 from service.specs.job import JobSpec
 
-PIECES = ("spec", "run", "recognises", "resolve", "choose", "config", "plan")
+PIECES = ("spec", "run", "recognises", "resolve", "choose", "config", "progress", "outcome", "plan")
 
 
 class CountSpec(JobSpec):

@@ -1,0 +1,42 @@
+"""Pictures of several studies in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service import wire
+from service.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from tuning.curves import Curve
+
+
+def compare(studies: Sequence[wire.StudyDetail], out: Path) -> Path:
+    """One picture of several studies. NotFoundError where one has no rates over beta."""
+    from tuning import curves
+
+    found = []
+    for one in studies:
+        last = [curve for stage in one.stages if (curve := _curve(f"{one.job.name} {one.job.id}", stage))][-1:]
+        if not last:
+            raise NotFoundError(
+                f"study {one.job.id} has no rates over beta yet: it needs trials that ended, of a stage over "
+                "beta.value or of a multi-rate model that is evaluated at several beta (evaluation.betas)"
+            )
+        found += last
+    path = out / f"{'-with-'.join(one.job.id for one in studies)}.png"
+    curves.compare(found, path)
+    return path
+
+
+def _curve(name: str, stage: wire.StudyStage) -> Curve | None:
+    """All trials that were trained for a beta of their own; of multi-rate trials those of the winner."""
+    from tuning import curves
+
+    done = [trial for trial in stage.trials if trial.state == "done"]
+    every = curves.curve(name, [(trial.assignment, trial.metrics) for trial in done])
+    if every is None or not every.continuous:
+        return every
+    return curves.curve(name, [(t.assignment, t.metrics) for t in done if t.candidate == stage.winner])

@@ -1,0 +1,70 @@
+"""Stages of a study as tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service import wire
+from service.cli import output
+from service.kinds.study.text import assignment
+
+if TYPE_CHECKING:
+    from tuning.local import StageResult
+
+OVER = ("done", "pruned", "failed")
+
+
+def of_results(results: Sequence[StageResult]) -> list[wire.StudyStage]:
+    from service.kinds.study.view import view
+
+    return [view(result.stage, result.trials, result.outcomes, result.ranked, result.winner) for result in results]
+
+
+def show(stages: Sequence[wire.StudyStage], *, json: bool) -> None:
+    if json:
+        output.as_json([stage.model_dump(mode="json") for stage in stages])
+        return
+    for stage in stages:
+        over = [trial for trial in stage.trials if trial.state in OVER]
+        output.data(
+            f"{stage.name}: {len(over)} of {len(stage.trials)} trials ended, best {stage.metric} first ({stage.mode})"
+        )
+        rows = [
+            (
+                str(trial.number),
+                trial.state,
+                output.number(trial.value, 4),
+                f"{trial.steps:,}",
+                str(trial.seed),
+                assignment(trial.assignment) + ("" if trial.origin is None else f", from trial {trial.origin}"),
+            )
+            for trial in stage.trials
+        ]
+        output.table(("TRIAL", "STATE", stage.metric, "STEPS", "SEED", "VALUES"), rows)
+        for error in dict.fromkeys(trial.error for trial in stage.trials if trial.error):
+            output.data(f"failed: {error}")
+        _show_means(stage)
+        output.data("")
+
+
+def _show_means(stage: wire.StudyStage) -> None:
+    if any(len(candidate.values) > 1 for candidate in stage.candidates):
+        output.data("")
+        rows = [
+            (
+                output.number(one.mean, 4),
+                output.number(one.standard_error, 4),
+                str(len(one.values)),
+                "" if one.complete else "incomplete",
+                assignment(one.assignment),
+            )
+            for one in stage.candidates
+        ]
+        output.table(("MEAN", "STANDARD ERROR", "SEEDS", "", "VALUES"), rows)
+    won = next((one for one in stage.candidates if one.number == stage.winner), None)
+    if won is not None:
+        error = "" if won.standard_error is None else f" +- {won.standard_error:.2g}"
+        output.data(f"winner: {assignment(won.assignment)}, mean {output.number(won.mean, 4)}{error}")
+    elif all(trial.state in OVER for trial in stage.trials):
+        output.data("winner: none, no assignment was trained to its end with every seed")
