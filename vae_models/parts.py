@@ -26,15 +26,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_origin
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    from pydantic import BaseModel  # the command line lists kinds of jobs without it
 
 GROUP = "vaesvc.parts"
 OURS = "vaesvc"
 
 P = TypeVar("P")
-S = TypeVar("S", bound=BaseModel)
+S = TypeVar("S", bound="BaseModel")
 
 
 class PartError(ValueError):
@@ -275,6 +276,8 @@ def spec_of(base: type[BaseModel]) -> Callable[[Any], str | None]:
 
 def found_in(spec: BaseModel, base: type[S], at: str) -> Iterator[tuple[str, S]]:
     """Yield (path, part) for every part of one seam within a specification: of a topology its likelihoods, say."""
+    from pydantic import BaseModel
+
     for name in type(spec).model_fields:
         value = getattr(spec, name)
         several = enumerate(value) if isinstance(value, tuple) else ((None, value),)
