@@ -140,7 +140,7 @@ def _decoded(image: Image.Image, look: Look, met: Met) -> Picture:
     if image.format in ("TIFF", "MPO") or any(key in image.info for key in _EXIF):
         image = _upright(image, met)
     image, kind = _plain(image, look, met)
-    return _arranged(image, kind, look, met)
+    return arranged(image, kind, look, met)
 
 
 def _reduce(image: Image.Image, size: tuple[int, int]) -> None:
@@ -214,7 +214,7 @@ def _composited(image: Image.Image, look: Look, met: Met, *, grey: bool) -> tupl
     return layered.convert("L" if grey else "RGB"), "grey" if grey else "colour"
 
 
-def _arranged(image: Image.Image, kind: Kind, look: Look, met: Met) -> Picture:
+def arranged(image: Image.Image, kind: Kind, look: Look, met: Met) -> Picture:
     """Crop, scale, and make grey."""
     if look.crop is not None:
         image = _cropped(image, look.crop)
