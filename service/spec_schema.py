@@ -128,11 +128,12 @@ def list_fields(model: type[BaseModel], at: str = "", when: str | None = None) -
     """Every field below `model`, in the order of the code, each alternative of a union after its `kind`."""
     for name, field in model.model_fields.items():
         path, models = f"{at}{name}", models_of(field)
-        if not models:
+        whole = len(models) == 1 and getattr(models[0], "whole", False)
+        if not models or whole:
             yield SpecField(
                 path=path,
-                type=type_text(field.annotation),
-                default=_default_text(field),
+                type="a mapping" if whole else type_text(field.annotation),
+                default="of the set" if whole else _default_text(field),
                 description=field.description or "",
                 when=when,
             )

@@ -25,7 +25,6 @@ from torch import Tensor
 from tests import gangs
 from vae_models import data
 from vae_models.config.train import TrainConfig
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 from vae_models.training.context import LocalContext
 from vae_models.training.evaluation import evaluate
@@ -107,12 +106,12 @@ def _digest(config: TrainConfig, context: LocalContext) -> dict[str, str]:
 
 def generated(config: TrainConfig) -> data.Dataset:
     """Data of the shape and support of the config's set: bytes, the bytes 0 and 255, or reals."""
-    facts = CATALOGUE[config.data.name]
+    facts = config.data.facts
     generator = torch.Generator().manual_seed(0)
     uniform = torch.rand((sum(SIZES), *facts.shape), generator=generator)
     if config.data.reals:
         images = (2 * uniform - 0.5).float()
-    elif facts.values == "bits":
+    elif facts.support == "bits":
         images = (uniform > 0.6).to(torch.uint8) * 255
     else:
         images = (uniform * 256).to(torch.uint8)

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from vae_models.config.train import TrainConfig
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.data.records import Dataset, Split
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import Run
@@ -21,7 +20,7 @@ SECONDS = 2.0  # at most, but for one step
 
 def seconds_per_step(config: TrainConfig) -> float:
     """Median of a few steps on the CPU, on random bytes of the data's shape; one worker, no evaluations."""
-    facts = CATALOGUE[config.data.name]
+    facts = config.data.facts
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (config.batch_size, *facts.shape), dtype=torch.uint8, generator=generator)
     split = Split(x=images, labels=torch.zeros(config.batch_size, dtype=torch.int64))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Discriminator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vae_models import bounds
+from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
 from vae_models.measures import following, is_stored
 from vae_models.strict import Strict, plain_types
@@ -262,6 +263,8 @@ def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
     plain = config.model_dump(mode="json")
     if "checkpoint.metric" in assignment and "checkpoint.mode" not in assignment:
         plain["checkpoint"] = following(plain["checkpoint"], {"metric": assignment["checkpoint.metric"]})
+    if "data.name" in assignment:
+        plain["data"] = renamed(plain["data"], {"name": assignment["data.name"]})
     kinds_first = sorted(assignment.items(), key=lambda item: (not _is_kind(item[0]), item[0].count(".")))
     fresh: set[str] = set()  # parts that start from the defaults of another kind
     for path, value in kinds_first:
@@ -311,9 +314,17 @@ def _put(plain: dict[str, Any], path: str, value: Any, fresh: set[str]) -> None:
         and isinstance(before, dict)
         and value.get("kind", before.get("kind")) == before.get("kind")
     ):
-        at[last] = (following(before, value) if path == "checkpoint" else before) | dict(value)
+        at[last] = FOLLOWING.get(path, _as_it_is)(before, value) | dict(value)
     else:
         at[last] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _as_it_is(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(before)
+
+
+# what of a part goes when a mapping is put over it
+FOLLOWING = {"checkpoint": following, "data": renamed}
 
 
 def _names(at: Any, wrong: str) -> str:

@@ -1,4 +1,4 @@
-"""The data of a run as MLflow's data set: name, fingerprint, shape and numbers. Nothing is read for it."""
+"""The data of a run as MLflow's data set: name, fingerprint, source, shape and numbers. Nothing is read for it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,58 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vae_models.data.catalogue import CATALOGUE
+from vae_models.config.data import DataConfig
+from vae_models.data.published import Published
+from vae_models.data.sources import SOURCES
+from vae_models.data.spec import DataSpec
+from vae_models.measures import STORED
 
-DIGEST_LENGTH = 16  # hexadecimal digits; MLflow takes 36
+DIGEST_LENGTH = 16  # hexadecimal digits of a published set's
+MLFLOW_DIGEST_LENGTH = 36  # of a set of a user's own: what MLflow takes of its 64
 
 
-def dataset(data: Mapping[str, Any], name: str) -> dict[str, str]:
-    """The fields of `mlflow.entities.Dataset` for a run's `data` as configured, known as `name`.
+def dataset(data: Mapping[str, Any], name: str, address: str | None = None) -> dict[str, str]:
+    """Return the fields of `mlflow.entities.Dataset` for a run's `data` as configured, known as `name`.
 
-    digest: of the published checksums of its files, which loading verifies, and of what is done to them. Two runs that
-    agree in it had the same data.
+    digest:  of a user's own set its own, shortened; of any other one that of the published checksums of its files,
+             which loading verifies, and of what is done to them. Two runs that agree in it had the same data
+    address: where a user's own set is kept
     """
-    facts = CATALOGUE[data["name"]]
-    sums = {key: [form.sha256 for form in file.forms] for key, file in facts.files.items()}
-    told = json.dumps([data, sums, facts.shape, facts.sizes], sort_keys=True)
-    homes = sorted({file.home for file in facts.files.values()})
-    numbers = dict(zip(("train", "val", "test"), facts.sizes, strict=True))
+    config = DataConfig.model_validate(dict(data), context=STORED)
+    source = SOURCES.all().get(config.name)
+    origin = source.origin() if isinstance(source, Published) else {"sums": {}, "homes": []}
+    told: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"facts"}), "published": origin["homes"]}
+    if config.digest is not None:
+        told |= {"digest": config.digest, "address": address}
+    features = json.dumps(tensors(config.facts.shape))
     return {
         "name": name,
-        "digest": hashlib.sha256(told.encode()).hexdigest()[:DIGEST_LENGTH],
+        "digest": _digest(config, origin["sums"], published=isinstance(source, Published)),
         "source_type": "vaesvc",
-        "source": json.dumps({"data": dict(data), "published": homes}),
-        "schema": json.dumps({"mlflow_tensorspec": {"features": json.dumps(tensors(facts.shape)), "targets": None}}),
-        "profile": json.dumps({"num_rows": sum(facts.sizes), **numbers, "shape": list(facts.shape)}),
+        "source": json.dumps(told),
+        "schema": json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}}),
+        "profile": json.dumps(_profile(config.facts)),
     }
 
 
+def _digest(config: DataConfig, sums: Mapping[str, Any], *, published: bool) -> str:
+    if config.digest is not None:
+        return config.digest[:MLFLOW_DIGEST_LENGTH]
+    facts = config.facts
+    done = config.model_dump(mode="json", include={"name", "binarize", "noise"})
+    told = [done, sums, facts.shape, facts.sizes]
+    if not published:  # a package's own source: what it says of its set is all there is
+        told.append(facts.model_dump(mode="json"))
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def _profile(facts: DataSpec) -> dict[str, Any]:
+    numbers = dict(zip(("train", "val", "test"), facts.sizes, strict=True))
+    said = facts.model_dump(mode="json", exclude={"sizes", "digest", "labels"}, exclude_defaults=True)
+    labels = {} if facts.labels is None else {"labels": facts.labels.name}
+    return {"num_rows": sum(facts.sizes), **numbers, **said, **labels}
+
+
 def tensors(shape: tuple[int, ...], kind: str = "float32") -> list[dict[str, Any]]:
-    """MLflow's schema of one tensor without a name: any number of data of this shape."""
+    """Return MLflow's schema of one tensor without a name: any number of data of this shape."""
     return [{"type": "tensor", "tensor-spec": {"dtype": kind, "shape": [-1, *shape]}}]

@@ -38,13 +38,16 @@ def trials_of(job: Job) -> str:
 
 
 def data_name(config: Mapping[str, Any]) -> str:
-    """The data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is some.
+    """Return the data as the model sees them: `mnist`, `mnist-dynamic` where they are binarized, noise where there is
+    some. A set of a user's own has the beginning of its digest, since its name may come to mean another set.
 
     config: a `TrainConfig`, as data.
     """
     data = config["data"]
     binarize, noise = data.get("binarize", "none"), data.get("noise", {"kind": "none"})
-    name = str(data["name"]) if binarize == "none" else f"{data['name']}-{binarize}"
+    digest = data.get("digest")
+    which = data["name"] if digest is None else f"{data['name']}@{digest[:8]}"
+    name = str(which) if binarize == "none" else f"{which}-{binarize}"
     return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
 
 

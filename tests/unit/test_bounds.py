@@ -21,7 +21,6 @@ from tests.catalogue import LIKELIHOODS
 from tuning.space import InvalidAssignment, with_values
 from vae_models.config import size
 from vae_models.config.train import TrainConfig
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 
 OPEN = {  # what may hold anything: how much of it there can be is bounded by a request's size and depth
@@ -137,14 +136,14 @@ def test_fault_05_what_multiplies_is_bounded_as_a_product(changes: Mapping[str, 
 def test_a_models_size_is_known_without_building_it(name: str) -> None:
     config = catalogue()[name].build()
     with torch.device("meta"):
-        model = config.model.build(CATALOGUE[config.data.name].shape)
+        model = config.model.build(config.data.facts.shape)
     built = sum(parameter.numel() for parameter in model.parameters())
     estimate = size.weights(config)
     if config.model.backbone.kind == "mlp":
         assert estimate == pytest.approx(built, rel=0.01)
     elif config.model.backbone.kind in ("conv", "resnet", "sigma-vae"):
         assert built / 5 < estimate < 5 * built
-    parameters = config.model.likelihood.build(CATALOGUE[config.data.name].shape).parameters_per_element()
+    parameters = config.model.likelihood.build(config.data.facts.shape).parameters_per_element()
     assert config.model.likelihood.parameters_per_element() == parameters
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from vae_models import bounds, measures
 from vae_models.config import size
 from vae_models.control.specs import BETAS
-from vae_models.data.catalogue import CATALOGUE
-from vae_models.data.spec import Support
+from vae_models.data.sources import SOURCES
+from vae_models.data.spec import LabelSpec, Support
 from vae_models.likelihoods.specs import LIKELIHOODS, LikelihoodSpec
 from vae_models.objectives.specs import OBJECTIVES
 from vae_models.open_union import has_foreign
@@ -33,7 +33,7 @@ def check(config: TrainConfig) -> None:
     """ValueError with every reason why these parts cannot be trained together."""
     if has_foreign(config):
         return  # what a part of a job's own code declares is known where that code is
-    facts = CATALOGUE[config.data.name]
+    facts = config.data.facts
     _refuse([*_reasons(config), *_data_reasons(config, facts.shape, facts.sizes[0])])
 
 
@@ -72,7 +72,8 @@ def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShap
 
 
 def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
-    if config.data.binarize != "none" and config.data.reals:
+    bytes_ = config.data.facts.support in ("bytes", "bits") and config.data.noise.kind == "none"
+    if config.data.binarize != "none" and not bytes_:
         what = f"{config.data.name} with noise" if config.data.noise.kind != "none" else config.data.name
         yield (
             f"data.binarize={config.data.binarize} needs values in [0, 1] to compare or to draw from, "
@@ -81,18 +82,22 @@ def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
 
 
 def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
-    name = config.data.name
-    if config.data.noise.kind != "none" and CATALOGUE[name].label_name != "digit":
-        digits = ", ".join(key for key, facts in CATALOGUE.items() if facts.label_name == "digit")
+    name, labels = config.data.name, config.data.facts.labels
+    if config.data.noise.kind != "none" and not _are_digits(labels):
+        digits = ", ".join(key for key, source in SOURCES.all().items() if _are_digits(source.facts.labels))
         yield (
             f"data.noise tells digits 0-4 from 5-9 by their labels, and {name} has no digits; "
             f"leave it out, or choose one of {digits}"
         )
 
 
+def _are_digits(labels: LabelSpec | None) -> bool:
+    return labels is not None and labels.name == "digit"
+
+
 def likelihoods_take_the_values(config: TrainConfig) -> Iterator[str]:
     """A mass over levels is of data that have them; a density on an interval, of data that are inside."""
-    support = _support(config)
+    support = config.data.support
     for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
         if support not in likelihood.supports:
             others = [kind for kind, spec in LIKELIHOODS.all().items() if support in spec.supports]
@@ -114,12 +119,6 @@ VALUES: Mapping[Support, str] = MappingProxyType(
         "tokens": "tokens",
     }
 )
-
-
-def _support(config: TrainConfig) -> Support:
-    if config.data.bits:
-        return "bits"
-    return "reals" if config.data.reals else "bytes"
 
 
 def _or(words: Iterable[str]) -> str:

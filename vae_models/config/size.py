@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vae_models.data.catalogue import CATALOGUE
-
 if TYPE_CHECKING:
     from vae_models.config.train import TrainConfig
 
@@ -17,12 +15,12 @@ if TYPE_CHECKING:
 def weights(config: TrainConfig) -> int:
     """Trained numbers of the model, about: of fully connected parts exactly, of convolutions to a factor of a few, of
     nets that are as published (up to 1.4e8) only what the size of the latent space adds."""
-    return config.model.weights(CATALOGUE[config.data.name].shape)
+    return config.model.weights(config.data.facts.shape)
 
 
 def outputs(config: TrainConfig) -> int:
     """Numbers that the decoder gives in one step, over all workers."""
-    of_datum = config.objective.samples_per_datum() * config.model.outputs(CATALOGUE[config.data.name].shape)
+    of_datum = config.objective.samples_per_datum() * config.model.outputs(config.data.facts.shape)
     return config.batch_size * of_datum
 
 
@@ -30,4 +28,4 @@ def steps(config: TrainConfig) -> float:
     """Optimizer steps of a run, whichever way its length is given."""
     if config.steps is not None:
         return config.steps
-    return (config.epochs or 0.0) * CATALOGUE[config.data.name].sizes[0] / config.batch_size
+    return (config.epochs or 0.0) * config.data.facts.sizes[0] / config.batch_size

@@ -32,13 +32,13 @@ def load(
     ~/.cache/vaesvc), then downloaded, told to `progress` (default: standard error). Cheap to call again, from any
     number of processes at once. Raises `DataMissing`, `DataCorrupt`, or `DataError` when the cache cannot be written.
     """
-    from vae_models.data.loading import load_dataset
-    from vae_models.data.locate import Places
+    from vae_models.data.places import Places
     from vae_models.data.progress import StderrProgress
+    from vae_models.data.sources import SOURCES
 
     found = Places.from_environment()
     places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
-    dataset = load_dataset(config.name, places, progress=progress or StderrProgress())
+    dataset = SOURCES.get(config.name).load(places, progress=progress or StderrProgress())
     if config.noise.kind == "none":
         return dataset
     from vae_models.data.noise import with_noise

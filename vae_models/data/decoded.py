@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vae_models.data.catalogue import Facts
 from vae_models.data.errors import DataCorrupt
 from vae_models.data.fetch import Meter, ProgressCallback, check_room, locked, writing
+from vae_models.data.published import Published
 
 Images = NDArray[np.uint8]
 
@@ -77,7 +77,7 @@ class Source:
 
 
 def decoded(
-    facts: Facts,
+    published: Published,
     recipe: Recipe,
     cache_dir: Path,
     source: Callable[[], AbstractContextManager[Source]],
@@ -87,7 +87,7 @@ def decoded(
 
     Whole or not at all: the file gets its name when all is written, and one process decodes while the others wait.
     """
-    path = cache_dir / facts.folder / f"{facts.name}-{recipe.side}.uint8"
+    path = cache_dir / published.folder / f"{published.name}-{recipe.side}.uint8"
     manifest = path.with_suffix(".json")
     if not manifest.exists():
         with writing(path):
@@ -95,15 +95,15 @@ def decoded(
         with locked(path.with_name(path.name + ".lock")):
             if not manifest.exists():  # another process may have decoded while this one waited
                 with source() as opened_source:
-                    _decode(facts, recipe, path, manifest, opened_source, progress)
-    return _read(facts, recipe, path, manifest)
+                    _decode(published, recipe, path, manifest, opened_source, progress)
+    return _read(published, recipe, path, manifest)
 
 
 def _decode(
-    facts: Facts, recipe: Recipe, path: Path, manifest: Path, source: Source, progress: ProgressCallback | None
+    published: Published, recipe: Recipe, path: Path, manifest: Path, source: Source, progress: ProgressCallback | None
 ) -> None:
-    total = len(source.names) * int(np.prod(facts.shape))
-    meter = Meter(f"{facts.name}: decoding", "", 0, total, progress)
+    total = len(source.names) * int(np.prod(published.facts.shape))
+    meter = Meter(f"{published.name}: decoding", "", 0, total, progress)
     part, digest, pictures, done = path.with_suffix(".part"), hashlib.sha256(), hashlib.sha256(), 0
     check_room(path.parent, total, meter.name)
     with _made(part) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -123,7 +123,7 @@ def _decode(
             os.fsync(file.fileno())
     made: dict[str, Any] = {
         "recipe": str(recipe),
-        "shape": [len(source.names), *facts.shape],
+        "shape": [len(source.names), *published.facts.shape],
         "sha256": digest.hexdigest(),
         "sources": {**source.sources, "pictures": pictures.hexdigest()},
     }
@@ -139,11 +139,11 @@ def _made(path: Path) -> IO[bytes]:
         return path.open("wb")
 
 
-def _read(facts: Facts, recipe: Recipe, path: Path, manifest: Path) -> tuple[list[Images], dict[str, str]]:
+def _read(published: Published, recipe: Recipe, path: Path, manifest: Path) -> tuple[list[Images], dict[str, str]]:
     mend = f"delete {manifest}, and the pictures are decoded again"
     try:
         made = json.loads(manifest.read_text())
-        as_now = made["recipe"] == str(recipe) and made["shape"] == [sum(facts.sizes), *facts.shape]
+        as_now = made["recipe"] == str(recipe) and made["shape"] == [sum(published.facts.sizes), *published.facts.shape]
         expected, sources = str(made["sha256"]), {str(key): str(value) for key, value in made["sources"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataCorrupt(f"{manifest} is truncated or altered: {error!r}; {mend}") from error
@@ -152,8 +152,8 @@ def _read(facts: Facts, recipe: Recipe, path: Path, manifest: Path) -> tuple[lis
     parts, digest = [], hashlib.sha256()
     try:
         with path.open("rb") as file:
-            for size in facts.sizes:
-                pixels = np.fromfile(file, np.uint8, count=size * int(np.prod(facts.shape)))
+            for size in published.facts.sizes:
+                pixels = np.fromfile(file, np.uint8, count=size * int(np.prod(published.facts.shape)))
                 digest.update(pixels.data)
                 parts.append(pixels)
             digest.update(file.read())
@@ -163,7 +163,7 @@ def _read(facts: Facts, recipe: Recipe, path: Path, manifest: Path) -> tuple[lis
         raise DataCorrupt(
             f"{path} is truncated or altered: expected SHA-256 {expected}, found {digest.hexdigest()}; {mend}"
         )
-    return [pixels.reshape(-1, *facts.shape) for pixels in parts], sources
+    return [pixels.reshape(-1, *published.facts.shape) for pixels in parts], sources
 
 
 class Folder:

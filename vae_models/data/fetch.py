@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from vae_models.data.catalogue import Form
+from vae_models.data.catalogue.records import Form
 from vae_models.data.errors import DataCorrupt, DataError
 
 _CHUNK = 1 << 18  # bytes

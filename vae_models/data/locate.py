@@ -19,35 +19,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from vae_models.data import sums
-from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
+from vae_models.data.catalogue.records import DataFile, Form
 from vae_models.data.errors import DataCorrupt, DataError, DataMissing
 from vae_models.data.fetch import Policy, ProgressCallback, Unreachable, fetch, writing
+from vae_models.data.places import Places
+from vae_models.data.published import Published
+from vae_models.data.sources import SOURCES
 
 T = TypeVar("T")
 _SHOWN = 12  # names of a folder in a message
 _UNFINISHED = (".part", ".crdownload", ".download")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """`data_dir` is only read; files are written under `cache_dir` alone."""
-
-    data_dir: Path | None
-    cache_dir: Path
-
-    @classmethod
-    def from_environment(cls) -> Places:
-        """DataError where a folder is below a home that this user has not."""
-        data = os.environ.get("VAESVC_DATA_DIR")
-        cache = os.environ.get("VAESVC_CACHE_DIR") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/vaesvc"
-        return cls(data_dir=_expanded(data) if data else None, cache_dir=_expanded(cache))
-
-
-def _expanded(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"{path}: {error}; set VAESVC_CACHE_DIR and VAESVC_DATA_DIR to whole paths") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +62,7 @@ def _mode(path: Path) -> int:
 
 
 def obtain(
-    facts: Facts,
+    published: Published,
     file: DataFile,
     parse: Callable[[bytes], T],
     places: Places,
@@ -94,22 +75,22 @@ def obtain(
     Raises `DataMissing` naming every place that was tried, `DataCorrupt` naming both sums.
     """
     looked: list[tuple[Path, str]] = []
-    for candidate in _candidates(facts, file, places):
+    for candidate in _candidates(published, file, places):
         if not candidate.there:
             looked.append((candidate.path, ""))
             continue
-        found = _take(candidate, facts, file, parse)
+        found = _take(candidate, published, file, parse)
         if found is not None:
             return found
         looked.append((candidate.path, " (there, but of another data set)"))
-    target, form = _fetched(facts, file, places, looked, progress, policy)
-    found = _take(_Candidate(path=target, form=form, cached=True), facts, file, parse)
+    target, form = _fetched(published, file, places, looked, progress, policy)
+    found = _take(_Candidate(path=target, form=form, cached=True), published, file, parse)
     assert found is not None  # only shared folders are passed over
     return found
 
 
 def locate(
-    facts: Facts,
+    published: Published,
     file: DataFile,
     places: Places,
     *,
@@ -121,20 +102,20 @@ def locate(
     Raises `DataMissing` as `obtain` does.
     """
     looked = []
-    for candidate in _candidates(facts, file, places):
+    for candidate in _candidates(published, file, places):
         if _mode(candidate.path):
             return candidate.path, candidate.form
         looked.append((candidate.path, ""))
-    return _fetched(facts, file, places, looked, progress, policy)
+    return _fetched(published, file, places, looked, progress, policy)
 
 
-def present(facts: Facts, file: DataFile, places: Places) -> bool:
+def present(published: Published, file: DataFile, places: Places) -> bool:
     """Whether it lies in one of the places; it may still be refused."""
-    return any(candidate.there for candidate in _candidates(facts, file, places))
+    return any(candidate.there for candidate in _candidates(published, file, places))
 
 
 def _fetched(
-    facts: Facts,
+    published: Published,
     file: DataFile,
     places: Places,
     looked: list[tuple[Path, str]],
@@ -143,19 +124,19 @@ def _fetched(
 ) -> tuple[Path, Form]:
     form = file.download
     if form is None:
-        raise DataMissing(_missing(facts, file, places, looked, {}))
-    target = places.cache_dir / (file.folder or facts.folder) / form.name
+        raise DataMissing(_missing(published, file, places, looked, {}))
+    target = places.cache_dir / (file.folder or published.folder) / form.name
     try:
         fetch(form, target, progress=progress, policy=policy)
     except Unreachable as error:
-        raise DataMissing(_missing(facts, file, places, looked, error.causes)) from error
+        raise DataMissing(_missing(published, file, places, looked, error.causes)) from error
     except DataCorrupt as error:
-        raise DataCorrupt(f"{error}\n{_by_hand(facts, file, places)}") from error
+        raise DataCorrupt(f"{error}\n{_by_hand(published, file, places)}") from error
     return target, form
 
 
-def _candidates(facts: Facts, file: DataFile, places: Places) -> Iterator[_Candidate]:
-    own = dict.fromkeys((file.folder or facts.folder, facts.name))
+def _candidates(published: Published, file: DataFile, places: Places) -> Iterator[_Candidate]:
+    own = dict.fromkeys((file.folder or published.folder, published.name))
     if places.data_dir is not None:
         for folder in own:
             for form in file.forms:
@@ -166,7 +147,7 @@ def _candidates(facts: Facts, file: DataFile, places: Places) -> Iterator[_Candi
         for name, form in _named(file):
             yield _Candidate(path=places.data_dir / name, form=form, shared=True)
     for form in file.forms:
-        yield _Candidate(path=places.cache_dir / (file.folder or facts.folder) / form.name, form=form, cached=True)
+        yield _Candidate(path=places.cache_dir / (file.folder or published.folder) / form.name, form=form, cached=True)
 
 
 def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
@@ -178,14 +159,16 @@ def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
             yield form.name.rpartition("/")[2], form
 
 
-def _take(candidate: _Candidate, facts: Facts, file: DataFile, parse: Callable[[bytes], T]) -> Obtained[T] | None:
+def _take(
+    candidate: _Candidate, published: Published, file: DataFile, parse: Callable[[bytes], T]
+) -> Obtained[T] | None:
     try:
         raw = sums.packed(candidate.path) if candidate.form.unpacked else candidate.path.read_bytes()
     except OSError as error:
         raise DataError(_unreadable(candidate.path, error)) from error
     sha256 = hashlib.sha256(raw).hexdigest()
     owners = _owners(sha256)
-    if candidate.shared and owners and facts.name not in owners:
+    if candidate.shared and owners and published.name not in owners:
         return None
     unpublished = (
         candidate.form.sha256 is None and candidate.form.urls
@@ -290,19 +273,18 @@ def _size(candidate: _Candidate) -> str:
 
 def _owners(sha256: str) -> list[str]:
     """The data sets that publish a file with this sum."""
-    return [
-        facts.name
-        for facts in CATALOGUE.values()
-        if any(
-            sha256 in file.content or any(form.sha256 == sha256 for form in file.forms) for file in facts.files.values()
-        )
-    ]
+    published = (source for source in SOURCES.all().values() if isinstance(source, Published))
+    return [each.name for each in published if any(_is_of(file, sha256) for file in each.files.values())]
+
+
+def _is_of(file: DataFile, sha256: str) -> bool:
+    return sha256 in file.content or any(form.sha256 == sha256 for form in file.forms)
 
 
 def _missing(
-    facts: Facts, file: DataFile, places: Places, looked: list[tuple[Path, str]], causes: dict[str, str]
+    published: Published, file: DataFile, places: Places, looked: list[tuple[Path, str]], causes: dict[str, str]
 ) -> str:
-    lines = [f"{facts.name}: {(file.download or file.forms[0]).name} is missing.", "Looked for it at:"]
+    lines = [f"{published.name}: {(file.download or file.forms[0]).name} is missing.", "Looked for it at:"]
     folders: dict[Path, list[str]] = {}
     for path, note in looked:
         folders.setdefault(path.parent, []).append(f"{path.name}{note}")
@@ -317,7 +299,7 @@ def _missing(
         lines += ["VAESVC_DATA_DIR is not set."]
     elif not places.data_dir.is_dir():
         lines += [f"VAESVC_DATA_DIR={places.data_dir} is not a folder."]
-    return "\n".join([*lines, _by_hand(facts, file, places)])
+    return "\n".join([*lines, _by_hand(published, file, places)])
 
 
 def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
@@ -351,8 +333,8 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def _by_hand(facts: Facts, file: DataFile, places: Places) -> str:
-    folder = file.folder or facts.folder
+def _by_hand(published: Published, file: DataFile, places: Places) -> str:
+    folder = file.folder or published.folder
     online = f", or load it once while online: it is then kept in {places.cache_dir / folder}"
     return (
         f"It can be had from {file.home}. Put it into a folder DIR (or DIR/{folder}) and set "

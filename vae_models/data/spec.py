@@ -7,7 +7,7 @@ repeated: whoever has them needs neither the set nor its source.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,9 @@ AXES: tuple[Axis, ...] = ("channel", "height", "width")  # of an image
 MOST_ELEMENTS = 2**32  # of a datum
 
 Size = Annotated[int, Field(ge=1, le=bounds.DATA)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Length = Annotated[int, Field(ge=1, le=MOST_ELEMENTS)]
+Text = Annotated[str, Field(min_length=1, max_length=bounds.TEXT)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 
 
 class LabelSpec(Strict):
@@ -38,9 +40,9 @@ class LabelSpec(Strict):
     classes: names of the classes 0, 1, ...; none: they have none
     """
 
-    name: str | tuple[str, ...]
-    unit: str | None = None
-    classes: tuple[str, ...] | None = Field(default=None, max_length=10_000)
+    name: Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=bounds.LISTED)]
+    unit: Text | None = None
+    classes: tuple[Text, ...] | None = Field(default=None, max_length=10_000)
 
 
 class DataSpec(Strict):
@@ -57,8 +59,10 @@ class DataSpec(Strict):
     digest:     SHA-256 of the canonical form, where the set has one
     """
 
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, max_length=6)
-    axes: tuple[Axis, ...]
+    whole: ClassVar[bool] = True  # filled in, or given at once: nobody writes one of its fields alone
+
+    shape: tuple[Length, ...] = Field(min_length=1, max_length=6)
+    axes: tuple[Axis, ...] = Field(min_length=1, max_length=6)
     support: Support
     sizes: tuple[Size, Size, Size]
     labels: LabelSpec | None = None

@@ -249,12 +249,10 @@ def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
 
 def cost(study: StudyConfig) -> dict[str, int]:
     """stage -> optimizer steps of all its trials, none stopped early; later stages as if the first assignment won."""
-    from vae_models.data.catalogue import CATALOGUE
-
     found, base = {}, study.base
     for stage in study.stages:
         every = list(trials(stage, base))
-        steps = sum(_steps(t.config, CATALOGUE[t.config.data.name].sizes[0]) for t in every)
+        steps = sum(_steps(t.config, t.config.data.facts.sizes[0]) for t in every)
         found[stage.name] = round(steps * stage.planned() / len(every))
         base = every[0].config
     return found

@@ -21,6 +21,7 @@ from service.specs import given, overrides
 from service.specs.given import Given, Source, plain
 from service.specs.job import JobSpec, refuse_large, with_name
 from service.specs.overrides import Rule, merge
+from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
 from vae_models.measures import SELECTABLE, STORED, following
 
@@ -184,7 +185,7 @@ def _one_budget(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[st
     return base
 
 
-_RULES: Mapping[str, Rule] = MappingProxyType({"checkpoint": following, "train": _one_budget})
+_RULES: Mapping[str, Rule] = MappingProxyType({"checkpoint": following, "data": renamed, "train": _one_budget})
 
 
 # --- checking -------------------------------------------------------------------------------------------------------
@@ -230,9 +231,7 @@ def _misfits(spec: TrainSpec) -> list[str]:
 
 def batch_misfits(train: TrainConfig, at: str) -> list[str]:
     """at: where in the spec `train` stands."""
-    from vae_models.data.catalogue import CATALOGUE
-
-    size = CATALOGUE[train.data.name].sizes[0]
+    size = train.data.facts.sizes[0]
     if train.batch_size <= size:
         return []
-    return [f"{at}.batch_size: {train.batch_size:,} is more than the {size:,} training images of {train.data.name}"]
+    return [f"{at}.batch_size: {train.batch_size:,} is more than the {size:,} training data of {train.data.name}"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.data import publishing
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -7,52 +7,51 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.publishing import NOWHERE, load, offline, places_named
-from vae_models.data import loading, locate
-from vae_models.data.catalogue import CATALOGUE
+from tests.unit.data.publishing import CATALOGUE, NOWHERE, load, offline, places_named, substitute
+from vae_models.data import locate
 from vae_models.data.errors import DataCorrupt, DataMissing
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
 
-WITH_FILES = [name for name, facts in CATALOGUE.items() if facts.files]
+WITH_FILES = [name for name, a_set in CATALOGUE.items() if a_set.files]
 GARBAGE = b"<html>not what was asked for</html>" * 9
 
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "CATALOGUE", {name: offline(facts) for name, facts in CATALOGUE.items()})
+    substitute(monkeypatch, *(offline(a_set) for a_set in CATALOGUE.values()))
 
 
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_offline_and_missing_says_what_where_and_whence(name: str, places: Places) -> None:
     with pytest.raises(DataMissing) as missing:
         load(name, places)
-    message, facts = str(missing.value), CATALOGUE[name]
+    message, a_set = str(missing.value), CATALOGUE[name]
     first = next(
-        file for file in facts.files.values() if f"{name}: {(file.download or file).name} is missing" in message
+        file for file in a_set.files.values() if f"{name}: {(file.download or file).name} is missing" in message
     )
-    for folder in (places.data_dir, places.data_dir / facts.folder, places.cache_dir / facts.folder):  # type: ignore[operator]
+    for folder in (places.data_dir, places.data_dir / a_set.folder, places.cache_dir / a_set.folder):  # type: ignore[operator]
         assert f"{folder}/{first.name}" in places_named(message) or first.folder
     assert (f"  {NOWHERE}: [Errno 111] Connection refused" in message) == (first.download is not None)
     assert first.home in message
     assert "VAESVC_DATA_DIR=DIR" in message
     assert not list(Path(places.data_dir).iterdir())  # type: ignore[arg-type]
-    for keys in facts.alternatives[1:]:
-        assert all(f"{facts.files[key].name} (missing)" in message for key in keys)
+    for keys in a_set.alternatives[1:]:
+        assert all(f"{a_set.files[key].name} (missing)" in message for key in keys)
 
 
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_other_bytes_are_refused_file_by_file(name: str, places: Places) -> None:
     """Where a sum is published: by it. The message has both sums."""
-    facts = CATALOGUE[name]
-    for file in facts.files.values():
+    a_set = CATALOGUE[name]
+    for file in a_set.files.values():
         for form in file.forms:
             if form.unpacked or not (form.sha256 or file.content):
                 continue
-            path = places.data_dir / (file.folder or facts.folder) / form.name  # type: ignore[operator]
+            path = places.data_dir / (file.folder or a_set.folder) / form.name  # type: ignore[operator]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(GARBAGE)
             with pytest.raises(DataCorrupt) as refused:
-                locate.obtain(facts, file, bytes, places)
+                locate.obtain(a_set, file, bytes, places)
             message = str(refused.value)
             assert f"{path} is truncated or altered" in message
             assert hashlib.sha256(GARBAGE).hexdigest() in message
@@ -63,9 +62,9 @@ def test_other_bytes_are_refused_file_by_file(name: str, places: Places) -> None
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_a_folder_of_other_bytes_is_refused_on_loading(name: str, places: Places) -> None:
     """Where no sum is published the layout gives it away."""
-    facts = CATALOGUE[name]
-    for file in facts.files.values():
-        path = places.data_dir / (file.folder or facts.folder) / file.name  # type: ignore[operator]
+    a_set = CATALOGUE[name]
+    for file in a_set.files.values():
+        path = places.data_dir / (file.folder or a_set.folder) / file.name  # type: ignore[operator]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(GARBAGE)
     with pytest.raises(DataCorrupt) as refused:

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.unit.data import writers
 from tests.unit.data.publishing import Publish, load, resized
 from vae_models.data.errors import DataCorrupt
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
 from vae_models.data.records import Dataset
 
 SIZES = (5, 2, 3)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.unit.data.conftest import Mirror, somebody_else
 from vae_models.data import fetch as fetching
-from vae_models.data.catalogue import Form
+from vae_models.data.catalogue.records import Form
 from vae_models.data.errors import DataCorrupt, DataError
 from vae_models.data.fetch import Download, Policy, Unreachable, fetch
 
@@ -191,7 +191,7 @@ def test_many_at_once_download_it_once(mirror: Mirror, target: Path) -> None:
     """Four processes, as four workers on one machine."""
     mirror.files["f.bin"] = BODY
     program = (
-        "import sys; from pathlib import Path; from vae_models.data.catalogue import Form;"
+        "import sys; from pathlib import Path; from vae_models.data.catalogue.records import Form;"
         "from vae_models.data.fetch import fetch;"
         f"fetch(Form(name='f.bin', sha256='{SUM}', bytes={len(BODY)}, urls=(sys.argv[1],)), Path(sys.argv[2]))"
     )

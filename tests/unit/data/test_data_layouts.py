@@ -15,14 +15,16 @@ import pytest
 import torch
 
 from tests.unit.data import writers
-from tests.unit.data.publishing import Publish, adopt, load, offline, places_named, random_bytes
+from tests.unit.data.publishing import CATALOGUE, Publish, adopt, load, offline, places_named, random_bytes, substitute
 from tests.unit.data.test_data_celeba import PARTS, SIZES, _celeba, _check_faces, _faces
-from vae_models.data import formats, loading, sums
+from vae_models.data import formats, sums
 from vae_models.data.builders import standard
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.data.errors import DataCorrupt, DataMissing
 from vae_models.data.fetch import Policy
-from vae_models.data.locate import Places, obtain
+from vae_models.data.locate import obtain
+from vae_models.data.places import Places
+from vae_models.data.published import Published
+from vae_models.data.sources import SOURCES
 
 AT_ONCE = Policy(rounds=1, backoff_seconds=0)
 STEMS = {
@@ -164,9 +166,9 @@ def test_fault_13a_binarized_mnist_is_the_same_whatever_ends_its_lines(
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_fault_13a_motion_is_the_same_whatever_ends_its_lines(spelling: str, places: Places) -> None:
-    facts = CATALOGUE["cmu-motion"]
+    a_set = CATALOGUE["cmu-motion"]
     _put(places.data_dir, "all_asfamc/subjects/02/02.asf", SPELLINGS[spelling](writers.ASF.encode()))
-    found = obtain(_offline("cmu-motion"), facts.files["skeleton-02"], formats.read_asf, places)
+    found = obtain(_offline("cmu-motion"), a_set.files["skeleton-02"], formats.read_asf, places)
     assert found.value.channels[0] == ("root", 6)
 
 
@@ -273,11 +275,12 @@ def test_fault_13a_an_altered_file_that_somebody_put_into_the_cache_is_not_delet
 
 def _let_in(monkeypatch: pytest.MonkeyPatch, name: str, sha256: str) -> None:
     """The archive of the Python version is published with this sum."""
-    facts = loading.CATALOGUE[name]
-    file = facts.files["archive"]
+    a_set = SOURCES.get(name)
+    assert isinstance(a_set, Published)
+    file = a_set.files["archive"]
     forms = (file.forms[0], replace(file.forms[1], sha256=sha256))
-    changed = replace(facts, files=MappingProxyType({**facts.files, "archive": replace(file, forms=forms)}))
-    monkeypatch.setattr(loading, "CATALOGUE", {**loading.CATALOGUE, name: changed})
+    changed = replace(a_set, files=MappingProxyType({**a_set.files, "archive": replace(file, forms=forms)}))
+    substitute(monkeypatch, changed)
 
 
 def test_the_written_pickle_is_what_python_reads() -> None:
@@ -386,13 +389,13 @@ def test_fault_13a_torchvisions_svhn_is_found(publish: Publish, places: Places) 
     np.testing.assert_array_equal(load("svhn", places).test.x, images[:4])
 
 
-@pytest.mark.parametrize("name", [name for name, facts in CATALOGUE.items() if facts.files])
+@pytest.mark.parametrize("name", [name for name, a_set in CATALOGUE.items() if a_set.files])
 def test_fault_13a_every_place_that_is_looked_at_is_named(name: str, places: Places) -> None:
-    facts = _offline(name)
-    for file in facts.files.values():
+    a_set = _offline(name)
+    for file in a_set.files.values():
         with pytest.raises(DataMissing) as missing:
-            obtain(facts, file, bytes, places, policy=AT_ONCE)
+            obtain(a_set, file, bytes, places, policy=AT_ONCE)
         named = places_named(str(missing.value))
-        for folder in (file.folder or facts.folder, facts.name, *file.folders, "."):
+        for folder in (file.folder or a_set.folder, a_set.name, *file.folders, "."):
             for form in file.forms:
                 assert str(places.data_dir / folder / form.name) in named  # type: ignore[operator]

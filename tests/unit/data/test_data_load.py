@@ -8,20 +8,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from tests.unit.data import writers
+from tests.unit.data.publishing import CATALOGUE, substitute
 from vae_models import data
-from vae_models.config.data import DataConfig, DatasetName
-from vae_models.data import loading
-from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
+from vae_models.config.data import DataConfig
+from vae_models.data.catalogue.records import DataFile, Form
 from vae_models.data.errors import DataCorrupt
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
+from vae_models.data.published import Published
 from vae_models.data.records import Dataset, Split
+from vae_models.data.sources import SOURCES
 from vae_models.data.spec import LabelSpec
 
 RNG = np.random.default_rng(0)
@@ -43,27 +44,23 @@ def _sizes(dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _check_records(dataset: Dataset) -> None:
-    facts = CATALOGUE[dataset.name]
-    assert dataset.shape == facts.shape
+    a_set = CATALOGUE[dataset.name]
+    assert dataset.shape == a_set.facts.shape
     for split in (dataset.train, dataset.val, dataset.test):
         assert split.x.dtype == torch.uint8
-        assert split.x.shape == (len(split), *facts.shape)
+        assert split.x.shape == (len(split), *a_set.facts.shape)
         assert split.x.is_contiguous()
-        assert (split.labels is None) == (facts.label_name is None)
+        assert (split.labels is None) == (a_set.facts.labels is None)
         if split.labels is not None:
             assert split.labels.shape == (len(split),)
-            assert dataset.labels == LabelSpec(name=facts.label_name or "", unit=facts.label_unit)
-
-
-def test_the_catalogue_and_the_config_know_the_same_sets() -> None:
-    assert set(CATALOGUE) == set(get_args(DatasetName)) == set(loading._BUILDERS)
+            assert dataset.labels == a_set.facts.labels
 
 
 @pytest.mark.parametrize("name", ["digits", "pendulum"])
-def test_sets_without_files_load_anywhere(name: DatasetName, tmp_path: Path) -> None:
+def test_sets_without_files_load_anywhere(name: str, tmp_path: Path) -> None:
     dataset = data.load(DataConfig(name=name), data_dir=tmp_path, cache_dir=tmp_path / "cache")
     _check_records(dataset)
-    assert _sizes(dataset) == CATALOGUE[name].sizes
+    assert _sizes(dataset) == CATALOGUE[name].facts.sizes
     again = data.load(DataConfig(name=name), data_dir=tmp_path, cache_dir=tmp_path / "cache")
     assert torch.equal(dataset.train.x, again.train.x)
     assert list(tmp_path.iterdir()) == []
@@ -88,8 +85,8 @@ def test_pendulum_angles_are_radians() -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_published_idx(name: DatasetName, published: Places) -> None:
-    dataset = loading.load_dataset(name, published)
+def test_published_idx(name: str, published: Places) -> None:
+    dataset = SOURCES.get(name).load(published)
     _check_records(dataset)
     assert _sizes(dataset) == (50000, 10000, 10000)
     assert _mean(dataset.train, dataset.val) == pytest.approx(MEANS[name]["training file"], abs=5e-6)
@@ -102,7 +99,7 @@ def test_published_idx(name: DatasetName, published: Places) -> None:
 
 
 def test_published_binarized_mnist(published: Places) -> None:
-    dataset = loading.load_dataset("binarized-mnist", published)
+    dataset = SOURCES.get("binarized-mnist").load(published)
     _check_records(dataset)
     assert _sizes(dataset) == (50000, 10000, 10000)
     assert set(dataset.test.x.unique().tolist()) == {0, 255}
@@ -112,15 +109,15 @@ def test_published_binarized_mnist(published: Places) -> None:
 
 def test_binarized_mnist_is_a_sample_of_mnist(published: Places) -> None:
     """Orientation and scale: the mean pictures agree (the rows of the two test files are in different orders)."""
-    grey = loading.load_dataset("mnist", published)
-    binary = loading.load_dataset("binarized-mnist", published)
+    grey = SOURCES.get("mnist").load(published)
+    binary = SOURCES.get("binarized-mnist").load(published)
     light = grey.test.x.double().mean(dim=0).flatten()
     drawn = binary.test.x.double().mean(dim=0).flatten()
     assert float(torch.corrcoef(torch.stack([light, drawn]))[0, 1]) > 0.999
 
 
 def test_published_omniglot(published: Places) -> None:
-    dataset = loading.load_dataset("omniglot", published)
+    dataset = SOURCES.get("omniglot").load(published)
     _check_records(dataset)
     known = {"omniglot_28x28_chardata_layout.mat": 8115, "chardata.mat": 8070}
     (name,) = dataset.sources
@@ -142,7 +139,7 @@ def test_mnists_validation_split_is_the_end_of_the_training_file(
         "test-images": writers.idx(test),
         "test-labels": writers.idx(test_labels),
     }
-    _publish(monkeypatch, tmp_path, replace(CATALOGUE["mnist"], sizes=(50, 10, 10)), contents)
+    _publish(monkeypatch, tmp_path, _of_sizes(CATALOGUE["mnist"], (50, 10, 10)), contents)
     dataset = data.load(DataConfig(name="mnist"), data_dir=tmp_path, cache_dir=tmp_path)
     np.testing.assert_array_equal(dataset.train.x[:, 0], images[:50])
     np.testing.assert_array_equal(dataset.val.x[:, 0], images[50:])
@@ -175,7 +172,7 @@ def test_the_iwae_authors_own_chardata_is_split_as_they_did(tmp_path: Path) -> N
     images[:, 0, 0], images[:, 27, 0] = numbers // 256, numbers % 256
     (tmp_path / "chardata.mat").write_bytes(writers.chardata(images, np.zeros((8070, 28, 28), np.uint8)))
     dataset = data.load(DataConfig(name="omniglot"), data_dir=tmp_path, cache_dir=tmp_path / "cache")
-    assert _sizes(dataset) == CATALOGUE["omniglot"].sizes
+    assert _sizes(dataset) == CATALOGUE["omniglot"].facts.sizes
     read = [(split.x[:, 0, 0, 0].long() * 256 + split.x[:, 0, 27, 0].long()) for split in (dataset.train, dataset.val)]
     order = np.random.RandomState(123).permutation(24345)
     np.testing.assert_array_equal(read[0], order[:-1345])
@@ -192,12 +189,15 @@ def test_importing_the_package_loads_no_torch() -> None:
     assert shown.stdout == "False False\n"
 
 
-def _publish(monkeypatch: pytest.MonkeyPatch, folder: Path, facts: Facts, contents: dict[str, bytes]) -> None:
+def _publish(monkeypatch: pytest.MonkeyPatch, folder: Path, a_set: Published, contents: dict[str, bytes]) -> None:
     """The catalogue, as if `contents` were what is published, and the files in `folder`."""
     files = {}
     for key, content in contents.items():
         form = Form(name=key, sha256=hashlib.sha256(content).hexdigest(), urls=("http://127.0.0.1:9/",))
         files[key] = DataFile(forms=(form,), content=frozenset(), home="")
         (folder / key).write_bytes(content)
-    changed = {**CATALOGUE, facts.name: replace(facts, files=MappingProxyType(files))}
-    monkeypatch.setattr(loading, "CATALOGUE", changed)
+    substitute(monkeypatch, replace(a_set, files=MappingProxyType(files)))
+
+
+def _of_sizes(a_set: Published, sizes: tuple[int, int, int]) -> Published:
+    return replace(a_set, facts=a_set.facts.model_copy(update={"sizes": sizes}))

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.unit.data.conftest import Mirror, somebody_else
-from tests.unit.data.publishing import places_named
-from vae_models.data import locate
-from vae_models.data.catalogue import CATALOGUE, DataFile, Facts, Form
+from tests.unit.data.publishing import CATALOGUE, places_named, substitute
+from vae_models.data.catalogue.records import DataFile, Form
 from vae_models.data.errors import DataCorrupt, DataError, DataMissing
 from vae_models.data.fetch import Policy
-from vae_models.data.locate import Obtained, Places, obtain
+from vae_models.data.locate import Obtained, obtain
+from vae_models.data.places import Places
+from vae_models.data.published import Published, images
 
 CONTENT = b"the content of the file " * 400
 OTHER = b"some other set's content " * 400
@@ -40,8 +41,8 @@ def _file(*urls: str) -> DataFile:
     )
 
 
-def _facts(file: DataFile) -> Facts:
-    return Facts(name="a-set", shape=(1, 1, 1), sizes=(1, 1, 1), folder="a_set", files={"f": file})
+def _set_of(file: DataFile) -> Published:
+    return Published(name="a-set", facts=images((1, 1, 1), (1, 1, 1)), folder="a_set", builder="", files={"f": file})
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def places(tmp_path: Path) -> Places:
 
 def _obtain(places: Places, mirror: Mirror | None = None, file: DataFile | None = None, parse=bytes) -> Obtained[bytes]:
     file = file or _file((mirror.url if mirror else "http://127.0.0.1:9/") + "f.gz")
-    return obtain(_facts(file), file, parse, places, policy=QUICK)
+    return obtain(_set_of(file), file, parse, places, policy=QUICK)
 
 
 @pytest.mark.parametrize("folder", ["a_set", "a-set", "."])
@@ -144,7 +145,7 @@ def test_a_file_of_the_same_name_of_another_set_is_passed_over_in_a_shared_folde
 ) -> None:
     """MNIST and Fashion-MNIST give their files the same names."""
     other = DataFile(forms=(Form(name="f", sha256=_sum(OTHER)),), content=frozenset({_sum(OTHER)}), home="")
-    monkeypatch.setattr(locate, "CATALOGUE", {"other-set": replace(_facts(other), name="other-set")})
+    substitute(monkeypatch, replace(_set_of(other), name="other-set"))
     assert places.data_dir is not None
     (places.data_dir / "f").write_bytes(OTHER)
     with pytest.raises(DataMissing, match=r"data/: f\.gz, f \(there, but of another data set\)"):
@@ -236,7 +237,7 @@ def test_places_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_every_file_of_the_catalogue_has_a_home_an_address_and_the_sums_that_are_published() -> None:
-    files = [(facts.name, key, file) for facts in CATALOGUE.values() for key, file in facts.files.items()]
+    files = [(a_set.name, key, file) for a_set in CATALOGUE.values() for key, file in a_set.files.items()]
     for name, key, file in files:
         assert file.home.startswith("http")
         assert file.folder is None or not Path(file.folder).is_absolute()
@@ -251,8 +252,8 @@ def test_every_file_of_the_catalogue_has_a_home_an_address_and_the_sums_that_are
     assert by_hand == batches | tests | {("celeba-hq", "images")}
 
 
-@pytest.mark.parametrize("name", [name for name, facts in CATALOGUE.items() if facts.alternatives])
+@pytest.mark.parametrize("name", [name for name, a_set in CATALOGUE.items() if a_set.alternatives])
 def test_alternatives_name_files_and_the_first_can_be_downloaded(name: str) -> None:
-    facts = CATALOGUE[name]
-    assert {key for keys in facts.alternatives for key in keys} <= set(facts.files)
-    assert all(facts.files[key].download for key in facts.alternatives[0])
+    a_set = CATALOGUE[name]
+    assert {key for keys in a_set.alternatives for key in keys} <= set(a_set.files)
+    assert all(a_set.files[key].download for key in a_set.alternatives[0])

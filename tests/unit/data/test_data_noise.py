@@ -108,9 +108,9 @@ def test_what_does_not_go_together_is_refused_with_the_reason(settings, complain
 
 
 @pytest.mark.parametrize("settings", [{"name": "cmu-motion"}, {"name": "digits", "noise": {"kind": "gaussian"}}])
-@pytest.mark.parametrize(("kind", "complaint"), [("bernoulli", "for a probability"), ("categorical", "is unbounded")])
-def test_real_values_need_a_density_of_the_reals(settings, kind: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+@pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
+def test_real_values_need_a_density_of_the_reals(settings, kind: str) -> None:
+    with pytest.raises(ValueError, match="x here is real and unbounded: choose gaussian"):
         TrainConfig.model_validate({"data": settings, "epochs": 1, "model": {"likelihood": {"kind": kind}}})
 
 

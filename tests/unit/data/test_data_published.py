@@ -11,12 +11,15 @@ import pytest
 import scipy.io
 import torch
 
-from vae_models.data import formats, loading, locate
-from vae_models.data.catalogue import CATALOGUE, DataFile, Facts
+from tests.unit.data.publishing import CATALOGUE
+from vae_models.data import formats, locate
 from vae_models.data.catalogue.motion import MOVEMENTS, TRIALS
+from vae_models.data.catalogue.records import DataFile
 from vae_models.data.errors import DataCorrupt
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
+from vae_models.data.published import Published
 from vae_models.data.records import Dataset
+from vae_models.data.sources import SOURCES
 
 
 def _path(places: Places, *parts: str) -> Path:
@@ -28,19 +31,19 @@ def _path(places: Places, *parts: str) -> Path:
 
 
 def _load(name: str, places: Places) -> Dataset:
-    facts = CATALOGUE[name]
-    groups = facts.alternatives or (tuple(facts.files),)
-    if not any(all(locate.present(facts, facts.files[key], places) for key in keys) for keys in groups):
+    a_set = CATALOGUE[name]
+    groups = a_set.alternatives or (tuple(a_set.files),)
+    if not any(all(locate.present(a_set, a_set.files[key], places) for key in keys) for keys in groups):
         pytest.skip(f"{name} is not in {places.data_dir}")
-    return loading.load_dataset(name, places)
+    return SOURCES.get(name).load(places)
 
 
 def _check(dataset: Dataset) -> None:
-    facts = CATALOGUE[dataset.name]
-    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == facts.sizes
+    a_set = CATALOGUE[dataset.name]
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == a_set.facts.sizes
     for split in (dataset.train, dataset.val, dataset.test):
-        assert split.x.dtype == (torch.float32 if facts.values == "reals" else torch.uint8)
-        assert split.x.shape == (len(split), *facts.shape)
+        assert split.x.dtype == (torch.float32 if a_set.facts.support == "reals" else torch.uint8)
+        assert split.x.shape == (len(split), *a_set.facts.shape)
         assert (split.labels is None) == (dataset.labels is None)
     assert all(len(sum_) == 64 for sum_ in dataset.sources.values())
 
@@ -50,7 +53,7 @@ def test_omniglots_archives_give_the_bytes_of_their_conversion(published: Places
     (tmp_path / "omniglot").mkdir()
     for part in ("background", "evaluation"):
         (tmp_path / "omniglot" / f"images_{part}.zip").symlink_to(folder / f"images_{part}.zip")
-    ours = loading.load_dataset("omniglot", Places(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
+    ours = SOURCES.get("omniglot").load(Places(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
     theirs = formats.read_chardata(_path(published, "omniglot", "omniglot_28x28_chardata_layout.mat").read_bytes())
     assert set(ours.sources) == {"images_background.zip", "images_evaluation.zip"}
     assert torch.equal(ours.test.x[:, 0], torch.from_numpy(theirs.test))
@@ -76,9 +79,9 @@ def test_the_subset_is_not_taken_for_cifar10(published: Places, tmp_path: Path) 
     folder = _path(published, "cifar10", "cifar-10-batches-bin")
     (tmp_path / "cifar10").mkdir()
     shutil.copytree(folder, tmp_path / "cifar10" / "cifar-10-batches-bin")
-    facts, places = CATALOGUE["cifar10"], Places(data_dir=tmp_path, cache_dir=tmp_path / "cache")
-    for keys in facts.alternatives:
-        assert not all(locate.present(facts, facts.files[key], places) for key in keys)
+    a_set, places = CATALOGUE["cifar10"], Places(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    for keys in a_set.alternatives:
+        assert not all(locate.present(a_set, a_set.files[key], places) for key in keys)
 
 
 def test_frey_faces(published: Places) -> None:
@@ -135,13 +138,13 @@ def test_cmu_motion_in_radians_agrees_with_the_gplvm_papers_matrix(published: Pl
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "binarized-mnist", "omniglot", "cifar10-subset"])
 def test_truncated_files_are_refused_by_their_sums(name: str, published: Places, tmp_path: Path) -> None:
     """Every file of the set that is at hand and has a published sum, cut at nine tenths."""
-    facts, refusals = CATALOGUE[name], 0
-    for file in facts.files.values():
+    a_set, refusals = CATALOGUE[name], 0
+    for file in a_set.files.values():
         for form in file.forms:
-            path = published.data_dir / facts.folder / form.name  # type: ignore[operator]
+            path = published.data_dir / a_set.folder / form.name  # type: ignore[operator]
             if path.is_file() and (form.sha256 or file.content):
                 with pytest.raises(DataCorrupt) as refused:
-                    _obtain_cut(facts, file, path, form.name, tmp_path)
+                    _obtain_cut(a_set, file, path, form.name, tmp_path)
                 message = str(refused.value)
                 assert f"{path.name} is truncated or altered" in message
                 assert form.sha256 or next(iter(file.content)) in message
@@ -150,12 +153,12 @@ def test_truncated_files_are_refused_by_their_sums(name: str, published: Places,
         pytest.skip(f"no file of {name} with a published sum is in {published.data_dir}")
 
 
-def _obtain_cut(facts: Facts, file: DataFile, path: Path, name: str, folder: Path) -> None:
-    cut = folder / facts.folder / name
+def _obtain_cut(a_set: Published, file: DataFile, path: Path, name: str, folder: Path) -> None:
+    cut = folder / a_set.folder / name
     cut.parent.mkdir(parents=True, exist_ok=True)
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
     try:
-        locate.obtain(facts, file, bytes, Places(data_dir=folder, cache_dir=folder / "cache"))
+        locate.obtain(a_set, file, bytes, Places(data_dir=folder, cache_dir=folder / "cache"))
     finally:
         cut.unlink()
 
@@ -172,16 +175,16 @@ def _obtain_cut(facts: Facts, file: DataFile, path: Path, name: str, folder: Pat
 def test_truncated_files_without_a_published_sum_are_refused_by_their_layout(
     name: str, key: str, published: Places, tmp_path: Path
 ) -> None:
-    facts = CATALOGUE[name]
-    for other in facts.files.values():
-        link = tmp_path / facts.folder / other.name
+    a_set = CATALOGUE[name]
+    for other in a_set.files.values():
+        link = tmp_path / a_set.folder / other.name
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(_path(published, facts.folder, other.name))
-    link = tmp_path / facts.folder / facts.files[key].name
+        link.symlink_to(_path(published, a_set.folder, other.name))
+    link = tmp_path / a_set.folder / a_set.files[key].name
     content = link.read_bytes()[: link.stat().st_size * 9 // 10]
     link.unlink()
     link.write_bytes(content)
     with pytest.raises(DataCorrupt) as refused:
-        loading.load_dataset(name, Places(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
+        SOURCES.get(name).load(Places(data_dir=tmp_path, cache_dir=tmp_path / "cache"))
     assert str(link) in str(refused.value)
     assert hashlib.sha256(content).hexdigest() in str(refused.value)

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from tests.unit.data import writers
-from tests.unit.data.publishing import Publish, load, random_bytes, resized
-from vae_models.data import formats, loading
+from tests.unit.data.publishing import CATALOGUE, Publish, load, random_bytes, resized, substitute
+from vae_models.data import formats
 from vae_models.data.builders import standard
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.data.errors import DataCorrupt, DataMissing
-from vae_models.data.locate import Places
+from vae_models.data.places import Places
 from vae_models.data.spec import LabelSpec
 
 RNG = np.random.default_rng(0)
@@ -86,13 +85,15 @@ def test_cifar10_with_a_batch_missing_says_which_there_are(cifar, publish: Publi
     assert "data_batch_3.bin (missing)" in message
 
 
-def test_a_batch_that_is_xz_compressed_again_is_told_by_its_content(cifar, places: Places, publish: Publish) -> None:
+def test_a_batch_that_is_xz_compressed_again_is_told_by_its_content(
+    cifar, places: Places, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = writers.cifar(*cifar["data_batch_1.bin"])
-    facts = publish("cifar10-subset", _batch_contents(cifar), sizes=(10, 2, 5))
-    file = replace(facts.files["batch-1"], content=frozenset({hashlib.md5(content).hexdigest()}))
+    a_set = publish("cifar10-subset", _batch_contents(cifar), sizes=(10, 2, 5))
+    file = replace(a_set.files["batch-1"], content=frozenset({hashlib.md5(content).hexdigest()}))
     file = replace(file, forms=CATALOGUE["cifar10-subset"].files["batch-1"].forms)
-    changed = replace(facts, files=MappingProxyType({**facts.files, "batch-1": file}))
-    loading.CATALOGUE["cifar10-subset"] = changed  # type: ignore[index]  # the fixture's own dictionary
+    changed = replace(a_set, files=MappingProxyType({**a_set.files, "batch-1": file}))
+    substitute(monkeypatch, changed)
     folder = places.data_dir / "cifar10" / "cifar-10-batches-bin"  # type: ignore[operator]
     (folder / "data_batch_1.bin").unlink()
     (folder / "data_batch_1.bin.xz").write_bytes(lzma.compress(content))

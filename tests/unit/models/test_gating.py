@@ -11,7 +11,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from tests.catalogue import GATINGS, LATENT, draw
 from vae_models.backbones.specs import ConvConfig, MLPConfig, ResNetConfig
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.nn.gates import GatedLayer, HyperBatchNorm, Signal, VarianceGate, sqrt_gate
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.recipes import catalogue
@@ -73,8 +72,8 @@ def test_the_batch_norm_hypernetwork_counts(data: str, norms: int, channels: int
 )
 def test_fault_16_the_totals_of_table_1(name: str, base: int, increase: int, printed: tuple[str, str]) -> None:
     """MR-VAE's column and the increase in percent, as printed (millions, digits cut off), of the recipes."""
-    config = catalogue()[f"{name}/mr-vae-cnn-batch-norm"].build().model
-    shape = CATALOGUE[name].shape
+    recipe = catalogue()[f"{name}/mr-vae-cnn-batch-norm"].build()
+    config, shape = recipe.model, recipe.data.facts.shape
     total = count(config, shape)
     assert count(config.model_copy(update={"gating": None}), shape) == base
     assert total == base + increase

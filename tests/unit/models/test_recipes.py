@@ -20,7 +20,6 @@ from vae_models.backbones.specs import (
     VhpGatedConfig,
 )
 from vae_models.config.train import TrainConfig
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes import catalogue
 from vae_models.training.step import merged
@@ -67,7 +66,7 @@ def test_a_recipe_trains_two_steps(name: str) -> None:
     config = catalogue()[name].build()
     config = config if name in BIG else small(config)
     torch.manual_seed(0)
-    shape = CATALOGUE[config.data.name].shape
+    shape = config.data.facts.shape
     model, beta = config.model.build(shape), config.beta.build(100.0)
     objective = config.objective.build(1000, shape, config.model.latent)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)

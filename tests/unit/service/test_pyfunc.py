@@ -13,7 +13,6 @@ import torch
 
 from service import pyfunc
 from service.errors import StorageError
-from vae_models.data.catalogue import CATALOGUE
 from vae_models.recipes import catalogue
 from vae_models.training import checkpoint as checkpoints
 
@@ -21,7 +20,7 @@ from vae_models.training import checkpoint as checkpoints
 def loaded(folder: Path, recipe: str) -> tuple[pyfunc.Reconstructor, Any]:
     """A model's directory as a checkpoint makes it, through the loader that MLmodel names; and some data of it."""
     config = catalogue()[recipe].build()
-    shape = CATALOGUE[config.data.name].shape
+    shape = config.data.facts.shape
     torch.manual_seed(0)
     state = {"data_shape": shape}
     checkpoints.write(

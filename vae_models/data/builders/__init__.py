@@ -1,1 +1,24 @@
-"""From the files of a data set, or its rule, to its three splits."""
+"""Builds each data set from its files or its rule. Splits are fixed: no seed changes them.
+
+digits            1,297 / 250 / 250: scikit-learn's 1,797 in the order of RandomState(0).permutation
+mnist, fashion    50,000 / 10,000 / 10,000: validation is the last 10,000 of the training file
+binarized-mnist   50,000 / 10,000 / 10,000: three published files; bytes 0 and 255, so that x = k/255 is 0 or 1
+omniglot          23,000 / 1,345 / 8,070: the IWAE authors' own split: RandomState(123).permutation of the training
+                  columns, the last 1,345 for validation (8,115 test images from the originals or their conversion)
+cifar10           40,000 / 10,000 / 10,000: validation is training batch 5
+cifar10-subset    9,000 / 1,000 / 1,000: training batch 1, its last 1,000 for validation; the first 1,000 of the test
+                  batch. Its numbers are not CIFAR-10's, so it has a name of its own
+svhn, svhn-28     63,257 / 10,000 / 26,032: validation is the last 10,000 of the training file; 28: resized to 28x28 by
+                  bilinear interpolation with antialiasing, as the sigma-VAE authors do
+celeba            162,770 / 19,867 / 19,962 by the published list; centre crop 140, bilinear to 64x64
+celeba-hq         24,183 / 2,993 / 2,824: the split of the CelebA image that each was made from; bilinear to 128x128
+dsprites          717,280 / 10,000 / 10,000 in the order of RandomState(0).permutation (no split is published);
+                  bytes 0 and 255
+frey-faces        1,565 / 200 / 200 in the order of RandomState(0).permutation (no split is published)
+caltech-silhouettes  4,100 / 2,264 / 2,307: split 1 as published; 255 for the object, 0 for the background
+cmu-motion        4,783 / 598 / 602: of every trial the first 80 %, the next 10 % and the last 10 % of the frames.
+                  float32, **radians**, 50 joint angles: the skeleton's channels in its order without the root and
+                  the fingers and thumbs; neither centred nor scaled otherwise. Four of the five movements of
+                  Klushyn et al. 2019: walk, jog, balance, punch (which trials they took is not published)
+pendulum          5,000 / 1,000 / 1,000: consecutive stretches of the angle sequence, each covering the circle evenly
+"""

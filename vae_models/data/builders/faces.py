@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from vae_models.data.builders.common import Files, dataset
-from vae_models.data.catalogue import Facts
+from vae_models.data.builders.common import Files, dataset, from_files
 from vae_models.data.decoded import Pictures, Recipe, Source, decoded, opened
 from vae_models.data.errors import DataCorrupt
 from vae_models.data.fetch import sha256_of
-from vae_models.data.locate import locate
 from vae_models.data.records import Dataset
 
 # AR-ELBO I.2: "center cropping of 140 x 140, then resized to 64 x 64"; I.3: without cropping, to 128 x 128
@@ -19,42 +17,44 @@ _CELEBA_HQ = Recipe(size=None, crop=None, side=128)
 _HQ_LIST = "CelebA-HQ-to-CelebA-mapping.txt"
 
 
-def celeba(facts: Facts, files: Files) -> Dataset:
+@from_files
+def celeba(files: Files) -> Dataset:
     @contextmanager
     def source() -> Iterator[Source]:
         parts = files.read("partition", _partition)
         names = sorted(parts, key=parts.__getitem__)  # stable: in the list's order within a split
-        _counted(facts, parts, "list_eval_partition.txt")
-        with _pictures(facts, files) as pictures:
+        _counted(files, parts, "list_eval_partition.txt")
+        with _pictures(files) as pictures:
             yield Source(pictures=pictures, names=names, sources=files.sources)
 
-    return _built(facts, files, _CELEBA, source)
+    return _built(files, _CELEBA, source)
 
 
-def celeba_hq(facts: Facts, files: Files) -> Dataset:
+@from_files
+def celeba_hq(files: Files) -> Dataset:
     """Picture i is in the split of the CelebA picture that it was made from."""
 
     @contextmanager
     def source() -> Iterator[Source]:
         celeba_parts = files.read("partition", _partition)
-        with _pictures(facts, files) as pictures:
+        with _pictures(files) as pictures:
             parts = _hq_partition(pictures.read(_HQ_LIST), celeba_parts)
-            _counted(facts, parts, _HQ_LIST)
+            _counted(files, parts, _HQ_LIST)
             names = sorted(parts, key=parts.__getitem__)
             yield Source(pictures=pictures, names=names, sources=files.sources)
 
-    return _built(facts, files, _CELEBA_HQ, source)
+    return _built(files, _CELEBA_HQ, source)
 
 
-def _built(facts: Facts, files: Files, recipe: Recipe, source: Callable[[], AbstractContextManager[Source]]) -> Dataset:
-    parts, sources = decoded(facts, recipe, files.places.cache_dir, source, files.progress)
+def _built(files: Files, recipe: Recipe, source: Callable[[], AbstractContextManager[Source]]) -> Dataset:
+    parts, sources = decoded(files.published, recipe, files.places.cache_dir, source, files.progress)
     train, val, test = ((images, None) for images in parts)
-    return dataset(facts, sources, train, val, test)
+    return dataset(files, train, val, test, sources=sources)
 
 
 @contextmanager
-def _pictures(facts: Facts, files: Files) -> Iterator[Pictures]:
-    path, form = locate(facts, facts.files["images"], files.places, progress=files.progress, policy=files.policy)
+def _pictures(files: Files) -> Iterator[Pictures]:
+    path, form = files.locate("images")
     if path.is_file():
         sha256 = sha256_of(path)
         if form.sha256 not in (None, sha256):
@@ -95,7 +95,7 @@ def _text(content: bytes) -> list[str]:
     return [line for line in content.decode("ascii", errors="replace").splitlines() if line.strip()]
 
 
-def _counted(facts: Facts, parts: Mapping[str, int], name: str) -> None:
+def _counted(files: Files, parts: Mapping[str, int], name: str) -> None:
     counts = tuple(list(parts.values()).count(part) for part in (0, 1, 2))
-    if counts != facts.sizes:
-        raise DataCorrupt(f"{name} names {counts} pictures in train, val and test, expected {facts.sizes}")
+    if counts != files.facts.sizes:
+        raise DataCorrupt(f"{name} names {counts} pictures in train, val and test, expected {files.facts.sizes}")

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_models.data import formats, generated
-from vae_models.data.builders.common import Files, Images, cut, dataset
-from vae_models.data.catalogue import Facts
+from vae_models.data.builders.common import Files, Images, cut, dataset, from_files
 from vae_models.data.catalogue.motion import SUBJECTS, TRIALS, Trial
 from vae_models.data.records import Dataset
 
@@ -20,23 +19,26 @@ _CHANNELS = 62
 _LEFT_OUT = ("root", "lfingers", "lthumb", "rfingers", "rthumb")  # 6 + 6 of them
 
 
-def digits(facts: Facts, files: Files) -> Dataset:
+@from_files
+def digits(files: Files) -> Dataset:
     images, labels = generated.read_digits()
     order = np.random.RandomState(_DIGITS_SEED).permutation(len(images))
-    return dataset(facts, files.sources, *cut(images[order], labels[order], facts.sizes))
+    return dataset(files, *cut(images[order], labels[order], files.facts.sizes))
 
 
-def pendulum(facts: Facts, files: Files) -> Dataset:
-    angles = generated.pendulum_angles(sum(facts.sizes))
+@from_files
+def pendulum(files: Files) -> Dataset:
+    angles = generated.pendulum_angles(sum(files.facts.sizes))
     images = generated.render_pendulum(angles)
-    return dataset(facts, files.sources, *cut(images, angles.astype(np.float32), facts.sizes))
+    return dataset(files, *cut(images, angles.astype(np.float32), files.facts.sizes))
 
 
-def frey_faces(facts: Facts, files: Files) -> Dataset:
-    faces = files.read("faces", partial(_counted_faces, sum(facts.sizes)))
+@from_files
+def frey_faces(files: Files) -> Dataset:
+    faces = files.read("faces", partial(_counted_faces, sum(files.facts.sizes)))
     faces = faces[np.random.RandomState(_FREY_SEED).permutation(len(faces))]
-    a, b = facts.sizes[0], sum(facts.sizes[:2])
-    return dataset(facts, files.sources, (faces[:a], None), (faces[a:b], None), (faces[b:], None))
+    a, b = files.facts.sizes[0], sum(files.facts.sizes[:2])
+    return dataset(files, (faces[:a], None), (faces[a:b], None), (faces[b:], None))
 
 
 def _counted_faces(count: int, content: bytes) -> Images:
@@ -46,10 +48,11 @@ def _counted_faces(count: int, content: bytes) -> Images:
     return faces
 
 
-def silhouettes(facts: Facts, files: Files) -> Dataset:
-    parts = files.read("split1", partial(_counted_silhouettes, facts.sizes))
+@from_files
+def silhouettes(files: Files) -> Dataset:
+    parts = files.read("split1", partial(_counted_silhouettes, files.facts.sizes))
     train, val, test = ((images * np.uint8(255), labels) for images, labels in parts.values())
-    return dataset(facts, files.sources, train, val, test)
+    return dataset(files, train, val, test)
 
 
 def _counted_silhouettes(
@@ -62,7 +65,8 @@ def _counted_silhouettes(
     return parts
 
 
-def cmu_motion(facts: Facts, files: Files) -> Dataset:
+@from_files
+def cmu_motion(files: Files) -> Dataset:
     skeletons = {subject: files.read(f"skeleton-{subject}", _skeleton) for subject in SUBJECTS}
     splits: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = [[], [], []]
     for trial in TRIALS:
@@ -77,7 +81,7 @@ def cmu_motion(facts: Facts, files: Files) -> Dataset:
         (np.concatenate([part for part, _ in split]), np.concatenate([labels for _, labels in split]))
         for split in splits
     )
-    return dataset(facts, files.sources, train, val, test)
+    return dataset(files, train, val, test)
 
 
 def _skeleton(content: bytes) -> formats.Skeleton:

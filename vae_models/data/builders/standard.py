@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from vae_models.data import formats
-from vae_models.data.builders.common import Files, Images, Labels, cut, dataset
-from vae_models.data.catalogue import Facts
+from vae_models.data.builders.common import Files, Images, Labels, cut, dataset, from_files
 from vae_models.data.records import Dataset
+from vae_models.data.spec import DataSpec
 
 # numpy keeps the streams of the legacy RandomState fixed for ever, which it does not promise for Generator
 _OMNIGLOT_SEED = 123
@@ -18,11 +18,12 @@ _BACKGROUND_ALPHABETS = 30
 _SUBSET_TEST = 1000  # records
 
 
-def mnist(facts: Facts, files: Files) -> Dataset:
+@from_files
+def mnist(files: Files) -> Dataset:
     images, labels = files.read("train-images", _idx_images), files.read("train-labels", _idx_labels)
     test = (files.read("test-images", _idx_images), files.read("test-labels", _idx_labels))
-    n = facts.sizes[0]
-    return dataset(facts, files.sources, (images[:n], labels[:n]), (images[n:], labels[n:]), test)
+    n = files.facts.sizes[0]
+    return dataset(files, (images[:n], labels[:n]), (images[n:], labels[n:]), test)
 
 
 def _idx_images(content: bytes) -> Images:
@@ -39,19 +40,19 @@ def _idx_labels(content: bytes) -> Labels:
     return labels.astype(np.int64)
 
 
-def binarized(facts: Facts, files: Files) -> Dataset:
+@from_files
+def binarized(files: Files) -> Dataset:
     parts = [files.read(key, formats.read_amat) * np.uint8(255) for key in ("train", "val", "test")]
     train, val, test = ((images.reshape(-1, 28, 28), None) for images in parts)
-    return dataset(facts, files.sources, train, val, test)
+    return dataset(files, train, val, test)
 
 
-def omniglot(facts: Facts, files: Files) -> Dataset:
+@from_files
+def omniglot(files: Files) -> Dataset:
     data = files.read("chardata", _checked_chardata) if files.group() == ("chardata",) else _from_drawings(files)
     order = np.random.RandomState(_OMNIGLOT_SEED).permutation(len(data.train))
-    images, labels, n = data.train[order], data.train_labels[order], facts.sizes[0]
-    return dataset(
-        facts, files.sources, (images[:n], labels[:n]), (images[n:], labels[n:]), (data.test, data.test_labels)
-    )
+    images, labels, n = data.train[order], data.train_labels[order], files.facts.sizes[0]
+    return dataset(files, (images[:n], labels[:n]), (images[n:], labels[n:]), (data.test, data.test_labels))
 
 
 def _checked_chardata(content: bytes) -> formats.Chardata:
@@ -77,7 +78,8 @@ def _from_drawings(files: Files) -> formats.Chardata:
     )
 
 
-def cifar10(facts: Facts, files: Files) -> Dataset:
+@from_files
+def cifar10(files: Files) -> Dataset:
     keys = files.group()
     if keys == ("archive",):
         batches = list(files.read("archive", _cifar_batches).values())
@@ -85,10 +87,11 @@ def cifar10(facts: Facts, files: Files) -> Dataset:
         batches = [files.read(key, _cifar_batch) for key in keys]
     images = np.concatenate([batch[0] for batch in batches])
     labels = np.concatenate([batch[1] for batch in batches])
-    return dataset(facts, files.sources, *cut(images, labels, facts.sizes))
+    return dataset(files, *cut(images, labels, files.facts.sizes))
 
 
-def cifar10_subset(facts: Facts, files: Files) -> Dataset:
+@from_files
+def cifar10_subset(files: Files) -> Dataset:
     keys = files.group()
     if keys == ("archive",):
         batches = files.read("archive", _cifar_batches)
@@ -97,10 +100,9 @@ def cifar10_subset(facts: Facts, files: Files) -> Dataset:
         images, labels = files.read("batch-1", _cifar_batch)
         records = _SUBSET_TEST if keys[1] == "test-1000" else _CIFAR_RECORDS
         test, test_labels = files.read(keys[1], partial(formats.read_cifar, records=records))
-    n = facts.sizes[0]
+    n = files.facts.sizes[0]
     return dataset(
-        facts,
-        files.sources,
+        files,
         (images[:n], labels[:n]),
         (images[n:], labels[n:]),
         (test[:_SUBSET_TEST], test_labels[:_SUBSET_TEST]),
@@ -119,14 +121,15 @@ def _cifar_batches(content: bytes) -> dict[str, tuple[Images, Labels]]:
     return {name: _cifar_batch(batch) for name, batch in sorted(formats.read_cifar_archive(content).items())}
 
 
-def svhn(facts: Facts, files: Files) -> Dataset:
-    images, labels = files.read("train", partial(_svhn, facts, sum(facts.sizes[:2])))
-    test = files.read("test", partial(_svhn, facts, facts.sizes[2]))
-    n = facts.sizes[0]
-    return dataset(facts, files.sources, (images[:n], labels[:n]), (images[n:], labels[n:]), test)
+@from_files
+def svhn(files: Files) -> Dataset:
+    images, labels = files.read("train", partial(_svhn, files.facts, sum(files.facts.sizes[:2])))
+    test = files.read("test", partial(_svhn, files.facts, files.facts.sizes[2]))
+    n = files.facts.sizes[0]
+    return dataset(files, (images[:n], labels[:n]), (images[n:], labels[n:]), test)
 
 
-def _svhn(facts: Facts, count: int, content: bytes) -> tuple[Images, Labels]:
+def _svhn(facts: DataSpec, count: int, content: bytes) -> tuple[Images, Labels]:
     images, labels = formats.read_svhn(content)
     if len(images) != count:
         raise ValueError(f"{len(images):,} images, expected {count:,}")
@@ -143,11 +146,12 @@ def _resized(image: Images, side: int) -> Images:
     return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
-def dsprites(facts: Facts, files: Files) -> Dataset:
+@from_files
+def dsprites(files: Files) -> Dataset:
     """Labels: the classes 0, 1, ... of shape, scale, orientation, x and y (colour is white throughout)."""
     images, classes = files.read("sprites", partial(formats.read_dsprites, latents=formats.DSPRITES_LATENTS))
     images *= np.uint8(255)
     order = np.random.RandomState(_DSPRITES_SEED).permutation(len(images))
-    a, b = facts.sizes[0], sum(facts.sizes[:2])
+    a, b = files.facts.sizes[0], sum(files.facts.sizes[:2])
     train, val, test = ((images[part], classes[part, 1:]) for part in (order[:a], order[a:b], order[b:]))
-    return dataset(facts, files.sources, train, val, test)
+    return dataset(files, train, val, test)

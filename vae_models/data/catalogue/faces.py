@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from vae_models.data.catalogue.records import DataFile, Form
+from vae_models.data.published import Published, images
 
 _HOME = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
@@ -81,3 +82,20 @@ CELEBA_HQ = {
     ),
     "partition": _PARTITION,
 }
+
+SETS = (
+    Published(
+        name="celeba",
+        facts=images((3, 64, 64), (162770, 19867, 19962)),
+        folder="celeba",
+        builder="vae_models.data.builders.faces:celeba",
+        files=MappingProxyType(CELEBA),
+    ),
+    Published(
+        name="celeba-hq",
+        facts=images((3, 128, 128), (24183, 2993, 2824)),
+        folder="celeba_hq",
+        builder="vae_models.data.builders.faces:celeba_hq",
+        files=MappingProxyType(CELEBA_HQ),
+    ),
+)

@@ -15,6 +15,8 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from vae_models.data.catalogue.records import DataFile, Form
+from vae_models.data.published import Published, images
+from vae_models.data.spec import LabelSpec
 
 OMNIGLOT_CONVERSION = "83a2b33668833b7d7e892cb072766774b6df300dfad7ba945d31ca4eca98657c"
 _CHARDATA = Form(
@@ -205,3 +207,70 @@ SILHOUETTES = {
         ),
     )
 }
+
+SETS = (
+    Published(
+        name="omniglot",
+        facts=images((1, 28, 28), (23000, 1345, 8070), labels=LabelSpec(name="alphabet")),
+        folder="omniglot",
+        builder="vae_models.data.builders.standard:omniglot",
+        files=MappingProxyType(OMNIGLOT),
+        alternatives=(("chardata",), ("background", "evaluation")),
+    ),
+    Published(
+        name="cifar10",
+        facts=images((3, 32, 32), (40000, 10000, 10000), labels=LabelSpec(name="class")),
+        folder="cifar10",
+        builder="vae_models.data.builders.standard:cifar10",
+        files=MappingProxyType(CIFAR10),
+        alternatives=(("archive",), CIFAR_BATCHES),
+    ),
+    Published(
+        name="cifar10-subset",
+        facts=images((3, 32, 32), (9000, 1000, 1000), labels=LabelSpec(name="class")),
+        folder="cifar10",
+        builder="vae_models.data.builders.standard:cifar10_subset",
+        files=MappingProxyType(CIFAR10_SUBSET),
+        alternatives=(("archive",), ("batch-1", "test"), ("batch-1", "test-1000")),
+    ),
+    Published(
+        name="svhn",
+        facts=images((3, 32, 32), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
+        folder="svhn",
+        builder="vae_models.data.builders.standard:svhn",
+        files=MappingProxyType(SVHN),
+    ),
+    Published(
+        name="svhn-28",
+        facts=images((3, 28, 28), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
+        folder="svhn",
+        builder="vae_models.data.builders.standard:svhn",
+        files=MappingProxyType(SVHN),
+    ),
+    Published(
+        name="dsprites",
+        facts=images(
+            (1, 64, 64),
+            (717280, 10000, 10000),
+            support="bits",
+            labels=LabelSpec(name=("shape", "scale", "orientation", "x", "y")),
+        ),
+        folder="dsprites",
+        builder="vae_models.data.builders.standard:dsprites",
+        files=MappingProxyType(DSPRITES),
+    ),
+    Published(
+        name="frey-faces",
+        facts=images((1, 28, 20), (1565, 200, 200)),
+        folder="frey_faces",
+        builder="vae_models.data.builders.small:frey_faces",
+        files=MappingProxyType(FREY_FACES),
+    ),
+    Published(
+        name="caltech-silhouettes",
+        facts=images((1, 28, 28), (4100, 2264, 2307), support="bits", labels=LabelSpec(name="class")),
+        folder="caltech101_silhouettes",
+        builder="vae_models.data.builders.small:silhouettes",
+        files=MappingProxyType(SILHOUETTES),
+    ),
+)

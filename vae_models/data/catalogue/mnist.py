@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from vae_models.data.catalogue.records import DataFile, Form
+from vae_models.data.published import Published, images
+from vae_models.data.spec import LabelSpec
 
 
 def _idx(
@@ -164,3 +166,27 @@ BINARIZED = {
         "32a3c54d03504632bf9f131b4a148c7567aa6fc87da017049b044bdc14c2a0f2",
     ),
 }
+
+SETS = (
+    Published(
+        name="mnist",
+        facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="digit")),
+        folder="mnist",
+        builder="vae_models.data.builders.standard:mnist",
+        files=MappingProxyType(MNIST),
+    ),
+    Published(
+        name="fashion-mnist",
+        facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="class")),
+        folder="fashion_mnist",
+        builder="vae_models.data.builders.standard:mnist",
+        files=MappingProxyType(FASHION),
+    ),
+    Published(
+        name="binarized-mnist",
+        facts=images((1, 28, 28), (50000, 10000, 10000), support="bits"),
+        folder="binarized_mnist",
+        builder="vae_models.data.builders.standard:binarized",
+        files=MappingProxyType(BINARIZED),
+    ),
+)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from vae_models.data.catalogue.records import DataFile, Form
+from vae_models.data.published import Published, images
+from vae_models.data.spec import LabelSpec
 
 _HOME = "http://mocap.cs.cmu.edu"
 MOVEMENTS = ("walk", "jog", "balance", "punch")  # labels 0, 1, 2, 3
@@ -48,3 +51,13 @@ CMU_MOTION = {
     **{f"skeleton-{subject}": _file(subject, f"{subject}.asf") for subject in SUBJECTS},
     **{trial.name: _file(trial.subject, f"{trial.name}.amc") for trial in TRIALS},
 }
+
+SETS = (
+    Published(
+        name="cmu-motion",
+        facts=images((1, 1, 50), (4783, 598, 602), support="reals", labels=LabelSpec(name="movement")),
+        folder="cmu_mocap",
+        builder="vae_models.data.builders.small:cmu_motion",
+        files=MappingProxyType(CMU_MOTION),
+    ),
+)

@@ -1,10 +1,9 @@
-"""What is known of a data set before any of it is read."""
+"""The files of a published data set: the forms in which they go round, their checksums and their addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 Converter = Callable[[bytes], bytes]
 
@@ -57,24 +56,3 @@ class DataFile:
     def download(self) -> Form | None:
         """The form that is fetched when the file is nowhere; None: it has to be brought by hand."""
         return next((form for form in self.forms if form.urls), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """`sizes` are those of train, val and test (Omniglot: of the published `chardata.mat`).
-
-    values:       "bytes" (x = k/255, and may be binarized), "bits" (the bytes 0 and 255 alone) or "reals" (x as it is,
-                  in the unit that `loading` states)
-    alternatives: groups of `files`, each of which is enough; the first is downloaded when none is there. Empty: all
-                  files are needed
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    sizes: tuple[int, int, int]
-    folder: str  # under VAESVC_DATA_DIR and under the cache directory
-    values: Literal["bytes", "bits", "reals"] = "bytes"
-    label_name: str | tuple[str, ...] | None = None
-    label_unit: str | None = None
-    files: Mapping[str, DataFile] = field(default_factory=dict)
-    alternatives: tuple[tuple[str, ...], ...] = ()
