@@ -43,7 +43,7 @@ def dataset() -> Dataset:
 
 def runs(model: str, lanes: int, device: torch.device, folder: Path, data: Dataset) -> list[Run]:
     made = []
-    resident: dict[str, Any] = {}
+    residence: Any = None
     for lane in range(lanes):
         config = TrainConfig.model_validate(
             {
@@ -57,7 +57,8 @@ def runs(model: str, lanes: int, device: torch.device, folder: Path, data: Datas
             }
         )
         context = LocalContext(folder / f"{lane}", device=device)
-        made.append(Run(config, context, data, resident=resident))
+        made.append(Run(config, context, data, residence=residence))
+        residence = made[0].splits
         made[-1].model.train()
     return made
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from vae_models.config.data import DataConfig
 from vae_models.data import Split
-from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.data.batching import BatchPlan, rank_slice
+from vae_models.data.residency import DeviceResident
 from vae_models.random import draw
 
 CPU = torch.device("cpu")
@@ -53,9 +54,9 @@ def test_plan_refuses_nothing_to_do(n: int, batch: int) -> None:
         BatchPlan(n, batch, 0)
 
 
-def _resident(binarize: str, dtype: torch.dtype = torch.float64) -> Resident:
+def _resident(binarize: str, dtype: torch.dtype = torch.float64) -> DeviceResident:
     images = torch.arange(256, dtype=torch.uint8).reshape(256, 1, 1, 1)
-    return Resident(Split(x=images), DataConfig(name="mnist", binarize=binarize), CPU, dtype)  # type: ignore[arg-type]
+    return DeviceResident(Split(x=images), DataConfig(name="mnist", binarize=binarize), CPU, dtype)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -92,8 +93,8 @@ def test_dynamic_binarization_has_the_bytes_as_probabilities() -> None:
 
 
 def test_only_bytes_and_reals_are_taken() -> None:
-    with pytest.raises(TypeError, match="uint8 or float32"):
-        Resident(Split(x=torch.zeros(2, 1, 2, 2).long()), DataConfig(name="mnist"), CPU, torch.float32)
+    with pytest.raises(TypeError, match="uint8, float32 or int32"):
+        DeviceResident(Split(x=torch.zeros(2, 1, 2, 2).long()), DataConfig(name="mnist"), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("binarize", ["none", "threshold", "dynamic"])
@@ -101,7 +102,7 @@ def test_batches_are_made_where_the_data_live(binarize: str) -> None:
     """On the meta device, which refuses to mix with others: nothing comes back to the host, on an accelerator too."""
     meta = torch.device("meta")
     images = torch.zeros((20, 1, 3, 4), dtype=torch.uint8)
-    resident = Resident(Split(x=images), DataConfig(name="mnist", binarize=binarize), meta, torch.float32)  # type: ignore[arg-type]
+    resident = DeviceResident(Split(x=images), DataConfig(name="mnist", binarize=binarize), meta, torch.float32)  # type: ignore[arg-type]
     noise = {name: torch.rand((7, *spec.shape), device=meta) for name, spec in resident.noise().items()}
     x = resident.batch(BatchPlan(20, 7, seed=0, device=meta).indices(2), noise)  # straddles two epochs
     assert (x.device.type, x.dtype, tuple(x.shape)) == ("meta", torch.float32, (7, 1, 3, 4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -11,13 +11,6 @@ from torch import Tensor
 from vae_models import random
 from vae_models.config.data import DataConfig
 from vae_models.records import NoiseSpec
-
-
-class Images(Protocol):
-    """What is needed of a `Split`."""
-
-    @property
-    def x(self) -> Tensor: ...  # uint8 or float32 [n, *shape]
 
 
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
@@ -60,51 +53,108 @@ class BatchPlan:
         if epoch not in self._orders:
             for old in [key for key in self._orders if key != epoch - 1]:
                 del self._orders[old]
-            self._orders[epoch] = random.permutation(self.n, seed=self.seed, epoch=epoch).to(self.device)
+            self._orders[epoch] = self.order(epoch).to(self.device)
         return self._orders[epoch]
 
+    def order(self, epoch: int) -> Tensor:
+        """Return the order of the data in epoch 0, 1, ...: a permutation of 0 .. n-1, int64 [n], on the CPU."""
+        return random.permutation(self.n, seed=self.seed, epoch=epoch)
 
-class Resident:
-    """A split that lives on the device as it was read; batches become x there.
 
-    Bytes: x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is x ~ Bernoulli(k/255)
-    from the uniform noise that `noise` declares. Memory: one byte per element.
-    Reals (float32): x as it is; nothing to binarize. Memory: four bytes per element.
+class Rows(Protocol):
+    """The data of a split as they are stored, [n, *shape]: a tensor is one, and so is what lies on a disk."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice) -> Tensor: ...
+
+
+class Values:
+    """How what is stored becomes x.
+
+    Bytes (uint8): x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is
+    x ~ Bernoulli(k/255) from the uniform noise that `noise` declares.
+    Reals (float32): x as it is; nothing to binarize.
+    Tokens (int32): x as it is, int64, which is what indexes a table of embeddings.
     """
 
-    def __init__(self, split: Images, config: DataConfig, device: torch.device, dtype: torch.dtype) -> None:
-        if split.x.dtype not in (torch.uint8, torch.float32):
-            raise TypeError(f"images must be uint8 or float32, got {split.x.dtype}")
-        if split.x.dtype == torch.float32 and config.binarize != "none":
-            raise ValueError(f"binarize={config.binarize!r} is for bytes; these images are real-valued")
-        self._images = split.x.to(device).contiguous()
+    def __init__(self, stored: Rows, config: DataConfig, dtype: torch.dtype) -> None:
+        if stored.dtype not in (torch.uint8, torch.float32, torch.int32):
+            raise TypeError(f"data must be stored as uint8, float32 or int32, got {stored.dtype}")
+        if stored.dtype != torch.uint8 and config.binarize != "none":
+            raise ValueError(f"binarize={config.binarize!r} is for bytes; these data are {stored.dtype}")
+        self._shape = tuple(stored.shape[1:])
         self._binarize = config.binarize
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return self._images.shape[0]
+        self._dtype = torch.int64 if stored.dtype == torch.int32 else dtype
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `batch` needs, per datum; its name does not clash with a model's (`x` is not a latent)."""
+        """Return the noise that `x` needs, per datum; its name does not clash with a model's (`x` is no latent)."""
         if self._binarize != "dynamic":
             return {}
-        return {"x": NoiseSpec(shape=tuple(self._images.shape[1:]), kind="uniform")}
+        return {"x": NoiseSpec(shape=self._shape, kind="uniform")}
 
-    def unfit(self, indices: Tensor) -> tuple[int, ...]:
-        """Of `indices` those of data with an element that is NaN or infinite. Waits for the device."""
-        if not self._images.is_floating_point():
-            return ()
-        finite = self._images.index_select(0, indices).isfinite().flatten(1).all(1)
-        return tuple(int(index) for index in indices[~finite].tolist())
-
-    def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """x [batch, channels, height, width] for `indices` [batch]; of `noise` it reads what `noise()` names."""
-        chosen = self._images.index_select(0, indices)
+    def x(self, chosen: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return x [batch, *shape] of stored data, on their device; of `noise` it reads what `noise()` names."""
         if self._binarize == "threshold":
             return (chosen >= 128).to(self._dtype)
-        if chosen.is_floating_point():
+        if chosen.dtype != torch.uint8:
             return chosen.to(self._dtype)
         x = chosen.to(self._dtype).div_(255)
         if self._binarize == "dynamic":
             return (noise["x"] < x).to(self._dtype)
         return x
+
+
+class Reader(Protocol):
+    """Batches in their order: whoever takes them says beforehand which there will be, so they can be made ahead."""
+
+    def batch(self, step: int, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return x of the batch of this step. Steps that follow each other are fast; any other is right too.
+
+        Raises DataError where one of its data cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up what was made ahead."""
+        ...
+
+
+Indices = Callable[[int], Tensor]  # step -> the global batch's data, int64 [batch]
+
+
+class Resident(Protocol):
+    """A split where it is kept while a run trains. The batches are the same, to the bit, wherever that is."""
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where indices are best made."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def noise(self) -> Mapping[str, NoiseSpec]:
+        """Return the noise that `batch` needs, per datum, by name."""
+        ...
+
+    def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return x [batch, *shape] for `indices` [batch], on the run's device; it reads what `noise()` names."""
+        ...
+
+    def reader(self, indices: Indices, *, rows: slice = slice(None), end: int) -> Reader:
+        """Return a reader of `rows` of the global batches of the steps before `end`."""
+        ...
+
+    def unfit(self, indices: Tensor) -> tuple[int, ...]:
+        """Return those of `indices` whose data have an element that is NaN or infinite. Waits for the device."""
+        ...
+
+    def close(self) -> None:
+        """End what works in the background. Closing twice is closing once."""
+        ...

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vae_models import random
-from vae_models.data.records import Dataset, Split
+from vae_models.data.records import Dataset, Split, StoredSplit
 from vae_models.records import NoiseSpec
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def with_noise(dataset: Dataset, config: GaussianNoiseConfig) -> Dataset:
     )
 
 
-def _noisy(split: Split, config: GaussianNoiseConfig, name: str) -> Split:
+def _noisy(split: Split | StoredSplit, config: GaussianNoiseConfig, name: str) -> Split:
     if split.labels is None:
         raise ValueError("noise patterns need the digits' labels")
     images = split.x.to(torch.float32).div_(255)
@@ -74,4 +74,4 @@ def _noisy(split: Split, config: GaussianNoiseConfig, name: str) -> Split:
     masks = partitions(split.labels, images.shape[2])
     where = torch.stack([masks[part] for part in NOISY[config.pattern]]).any(dim=0)
     images += noise.mul_(where).mul_(config.variance**0.5)
-    return replace(split, x=images)
+    return Split(x=images, labels=split.labels)

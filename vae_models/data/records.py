@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vae_models.data.shards import ShardRows
     from vae_models.data.spec import LabelSpec
 
 
@@ -29,6 +30,28 @@ class Split:
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
+    @property
+    def rows(self) -> Tensor:
+        """Return x, by whose slices a pass over the data reads them."""
+        return self.x
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSplit:
+    """As `Split`, with its x on a disk: `rows` reads some of it, and `x` all of it, anew each time."""
+
+    rows: ShardRows
+    labels: Tensor | None = None
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def x(self) -> Tensor:
+        """Return everything, in memory. Raises DataCorrupt where a datum cannot be read."""
+        return self.rows[:]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -39,9 +62,9 @@ class Dataset:
     """
 
     name: str
-    train: Split
-    val: Split
-    test: Split
+    train: Split | StoredSplit
+    val: Split | StoredSplit
+    test: Split | StoredSplit
     shape: tuple[int, ...]
     labels: LabelSpec | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

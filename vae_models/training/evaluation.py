@@ -11,7 +11,7 @@ from torch import nn
 
 from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config.train import EvaluationConfig
-from vae_models.data.batching import Resident
+from vae_models.data.batching import Reader, Resident
 from vae_models.measures import evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
@@ -52,17 +52,27 @@ def evaluate(
     size = config.batch_size
     starts = list(range(0, total, size))
     batches: list[Sums] = []  # this worker's
+    own = len(range(rank(), len(starts), world_size()))
+
+    def indices(turn: int) -> torch.Tensor:
+        start = starts[turn * world_size() + rank()]
+        return torch.arange(start, min(start + size, total), device=data.index_device)
+
+    reader = data.reader(indices, end=own)
     was_training = model.training
     model.eval()
     try:
-        for first in range(0, len(starts), world_size()):
-            if first + rank() < len(starts):
-                batch = first + rank()
-                indices = torch.arange(starts[batch], min(starts[batch] + size, total), device=source.device)
-                batches.append(_batch_sums(model, data, indices, name=name, batch=batch, source=source, beta=beta))
+        for turn in range(-(-len(starts) // world_size())):
+            if turn < own:
+                batch = turn * world_size() + rank()
+                rows = min(size, total - starts[batch])
+                batches.append(
+                    _batch_sums(model, data, reader, turn, rows, name=name, batch=batch, source=source, beta=beta)
+                )
             if stop():
                 return None
     finally:
+        reader.close()
         model.train(was_training)
     sums = sum(batches, start=Sums.zero(source.device))
     means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
@@ -90,7 +100,9 @@ def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> i
 def _batch_sums(
     model: nn.Module,
     data: Resident,
-    indices: torch.Tensor,
+    reader: Reader,
+    turn: int,
+    size: int,
     *,
     name: str,
     batch: int,
@@ -98,7 +110,6 @@ def _batch_sums(
     beta: float | None,
 ) -> Sums:
     specs = {**data.noise(), **cast(Model, model).noise()}
-    size = indices.shape[0]
     noise = source.draw(specs, size, stream=name, step=batch)
     gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
-    return Sums.of(model(data.batch(indices, noise), noise, gates))
+    return Sums.of(model(reader.batch(turn, noise), noise, gates))

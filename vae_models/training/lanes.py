@@ -23,7 +23,7 @@ from vae_models.collectives import world_size
 from vae_models.config.shape import reason_against, stack_of
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
-from vae_models.data.batching import Resident
+from vae_models.data.residency import Residence
 from vae_models.protocols import RunContext
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.fused import CannotFuse, Fused
@@ -79,7 +79,10 @@ def train_pack(
     for levels in {config.model.likelihood.levels for config in configs}:
         support.check(dataset, configs[0].data, levels=levels)
     pack = _Pack(configs, contexts, dataset, decide, poll_seconds, widths or Widths(), on_end)
-    return pack.run(width)
+    try:
+        return pack.run(width)
+    finally:
+        pack.close()
 
 
 class _Pack:
@@ -102,11 +105,15 @@ class _Pack:
         self.on_end = on_end
         self.ended: dict[int, Lane] = {}
         self._in_turn: set[int] = set()  # lanes that were found not to be fusable
-        resident: dict[tuple[str, str], dict[str, Resident]] = {}
+        self.residences: dict[tuple[str, str], Residence] = {}
         self.runs: dict[int, Run] = {}
         for number, (config, context) in enumerate(zip(configs, contexts, strict=True)):
-            splits = resident.setdefault((str(context.device), config.dtype), {})
-            self.runs[number] = Run(config, context, dataset, poll_seconds=poll_seconds, resident=splits)
+            place = (str(context.device), config.dtype)
+            if place not in self.residences:
+                dtype = getattr(torch, config.dtype)
+                self.residences[place] = Residence(dataset, config.data, context.device, dtype)
+            splits = self.residences[place]
+            self.runs[number] = Run(config, context, dataset, poll_seconds=poll_seconds, residence=splits)
 
     def run(self, width: int | None) -> list[Lane]:
         for number in list(self.runs):
@@ -118,6 +125,13 @@ class _Pack:
             self._advance(width)
             self._decide()
         return [self.ended[number] for number in sorted(self.ended)]
+
+    def close(self) -> None:
+        """Ends what works in the background."""
+        for run in self.runs.values():
+            run.close()
+        for residence in self.residences.values():
+            residence.close()
 
     # --- one lane ---------------------------------------------------------------------------------------------------
 
@@ -132,6 +146,7 @@ class _Pack:
             if going and not run.done:
                 return True
             self.ended[number] = Lane(result=run.end(stopped=not going))
+        run.close()
         del self.runs[number]
         self.on_end(number, self.ended[number])
         return False

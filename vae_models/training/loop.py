@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +22,7 @@ from vae_models.config.compatibility import check_data
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.data.residency import Residence
 from vae_models.measures import ON_TRAIN
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.training.checks import check_run
@@ -71,14 +73,15 @@ def train(
     """
     dataset = dataset or data.load(config.data)
     support.check(dataset, config.data, levels=config.model.likelihood.levels)
-    return Run(config, context, dataset, poll_seconds=poll_seconds).run()
+    with closing(Run(config, context, dataset, poll_seconds=poll_seconds)) as run:
+        return run.run()
 
 
 class Run:
     """One configuration on its way: `run` takes it to its end, `lanes` take several there together.
 
     `begin`; then every step is `batch`, `control_beta`, the gradients of `module`'s loss, `apply`, and `after_step`;
-    then `end`. `resident`: the splits, by name, that other runs of the same data have on the device; it adds its own.
+    then `end`, and whatever happened `close`. `residence`: where other runs of the same data have their splits.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Run:
         dataset: data.Dataset,
         *,
         poll_seconds: float = POLL_SECONDS,
-        resident: dict[str, Resident] | None = None,
+        residence: Residence | None = None,
     ) -> None:
         check_run(config, context)
         check_data(config, dataset.shape, len(dataset.train))
@@ -98,10 +101,10 @@ class Run:
         self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
-        self.splits = {} if resident is None else resident
-        self.train_data = self._resident("train")
-        self.val_data = self._resident("val")
-        self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.device)
+        self.splits = residence or Residence(dataset, config.data, self.device, self.dtype, workers=context.world_size)
+        self.shares_splits = residence is not None
+        self.train_data, self.val_data = self.splits["train"], self.splits["val"]
+        self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.train_data.index_device)
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
         self.lr = learning_rate(
@@ -140,6 +143,7 @@ class Run:
             self.controller.noise(),
         )
         self.speed = Speed(config.batch_size)
+        self.batches = self.train_data.reader(self.plan.indices, rows=self.rows, end=self.timetable.total_steps)
 
     @property
     def at(self) -> Position:
@@ -150,12 +154,6 @@ class Run:
     def control(self) -> dict[str, Tensor]:
         """The beta controller's state."""
         return self.state.control
-
-    def _resident(self, name: str) -> Resident:
-        if name not in self.splits:
-            split: data.Split = getattr(self.dataset, name)
-            self.splits[name] = Resident(split, self.config.data, self.device, self.dtype)
-        return self.splits[name]
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +187,7 @@ class Run:
         """x and noise of the coming step, this worker's rows: a function of (data, noise's shapes, seed, step)."""
         step = self.at.step
         noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
-        return self.train_data.batch(self.plan.indices(step)[self.rows], noise), noise
+        return self.batches.batch(step, noise), noise
 
     def control_beta(self, noise: Mapping[str, Tensor]) -> Tensor:
         """beta of the coming step, [] or [local batch]."""
@@ -252,6 +250,12 @@ class Run:
         self._report_progress()
         return self.context.stop_requested()
 
+    def close(self) -> None:
+        """Ends what works in the background for this run."""
+        self.batches.close()
+        if not self.shares_splits:
+            self.splits.close()
+
     # --- metrics ----------------------------------------------------------------------------------------------------
 
     def _log_if_due(self) -> None:
@@ -293,7 +297,7 @@ class Run:
         indices: tuple[int, ...] = ()
         unfit: tuple[int, ...] = ()
         if data is not None:
-            indices, unfit = tuple(data.tolist()), self._resident(split).unfit(data.to(self.device))
+            indices, unfit = tuple(data.tolist()), self.splits[split].unfit(data)
         name = {"train": "training", "val": "validation"}.get(split, split)
         return NonFiniteLoss(step, term, value, indices, split=name, unfit=unfit, kept=self.kept)
 
@@ -325,7 +329,7 @@ class Run:
             splits |= {ON_TRAIN: "train"} if settings.train else {}
         metrics: dict[str, float] = {}
         for name, split in splits.items():
-            found = self._evaluated_on(name, self._resident(split))
+            found = self._evaluated_on(name, self.splits[split])
             if found is None:
                 return False
             metrics |= found

@@ -28,7 +28,7 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str,
     try:
         n = min(len(data), COLUMNS * ROWS // 2)
         noise = source.draw({**data.noise(), **parts.noise()}, n, stream="pictures", step=0)
-        x = data.batch(torch.arange(n, device=source.device), noise)
+        x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
         dreams = parts.sample_mean(source.draw(parts.prior_noise(), COLUMNS * ROWS, stream="samples", step=0))
         return {"reconstructions": reconstructions(x, mean, COLUMNS), "samples": samples(dreams, COLUMNS)}

@@ -10,8 +10,8 @@ from vae_models import data
 from vae_models.config.data import DataConfig, GaussianNoiseConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data import noise
-from vae_models.data.batching import Resident
 from vae_models.data.records import Dataset
+from vae_models.data.residency import DeviceResident
 from vae_models.data.spec import LabelSpec
 
 PARTITIONS = ("SU", "SL", "BU", "BL")
@@ -84,7 +84,7 @@ def test_only_the_scale_differs_between_variances() -> None:
 def test_batches_of_noisy_data_are_the_images_themselves() -> None:
     config = DataConfig(name="digits", noise=GaussianNoiseConfig(pattern="conditional"))
     dataset = data.load(config)
-    resident = Resident(dataset.train, config, torch.device("cpu"), torch.float64)
+    resident = DeviceResident(dataset.train, config, torch.device("cpu"), torch.float64)
     assert resident.noise() == {}
     batch = resident.batch(torch.tensor([3, 1]), {})
     assert batch.dtype == torch.float64
@@ -126,4 +126,4 @@ def test_bits_are_no_levels_of_256(name: str) -> None:
 def test_real_valued_data_is_not_binarized() -> None:
     dataset = _noisy("uniform")
     with pytest.raises(ValueError, match="binarize='dynamic' is for bytes"):
-        Resident(dataset.train, DataConfig(name="digits", binarize="dynamic"), torch.device("cpu"), torch.float32)
+        DeviceResident(dataset.train, DataConfig(name="digits", binarize="dynamic"), torch.device("cpu"), torch.float32)

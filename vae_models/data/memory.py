@@ -1,0 +1,68 @@
+"""How much memory is left: of a GPU, of this machine, and of what this process was given of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # bytes; version 1 writes a number near 2^63
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how many bytes can be allocated on the device: of the CPU, without swapping or being ended for it."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return free_host_bytes()
+
+
+def free_host_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
+    """Return what the machine has available or, where that is less, what the limits of this process's groups leave.
+
+    What a group holds of files that it has read counts as free: it gives way.
+    """
+    return min([_available(proc), *_left_in_groups(proc, cgroup)])
+
+
+def _available(proc: Path) -> int:
+    for line in (proc / "meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{proc / 'meminfo'} has no line MemAvailable")
+
+
+def _left_in_groups(proc: Path, cgroup: Path) -> list[int]:
+    """Of each group of control groups that this process is in, from its own to the root: versions 1 and 2."""
+    left = []
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, limit, usage, inactive = cgroup, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, usage = cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            inactive = "total_inactive_file"
+        else:
+            continue
+        own = root / path.lstrip("/")
+        # inside a container the path may be the host's, and the group is the root of what is mounted
+        for group in dict.fromkeys((own, *own.parents, root)):
+            if group == root or root in group.parents:
+                left += _left(group, limit, usage, inactive)
+    return left
+
+
+def _left(group: Path, limit: str, usage: str, inactive: str) -> list[int]:
+    try:
+        most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return []
+    if most == "max" or int(most) > _UNLIMITED:
+        return []
+    return [max(0, int(most) - used + int(stat.get(inactive, 0)))]
