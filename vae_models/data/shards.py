@@ -18,7 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vae_models.data.canonical import DATA_JSON, SPLITS, SplitName
 from vae_models.data.errors import DataCorrupt
+from vae_models.data.records import Dataset, StoredSplit
+from vae_models.data.stored import StoredSet
+
+_DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "int32": torch.int32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,3 +106,36 @@ def _close(files: dict[int, int]) -> None:
     for file in files.values():
         os.close(file)
     files.clear()
+
+
+def opened(name: str, stored: StoredSet) -> Dataset:
+    """Return a set in its canonical form as a data set: x stays on the disk, labels and lengths are in memory.
+
+    Raises DataCorrupt for a file that is not what data.json says.
+    """
+    train, val, test = (_split(stored, split) for split in SPLITS)
+    return Dataset(
+        name=name,
+        train=train,
+        val=val,
+        test=test,
+        shape=stored.spec.shape,
+        labels=stored.spec.labels,
+        sources={DATA_JSON: stored.digest},
+    )
+
+
+def _split(stored: StoredSet, split: SplitName) -> StoredSplit:
+    held = stored.x(split)  # the maps are looked at, and not kept: their heads are what data.json says
+    files = stored.manifest.splits[split].x
+    row_bytes = stored.spec.elements * held.dtype.itemsize
+    shards = [
+        Shard(path=stored.folder / file.file, rows=file.rows, offset=file.bytes - file.rows * row_bytes)
+        for file in files
+    ]
+    labels, lengths = stored.labels(split), stored.lengths(split)
+    return StoredSplit(
+        rows=ShardRows(shards, stored.spec.shape, _DTYPES[str(held.dtype)]),
+        labels=None if labels is None else torch.from_numpy(labels.copy()),
+        lengths=None if lengths is None else torch.from_numpy(lengths.astype(np.int64)),
+    )
