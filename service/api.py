@@ -22,6 +22,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from service import __version__, access, areas, auth, middleware, wire
 from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
+from service.data import routes as data
 from service.errors import (
     ConflictError,
     NotFoundError,
@@ -511,6 +512,6 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         resolving=asyncio.Semaphore(RESOLVING),
     )
     middleware.install(app)
-    for router in (public, users, read_job, change_job, attempts):
+    for router in (public, users, read_job, change_job, attempts, data.router):
         app.include_router(router)
     return app

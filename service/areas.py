@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from service.wire import FinishRequest
 
 PRESIGN_SECONDS = 3600
+DATA = "data"  # below it the data sets, by digest
 
 
 class Area:
@@ -40,6 +41,26 @@ class Area:
     def presign(self, uri: str) -> str:
         """An address that reads the object without keys, for an hour."""
         return self._artifacts.presign(self.address(uri), PRESIGN_SECONDS)
+
+
+class DataArea(Area):
+    """Where the files of one data set lie: below its digest, which stands for their bytes."""
+
+    def __init__(self, artifacts: Artifacts, digest: str) -> None:
+        super().__init__(artifacts, DATA, digest)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files that are there: name -> bytes."""
+        start = len(self.uri) + 1
+        return {found.uri[start:]: found.bytes for found in self._artifacts.list(self.uri)}
+
+    def file(self, name: str) -> str:
+        """Return the address of one file."""
+        return self.address(f"{self.uri}/{name}")
+
+    def presign_put(self, name: str, *, bytes: int, sha256: str) -> tuple[str, dict[str, str]]:
+        """Return an address that takes these very bytes without keys, for an hour, and the headers to send."""
+        return self._artifacts.presign_put(self.file(name), PRESIGN_SECONDS, bytes=bytes, sha256=sha256)
 
 
 def log_area(artifacts: Artifacts, job_id: str) -> Area:

@@ -8,6 +8,8 @@ Calls are safe to repeat, from several threads too; those that meet a silent or 
 
 from __future__ import annotations
 
+import base64
+import builtins
 import contextlib
 import hashlib
 import os
@@ -98,6 +100,17 @@ class Artifacts:
         bucket, key = parse(uri)
         params = {"Bucket": bucket, "Key": key}
         return str(self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=int(seconds)))
+
+    def presign_put(self, uri: str, seconds: int, *, bytes: int, sha256: str) -> tuple[str, dict[str, str]]:
+        """An address that takes one object without keys, for `seconds`, and the headers that belong to the request.
+
+        Size and sum are signed: the server refuses a body of another length, and one with another SHA-256.
+        """
+        bucket, key = parse(uri)
+        checksum = base64.b64encode(builtins.bytes.fromhex(sha256)).decode()
+        params = {"Bucket": bucket, "Key": key, "ContentLength": bytes, "ChecksumSHA256": checksum}
+        url = self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=int(seconds))
+        return str(url), {"content-length": str(bytes), "x-amz-checksum-sha256": checksum}
 
     # --- bucket -----------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from pydantic import TypeAdapter
 
 from service import __version__, wire
 from service.code.reference import CodeRef
+from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 
@@ -220,6 +221,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, *, retry_seconds: float | None = None) -> None:
         self._http = _Http(url, token, RETRY_SECONDS if retry_seconds is None else retry_seconds)
+        self.data = DataCalls(self._http, SLOW_READ_SECONDS)
 
     def __enter__(self) -> Self:
         return self

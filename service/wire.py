@@ -17,6 +17,12 @@ User calls (bearer token of a user):
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
     GET  /v1/models/mirror                 -> Mirror
+    POST /v1/data/uploads                  DataUpload -> DataMissing  (where to send what is not there yet)
+    GET  /v1/data                          -> list[NamedSet]
+    PUT  /v1/data/{name}                   DataPoint -> NamedSet      (the name points to the digest from now on)
+    GET  /v1/data/{name}                   -> DataDetail
+    GET  /v1/data/{name}/files             -> DataFiles (presigned addresses)
+    DELETE /v1/data/{name}?digest=         -> DataRemoved
     GET  /v1/cluster                       -> ClusterStatus
     GET  /v1/whoami                        -> Identity
     GET  /v1/health                        -> Health                      (no token)
@@ -38,7 +44,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from service.data.records import Move, NamedSet
 from service.queue.jobs import Attempt, Checkpoint, Job, Record
+from vae_models.data.canonical import MOST_JSON_BYTES
+from vae_models.data.spec import Digest
 
 RunnerId = Annotated[str, Field(min_length=1, max_length=200)]
 VERSION_HEADER = "x-vaesvc-version"
@@ -243,6 +252,65 @@ class Mirror(Record):
 
 class Keys(Record):
     keys: tuple[str, ...]  # public, `ed25519:...`
+
+
+class DataUpload(Record):
+    """data: the text of data.json, whose SHA-256 is the digest."""
+
+    digest: Digest
+    data: str = Field(max_length=MOST_JSON_BYTES)
+
+
+class DataFile(Record):
+    """A file to send: PUT its bytes to `address`, with these headers."""
+
+    file: str
+    bytes: int
+    address: str
+    headers: dict[str, str]
+
+
+class DataMissing(Record):
+    """files: the first that are not there, to be sent now; missing: how many there are in all, and their bytes.
+
+    Asked again, the answer has the next ones: nothing that is there is sent twice.
+    """
+
+    files: tuple[DataFile, ...] = ()
+    missing: int
+    missing_bytes: int
+
+
+class DataPoint(Record):
+    """data: the text of data.json, which shows that the set is the caller's, where users see their own only."""
+
+    digest: Digest
+    data: str | None = Field(default=None, max_length=MOST_JSON_BYTES)
+
+
+class DataDetail(Record):
+    """made, source: of data.json: what was done with the values, and what was read. jobs: not over, and needing it."""
+
+    data: NamedSet
+    made: dict[str, Any]
+    source: dict[str, Any]
+    moves: tuple[Move, ...]
+    jobs: tuple[str, ...]
+
+
+class DataFiles(Record):
+    """files: name -> presigned address; of data.json too."""
+
+    digest: Digest
+    files: dict[str, str]
+
+
+class DataRemoved(Record):
+    """jobs: not over, and holding the digest: they run all the same."""
+
+    name: str
+    digest: str
+    jobs: tuple[str, ...]
 
 
 class ClusterStatus(Record):

@@ -144,3 +144,50 @@ model_versions = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.UniqueConstraint("name", "version", name="vaesvc_model_versions_number"),
 )
+
+data_sets = sa.Table(
+    "vaesvc_data_sets",  # what lies in the bucket below data/DIGEST, or is on its way there or out of it
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),  # who brought it first
+    sa.Column("state", sa.String(16), nullable=False),  # uploading, complete, removing
+    sa.Column("manifest", sa.Text, nullable=False),  # data.json's bytes
+    sa.Column("facts", Json, nullable=False),  # its DataSpec, with the digest
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # of all files but data.json
+    sa.Column("files", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("touched_at", sa.Double, nullable=False),  # when it was last wanted: from here the grace is counted
+)
+
+data_names = sa.Table(
+    "vaesvc_data",  # a name is a pointer to a digest
+    metadata,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("digest", sa.String(64), sa.ForeignKey("vaesvc_data_sets.digest"), nullable=False),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("moved_at", sa.Double, nullable=False),
+    sa.Index("vaesvc_data_digest", "digest"),
+)
+
+data_moves = sa.Table(
+    "vaesvc_data_moves",  # append-only: where each name has ever pointed
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("digest", sa.String(64)),  # none: the name was removed
+    sa.Column("previous", sa.String(64)),  # none: the name was new
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index("vaesvc_data_moves_name", "name", "id"),
+    sa.Index("vaesvc_data_moves_digest", "digest"),
+    sqlite_autoincrement=True,
+)
+
+job_data = sa.Table(
+    "vaesvc_job_data",  # which sets a job's spec names: a job can be run again for as long as it is known
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("digest", sa.String(64), sa.ForeignKey("vaesvc_data_sets.digest"), primary_key=True),
+    sa.Index("vaesvc_job_data_digest", "digest"),
+)

@@ -20,7 +20,7 @@ from sqlalchemy.engine import RowMapping
 from service import wire
 from service.errors import ConflictError, NotFoundError
 from service.kinds.study.spec import StudySpec, extended
-from service.queue import admission, again, attempts, models, retention, tokens
+from service.queue import admission, again, attempts, data_sets, models, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -65,6 +65,7 @@ class Store:
         self._capacity = capacity
         self._settle_seconds = settle_seconds
         self._database = Database(url)
+        self.data = data_sets.DataSets(self._database)
 
     def migrate(self) -> None:
         """Makes or upgrades the tables; safe in several processes at once. StorageError: the database is newer."""
@@ -160,6 +161,7 @@ class Store:
         # not by rowcount: PostgreSQL's driver does not tell it for an insert that did nothing
         if work.row(sa.select(jobs.c.id).where(jobs.c.id == job_id)) is None:
             return None
+        data_sets.need(work, job_id, data)
         work.record(job_id, "submitted", owner=owner, name=spec.name, to=JobState.QUEUED.value)
         return job_id
 

@@ -1,0 +1,1 @@
+"""Users' own data sets in the service: brought, named, found at submit, and fetched where they are trained on."""

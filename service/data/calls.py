@@ -1,0 +1,74 @@
+"""A user's calls for data sets: the part of `service.client.Client` that is about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+import pydantic
+from pydantic import TypeAdapter
+
+from service import wire
+from service.data.records import NamedSet
+
+T = TypeVar("T")
+
+_names = TypeAdapter(list[NamedSet])
+
+
+class Http(Protocol):
+    """One API, its token, and the rules for repeating."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        adapter: Callable[[bytes], T],
+        *,
+        body: pydantic.BaseModel | None = None,
+        params: Mapping[str, Any] | None = None,
+        read_seconds: float | None = None,
+    ) -> T: ...
+
+
+class DataCalls:
+    """Every call may be repeated: reads change nothing, and writes name the digest that they are about."""
+
+    def __init__(self, http: Http, slow_seconds: float) -> None:
+        self._http = http
+        self._slow_seconds = slow_seconds  # for calls that wait on the storage
+
+    def missing(self, digest: str, data: str) -> wire.DataMissing:
+        """Where the first files go that are not there. data: the text of data.json. UsageError."""
+        request = wire.DataUpload(digest=digest, data=data)
+        adapter = wire.DataMissing.model_validate_json
+        return self._http.call("POST", "/v1/data/uploads", adapter, body=request, read_seconds=self._slow_seconds)
+
+    def point(self, name: str, digest: str, data: str | None = None) -> NamedSet:
+        """Let the name point to the set, all of whose files are there. ForbiddenError, ConflictError, NotFoundError."""
+        request = wire.DataPoint(digest=digest, data=data)
+        adapter = NamedSet.model_validate_json
+        return self._http.call("PUT", _path(name), adapter, body=request, read_seconds=self._slow_seconds)
+
+    def names(self) -> list[NamedSet]:
+        """Every name that the user sees, by name."""
+        return self._http.call("GET", "/v1/data", _names.validate_json)
+
+    def detail(self, name: str) -> wire.DataDetail:
+        """All that is known of what the name points to. NotFoundError with the nearest names."""
+        return self._http.call("GET", _path(name), wire.DataDetail.model_validate_json)
+
+    def files(self, name: str) -> wire.DataFiles:
+        """Addresses to read the files from for an hour. NotFoundError."""
+        adapter = wire.DataFiles.model_validate_json
+        return self._http.call("GET", f"{_path(name)}/files", adapter, read_seconds=self._slow_seconds)
+
+    def remove(self, name: str, digest: str) -> wire.DataRemoved:
+        """Take the name away, which points to the digest. NotFoundError, ForbiddenError, ConflictError."""
+        adapter = wire.DataRemoved.model_validate_json
+        return self._http.call("DELETE", _path(name), adapter, params={"digest": digest})
+
+
+def _path(name: str) -> str:
+    return f"/v1/data/{quote(name, safe='')}"

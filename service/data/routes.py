@@ -1,0 +1,114 @@
+"""The API's calls for data sets. Whose a name is decides who moves and removes it; reading is as for jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Path, Query, Request
+
+from service import access, wire
+from service.access import User
+from service.data import sets
+from service.data.records import NAME, NamedSet
+from service.errors import NotFoundError, UsageError
+from vae_models.data.catalogue import CATALOGUE
+
+if TYPE_CHECKING:
+    from service.api import Services
+    from service.queue.jobs import TokenInfo
+
+_error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
+router = APIRouter(
+    prefix="/v1/data",
+    tags=["data"],
+    dependencies=[Depends(access.user)],
+    responses={422: _error, "default": _error},
+)
+Name = Annotated[str, Path(pattern=NAME, max_length=100, description="a name of the user's choice")]
+
+
+def _limits(services: Services) -> sets.Limits:
+    return sets.Limits(most_bytes=services.settings.data_set_bytes)
+
+
+def _services(request: Request) -> Any:
+    return request.app.state.services
+
+
+App = Annotated[Any, Depends(_services)]
+
+
+def _owner(services: Services, user: TokenInfo) -> str | None:
+    """Whose names the user sees; None: everybody's."""
+    return None if access.sees_all(services.settings, user) else user.name
+
+
+def _may_use(services: Services, user: TokenInfo, request: wire.DataPoint) -> None:
+    """Where users see their own only, a digest alone opens no set: who has its data.json has the data."""
+    if request.data is not None:
+        sets.checked(wire.DataUpload(digest=request.digest, data=request.data), _limits(services))
+    elif not access.sees_all(services.settings, user) and not services.store.data.brought(request.digest, user.name):
+        raise NotFoundError(f"no data set {request.digest} of yours is stored here: add it with `vaesvc data add`")
+
+
+@router.post("/uploads", summary="Where to send a data set's files")
+async def upload(request: wire.DataUpload, services: App, user: User) -> wire.DataMissing:
+    """Addresses for the files that are not there yet, each for one size and one SHA-256. Ask again for the next ones,
+    and after an interruption: what is there is not sent again. The set has a name when it is whole."""
+    limits = _limits(services)
+    call = lambda: sets.begin(services.store.data, services.artifacts, limits, request, user.name)  # noqa: E731
+    missing: wire.DataMissing = await services.wait_for(call)
+    return missing
+
+
+@router.get("", summary="List data sets")
+def list_data(services: App, user: User) -> Sequence[NamedSet]:
+    """By name. Of all owners, or, as the service is set, the caller's own."""
+    return services.store.data.names(_owner(services, user))  # type: ignore[no-any-return]
+
+
+@router.put("/{name}", summary="Let a name point to a data set")
+async def point(name: Name, request: wire.DataPoint, services: App, user: User) -> NamedSet:
+    """Every file must be there. Jobs that were submitted before hold the digest that the name had then. Idempotent."""
+    if name in CATALOGUE:
+        raise UsageError(f"{name} is a published data set's name: choose another, such as my-{name}")
+    store, digest = services.store.data, request.digest
+    await anyio.to_thread.run_sync(lambda: _may_use(services, user, request))
+    await services.wait_for(lambda: sets.complete(store, services.artifacts, digest))
+    pointed: NamedSet = await anyio.to_thread.run_sync(
+        lambda: store.point(name, digest, by=user.name, admin=user.admin)
+    )
+    return pointed
+
+
+@router.get("/{name}", summary="What a name points to")
+def show(name: Name, services: App, user: User) -> wire.DataDetail:
+    """Its facts, what was done with the values, where the name has pointed, and the jobs that need it."""
+    return sets.detail(services.store.data, services.store.data.named(name, _owner(services, user)))
+
+
+@router.get("/{name}/files", summary="A data set's files")
+async def files(name: Name, services: App, user: User) -> wire.DataFiles:
+    """Addresses that can be read without a key for an hour, in pieces too."""
+    named = await anyio.to_thread.run_sync(lambda: services.store.data.named(name, _owner(services, user)))
+    found: wire.DataFiles = await services.wait_for(lambda: sets.files(services.store.data, services.artifacts, named))
+    return found
+
+
+@router.delete("/{name}", summary="Take a name away")
+def remove(
+    name: Name,
+    services: App,
+    user: User,
+    digest: Annotated[
+        str | None, Query(pattern=r"^[0-9a-f]{64}$", description="what it points to: then it may be said again")
+    ] = None,
+) -> wire.DataRemoved:
+    """Jobs hold the digest and run all the same. The files go when no name and no job needs them any more."""
+    seen = _owner(services, user)
+    removed = services.store.data.remove(name, by=user.name, admin=user.admin, digest=digest, owner=seen)
+    assert removed.previous is not None
+    jobs = tuple(services.store.data.waiting_jobs(removed.previous))
+    return wire.DataRemoved(name=name, digest=removed.previous, jobs=jobs)

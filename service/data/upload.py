@@ -1,0 +1,168 @@
+"""A data set from this machine's disk into the bucket: only what is missing, several files at once.
+
+Safe to repeat after any interruption: the service says which files are not there, and a name is given last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import tenacity
+
+from service.client import LOOPBACK, Client
+from service.data.records import NamedSet
+from service.errors import StorageError, UnavailableError, UsageError
+from service.wire import DataFile, DataMissing
+from vae_models.data import canonical
+from vae_models.data.canonical import DATA_JSON
+from vae_models.data.fetch import Download
+
+CONNECT_SECONDS = 5.0
+SILENT_SECONDS = 60.0  # for the server to take a piece, or to answer
+PATIENCE_SECONDS = 90.0  # for one file, while the server is away or overloaded
+AT_ONCE = 4  # files that are sent at the same time
+PIECE_BYTES = 1 << 20
+ROUNDS = 3  # without any file less to send: then something is wrong that does not pass
+
+Report = Callable[[Download], None]
+
+
+def upload(folder: Path, name: str, client: Client, report: Report = lambda told: None) -> NamedSet:
+    """Bring the canonical form in `folder` into the service, and let `name` point to it.
+
+    Raises UsageError for a folder that is none or has changed, StorageError for a file that arrives damaged,
+    UnavailableError where the storage cannot be reached, and what the service answers.
+    """
+    text = _data_json(folder)
+    digest = canonical.digest_of(text.encode())
+    total = canonical.decode(text.encode()).bytes
+    meter: _Meter | None = None
+    stuck, before = 0, None
+    while (missing := client.data.missing(digest, text)).files:
+        meter = meter or _Meter(name, total, total - missing.missing_bytes, report)
+        stuck = stuck + 1 if before == missing.missing else 0
+        if stuck >= ROUNDS:
+            raise StorageError(
+                f"{missing.missing:,} files do not arrive, {missing.files[0].file} first: see the API's log"
+            )
+        before = missing.missing
+        _send_all(folder, missing, meter)
+    return client.data.point(name, digest, text)
+
+
+def _data_json(folder: Path) -> str:
+    path = folder / DATA_JSON
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {folder} holds no data set") from error
+    canonical.read(data, str(path))
+    return data.decode()
+
+
+class _Meter:
+    """Bytes sent so far, of all threads, told with the rate and the time that is left."""
+
+    def __init__(self, name: str, total: int, there: int, report: Report) -> None:
+        self._name, self._total, self._there, self._report = name, total, there, report
+        self._sent = 0
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count bytes; a negative number takes those back that have to be sent again."""
+        with self._lock:
+            self._sent += count
+            rate = self._sent / max(time.monotonic() - self._began, 1e-3)
+            left = self._total - self._there - self._sent
+            told = Download(
+                name=self._name,
+                url="",
+                done_bytes=self._there + self._sent,
+                total_bytes=self._total,
+                bytes_per_second=rate,
+                seconds_left=left / rate if rate > 0 else None,
+            )
+            self._report(told)
+
+
+def _send_all(folder: Path, missing: DataMissing, meter: _Meter) -> None:
+    for file in missing.files:
+        _check_size(folder, file)
+    timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
+    local = urlsplit(missing.files[0].address).hostname in LOOPBACK  # a proxy cannot reach this machine's loopback
+    with httpx.Client(timeout=timeout, trust_env=not local) as http, ThreadPoolExecutor(AT_ONCE) as pool:
+        sending = [pool.submit(_send, http, folder, file, meter) for file in missing.files]
+        try:
+            for each in sending:
+                each.result()
+        except BaseException:
+            for each in sending:
+                each.cancel()
+            raise
+
+
+def _check_size(folder: Path, file: DataFile) -> None:
+    path = folder / file.file
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; make the set anew") from error
+    if size != file.bytes:
+        raise UsageError(f"{path} has {size:,} bytes, and {DATA_JSON} says {file.bytes:,}: make the set anew")
+
+
+def _send(http: httpx.Client, folder: Path, file: DataFile, meter: _Meter) -> None:
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(httpx.TransportError),
+        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.5),
+        stop=tenacity.stop_after_delay(PATIENCE_SECONDS),
+        reraise=True,
+    )
+    try:
+        retrying(_put, http, folder / file.file, file, meter)
+    except httpx.TransportError as error:
+        raise UnavailableError(
+            f"the storage at {urlsplit(file.address).netloc} does not answer ({error or type(error).__name__}); it "
+            "must be reachable from here, not only from the service. What has arrived is not sent again next time"
+        ) from error
+
+
+def _put(http: httpx.Client, path: Path, file: DataFile, meter: _Meter) -> None:
+    sent = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal sent
+        with path.open("rb") as stream:
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
+                sent += len(piece)
+                meter.add(len(piece))
+
+    try:
+        answer = http.put(file.address, content=pieces(), headers=file.headers)
+        if answer.status_code >= 500 or answer.status_code in (408, 429):
+            raise httpx.RemoteProtocolError(f"HTTP {answer.status_code}")
+    except BaseException:
+        meter.add(-sent)
+        raise
+    if answer.is_success:
+        return
+    meter.add(-sent)
+    if answer.status_code == 400 and "Digest" in answer.text[:2000]:
+        raise StorageError(f"{path} is not what {DATA_JSON} says: its SHA-256 differs. Make the set anew")
+    if answer.status_code == 403 and "expired" in answer.text[:2000].lower():
+        return  # the address: the service is asked for another
+    raise StorageError(f"the storage refuses {file.file}: HTTP {answer.status_code} {_reason(answer)}")
+
+
+def _reason(answer: httpx.Response) -> str:
+    """S3's own word for it."""
+    _, found, rest = answer.text[:2000].partition("<Code>")
+    return rest.partition("</Code>")[0] if found else answer.reason_phrase

@@ -1,0 +1,291 @@
+"""Data sets through a real API into a real S3 server: whole or not named, resumed, and closed to others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service import wire
+from service.artifacts import Artifacts
+from service.client import Client
+from service.data.upload import upload
+from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UsageError
+from service.settings import S3Settings
+from tests import own_data
+from tests.api_server import Api, LossyProxy, running_api, settings_in
+from tests.servers import Swift
+from vae_models.data import canonical
+from vae_models.data.canonical import DATA_JSON
+from vae_models.data.fetch import Download
+
+
+@pytest.fixture(scope="module")
+def api(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    storage = S3Settings.model_validate(artifacts.settings.model_dump())
+    folder = tmp_path_factory.mktemp("service")
+    with running_api(settings_in(folder, s3=storage, data_set_bytes=10**6)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[Client]:
+    with api.client() as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A set of its own for each test."""
+    path = tmp_path / "set"
+    own_data.write(path, test=request.node.name)
+    return path
+
+
+def digest_of(folder: Path) -> str:
+    return canonical.digest_of((folder / DATA_JSON).read_bytes())
+
+
+def stored(artifacts: Artifacts, folder: Path) -> dict[str, bytes]:
+    """What lies in the bucket below the set's digest."""
+    uri = artifacts.uri("data", digest_of(folder))
+    return {found.uri.removeprefix(f"{uri}/"): artifacts.get_bytes(found.uri) for found in artifacts.list(uri)}
+
+
+def on_disk(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- there and back -------------------------------------------------------------------------------------------------
+
+
+def test_a_set_is_brought_and_named(client: Client, artifacts: Artifacts, folder: Path) -> None:
+    told: list[Download] = []
+    named = upload(folder, "first", client, told.append)
+    assert stored(artifacts, folder) == on_disk(folder)
+    assert (named.name, named.digest, named.owner, named.files) == ("first", digest_of(folder), "ann", 8)
+    assert named.facts.shape == own_data.SHAPE
+    assert named.facts.digest == named.digest
+    assert (told[-1].done_bytes, told[-1].total_bytes) == (named.bytes, named.bytes)
+    assert told[-1].seconds_left == 0
+    assert named in client.data.names()
+    detail = client.data.detail("first")
+    assert (detail.data, detail.made) == (named, {"range": "0 to 255, as they are"})
+    assert [move.digest for move in detail.moves] == [named.digest]
+    files = client.data.files("first")
+    assert {name: httpx.get(address).content for name, address in files.files.items()} == on_disk(folder)
+    piece = httpx.get(files.files["train-x-00000.npy"], headers={"range": "bytes=128-319"})
+    assert piece.content == (folder / "train-x-00000.npy").read_bytes()[128:320]
+
+
+def test_what_is_there_is_not_sent_again(client: Client, folder: Path, tmp_path: Path) -> None:
+    text = (folder / DATA_JSON).read_text()
+    missing = client.data.missing(digest_of(folder), text)
+    assert (missing.missing, len(missing.files)) == (8, 8)
+    for file in missing.files[:5]:  # and then the connection is lost
+        assert httpx.put(file.address, content=(folder / file.file).read_bytes(), headers=file.headers).is_success
+    left = client.data.missing(digest_of(folder), text)
+    assert [file.file for file in left.files] == [file.file for file in missing.files[5:]]
+    assert left.missing_bytes == sum(file.bytes for file in missing.files[5:])
+    for file in missing.files[:5]:
+        (folder / file.file).unlink()  # nobody looks at what has arrived
+    upload(folder, "resumed", client)
+    told: list[Download] = []
+    upload(folder, "resumed-again", client, told.append)
+    assert told == []
+
+
+def test_many_files_come_in_several_answers(client: Client, artifacts: Artifacts, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    own_data.write(folder, shard_rows=1, sizes=(60, 10, 10), test="many")
+    first = client.data.missing(digest_of(folder), (folder / DATA_JSON).read_text())
+    assert (first.missing, len(first.files)) == (83, 64)
+    assert upload(folder, "many", client).files == 83
+    assert stored(artifacts, folder) == on_disk(folder)
+
+
+def test_answers_that_are_lost_do_no_harm(api: Api, folder: Path) -> None:
+    proxy = LossyProxy(api.url, lose=2)
+    try:
+        with Client(proxy.url, api.token, retry_seconds=20) as client:
+            named = upload(folder, "lossy", client)
+            proxy.lose = 1
+            assert client.data.point("lossy", named.digest) == named
+            proxy.lose = 1
+            removed = client.data.remove("lossy", named.digest)
+    finally:
+        proxy.close()
+    assert removed == wire.DataRemoved(name="lossy", digest=named.digest, jobs=())
+    assert [move.digest for move in api.store.data.moves("lossy")] == [named.digest, None]
+
+
+def test_a_storage_that_is_killed_is_waited_for(tmp_path: Path) -> None:
+    """On an S3 server of its own, which is away when the files are sent."""
+    server = Swift(tmp_path / "swift")
+    server.start()
+    try:
+        storage = S3Settings.model_validate(server.storage.model_dump())
+        with running_api(settings_in(tmp_path / "service", s3=storage)) as api, api.client() as client:
+            folder = tmp_path / "set"
+            own_data.write(folder)
+            text = (folder / DATA_JSON).read_text()
+            missing = client.data.missing(digest_of(folder), text)
+            server.kill()
+            back = threading.Timer(2.0, server.start)
+            back.start()
+            from service.data import upload as module
+
+            meter = module._Meter("killed", 1, 0, lambda told: None)
+            module._send_all(folder, missing, meter)
+            back.join()
+            upload(folder, "killed", client)
+            assert stored(Artifacts(server.storage), folder) == on_disk(folder)
+    finally:
+        server.stop()
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_signed_address_takes_these_bytes_only(client: Client, artifacts: Artifacts, folder: Path) -> None:
+    missing = client.data.missing(digest_of(folder), (folder / DATA_JSON).read_text())
+    file = missing.files[0]
+    data = (folder / file.file).read_bytes()
+    other = bytes(byte ^ 1 for byte in data)
+    longer = {**file.headers, "content-length": str(len(data) + 1)}
+    assert httpx.put(file.address, content=other, headers=file.headers).status_code == 400
+    assert httpx.put(file.address, content=data + b"x", headers=longer).status_code == 403
+    assert httpx.put(file.address, content=data).status_code == 403  # without its sum
+    elsewhere = file.address.replace("/data/", "/checkpoints/")
+    assert httpx.put(elsewhere, content=data, headers=file.headers).status_code == 403
+    assert httpx.get(file.address).status_code == 403
+    assert stored(artifacts, folder) == {}
+    assert httpx.put(file.address, content=data, headers=file.headers).status_code == 200
+
+
+def test_a_file_that_was_changed_is_refused(client: Client, folder: Path) -> None:
+    path = folder / "val-x-00000.npy"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(
+        StorageError, match=r"val-x-00000.npy is not what data.json says: its SHA-256 differs. Make the"
+    ):
+        upload(folder, "changed", client)
+    path.write_bytes(data[:-1])
+    with pytest.raises(
+        UsageError, match=r"val-x-00000.npy has 2,047 bytes, and data.json says 2,048: make the set anew"
+    ):
+        upload(folder, "changed", client)
+    path.unlink()
+    with pytest.raises(UsageError, match=r"val-x-00000.npy cannot be read"):
+        upload(folder, "changed", client)
+    with pytest.raises(NotFoundError):
+        client.data.detail("changed")
+
+
+def test_no_name_before_every_file_is_there(client: Client, artifacts: Artifacts, folder: Path) -> None:
+    digest, text = digest_of(folder), (folder / DATA_JSON).read_text()
+    with pytest.raises(NotFoundError, match=r"no data set .* is known here"):
+        client.data.point("half", digest)
+    for file in client.data.missing(digest, text).files[1:]:
+        assert httpx.put(file.address, content=(folder / file.file).read_bytes(), headers=file.headers).is_success
+    with pytest.raises(ConflictError, match=r"1 of 8 files of the data set .* are not there, train-x-00000.npy first"):
+        client.data.point("half", digest)
+    artifacts.put_bytes(artifacts.uri("data", digest, "train-x-00000.npy"), b"cut short")
+    with pytest.raises(ConflictError, match=r"train-x-00000.npy first"):
+        client.data.point("half", digest)
+    assert upload(folder, "half", client).digest == digest
+
+
+HOSTILE: dict[str, Any] = {"format": 1, "spec": {}, "splits": {f"s{i}": {"x": []} for i in range(3000)}}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (HOSTILE, r"data.json: splits\.s0.*\.\.\. and \d"),
+        ([], "data.json: "),
+        ({"format": 1}, r"data.json: spec: is missing"),
+    ],
+    ids=["three thousand mistakes", "a list", "half"],
+)
+def test_a_wrong_data_json_is_told_in_ten_lines(client: Client, value: Any, told: str) -> None:
+    data = canonical.encode(value)
+    with pytest.raises(UsageError, match=f"(?s){told}") as caught:
+        client.data.missing(canonical.digest_of(data), data.decode())
+    assert len(str(caught.value).splitlines()) <= 11
+    assert len(str(caught.value)) < 12_000
+
+
+def test_what_is_too_large_or_misnamed_is_refused(client: Client, tmp_path: Path, folder: Path) -> None:
+    own_data.write(tmp_path / "large", sizes=(6000, 10, 10), shard_rows=6000)
+    with pytest.raises(UsageError, match=r"the set has 1,2.* bytes; at most 1,000,000 are taken .*data_set_bytes"):
+        upload(tmp_path / "large", "large", client)
+    text = (folder / DATA_JSON).read_text()
+    with pytest.raises(UsageError, match=r"digest: aaaa.* is not the SHA-256 of data.json"):
+        client.data.missing("a" * 64, text)
+    with pytest.raises(UsageError, match=r"mnist is a published data set's name: choose another, such as my-mnist"):
+        upload(folder, "mnist", client)
+    for name in ("../x", "a b", "-x", "x" * 101, "é"):
+        with pytest.raises((UsageError, NotFoundError)):
+            client.data.point(name, digest_of(folder))
+    with pytest.raises(UsageError, match="holds no data set"):
+        upload(tmp_path / "none", "none", client)
+
+
+# --- whose ----------------------------------------------------------------------------------------------------------
+
+
+def test_others_read_a_name_and_do_not_move_it(api: Api, client: Client, folder: Path, tmp_path: Path) -> None:
+    upload(folder, "anns", client)
+    other = tmp_path / "other"
+    own_data.write(other, seed=1)
+    with api.user("bob") as bob, api.user("root", admin=True) as root:
+        assert bob.data.detail("anns").data.owner == "ann"
+        assert bob.data.files("anns").digest == digest_of(folder)
+        with pytest.raises(ForbiddenError, match=r"anns is ann's: only ann or an administrator .* you are bob"):
+            upload(other, "anns", bob)
+        with pytest.raises(ForbiddenError):
+            bob.data.remove("anns", digest_of(folder))
+        assert upload(other, "anns", root).owner == "ann"
+        assert root.data.remove("anns", digest_of(other)).digest == digest_of(other)
+
+
+def test_where_users_see_their_own_only(artifacts: Artifacts, tmp_path: Path, folder: Path) -> None:
+    storage = S3Settings.model_validate(artifacts.settings.model_dump())
+    with (
+        running_api(settings_in(tmp_path / "service", s3=storage, read="own")) as api,
+        api.client() as ann, api.user("bob") as bob, api.user("root", admin=True) as root,
+    ):  # fmt: skip
+        named = upload(folder, "mine", ann)
+        assert bob.data.names() == []
+        assert root.data.names() == ann.data.names() == [named]
+        for call in (
+            lambda: bob.data.detail("mine"),
+            lambda: bob.data.files("mine"),
+            lambda: bob.data.remove("mine", named.digest),
+        ):
+            with pytest.raises(NotFoundError, match="no data set is named 'mine'; `vaesvc data list`"):
+                call()
+        with pytest.raises(NotFoundError, match=r"no data set .* of yours is stored here"):
+            bob.data.point("stolen", named.digest)  # a digest is no secret
+        told: list[Download] = []
+        assert upload(folder, "bobs", bob, told.append).owner == "bob"  # who has the data may name them
+        assert told == []
+
+
+def test_the_address_of_a_name_is_no_other(api: Api, client: Client, folder: Path) -> None:
+    """What is asked of the storage lies below the digest, whatever is asked of the API."""
+    upload(folder, "plain", client)
+    addresses = client.data.files("plain").files
+    assert all(f"/data/{digest_of(folder)}/" in address for address in addresses.values())
+    answer = client._http.pool.get("/v1/data/..%2f..%2fjobs/files")
+    assert answer.status_code in (404, 422)
+    assert json.loads(answer.content)["code"] in ("not_found", "usage")
+    shutil.rmtree(folder)
