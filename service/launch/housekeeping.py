@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import areas, auth
+from service.data.housekeeping import sweep
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.kinds.study.spec import StudySpec
 from service.launch.assignment import log_uri_parts, spool_uri_parts
@@ -36,6 +37,7 @@ ATTEMPT_TAG = "vaesvc_attempt"
 _TURN_SECONDS = 2.0
 _RAY_TURN_SECONDS = 10.0
 _MODELS_TURN_SECONDS = 10.0
+_DATA_TURN_SECONDS = 600.0
 _LEFT_OVER_SECONDS = 20.0  # an attempt's Ray job may take this long to end after the attempt
 _FORGET_SECONDS = 300.0  # after its end, Ray's own view of an attempt is kept this long
 _SPOOL_SECONDS = 30.0  # to deliver one; what is left is tried again
@@ -49,7 +51,9 @@ class Housekeeper:
         self._settings = settings
         self._ray_patience = Patience("Ray (housekeeping)", log)
         self._mlflow_patience = Patience("MLflow or storage", log)
+        self._storage_patience = Patience("storage (data sets)", log)
         self._next_ray = 0.0
+        self._next_data = 0.0
         self._next_models = 0.0
         self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
         self._kept: dict[str, float] = {}  # submission ids whose log needs no more looks: when Ray may forget them
@@ -90,6 +94,10 @@ class Housekeeper:
                 self._next_models = time.monotonic() + _MODELS_TURN_SECONDS
                 with self._mlflow_patience.attempt():
                     self._keep_models()
+        if self._storage_patience.due and time.monotonic() >= self._next_data:
+            self._next_data = time.monotonic() + _DATA_TURN_SECONDS
+            with self._storage_patience.attempt():
+                sweep(self._store.data, self._artifacts, self._settings.data_grace_seconds)
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
             with self._ray_patience.attempt():

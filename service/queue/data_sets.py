@@ -27,6 +27,8 @@ from service.queue.rows import Clocked
 from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs
 from vae_models.data.spec import DataSpec
 
+UPLOAD_GRACE_SECONDS = 7200.0  # at least: signed addresses are good for an hour, and an upload asks again and again
+
 
 def digests(spec: Mapping[str, Any]) -> set[str]:
     """Return the digests of the sets that a resolved spec names, wherever in it a `data` stands."""
@@ -254,9 +256,11 @@ class DataSets:
 
 
 def _unneeded(work: Clocked, grace_seconds: float) -> sa.Select[Any]:
+    upload_grace = max(grace_seconds, UPLOAD_GRACE_SECONDS)
     named = sa.exists().where(data_names.c.digest == data_sets.c.digest)
     wanted = sa.exists().where(job_data.c.digest == data_sets.c.digest)
-    old = data_sets.c.touched_at < work.now - grace_seconds
+    grace = sa.case((data_sets.c.state == SetState.COMPLETE.value, grace_seconds), else_=upload_grace)
+    old = data_sets.c.touched_at < work.now - grace
     going = data_sets.c.state == SetState.REMOVING.value
     return (
         sa.select(data_sets.c.digest).where(sa.or_(going, sa.and_(old, ~named, ~wanted))).order_by(data_sets.c.digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -73,6 +74,12 @@ USER_CALLS = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/mirror"),
     ("GET", "/v1/models/m/files"),
+    ("POST", "/v1/data/uploads"),
+    ("GET", "/v1/data"),
+    ("PUT", "/v1/data/m"),
+    ("GET", "/v1/data/m"),
+    ("GET", "/v1/data/m/files"),
+    ("DELETE", "/v1/data/m"),
     ("GET", "/v1/cluster"),
     ("GET", "/v1/whoami"),
 ]
@@ -90,7 +97,7 @@ ATTEMPT_CALLS = [
 def test_every_call_of_the_api_is_in_these_lists(api: Api) -> None:
     paths = httpx.get(f"{api.url}/v1/openapi.json").json()["paths"]
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    listed = {(m, p.replace("j1", "{job_id}").replace("/m/", "/{name}/")) for m, p in USER_CALLS}
+    listed = {(m, re.sub("/m(?=/|$)", "/{name}", p.replace("j1", "{job_id}"))) for m, p in USER_CALLS}
     listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{number}}/{p}") for m, p in ATTEMPT_CALLS}
     assert found == listed | {("GET", "/v1/health"), ("GET", "/v1/keys")}
 

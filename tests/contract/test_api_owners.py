@@ -26,7 +26,10 @@ from tests.contract.queue_checks import sql
 
 RECIPE = "digits/beta-vae-mlp"
 BODIES = {"/v1/jobs/{job_id}/study/extend": {"trials": 9}, "/v1/jobs/{job_id}/lengthen": {"epochs": 900}}
-NOT_OF_A_JOB = {"/v1/jobs", "/v1/jobs/dry-run", "/v1/code/{digest}"}  # the caller's own from the start
+NOT_OF_A_JOB = {
+    "/v1/jobs", "/v1/jobs/dry-run", "/v1/data/uploads", "/v1/code/{digest}",  # the caller's own from the start
+    "/v1/data/{name}",  # a name's owner's: tests/integration/test_data_upload.py
+}  # fmt: skip
 STUDY = {
     "base": RECIPE,
     "stages": [

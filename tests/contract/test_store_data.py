@@ -13,7 +13,7 @@ from service.data.records import SetState
 from service.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError, VaesvcError
 from service.queue.data_sets import digests
 from service.queue.store import Store
-from service.spec import JobSpec
+from service.specs.job import JobSpec
 from tests.contract.queue_checks import sql
 from vae_models.data.spec import DataSpec
 
@@ -180,6 +180,8 @@ def test_what_nothing_needs_is_removed_after_its_grace(store: Store, database: s
     store.data.point("photos", A, by="ann")
     assert store.data.unneeded(500) == []
     age(database)
+    assert store.data.unneeded(500) == [B]
+    age(database, 10_000)  # an upload has two hours at least
     assert store.data.unneeded(500) == [B, "c" * 64]
     store.data.point("photos", B, by="ann")  # needed again; and what it pointed to begins its grace
     assert store.data.unneeded(500) == ["c" * 64]

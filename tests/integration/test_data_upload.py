@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 from service import wire
 from service.artifacts import Artifacts
 from service.client import Client
+from service.data import housekeeping
+from service.data.housekeeping import sweep
 from service.data.upload import upload
-from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UsageError
+from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UnavailableError, UsageError
 from service.settings import S3Settings
 from tests import own_data
 from tests.api_server import Api, LossyProxy, running_api, settings_in
@@ -289,3 +292,43 @@ def test_the_address_of_a_name_is_no_other(api: Api, client: Client, folder: Pat
     assert answer.status_code in (404, 422)
     assert json.loads(answer.content)["code"] in ("not_found", "usage")
     shutil.rmtree(folder)
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_what_nothing_needs_is_swept_away(api: Api, client: Client, artifacts: Artifacts, tmp_path: Path) -> None:
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    own_data.write(kept, test="kept")
+    own_data.write(gone, test="gone")
+    upload(kept, "kept", client)
+    named = upload(gone, "gone", client)
+    sweep(api.store.data, artifacts, 0.0)
+    assert stored(artifacts, gone) == on_disk(gone)
+    client.data.remove("gone", named.digest)
+    sweep(api.store.data, artifacts, 60.0)  # not yet
+    assert stored(artifacts, gone) == on_disk(gone)
+    before = client.data.missing(digest_of(gone), (gone / DATA_JSON).read_text())
+    assert before.missing == 0
+    api.store.data.begin_removal(named.digest, 0.0)  # and here the dispatcher is killed
+    with pytest.raises(UnavailableError, match="is being removed just now"):
+        upload(gone, "gone", client)
+    sweep(api.store.data, artifacts, 0.0)
+    assert stored(artifacts, gone) == {}
+    assert stored(artifacts, kept) == on_disk(kept)
+    assert upload(gone, "gone", client).digest == named.digest  # from the beginning
+    assert stored(artifacts, gone) == on_disk(gone)
+
+
+def test_files_of_no_set_are_swept_away(
+    api: Api, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    stray = artifacts.uri("data", "f" * 64, "train-x-00000.npy")
+    artifacts.put_bytes(stray, b"late")
+    sweep(api.store.data, artifacts, 0.0)
+    assert artifacts.get_bytes(stray) == b"late"  # its upload may be going on
+    later = time.time() + 8000
+    monkeypatch.setattr(housekeeping.time, "time", lambda: later)
+    sweep(api.store.data, artifacts, 0.0)
+    with pytest.raises(NotFoundError):
+        artifacts.get_bytes(stray)
