@@ -246,7 +246,7 @@ class Artifacts:
         partial = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
         try:
             for name, (sha256, size) in files.items():
-                self._download(f"{uri}/{name}", partial / name, sha256, size)
+                self.download(f"{uri}/{name}", partial / name, sha256, size)
             (partial / MANIFEST).write_bytes(data)
             partial.chmod(0o755)  # mkdtemp's 0700 would hide it from others
             replace_directory(partial, into)
@@ -255,6 +255,38 @@ class Artifacts:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return into
+
+    def download(
+        self, uri: str, path: Path, sha256: str, size: int, told: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """Write the object into the file `path`, and to the disk. Raises CorruptObjectError if a byte differs.
+
+        told: of the bytes that came; of a negative number, where they have to come again.
+        """
+        bucket, key = parse(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+        def fetch() -> tuple[str, int]:
+            digest = hashlib.sha256()
+            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
+            with contextlib.closing(body), path.open("wb", buffering=0) as file:
+                try:
+                    for chunk in body.iter_chunks(CHUNK_BYTES):
+                        digest.update(chunk)
+                        write_all(file, chunk)
+                        told(len(chunk))
+                except BaseException:
+                    told(-file.tell())
+                    raise
+                os.fsync(file.fileno())
+                return digest.hexdigest(), file.tell()
+
+        try:
+            found, count = self._call("read", uri, fetch)
+        except NotFoundError as error:
+            raise CorruptObjectError(f"{uri} is missing, though it is named beside it") from error
+        if (found, count) != (sha256, size):
+            raise altered(uri, f"{sha256} ({size} bytes)", f"{found} ({count} bytes)")
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -313,27 +345,6 @@ class Artifacts:
         self._call(
             "write", f"s3://{bucket}/{key}", lambda: self._client.upload_file(str(path), bucket, key, Config=config)
         )
-
-    def _download(self, uri: str, path: Path, sha256: str, size: int) -> None:
-        bucket, key = parse(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-        def fetch() -> tuple[str, int]:
-            digest = hashlib.sha256()
-            body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
-            with contextlib.closing(body), path.open("wb", buffering=0) as file:
-                for chunk in body.iter_chunks(CHUNK_BYTES):
-                    digest.update(chunk)
-                    write_all(file, chunk)
-                os.fsync(file.fileno())
-                return digest.hexdigest(), file.tell()
-
-        try:
-            found, count = self._call("read", uri, fetch)
-        except NotFoundError as error:
-            raise CorruptObjectError(f"{uri} is missing, though the {MANIFEST} beside it names it") from error
-        if (found, count) != (sha256, size):
-            raise altered(uri, f"{sha256} ({size} bytes)", f"{found} ({count} bytes)")
 
     def _call(self, doing: str, uri: str, function: Callable[[], T]) -> T:
         """Run one repeatable request, again while it fails for a passing reason, and say plainly why it failed."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ import tenacity
 from service import model_files, signing
 from service.client import LOOPBACK, Client
 from service.directories import MANIFEST, altered, disk_error, replace_directory
-from service.errors import ConflictError, StorageError, UnavailableError, UntrustedError
+from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError
 from service.model_files import MLMODEL, SIGNATURE, Reference, Statement
 from service.wire import ModelFiles
 
@@ -125,9 +126,7 @@ def _check_asked(statement: Statement, asked: Reference, files: ModelFiles, what
 def _download(files: ModelFiles, statement: Statement, partial: Path, what: str) -> dict[str, int]:
     """Manifest, then what it names: name -> bytes."""
     addresses = files.files
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    local = any(urlsplit(address).hostname in LOOPBACK for address in addresses.values())  # all in one bucket
-    with httpx.Client(timeout=timeout, trust_env=not local) as client:
+    with _client(addresses.values()) as client:
         _file(client, _address(addresses, MANIFEST, what), partial / MANIFEST, None, MANIFEST_BYTES)
         manifest = (partial / MANIFEST).read_bytes()
         sums = model_files.check_manifest(manifest, statement, what)
@@ -171,7 +170,36 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file(client: httpx.Client, address: str, path: Path, sha256: str | None, most: int) -> int:
+def get_file(address: str, path: Path, sha256: str, size: int) -> None:
+    """Write what lies at a signed address to `path`. Raises CorruptObjectError if a byte differs."""
+    with _client([address]) as client:
+        _file(client, address, path, sha256, size)
+
+
+def get_bytes(address: str, most: int, span: tuple[int, int] | None = None) -> bytes:
+    """Return what lies at a signed address, at most so many bytes. span: the first byte, and the one after the last."""
+    headers = {} if span is None else {"range": f"bytes={span[0]}-{span[1] - 1}"}
+    with _client([address]) as client, tempfile.TemporaryDirectory(prefix="vaesvc-") as scratch:
+        path = Path(scratch) / "bytes"
+        _file(client, address, path, None, most, headers=headers)
+        return path.read_bytes()
+
+
+def _client(addresses: Collection[str]) -> httpx.Client:
+    """For addresses of one bucket."""
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    local = any(urlsplit(address).hostname in LOOPBACK for address in addresses)
+    return httpx.Client(timeout=timeout, trust_env=not local)
+
+
+def _file(
+    client: httpx.Client,
+    address: str,
+    path: Path,
+    sha256: str | None,
+    most: int,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Its bytes, at most `most`. sha256: what it must be; none where the caller checks it."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(httpx.TransportError),
@@ -181,7 +209,7 @@ def _file(client: httpx.Client, address: str, path: Path, sha256: str | None, mo
     )
     public = urlsplit(address)._replace(query="").geturl()  # the query is a key for an hour
     try:
-        found, count = retrying(_stream, client, address, public, path, most)
+        found, count = retrying(_stream, client, address, public, path, most, headers)
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the storage at {urlsplit(address).netloc} does not answer ({error or type(error).__name__}); it must be "
@@ -192,12 +220,16 @@ def _file(client: httpx.Client, address: str, path: Path, sha256: str | None, mo
     return count
 
 
-def _stream(client: httpx.Client, address: str, public: str, path: Path, most: int) -> tuple[str, int]:
+def _stream(
+    client: httpx.Client, address: str, public: str, path: Path, most: int, headers: Mapping[str, str]
+) -> tuple[str, int]:
     digest, count = hashlib.sha256(), 0
-    with client.stream("GET", address) as answer:
+    with client.stream("GET", address, headers=dict(headers)) as answer:
         if answer.status_code >= 500:
             raise httpx.RemoteProtocolError(f"HTTP {answer.status_code}")
-        if answer.status_code != 200:
+        if answer.status_code == 404:
+            raise NotFoundError(f"{public} is not there any more")
+        if answer.status_code not in (200, 206):
             raise StorageError(f"the storage refuses {public}: HTTP {answer.status_code} {answer.reason_phrase}")
         with path.open("wb") as file:
             for chunk in answer.iter_raw(CHUNK_BYTES):

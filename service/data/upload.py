@@ -5,9 +5,7 @@ Safe to repeat after any interruption: the service says which files are not ther
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,12 +14,13 @@ import httpx
 import tenacity
 
 from service.client import LOOPBACK, Client
+from service.data.meter import Meter
 from service.data.records import NamedSet
 from service.errors import StorageError, UnavailableError, UsageError
 from service.wire import DataFile, DataMissing
 from vae_models.data import canonical
 from vae_models.data.canonical import DATA_JSON
-from vae_models.data.fetch import Download
+from vae_models.data.fetch import ProgressCallback
 
 CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 60.0  # for the server to take a piece, or to answer
@@ -30,10 +29,8 @@ AT_ONCE = 4  # files that are sent at the same time
 PIECE_BYTES = 1 << 20
 ROUNDS = 3  # without any file less to send: then something is wrong that does not pass
 
-Report = Callable[[Download], None]
 
-
-def upload(folder: Path, name: str, client: Client, report: Report = lambda told: None) -> NamedSet:
+def upload(folder: Path, name: str, client: Client, report: ProgressCallback = lambda told: None) -> NamedSet:
     """Bring the canonical form in `folder` into the service, and let `name` point to it.
 
     Raises UsageError for a folder that is none or has changed, StorageError for a file that arrives damaged,
@@ -42,10 +39,10 @@ def upload(folder: Path, name: str, client: Client, report: Report = lambda told
     text = _data_json(folder)
     digest = canonical.digest_of(text.encode())
     total = canonical.decode(text.encode()).bytes
-    meter: _Meter | None = None
+    meter: Meter | None = None
     stuck, before = 0, None
     while (missing := client.data.missing(digest, text)).files:
-        meter = meter or _Meter(name, total, total - missing.missing_bytes, report)
+        meter = meter or Meter(name, total, report, there=total - missing.missing_bytes)
         stuck = stuck + 1 if before == missing.missing else 0
         if stuck >= ROUNDS:
             raise StorageError(
@@ -66,33 +63,7 @@ def _data_json(folder: Path) -> str:
     return data.decode()
 
 
-class _Meter:
-    """Bytes sent so far, of all threads, told with the rate and the time that is left."""
-
-    def __init__(self, name: str, total: int, there: int, report: Report) -> None:
-        self._name, self._total, self._there, self._report = name, total, there, report
-        self._sent = 0
-        self._began = time.monotonic()
-        self._lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        """Count bytes; a negative number takes those back that have to be sent again."""
-        with self._lock:
-            self._sent += count
-            rate = self._sent / max(time.monotonic() - self._began, 1e-3)
-            left = self._total - self._there - self._sent
-            told = Download(
-                name=self._name,
-                url="",
-                done_bytes=self._there + self._sent,
-                total_bytes=self._total,
-                bytes_per_second=rate,
-                seconds_left=left / rate if rate > 0 else None,
-            )
-            self._report(told)
-
-
-def _send_all(folder: Path, missing: DataMissing, meter: _Meter) -> None:
+def _send_all(folder: Path, missing: DataMissing, meter: Meter) -> None:
     for file in missing.files:
         _check_size(folder, file)
     timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
@@ -118,7 +89,7 @@ def _check_size(folder: Path, file: DataFile) -> None:
         raise UsageError(f"{path} has {size:,} bytes, and {DATA_JSON} says {file.bytes:,}: make the set anew")
 
 
-def _send(http: httpx.Client, folder: Path, file: DataFile, meter: _Meter) -> None:
+def _send(http: httpx.Client, folder: Path, file: DataFile, meter: Meter) -> None:
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(httpx.TransportError),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.5),
@@ -134,7 +105,7 @@ def _send(http: httpx.Client, folder: Path, file: DataFile, meter: _Meter) -> No
         ) from error
 
 
-def _put(http: httpx.Client, path: Path, file: DataFile, meter: _Meter) -> None:
+def _put(http: httpx.Client, path: Path, file: DataFile, meter: Meter) -> None:
     sent = 0
 
     def pieces() -> Iterator[bytes]:

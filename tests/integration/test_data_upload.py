@@ -18,6 +18,7 @@ from service.artifacts import Artifacts
 from service.client import Client
 from service.data import housekeeping
 from service.data.housekeeping import sweep
+from service.data.meter import Meter
 from service.data.upload import upload
 from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UnavailableError, UsageError
 from service.settings import S3Settings
@@ -144,7 +145,7 @@ def test_a_storage_that_is_killed_is_waited_for(tmp_path: Path) -> None:
             back.start()
             from service.data import upload as module
 
-            meter = module._Meter("killed", 1, 0, lambda told: None)
+            meter = Meter("killed", 1, lambda told: None)
             module._send_all(folder, missing, meter)
             back.join()
             upload(folder, "killed", client)
