@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service import wire
 from service.artifacts import Artifacts
 from service.client import Client
 from service.data import housekeeping
+from service.data.fetch import Addresses, Bucket, fetch
 from service.data.housekeeping import sweep
 from service.data.meter import Meter
+from service.data.sample import sample
 from service.data.upload import upload
 from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UnavailableError, UsageError
 from service.settings import S3Settings
@@ -26,6 +29,7 @@ from tests import own_data
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 from tests.servers import Swift
 from vae_models.data import canonical
+from vae_models.data import stored as stored_set
 from vae_models.data.canonical import DATA_JSON
 from vae_models.data.fetch import Download
 
@@ -333,3 +337,52 @@ def test_files_of_no_set_are_swept_away(
     sweep(api.store.data, artifacts, 0.0)
     with pytest.raises(NotFoundError):
         artifacts.get_bytes(stray)
+
+
+# --- looking and fetching -------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_the_first_data_and_nothing_else_is_read(client: Client, folder: Path, tmp_path: Path) -> None:
+    own_data.write(folder, sizes=(90, 10, 10), shard_rows=80, test="sample")
+    upload(folder, "sampled", client)
+    (tmp_path / "few").mkdir()
+    few = sample(client.data.files("sampled"), tmp_path / "few")
+    whole = stored_set.read(folder)
+    assert few.spec.sizes == (60, 60, 60)
+    np.testing.assert_array_equal(few.x("train")[:], whole.x("train")[:60])
+    np.testing.assert_array_equal(few.labels("train"), whole.labels("train")[:60])  # type: ignore[index]
+    assert few.spec.labels == whole.spec.labels
+
+
+@pytest.mark.parametrize("way", ["keys", "addresses"])
+def test_a_set_is_fetched_to_the_byte(
+    client: Client, artifacts: Artifacts, folder: Path, tmp_path: Path, way: str
+) -> None:
+    named = upload(folder, f"fetched-{way}", client)
+    files = client.data.files(f"fetched-{way}")
+    source = Bucket(artifacts=artifacts, digest=named.digest) if way == "keys" else Addresses(files=files)
+    into, told = tmp_path / "into", list[Download]()
+    into.mkdir()
+    fetch(source, named.digest, into, told.append)
+    assert on_disk(into) == on_disk(folder)
+    assert (told[-1].done_bytes, told[-1].total_bytes, told[-1].seconds_left) == (named.bytes, named.bytes, 0)
+
+
+def test_what_is_damaged_or_gone_is_not_fetched(
+    client: Client, artifacts: Artifacts, folder: Path, tmp_path: Path
+) -> None:
+    named = upload(folder, "damaged", client)
+    source = Bucket(artifacts=artifacts, digest=named.digest)
+    place = artifacts.uri("data", named.digest, "val-x-00000.npy")
+    data = artifacts.get_bytes(place)
+    artifacts.put_bytes(place, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(StorageError, match=r"val-x-00000.npy is not what was stored"):
+        fetch(source, named.digest, tmp_path)
+    artifacts.delete_prefix(place)
+    with pytest.raises(StorageError, match=r"val-x-00000.npy is missing"):
+        fetch(source, named.digest, tmp_path)
+    artifacts.put_bytes(artifacts.uri("data", named.digest, DATA_JSON), b"{}")
+    with pytest.raises(StorageError, match=r"its data.json is another's"):
+        fetch(source, named.digest, tmp_path)
+    with pytest.raises(NotFoundError, match=r"bbbb.* is not in the service's storage: it was removed; add it again"):
+        fetch(Bucket(artifacts=artifacts, digest="b" * 64), "b" * 64, tmp_path)
