@@ -74,6 +74,7 @@ USER_CALLS = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/mirror"),
     ("GET", "/v1/models/m/files"),
+    ("PUT", f"/v1/code/{'a' * 64}"),
     ("POST", "/v1/data/uploads"),
     ("GET", "/v1/data"),
     ("PUT", "/v1/data/m"),
@@ -97,7 +98,10 @@ ATTEMPT_CALLS = [
 def test_every_call_of_the_api_is_in_these_lists(api: Api) -> None:
     paths = httpx.get(f"{api.url}/v1/openapi.json").json()["paths"]
     found = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    listed = {(m, re.sub("/m(?=/|$)", "/{name}", p.replace("j1", "{job_id}"))) for m, p in USER_CALLS}
+    listed = {
+        (m, re.sub("/m(?=/|$)", "/{name}", p.replace("j1", "{job_id}").replace("a" * 64, "{digest}")))
+        for m, p in USER_CALLS
+    }
     listed |= {(m, f"/v1/jobs/{{job_id}}/attempts/{{number}}/{p}") for m, p in ATTEMPT_CALLS}
     assert found == listed | {("GET", "/v1/health"), ("GET", "/v1/keys")}
 
