@@ -124,10 +124,15 @@ def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str
             yield from truths_for_numbers(chosen, part, f"{path}.")
 
 
-def list_fields(model: type[BaseModel], at: str = "", when: str | None = None) -> Iterator[SpecField]:
-    """Every field below `model`, in the order of the code, each alternative of a union after its `kind`."""
+def list_fields(
+    model: type[BaseModel], at: str = "", when: str | None = None, *, ours: bool = False
+) -> Iterator[SpecField]:
+    """Every field below `model`, in the order of the code, each alternative of a union after its `kind`.
+
+    ours: without the parts of other packages
+    """
     for name, field in model.model_fields.items():
-        path, models = f"{at}{name}", models_of(field)
+        path, models = f"{at}{name}", models_in(field.annotation) if ours else models_of(field)
         whole = len(models) == 1 and getattr(models[0], "whole", False)
         if not models or whole:
             yield SpecField(
@@ -138,18 +143,18 @@ def list_fields(model: type[BaseModel], at: str = "", when: str | None = None) -
                 when=when,
             )
         elif len(models) == 1:
-            yield from list_fields(models[0], f"{path}.", when)
+            yield from list_fields(models[0], f"{path}.", when, ours=ours)
         else:
-            yield from _alternatives(path, field, models, when)
+            yield from _alternatives(path, field, models, when, ours)
 
 
-def _alternatives(path: str, field: FieldInfo, models: Models, when: str | None) -> Iterator[SpecField]:
+def _alternatives(path: str, field: FieldInfo, models: Models, when: str | None, ours: bool) -> Iterator[SpecField]:
     kinds = [str(kind_of(model)) for model in models]
     default = str(kind_of(type(field.default))) if isinstance(field.default, BaseModel) else "required"
     yield SpecField(path=f"{path}.kind", type=" | ".join(kinds), default=default, description="", when=when)
     for kind, model in zip(kinds, models, strict=True):
         inner = f"{path}.kind = {kind}"
-        for line in list_fields(model, f"{path}.", inner if when is None else f"{when}, {inner}"):
+        for line in list_fields(model, f"{path}.", inner if when is None else f"{when}, {inner}", ours=ours):
             if line.path != f"{path}.kind":
                 yield line
 

@@ -99,14 +99,12 @@ class OpenUnion:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Return the schema of every class that the field takes, told apart by `kind`."""
-        others = self._others()
+        """Return the schema of every class that the field takes: those that came later stand beside the union's own."""
+        known = handler(schema)
+        others = [handler(part.__pydantic_core_schema__) for part in self._others().values()]
         if not others:
-            return handler(schema)
-        kinds = {part.model_fields["kind"].default: part for part in self._known} | others
-        schemas = {kind: handler(part.__pydantic_core_schema__) for kind, part in kinds.items()}
-        mapping = {kind: found["$ref"] for kind, found in schemas.items() if "$ref" in found}
-        return {"oneOf": list(schemas.values()), "discriminator": {"propertyName": "kind", "mapping": mapping}}
+            return known
+        return {**known, "oneOf": [*known["oneOf"], *others]} if "oneOf" in known else {"oneOf": [known, *others]}
 
     def _validate(
         self, value: Any, known: core_schema.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo

@@ -21,8 +21,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -93,11 +94,13 @@ class Seam(Generic[P]):
         self._own: Mapping[str, Registered[P]] | None = None
         self._parts: Mapping[str, Registered[P]] | None = None
         self._broken: tuple[Broken, ...] = ()
+        self._all: Mapping[str, P] = MappingProxyType({})
         _SEAMS[name] = self
 
     def all(self) -> Mapping[str, P]:
         """Return every part by its kind: ours in the order of the code, then those of others by package."""
-        return MappingProxyType({kind: found.part for kind, found in self.registered().items()})
+        self.registered()
+        return self._all
 
     def own(self) -> Mapping[str, P]:
         """Return the package's own parts by their kinds: no entry point is read for them."""
@@ -133,7 +136,11 @@ class Seam(Generic[P]):
             return f": {broken.value} of {broken.package} could not be loaded: {broken.reason}"
         near = difflib.get_close_matches(kind, self.kinds(), n=1)
         meant = f"did you mean {near[0]}? " if near else ""
-        return f"; {meant}There are: {', '.join(self.kinds())}"
+        return f"; {meant}There are: {', '.join(self.kinds())}{self.not_loaded()}"
+
+    def not_loaded(self) -> str:
+        """Return what to add to a list of the parts: those that could not be loaded; begins with a full stop."""
+        return f". Could not be loaded: {'; '.join(map(str, self.broken))}" if self.broken else ""
 
     def broken_entry(self, kind: str) -> Broken | None:
         """Return the entry that would have brought this kind, had it been possible to load it."""
@@ -159,6 +166,7 @@ class Seam(Generic[P]):
         """Return every part with where it is from."""
         if self._parts is None:
             self._parts, self._broken = self._load()
+            self._all = MappingProxyType({kind: found.part for kind, found in self._parts.items()})
         return self._parts
 
     def _ours_registered(self) -> Mapping[str, Registered[P]]:
@@ -243,6 +251,43 @@ def _entries() -> tuple[EntryPoint, ...]:
 
 def _package(entry: EntryPoint) -> str:
     return "an unknown package" if entry.dist is None else f"{entry.dist.name} {entry.dist.version}"
+
+
+def declared(part: Any) -> dict[str, Any]:
+    """Return what a part says of itself: the class variables of a specification, what a record has beside its name."""
+    if isinstance(part, type):
+        names = [
+            name
+            for each in reversed(part.__mro__)
+            for name, annotation in vars(each).get("__annotations__", {}).items()
+            if str(annotation).startswith("ClassVar") and each.__module__.partition(".")[0] != "pydantic"
+        ]
+        return {name: _plain(getattr(part, name)) for name in dict.fromkeys(names) if name[0] != "_"}
+    if is_dataclass(part):
+        found = {field.name: getattr(part, field.name) for field in fields(part) if field.repr}
+        plain = {name: value for name, value in found.items() if _is_said(value)}
+        return {name: value for name, value in plain.items() if name not in ("kind", "name", "summary")}
+    return {}
+
+
+def summary_of(part: Any) -> str:
+    """Return the first sentence that a part says of itself."""
+    text = getattr(part, "summary", None) or getattr(part, "noun", None)  # a kind of job is called something
+    if not isinstance(text, str):
+        text = (part.__doc__ if isinstance(part, type) or callable(part) else type(part).__doc__) or ""
+    return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+def _is_said(value: Any) -> bool:
+    """Whether it says something to people: where code is ("module:name") does not."""
+    return isinstance(value, int | float | bool) or (isinstance(value, str) and not re.match(r"[\w.]+:\w+$", value))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def forget() -> None:

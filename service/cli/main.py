@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import data, doctor, follow, jobs, models, output, servers, stack, submit, tokens
+from service.cli import data, doctor, follow, jobs, models, output, parts, servers, stack, submit, tokens
 from service.cli.mounted import WithKinds
 from service.collector import collect_rarely
 from service.errors import VaesvcError
@@ -50,6 +50,7 @@ app.command()(follow.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(models.recipes)
+app.command()(parts.parts)
 app.command("models")(models.list_models)
 app.command()(models.pull)
 app.command()(models.verify)

@@ -1,21 +1,34 @@
-"""Published configurations by name: one function each, returning a `TrainConfig`. Importing this loads no torch."""
+"""Published configurations by name: one function each, returning a `TrainConfig`. Importing this loads no torch.
+
+Recipes of installed packages come with them: an entry point `recipe` of the group `vaesvc.parts`, whose value is a
+`Recipe` or a tuple of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from types import MappingProxyType
+from typing import Any
 
-from vae_models.recipes import ar_elbo, basic, mr_vae, sigma_vae, vhp
+from vae_models.parts import Seam
 from vae_models.recipes.recipe import Recipe
 
-__all__ = ["Recipe", "catalogue"]
+__all__ = ["RECIPES", "Recipe", "catalogue"]
 
 
-@cache
+def _wrong(part: Any) -> str | None:
+    if not isinstance(part, Recipe):
+        return f"{part!r} is no Recipe: make it with vae_models.recipes.Recipe"
+    return None if callable(part.build) else "its build is not a function that returns a TrainConfig"
+
+
+RECIPES: Seam[Recipe] = Seam(
+    "recipe",
+    [f"vae_models.recipes.{module}:RECIPES" for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo")],
+    check=_wrong,
+    summary="a configuration by name",
+)
+
+
 def catalogue() -> Mapping[str, Recipe]:
-    """Every recipe by its name, in the order in which people should meet them."""
-    recipes = [*basic.RECIPES, *mr_vae.RECIPES, *sigma_vae.RECIPES, *vhp.RECIPES, *ar_elbo.RECIPES]
-    named = {recipe.name: recipe for recipe in recipes}
-    assert len(named) == len(recipes), "two recipes have one name"
-    return MappingProxyType(named)
+    """Return every recipe by its name, in the order in which people should meet them."""
+    return RECIPES.all()

@@ -26,7 +26,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.measures import SELECTABLE, STORED, following
 
 if TYPE_CHECKING:
-    from vae_models.recipes import Recipe
+    pass
 
 
 class TrainSpec(JobSpec):
@@ -114,7 +114,9 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
     name, train = given.get("recipe"), given.get("train", {})
     if not isinstance(name, str) or not isinstance(train, Mapping):
         return dict(given)
-    recipes = _recipes()
+    from vae_models.recipes import RECIPES
+
+    recipes = RECIPES.all()
     if name in recipes:
         base = {"recipe": name, "train": recipes[name].build().model_dump(mode="json")}
         return dict(merge(base, given, _RULES))
@@ -123,15 +125,9 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
         hint = f"; did you mean {near}?" if near else ""
         problems.append(
             f"recipe: there is no recipe {spec_schema.show(name)}{hint or '.'} All {len(recipes)}: vaesvc recipes. "
-            f"A spec file ends in {', '.join(spec_text.SUFFIXES)}."
+            f"A spec file ends in {', '.join(spec_text.SUFFIXES)}{RECIPES.not_loaded()}."
         )
     return dict(given)
-
-
-def _recipes() -> Mapping[str, Recipe]:
-    from vae_models.recipes import catalogue
-
-    return catalogue()
 
 
 def _complete(train: Mapping[str, Any]) -> bool:
