@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from service import auth
 from service.code import path
-from service.code.reference import CodeRef
+from service.code.reference import VARIABLE, CodeRef
 from service.code.shelf import Shelf
 from service.code.wheel import Wheel
 from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
@@ -164,7 +164,7 @@ class Dispatcher:
             if package is None:  # on its way: at the next tick
                 return
             packages = {path.folder_name(package.digest): package.data}
-            env |= {path.VARIABLE: package.digest}
+            env |= {VARIABLE: package.digest}
         tags = {JOB_TAG: attempt.job_id, ATTEMPT_TAG: str(attempt.number)}
         self._ray.submit(name, self._entry_point, env=env, metadata=tags, packages=packages)
         self._store.mark_submitted(attempt.job_id, attempt.number)

@@ -22,9 +22,13 @@ import tenacity
 
 from service import model_files, signing
 from service.client import LOOPBACK, Client
+from service.code import storage
+from service.code.reference import CodeRef
+from service.code.wheel import CodeError
 from service.directories import MANIFEST, altered, disk_error, replace_directory
 from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError
 from service.model_files import MLMODEL, SIGNATURE, Reference, Statement
+from service.pyfunc import CODE
 from service.wire import ModelFiles
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte
 RETRY_SECONDS = 30.0  # for one file
 CHUNK_BYTES = 1 << 20
+CODE_BYTES = 1 << 30  # of a package; the service takes far less
+TRUST = "trust"  # the package that the service has
 MANIFEST_BYTES = 16 << 20
 
 
@@ -47,15 +53,39 @@ class Fetched:
     files: int
 
 
-def load(model: str, client: Client, settings: Settings) -> Reconstructor:
-    """The model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; nothing stays on the disk."""
+def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> Reconstructor:
+    """The model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; nothing stays on the disk but its package.
+
+    code: consent to run the package that it needs, if it needs one: see `agree`
+    """
     from service.pyfunc import load_directory
 
     asked = model_files.reference(model)
     with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
         folder = Path(scratch) / "model"
-        pull(asked, folder, client, settings)
+        needed = pull(asked, folder, client, settings).statement.code
+        if needed is not None and code is not None:
+            agree(needed, code, folder, settings)
         return load_directory(folder)
+
+
+def agree(needed: CodeRef, code: str | Path, folder: Path, settings: Settings) -> None:
+    """Put the package that a model in `folder` needs on this process's path. CodeError where it is another one.
+
+    code: TRUST, for the one that was pulled with the model and that the service's signature names; or the path of a
+    wheel, or of its source, that is the same
+    """
+    from service.code.build import built
+    from service.code.path import use
+
+    path = folder / CODE / needed.filename if code == TRUST else Path(code)
+    wheel = built(path, most_bytes=settings.code_bytes)
+    if wheel.digest != needed.digest:
+        raise CodeError(
+            f"the model needs the package {needed}, and {path} is {wheel}: another package, or the same in another "
+            f"state. code={TRUST!r} takes the one that the service has"
+        )
+    use(wheel, settings.cache_dir)
 
 
 def pull(
@@ -98,6 +128,7 @@ def fetch(
     _check_asked(statement, asked, files, what)
     if _is_there(statement, into, what):
         report(f"{into} holds this version already")
+        _fetch_code(files, statement, into, what, report)
         return Fetched(statement=statement, bytes=0, files=0)
     try:
         into.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +136,7 @@ def fetch(
         try:
             sizes = _download(files, statement, partial, what)
             (partial / SIGNATURE).write_text(files.envelope)
+            _fetch_code(files, statement, partial, what, report)
             partial.chmod(0o755)
             replace_directory(partial, into.absolute())
         finally:
@@ -112,6 +144,26 @@ def fetch(
     except OSError as error:
         raise disk_error(error, into) from error
     return Fetched(statement=statement, bytes=sum(sizes.values()), files=len(sizes))
+
+
+def _fetch_code(
+    files: ModelFiles, statement: Statement, folder: Path, what: str, report: Callable[[str], None]
+) -> None:
+    """The package that the model needs, into code/ of its folder, verified. Nothing of it is run."""
+    needed = statement.code
+    if needed is None:
+        return
+    path = folder / CODE / needed.filename
+    if path.is_file() and storage.is_package(path.read_bytes(), needed):
+        return
+    if files.code is None:
+        raise UntrustedError(f"{what}: the service gives no address for the package {needed}, which it needs")
+    path.parent.mkdir(exist_ok=True)
+    local = urlsplit(files.code).hostname in LOOPBACK
+    with httpx.Client(timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), trust_env=not local) as client:
+        _file(client, files.code, path, None, CODE_BYTES)
+    storage.verified(path.read_bytes(), needed, CODE_BYTES)
+    report(f"{what} needs the package {needed}, which is user's code: it lies in {CODE}/ and was not run")
 
 
 def _check_asked(statement: Statement, asked: Reference, files: ModelFiles, what: str) -> None:

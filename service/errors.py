@@ -2,7 +2,8 @@
 
 VaesvcError
 ├── UsageError             exit 2, HTTP 422   the request is wrong: a field, a value, a recipe
-│   └── ImpossibleError    exit 2, HTTP 422   no machine of the cluster could ever run it
+│   ├── ImpossibleError    exit 2, HTTP 422   no machine of the cluster could ever run it
+│   └── NeedsCodeError     exit 2, HTTP 422   a model takes a user's own code to load, and nobody has agreed to it
 ├── NotFoundError          exit 2, HTTP 404   no such job, recipe, model
 ├── ConflictError          exit 2, HTTP 409   the key was used for another spec; the job is in a state that forbids it
 ├── FencedError            exit 1, HTTP 410   a newer attempt exists, or the job is over: stop at once
@@ -32,6 +33,10 @@ class UsageError(VaesvcError):
 
 class ImpossibleError(UsageError):
     code = "impossible"
+
+
+class NeedsCodeError(UsageError):
+    code = "needs_code"
 
 
 class NotFoundError(VaesvcError):

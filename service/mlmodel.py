@@ -31,6 +31,8 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], k
     import yaml
 
     made = datetime.fromtimestamp(checkpoint.committed_at, UTC)
+    code = job.spec.get("code")
+    own = {} if code is None else {"vaesvc.code": dict(code)}
     tensor = json.dumps(tensors(tuple(shape), kind))
     description = {
         "flavors": {
@@ -42,6 +44,7 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], k
             "vaesvc.job_id": job.id,
             "vaesvc.step": checkpoint.step,
             "vaesvc.data_shape": list(shape),
+            **own,
         },
         "mlflow_version": importlib.metadata.version("mlflow"),
         "model_size_bytes": size,

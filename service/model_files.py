@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from service import signing
+from service.code.reference import CodeRef
 from service.directories import MANIFEST, read_manifest
 from service.errors import UntrustedError, UsageError
 from service.pyfunc import CONFIG, MODEL
@@ -43,6 +44,8 @@ _REFERENCE = re.compile(rf"(?:models:/)?({NAME})(?:@([A-Za-z0-9][A-Za-z0-9._-]*)
 class Statement(Record):
     """What the service says of a version: these files, of this job, came to this value.
 
+    No statement of a model without own code names `code`, as none did before there was any.
+
     source: below the service's part of the bucket. value: of the metric, none where it is no finite number. measure,
     data: values are compared only where they agree in these, the metric and the mode.
     """
@@ -62,6 +65,7 @@ class Statement(Record):
     data: str
     step: int
     checkpoint: str  # its address; it may be gone
+    code: CodeRef | None = None  # the user's own package that it takes to load it
 
 
 class Reference(Record):

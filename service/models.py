@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from service import areas, model_files, signing
 from service.areas import Area
+from service.code import storage
+from service.code.reference import CodeRef
 from service.directories import MANIFEST, read_manifest
 from service.errors import NotFoundError, UntrustedError, UsageError
 from service.launch.best import Choice, choose
 from service.model_files import BEST, MLMODEL, PAYLOAD_TYPE, SIGNATURE, Reference, Statement
-from service.pyfunc import CONFIG, MODEL
+from service.pyfunc import CODE, CONFIG, MODEL
 from service.queue import models as rows
 from service.queue.jobs import Checkpoint, Job
 from service.queue.models import VersionRow
@@ -81,6 +83,7 @@ class Models:
             created_at=row.created_at,
             mlflow_version=None if row.mlflow_version is None else str(row.mlflow_version),
             signed=statement is not None,
+            code=None if statement is None else statement.code,
         )
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -103,7 +106,13 @@ class Models:
         manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
         names = (MANIFEST, *model_files.check_manifest(manifest, statement, what))
         files = {name: area.presign(f"{area.uri}/{name}") for name in names}
-        return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope)
+        code = None if statement.code is None else self._code(statement.code)
+        return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope, code=code)
+
+    def _code(self, ref: CodeRef) -> str:
+        """An address of the package that a model needs."""
+        area = Area(self.artifacts, storage.PLACE)
+        return area.presign(storage.address(self.artifacts, ref))
 
     def _pick(self, asked: Reference, seen: Seen) -> ModelVersion:
         found = seen(self.versions(asked.name))
@@ -135,8 +144,8 @@ class Models:
         said = None if known is None else self._statement(known)
         if said is None or not _is_about(said, choice, manifest):
             what = f"the model of job {job.id}"
-            config = self._read(choice.checkpoint, area, manifest, what)
-            said = _statement(name, job.id, choice, manifest, config)
+            config = self._read(choice.checkpoint, area, manifest, what, job.spec.get("code"))
+            said = _statement(name, job, choice, manifest, config)
         row = self._put(said, mlflow_version, number)
         version = next(one for one in self.versions(name) if one.job_id == job.id)
         return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
@@ -147,7 +156,8 @@ class Models:
         what = f"{row.name} version {row.version}"
         area = Area(self.artifacts, *model_files.source(row.name, row.job_id))
         manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
-        self._check_objects(area, model_files.check_manifest(manifest, said, what), what)
+        sums = model_files.check_manifest(manifest, said, what)
+        self._check_objects(area, sums, what, own_code=said.code is not None)
         return self._put(said, None, None)
 
     def unsigned(self) -> list[VersionRow]:
@@ -159,7 +169,8 @@ class Models:
 
         def sign(number: int) -> str:
             statement = said.model_copy(update={"version": number})
-            return self.key.sign(statement.model_dump(mode="json"), PAYLOAD_TYPE)
+            aside = {"code"} if statement.code is None else None
+            return self.key.sign(statement.model_dump(mode="json", exclude=aside), PAYLOAD_TYPE)
 
         row = self.store.put_model_version(said.job_id, said.name, mlflow_version, sign, number=number)
         copy = self.artifacts.uri(*model_files.source(said.name, said.job_id), SIGNATURE)
@@ -177,7 +188,9 @@ class Models:
         areas.check_checkpoint(self.artifacts, job.id, choice.checkpoint)
         return choice
 
-    def _read(self, checkpoint: Checkpoint, area: Area, manifest: bytes, what: str) -> dict[str, Any]:
+    def _read(
+        self, checkpoint: Checkpoint, area: Area, manifest: bytes, what: str, code: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
         """The model's configuration, after every byte of its files was read and compared with the checkpoint."""
         stored = checkpoint.uri.rstrip("/")
         committed = self.artifacts.get_bytes(f"{stored}/{MANIFEST}")
@@ -191,13 +204,18 @@ class Models:
             raise UntrustedError(f"{what}: {changed[0]} is not the one of its checkpoint {stored}")
         if _told(manifest, "data_shape") != _told(state, "data_shape") or _told(manifest, "step") != checkpoint.step:
             raise UntrustedError(f"{what}: its {MANIFEST} says another shape or step than its checkpoint")
-        config: dict[str, Any] = json.loads(self._check_objects(area, files, what)[CONFIG])
+        if _told(manifest, CODE) != code:
+            raise UntrustedError(f"{what}: its {MANIFEST} names another package of own code than its job")
+        config: dict[str, Any] = json.loads(self._check_objects(area, files, what, own_code=code is not None)[CONFIG])
         return config
 
-    def _check_objects(self, area: Area, files: Mapping[str, tuple[str, int]], what: str) -> dict[str, bytes]:
+    def _check_objects(
+        self, area: Area, files: Mapping[str, tuple[str, int]], what: str, *, own_code: bool
+    ) -> dict[str, bytes]:
         """The small files, after every file's bytes were compared with the manifest, and MLmodel and config read."""
         from vae_models.config.train import TrainConfig
         from vae_models.measures import STORED
+        from vae_models.open_union import foreign_allowed
 
         found: dict[str, bytes] = {}
         for name, (sha256, size) in files.items():
@@ -213,7 +231,8 @@ class Models:
                 raise UntrustedError(f"{what}: {name} is not what its {MANIFEST} says: it was altered in the bucket")
         model_files.check_mlmodel(found[MLMODEL], what)
         try:
-            TrainConfig.model_validate_json(found[CONFIG], context=STORED)
+            with foreign_allowed(own_code):
+                TrainConfig.model_validate_json(found[CONFIG], context=STORED)
         except ValueError as error:
             raise UntrustedError(f"{what}: its {CONFIG} is no configuration of this version of vaesvc") from error
         return found
@@ -228,14 +247,14 @@ def _verified(envelope: str, key: str) -> Statement | None:
         return None
 
 
-def _statement(name: str, job_id: str, choice: Choice, manifest: bytes, config: Mapping[str, Any]) -> Statement:
+def _statement(name: str, job: Job, choice: Choice, manifest: bytes, config: Mapping[str, Any]) -> Statement:
     """What is to be signed; the number is given when it is."""
     value = choice.checkpoint.metrics.get(choice.metric, math.nan)
     return Statement(
         name=name,
         version=1,
-        job_id=job_id,
-        source="/".join(model_files.source(name, job_id)),
+        job_id=job.id,
+        source="/".join(model_files.source(name, job.id)),
         manifest_sha256=_sha256(manifest),
         metric=choice.metric,
         value=value if math.isfinite(value) else None,
@@ -244,6 +263,7 @@ def _statement(name: str, job_id: str, choice: Choice, manifest: bytes, config: 
         data=describe.data_name(config),
         step=choice.checkpoint.step,
         checkpoint=choice.checkpoint.uri,
+        code=job.spec.get("code"),
     )
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import __version__
+from service.code.reference import CodeRef, present
 from service.directories import MANIFEST, altered, read_manifest
-from service.errors import StorageError
+from service.errors import NeedsCodeError, StorageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vae_models.records import NoiseSpec
 
 MODEL, CONFIG = "model.safetensors", "config.json"
+CODE = "code"  # of the manifest: the user's own package that the model needs
 BATCH = 256
 
 
@@ -81,6 +83,20 @@ def _load_pyfunc(path: str) -> Reconstructor:
     return load_directory(Path(path))
 
 
+def check_code(needed: Mapping[str, str] | None, what: str) -> None:
+    """Raises NeedsCodeError unless this process has the package that a model needs. None is ever imported unasked."""
+    if needed is None:
+        return
+    ref, here = CodeRef.model_validate(needed), present()
+    if here != ref.digest:
+        has = "no package of own code" if here is None else f"another one (SHA-256 {here[:12]}...)"
+        raise NeedsCodeError(
+            f"{what} needs the package {ref}, which a user wrote, and this process has {has}. Loading the model runs "
+            "that code as you. If you trust it, say so first: vaesvc.use_code(PATH), PATH its wheel (`vaesvc pull` "
+            "puts it beside the model, in code/) or its source"
+        )
+
+
 def load_directory(directory: Path) -> Reconstructor:
     """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says; StorageError for
     a configuration of another version."""
@@ -92,6 +108,7 @@ def load_directory(directory: Path) -> Reconstructor:
     from vae_models.measures import STORED
 
     manifest = (directory / MANIFEST).read_bytes()
+    check_code(json.loads(manifest).get(CODE), str(directory))
     for name, (sha256, _) in read_manifest(manifest, str(directory / MANIFEST)).items():
         with (directory / name).open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

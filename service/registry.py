@@ -27,7 +27,7 @@ from service.directories import MANIFEST, read_manifest
 from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from service.mlmodel import examples, mlmodel
 from service.model_files import BEST, MLMODEL, source
-from service.pyfunc import CONFIG, MODEL
+from service.pyfunc import CODE, CONFIG, MODEL
 from service.queue.jobs import Checkpoint, Job
 from service.tracking import describe, notes
 from service.tracking.experiments import find_experiment
@@ -81,6 +81,7 @@ def register(
         MEASURE: describe.measure(config),
         DATA: describe.data_name(config),
         CHECKPOINT: checkpoint.uri,
+        **describe.code_tags(job.spec),
     }
     try:
         number = patiently(lambda: _one_version(mlflow_uri, job, checkpoint, name, uri, all_tags), PATIENCE)
@@ -186,6 +187,8 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
             "files": {file: sums[file] for file in (*own, MODEL, CONFIG)},
             "metrics": checkpoint.metrics,
         }
+        if job.spec.get("code") is not None:
+            manifest[CODE] = job.spec["code"]
         data = json.dumps(manifest, indent=1, sort_keys=True).encode()
         if not _is_there(artifacts, target, data):
             artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(MODEL, CONFIG))

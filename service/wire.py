@@ -44,6 +44,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from service.code.reference import CodeRef
 from service.data.records import Move, NamedSet
 from service.queue.jobs import Attempt, Checkpoint, Job, Record
 from vae_models.data.canonical import MOST_JSON_BYTES
@@ -219,16 +220,21 @@ class ModelVersion(Record):
     value: float | None = None
     created_at: float = 0.0
     mlflow_version: str | None = None  # none: MLflow does not show it
+    code: CodeRef | None = None  # the package of a user's own that it takes to load it
     signed: bool = True  # by the service's key of now; a version that is not is neither loaded nor the best
 
 
 class ModelFiles(Record):
-    """envelope: what the service signed (`service.model_files`): the manifest's SHA-256, and with it the files'."""
+    """envelope: what the service signed (`service.model_files`): the manifest's SHA-256, and with it the files'.
+
+    code: presigned address of the package of own code that the model needs, whose digest is in what was signed
+    """
 
     name: str
     version: str
     files: dict[str, str]  # relative path -> presigned address
     envelope: str
+    code: str | None = None
 
 
 class RegisterRequest(Record):

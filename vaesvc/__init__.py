@@ -4,6 +4,10 @@ import vaesvc
 
 model = vaesvc.load("digits-beta-vae-mlp@best")
 reconstructions = model.predict(images)  # E[x|z] at the posterior's mean: [n, *shape of a datum]
+
+A model that was trained with a user's own package says so, and is loaded only by who agrees to run that code:
+
+model = vaesvc.load("mine@best", code="path/to/package")  # or "trust": the package that the service has
 """
 
 from __future__ import annotations
@@ -11,17 +15,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.pyfunc import Reconstructor
 
-__all__ = ["load"]
+__all__ = ["load", "use_code"]
 
 
-def load(model: str) -> Reconstructor:
+def load(model: str, *, code: str | Path | None = None) -> Reconstructor:
     """The registered model `NAME` (its best version), `NAME@best` or `NAME/3`, to predict with on this machine's CPU.
 
     The service is found as the command line finds it: environment, settings file, running embedded stack. Only what the
     service made is loaded: its signature, the manifest and every file are verified, no code of a model is run and
     nothing is unpickled. The service says which version is the best; MLflow is not asked.
+
+    code: a model may need a package of a user's own. It runs on this machine with the caller's rights, so nothing of it
+    is imported unless this says so: "trust" for the one that the service's signature names, or the path of a wheel or
+    of its source, which has to be the very same. NeedsCodeError says which one it is.
 
     Raises NotFoundError for a model that is not there, UntrustedError for one that is not what the service signed, and
     UnavailableError where service or storage do not answer (all `service.errors.VaesvcError`).
@@ -34,7 +44,25 @@ def load(model: str) -> Reconstructor:
 
     chosen = settings.load()
     with connect.client(chosen) as client:
-        return download.load(model, client, chosen)
+        return download.load(model, client, chosen, code)
+
+
+def use_code(path: str | Path) -> str:
+    """Put a package of own code (a wheel, or a folder with a pyproject.toml) on this process's path. Its SHA-256.
+
+    From here on its parts are registered, and models that need exactly it can be loaded, by MLflow's own `pyfunc`, too.
+    It is imported and run with the caller's rights. Raises `service.code.wheel.CodeError` for what is no such package.
+    """
+    from pathlib import Path as LocalPath
+
+    from service import settings
+    from service.code.build import built
+    from service.code.path import use
+
+    chosen = settings.load()
+    wheel = built(LocalPath(path), most_bytes=chosen.code_bytes)
+    use(wheel, chosen.cache_dir)
+    return wheel.digest
 
 
 def _with_its_cause(error: ImportError) -> str:

@@ -32,17 +32,13 @@ def bring(code: Path | None) -> Wheel | None:
     if code is None:
         return None
     from service import settings
-    from service.code import build, path, requirements
+    from service.code import build, path
 
     chosen = settings.load()
     if code.suffix != ".whl":
         output.note(f"Building the package in {code}")
     wheel = build.built(code, most_bytes=chosen.code_bytes)
-    requirements.check(wheel)
-    path.put(wheel, chosen.cache_dir)
-    from service.code.parts import check_parts  # after its folder is on the path: this imports every spec
-
-    check_parts(wheel.name, wheel.version)
+    path.use(wheel, chosen.cache_dir)
     return wheel
 
 

@@ -74,6 +74,8 @@ def list_models(json: AsJson = False) -> None:
 def _say_of(one: ModelVersion) -> None:
     if not one.signed:
         output.note(f"{one.name} version {one.version} is not signed with the service's key: it is not loaded")
+    if one.code is not None:
+        output.note(f"{one.name} version {one.version} needs the package {one.code}, which is a user's own code")
     if one.mlflow_version not in (None, one.version):
         output.note(f"{one.name} version {one.version} is version {one.mlflow_version} in MLflow")
 

@@ -7,7 +7,8 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from service.code import path, requirements
+from service.code import requirements
+from service.code.reference import present
 from service.code.wheel import CodeError
 from vae_models import parts
 
@@ -17,9 +18,9 @@ def check_job(spec: Mapping[str, Any]) -> None:
 
     spec: of the job, resolved. Raises CodeError; another attempt would end in the same way.
     """
-    wanted, present = spec.get("code"), path.present()
-    if (None if wanted is None else wanted["digest"]) != present:
-        raise CodeError(f"the job needs the package {wanted}, and this process has {present or 'none'}")
+    wanted = spec.get("code")
+    if (None if wanted is None else wanted["digest"]) != present():
+        raise CodeError(f"the job needs the package {wanted}, and this process has {present() or 'none'}")
     if wanted is not None:
         requirements.check_on_path(wanted["name"])
         check_parts(wanted["name"], wanted["version"])

@@ -17,20 +17,16 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from service.code import requirements
+from service.code.reference import VARIABLE, present
 from service.code.wheel import CodeError, Wheel, folder_digest, unpack
 
-VARIABLE = "VAESVC_CODE"  # the digest of the package that this process has
 _FOLDER = "vaesvc_code_"
 
 
 def folder_name(digest: str) -> str:
     """Of an unpacked package, wherever it lies."""
     return f"{_FOLDER}{digest}"
-
-
-def present() -> str | None:
-    """The digest of the package that this process has; None where it has none."""
-    return os.environ.get(VARIABLE) or None
 
 
 def put(wheel: Wheel, cache_dir: Path) -> Path:
@@ -57,6 +53,16 @@ def put(wheel: Wheel, cache_dir: Path) -> Path:
     importlib.invalidate_caches()
     if (registry := sys.modules.get("vae_models.parts")) is not None:
         registry.forget()
+    return folder
+
+
+def use(wheel: Wheel, cache_dir: Path) -> Path:
+    """`put`, once its dependencies are met here, and with all of its parts loaded, or not at all. The folder."""
+    from service.code.parts import check_parts  # which imports every spec: after the folder is on the path
+
+    requirements.check(wheel)
+    folder = put(wheel, cache_dir)
+    check_parts(wheel.name, wheel.version)
     return folder
 
 

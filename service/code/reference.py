@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from pydantic import Field
 
 from vae_models.strict import Strict
+
+VARIABLE = "VAESVC_CODE"  # of the environment: the digest of the package that this process has
 
 Digest = Annotated[str, Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 
@@ -28,6 +31,11 @@ class CodeRef(Strict):
 
     def __str__(self) -> str:
         return f"{self.name} {self.version} (SHA-256 {self.digest[:12]}...)"
+
+
+def present() -> str | None:
+    """The digest of the package that this process has; None where it has none."""
+    return os.environ.get(VARIABLE) or None
 
 
 def filename(name: str, version: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from service.artifacts import Artifacts, StoredObject
 
 PLACE = "code"
+_MOST = 1 << 30  # bytes, of what is here already
 REFRESH_SECONDS = 86_400.0  # one that is older is written again when it is brought again: its age is what keeps it
 
 
@@ -54,6 +55,14 @@ def verified(data: bytes, ref: CodeRef, most_bytes: int) -> Wheel:
     if wheel.ref != ref:
         raise UntrustedError(f"the package {ref} was altered in the bucket: there is {wheel}")
     return wheel
+
+
+def is_package(data: bytes, ref: CodeRef) -> bool:
+    """Whether these bytes are it."""
+    try:
+        return verified(data, ref, _MOST) is not None
+    except UntrustedError:
+        return False
 
 
 def _there(artifacts: Artifacts, ref: CodeRef) -> StoredObject | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from service.code.reference import CodeRef
+from service.code.reference import CodeRef, present
 from service.errors import UsageError
 from service.queue.jobs import Resources
 from vae_models import bounds
+from vae_models.open_union import foreign_allowed
 from vae_models.strict import Strict
 
 LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
@@ -41,6 +42,18 @@ class JobSpec(Strict):
     code: CodeRef | None = Field(
         default=None, description="the user's own package that every process of the job imports; set by --code"
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _own_code(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Parts that only the job's own package has are kept as data in a process that has not got it.
+
+        That is the service's own: no user's code is imported there. What is known is checked all the same.
+        """
+        named = given.get("code") if isinstance(given, Mapping) else None
+        digest = named.get("digest") if isinstance(named, Mapping) else getattr(named, "digest", None)
+        with foreign_allowed(digest is not None and digest != present()):
+            return read(given)
 
 
 class OpenSpec(JobSpec):

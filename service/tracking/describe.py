@@ -19,6 +19,7 @@ from vae_models.likelihoods.specs import LIKELIHOODS
 JOB_ID = "vaesvc.job_id"
 STUDY = "vaesvc.study_id"  # of a child run: the job that it belongs to
 TRIAL = "vaesvc.trial_id"  # of a child run: job/stage/key
+CODE, CODE_DIGEST = "vaesvc.code", "vaesvc.code_sha256"  # of a model version, too
 PARAM_LENGTH = 6000  # MLflow's limits, characters
 TAG_LENGTH = 8000
 
@@ -106,6 +107,8 @@ def params(job: Job) -> dict[str, str]:
     found["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
         found["recipe"] = str(job.spec["recipe"])
+    if job.spec.get("code"):
+        found["code"] = str(job.spec["code"]["digest"])
     return {key: value[:PARAM_LENGTH] for key, value in found.items()}
 
 
@@ -157,6 +160,7 @@ def trial_tags(job: Job, trial: TrialRun, number: int, parent: str) -> dict[str,
         "mlflow.source.name": "vaesvc",
         "mlflow.source.type": "JOB",
         "vaesvc.assignment": json.dumps(dict(trial.assignment), sort_keys=True)[:TAG_LENGTH],
+        **code_tags(job.spec),
         **source().tags(),
     }
 
@@ -176,12 +180,19 @@ def tags(job: Job, number: int) -> dict[str, str]:
         "mlflow.source.name": "vaesvc",
         "mlflow.source.type": "JOB",
         **{f"version.{name}": version for name, version in versions().items()},
+        **code_tags(job.spec),
         **source().tags(),
     }
     spec = json.dumps(job.spec, sort_keys=True)
     if len(spec) <= TAG_LENGTH:  # half a JSON text would help nobody
         found[notes.SPEC] = spec
     return found
+
+
+def code_tags(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Of the user's own package, where the job has one: for people, and which it is."""
+    code = spec.get("code")
+    return {} if code is None else {CODE: f"{code['name']} {code['version']}", CODE_DIGEST: str(code["digest"])}
 
 
 def measured(job: Job) -> str | None:
