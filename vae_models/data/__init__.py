@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vae_models.config.data import DataConfig
+    from vae_models.data.cache import Fetch
     from vae_models.data.fetch import ProgressCallback
 
 __all__ = ["DataCorrupt", "DataError", "DataMissing", "DataUnfit", "Dataset", "Split", "load"]
@@ -25,8 +26,12 @@ def load(
     data_dir: Path | None = None,
     cache_dir: Path | None = None,
     progress: ProgressCallback | None = None,
+    fetch: Fetch | None = None,
 ) -> Dataset:
-    """The data set that `config` names, with its noise (`binarize` is applied to batches, not here).
+    """Return the data set that `config` names, with its noise (`binarize` is applied to batches, not here).
+
+    A set of one's own is found by its digest in the cache, where `fetch` brings it if it is not there; it stays on the
+    disk until it is read, and in the cache as long as what is returned is used.
 
     Files are looked for under `data_dir` (default VAESVC_DATA_DIR) and `cache_dir` (default VAESVC_CACHE_DIR, else
     ~/.cache/vaesvc), then downloaded, told to `progress` (default: standard error). Cheap to call again, from any
@@ -38,7 +43,18 @@ def load(
 
     found = Places.from_environment()
     places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
-    dataset = SOURCES.get(config.name).load(places, progress=progress or StderrProgress())
+    progress = progress or StderrProgress()
+    if config.digest is None:
+        dataset = SOURCES.get(config.name).load(places, progress=progress)
+    else:
+        from vae_models.data.cache import NodeCache, most_bytes_of_environment
+        from vae_models.data.shards import opened
+
+        cache = NodeCache(cache_dir=places.cache_dir, most_bytes=most_bytes_of_environment())
+        lease = cache.lease(config.digest, fetch, progress=progress)
+        if lease.stored.spec.model_copy(update={"digest": None}) != config.facts:
+            raise DataUnfit(f"data.facts are not those of the set {config.digest}: leave them out, they are filled in")
+        dataset = opened(config.name, lease.stored, keep=lease)
     if config.noise.kind == "none":
         return dataset
     from vae_models.data.noise import with_noise

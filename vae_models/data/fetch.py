@@ -28,6 +28,7 @@ from vae_models.data.errors import DataCorrupt, DataError
 
 _CHUNK = 1 << 18  # bytes
 _SLACK = 1 << 20  # bytes beyond the published length before a transfer is given up as altered
+_TOLD_AFTER_SECONDS = 1.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TRANSIENT = frozenset({408, 425, 429})  # HTTP statuses worth another try, besides 5xx
 
@@ -269,8 +270,12 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout_seconds: float = 3600.0) -> Iterator[None]:
-    """An exclusive lock that ends with the process; the file itself stays, because removing it would race."""
+def locked(path: Path, timeout_seconds: float = 3600.0, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """An exclusive lock that ends with the process; the file itself stays, because removing it would race.
+
+    waiting: called once, when somebody else has held it for a second.
+    """
+    told_at = time.monotonic() + _TOLD_AFTER_SECONDS
     deadline = time.monotonic() + timeout_seconds
     with writing(path):
         file = path.open("ab")
@@ -285,6 +290,9 @@ def locked(path: Path, timeout_seconds: float = 3600.0) -> Iterator[None]:
                         f"{path}: another process has held this lock for {timeout_seconds:g} s; "
                         "end it, or set VAESVC_CACHE_DIR to another folder"
                     ) from error
+                if waiting is not None and time.monotonic() >= told_at:
+                    waiting()
+                    waiting = None
                 time.sleep(0.1)
             except OSError as error:  # some network file systems
                 raise DataError(

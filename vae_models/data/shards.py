@@ -36,9 +36,15 @@ class Shard:
 
 
 class ShardRows:
-    """Rows of a split in shards, [n, *shape]. Files are opened at the first use of each, and closed with this."""
+    """Rows of a split in shards, [n, *shape]. Files are opened at the first use of each, and closed with this.
 
-    def __init__(self, shards: Sequence[Shard], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    keep: what must not go while the rows are used: a lease of the set
+    """
+
+    def __init__(
+        self, shards: Sequence[Shard], shape: tuple[int, ...], dtype: torch.dtype, *, keep: object = None
+    ) -> None:
+        self._keep = keep
         self._shards = tuple(shards)
         self._ends = np.cumsum([shard.rows for shard in shards])
         self.shape = torch.Size((int(self._ends[-1]), *shape))
@@ -108,12 +114,14 @@ def _close(files: dict[int, int]) -> None:
     files.clear()
 
 
-def opened(name: str, stored: StoredSet) -> Dataset:
+def opened(name: str, stored: StoredSet, *, keep: object = None) -> Dataset:
     """Return a set in its canonical form as a data set: x stays on the disk, labels and lengths are in memory.
+
+    keep: what must not go while the set is used: its lease
 
     Raises DataCorrupt for a file that is not what data.json says.
     """
-    train, val, test = (_split(stored, split) for split in SPLITS)
+    train, val, test = (_split(stored, split, keep) for split in SPLITS)
     return Dataset(
         name=name,
         train=train,
@@ -125,7 +133,7 @@ def opened(name: str, stored: StoredSet) -> Dataset:
     )
 
 
-def _split(stored: StoredSet, split: SplitName) -> StoredSplit:
+def _split(stored: StoredSet, split: SplitName, keep: object) -> StoredSplit:
     held = stored.x(split)  # the maps are looked at, and not kept: their heads are what data.json says
     files = stored.manifest.splits[split].x
     row_bytes = stored.spec.elements * held.dtype.itemsize
@@ -135,7 +143,7 @@ def _split(stored: StoredSet, split: SplitName) -> StoredSplit:
     ]
     labels, lengths = stored.labels(split), stored.lengths(split)
     return StoredSplit(
-        rows=ShardRows(shards, stored.spec.shape, _DTYPES[str(held.dtype)]),
+        rows=ShardRows(shards, stored.spec.shape, _DTYPES[str(held.dtype)], keep=keep),
         labels=None if labels is None else torch.from_numpy(labels.copy()),
         lengths=None if lengths is None else torch.from_numpy(lengths.astype(np.int64)),
     )
