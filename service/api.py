@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
-from service import __version__, access, areas, auth, middleware, wire
+from service import __version__, access, amendments, areas, auth, kinds, middleware, wire
 from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
 from service.data import routes as data
@@ -30,13 +30,13 @@ from service.errors import (
     UsageError,
     VaesvcError,
 )
+from service.kinds.kind import loaded
 from service.model_files import BEST, NAME, Reference
 from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import SigningKey, read_key
 from service.tracking import login
-from vae_models.measures import STORED
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -93,8 +93,6 @@ class Services:
 
     async def resolve(self, given: Mapping[str, Any]) -> JobSpec:
         """Read a spec: every trial of a study is checked. Few at a time, so that it keeps nobody else waiting."""
-        from service import kinds
-
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
         return await _apart(lambda: kinds.resolve(given), self.resolving, RESOLVE_SECONDS, late)
 
@@ -131,13 +129,14 @@ CodeDigest = Annotated[Digest, Path(description="SHA-256 of the package's canoni
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
 users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.user)], responses=_errors)
-# every call of one job is on one of these two, and so is checked
-read_job = APIRouter(
-    prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(access.reader)], responses=_errors
-)
-change_job = APIRouter(
-    prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(access.changer)], responses=_errors
-)
+
+
+def _of_one_job(may: Callable[..., Any]) -> APIRouter:
+    """Every call of one job is on such a router, and so is checked."""
+    return APIRouter(prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(may)], responses=_errors)
+
+
+read_job, change_job = _of_one_job(access.reader), _of_one_job(access.changer)
 attempts = APIRouter(
     prefix="/v1/jobs/{job_id}/attempts/{number}",
     tags=["attempts"],
@@ -249,51 +248,24 @@ def retry(job_id: JobId, services: App, user: User) -> Job:
     return services.store.retry(job_id, by=user.name)
 
 
-@change_job.post("/lengthen", summary="More epochs or steps for a run that is over")
-def lengthen(job_id: JobId, request: wire.LengthenRequest, services: App, user: User) -> Job:
-    """The next attempt goes on from the last committed checkpoint, as if the run had been longer from the start."""
-    return services.store.lengthen(job_id, request, by=user.name)
+@change_job.post("/amend", summary="Tell a job something, or give it more to do")
+def amend(job_id: JobId, request: wire.AmendRequest, services: App, user: User) -> Job:
+    """What there is to ask depends on the job's kind: "finish" ends a study with what it has found out, "extend" gives
+    it more trials, "lengthen" gives a run that is over more epochs or steps. What was done is not done again, and
+    asking again is harmless."""
+    return amendments.amend(services.store, job_id, request, by=user.name)
 
 
-@read_job.get("/study", summary="A study's trials, best first")
-async def study(job_id: JobId, services: App) -> wire.StudyDetail:
-    """As far as they have come: those that have ended from storage, the others from the running attempt's report."""
+@read_job.get("/view", summary="What a job has come to, as its kind shows it")
+async def view(job_id: JobId, services: App) -> wire.JobView:
+    """Tables and pictures for people, and the same for programs."""
     job = await anyio.to_thread.run_sync(services.store.job, job_id)
-    return await services.wait_for(lambda: _study(services, job))
+    return await services.wait_for(lambda: _view(services, job))
 
 
-def _study(services: Services, job: Job) -> wire.StudyDetail:
-    from service.kinds.study.spec import StudySpec
-    from service.kinds.study.view import view
-    from service.launch.study_table import read
-
-    if job.kind != "study":
-        raise UsageError(f"job {job.id} is one run, not a study: vaesvc show {job.id}")
-    ends = read(StudySpec.model_validate(job.spec, context=STORED), services.artifacts, job.id)
-    going = job.progress if not job.state.final else {}
-    running = {int(number): int(steps) for number, steps in going.get("steps", {}).items()}
-    area = areas.picture_area(services.artifacts, job.id)
-    pictures = {name: area.presign(uri) for name, uri in areas.pictures(job.result).items()}
-    stages = tuple(
-        view(
-            end.stage, end.trials, end.outcomes, end.ranked, end.winner,
-            running if going.get("stage") == end.stage.name else {},
-        )
-        for end in ends
-    )  # fmt: skip
-    return wire.StudyDetail(job=job, stages=stages, pictures=pictures)
-
-
-@change_job.post("/study/stop", summary="End a study with what it has found out")
-def stop_study(job_id: JobId, services: App, user: User) -> Job:
-    """The trials that run are stopped, the winner is chosen among those that have ended. Asks again harmlessly."""
-    return services.store.stop_study(job_id, by=user.name)
-
-
-@change_job.post("/study/extend", summary="More trials for a study")
-def extend_study(job_id: JobId, request: wire.ExtendRequest, services: App, user: User) -> Job:
-    """What has been trained is not trained again."""
-    return services.store.extend_study(job_id, request.trials, stage=request.stage, by=user.name)
+def _view(services: Services, job: Job) -> wire.JobView:
+    shown = loaded(kinds.named(job.kind).view)(job, services.artifacts)
+    return shown.model_copy(update={"pictures": areas.picture_addresses(services.artifacts, job)})
 
 
 @read_job.get("/logs", summary="A piece of an attempt's log")
@@ -512,6 +484,15 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         resolving=asyncio.Semaphore(RESOLVING),
     )
     middleware.install(app)
-    for router in (public, users, read_job, change_job, attempts, data.router):
+    for router in (public, users, read_job, change_job, attempts, data.router, *_of_kinds()):
         app.include_router(router)
     return app
+
+
+def _of_kinds() -> tuple[APIRouter, APIRouter]:
+    """The calls of one job that its kind brings."""
+    read, change = _of_one_job(access.reader), _of_one_job(access.changer)
+    for kind in kinds.KINDS.all().values():
+        if kind.routes is not None:
+            loaded(kind.routes)(read, change)
+    return read, change

@@ -12,7 +12,7 @@ from service.errors import UntrustedError
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
-    from service.queue.jobs import Checkpoint
+    from service.queue.jobs import Checkpoint, Job
     from service.wire import FinishRequest
 
 PRESIGN_SECONDS = 3600
@@ -88,6 +88,12 @@ def check_finish(artifacts: Artifacts, job_id: str, request: FinishRequest) -> N
         log_area(artifacts, job_id).address(request.log_uri)
     for uri in pictures(request.result).values():
         picture_area(artifacts, job_id).address(uri)
+
+
+def picture_addresses(artifacts: Artifacts, job: Job) -> dict[str, str]:
+    """A job's pictures: name -> an address that can be read without keys, for an hour."""
+    area = picture_area(artifacts, job.id)
+    return {name: area.presign(uri) for name, uri in pictures(job.result).items()}
 
 
 def pictures(result: dict[str, Any]) -> dict[str, str]:

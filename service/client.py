@@ -301,23 +301,18 @@ class Client:
         """NotFoundError, ConflictError (not failed or cancelled)."""
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry", _one(Job), repeatable=False)
 
-    def lengthen(self, job_id: str, *, epochs: float | None = None, steps: int | None = None) -> Job:
-        """More epochs, or steps, in all for a run that is over. UsageError, ConflictError."""
-        request = wire.LengthenRequest(epochs=epochs, steps=steps)
-        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/lengthen", _one(Job), body=request)
+    def amend(self, job_id: str, what: str, **fields: Any) -> Job:
+        """Tell a job something ("finish"), or give it more to do, as its kind lets ("lengthen", "extend").
 
-    def study(self, job_id: str) -> wire.StudyDetail:
-        return self._http.call("GET", f"/v1/jobs/{quote(job_id, safe='')}/study", _one(wire.StudyDetail))
+        UsageError, ConflictError. Asking again is harmless.
+        """
+        request = wire.AmendRequest.model_validate({"what": what, **fields})
+        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/amend", _one(Job), body=request)
 
-    def stop_study(self, job_id: str) -> Job:
-        """End it with what it has found out."""
-        return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/study/stop", _one(Job))
-
-    def extend_study(self, job_id: str, trials: int, stage: str | None = None) -> Job:
-        """So many assignments in all, of the stage or of the last that draws at random. UsageError, ConflictError."""
-        request = wire.ExtendRequest(trials=trials, stage=stage)
-        path = f"/v1/jobs/{quote(job_id, safe='')}/study/extend"
-        return self._http.call("POST", path, _one(Job), body=request)
+    def view(self, job_id: str) -> wire.JobView:
+        """What a job has come to: tables, pictures, and the same for programs. NotFoundError, StorageError."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/view"
+        return self._http.call("GET", path, _one(wire.JobView), read_seconds=SLOW_READ_SECONDS)
 
     def models(self) -> list[wire.ModelVersion]:
         """Newest first."""

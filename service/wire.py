@@ -9,10 +9,8 @@ User calls (bearer token of a user):
     GET  /v1/jobs/{id}/logs?attempt=&offset= -> LogChunk
     POST /v1/jobs/{id}/cancel              -> Job
     POST /v1/jobs/{id}/retry               -> Job
-    POST /v1/jobs/{id}/lengthen            LengthenRequest -> Job  (of a job of kind train that is over)
-    GET  /v1/jobs/{id}/study               -> StudyDetail  (of a job of kind study)
-    POST /v1/jobs/{id}/study/stop          -> Job
-    POST /v1/jobs/{id}/study/extend        ExtendRequest -> Job
+    POST /v1/jobs/{id}/amend               AmendRequest -> Job  (what a job's kind lets be changed or told)
+    GET  /v1/jobs/{id}/view                -> JobView
     PUT  /v1/code/{digest}                 a wheel -> CodeRef            (where `user_code` allows it)
     GET  /v1/models                        -> list[ModelVersion]
     GET  /v1/models/{name}/files?version=&alias=   -> ModelFiles (presigned addresses)
@@ -35,6 +33,7 @@ Attempt calls (bearer token of that attempt, made when it was admitted):
     GET  /v1/jobs/{id}/attempts/{number}/checkpoints  -> list[Checkpoint]  newest first
     POST /v1/jobs/{id}/attempts/{number}/model        RegisterRequest -> RegisterReply
     POST /v1/jobs/{id}/attempts/{number}/finish       FinishRequest -> Job
+Kinds of jobs add calls of their own (`Kind.routes`).
 An error is an `ErrorReply` with the status of `service.errors`. Both ends send their version as `VERSION_HEADER`.
 """
 
@@ -42,7 +41,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.code.reference import CodeRef
 from service.data.records import Move, NamedSet
@@ -75,65 +74,36 @@ class JobDetail(Record):
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
-class StudyTrial(Record):
-    """One line of a study's table. state: done, pruned, failed, running, waiting."""
+class AmendRequest(BaseModel):
+    """what: a signal ("finish"), or an amendment of the kind ("lengthen", "extend"). Beside it what that takes."""
 
-    number: int
-    candidate: int  # trials of one assignment, with different seeds, share it
-    seed: int
-    origin: int | None = None  # the trial whose last checkpoint it starts from
-    assignment: dict[str, Any]
-    state: str
-    value: float | None = None  # of the stage's metric
-    steps: int = 0
-    error: str | None = None
-    metrics: dict[str, float] = Field(default_factory=dict)  # the last values on the validation split: val/elbo, ...
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    what: str = Field(min_length=1, max_length=32)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
 
 
-class StudyCandidate(Record):
-    """An assignment with all its seeds. complete: every seed was trained to its end and gave a finite value."""
+class Table(Record):
+    """For people. header: with units."""
 
-    number: int
-    assignment: dict[str, Any]
-    mean: float | None
-    standard_error: float | None
-    values: tuple[float, ...]
-    complete: bool
+    title: str = ""
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = ()
 
 
-class StudyStage(Record):
-    """trials and candidates: best first. winner: the candidate's number, None before there is one."""
+class JobView(Record):
+    """What a job has come to, as its kind shows it.
 
-    name: str
-    metric: str
-    mode: str
-    trials: tuple[StudyTrial, ...]
-    candidates: tuple[StudyCandidate, ...]
-    winner: int | None
-
-
-class StudyDetail(Record):
-    """stages: those that have begun, or could begin."""
+    pictures: name -> presigned address. detail: the same for programs; its form is the kind's.
+    """
 
     job: Job
-    stages: tuple[StudyStage, ...]
-    pictures: dict[str, str] = Field(default_factory=dict)  # stage -> presigned address of its curves
-
-
-class ExtendRequest(Record):
-    """The same again changes nothing."""
-
-    trials: int = Field(ge=1, le=10_000, description="assignments of the stage in all, those it has included")
-    stage: str | None = Field(
-        default=None, max_length=40, description="which stage; default: the last that draws at random"
-    )
-
-
-class LengthenRequest(Record):
-    """One of the two: what a run shall have had in all, at most `vae_models.bounds`. Twice changes nothing."""
-
-    epochs: float | None = Field(default=None, gt=0, le=10**6, description="passes over the training split")
-    steps: int | None = Field(default=None, ge=1, le=10**9, description="optimizer steps")
+    tables: tuple[Table, ...] = ()
+    pictures: dict[str, str] = Field(default_factory=dict)
+    detail: dict[str, Any] = Field(default_factory=dict)
 
 
 class LogChunk(Record):
@@ -182,7 +152,7 @@ class HeartbeatRequest(Record):
 class HeartbeatReply(Record):
     lease_seconds: float
     cancel: bool  # checkpoint if you can, then stop
-    finish: bool = False  # a study: stop trying, and end with what there is
+    finish: bool = False  # stop trying, and end with what there is
 
 
 class ProgressReport(Record):
@@ -238,7 +208,8 @@ class ModelFiles(Record):
 
 
 class RegisterRequest(Record):
-    """winner: of a study's result; a run's best checkpoint is known to the queue. mlflow_version: MLflow's number."""
+    """winner: as the attempt's result names it; without one, the best checkpoint that the queue knows. mlflow_version:
+    MLflow's number."""
 
     winner: dict[str, Any] | None = None
     mlflow_version: int | None = Field(default=None, ge=1)

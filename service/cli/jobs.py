@@ -185,7 +185,7 @@ def retry(
     length = _length(overrides or [])
     with connect.client() as client:
         for job_id in job_ids:
-            job = client.lengthen(job_id, **length) if length else client.retry(job_id)
+            job = client.amend(job_id, "lengthen", **length) if length else client.retry(job_id)
             output.data(f"{job.id}  {job.state.value}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from service.kinds import KINDS, ours
+from service.kinds import KINDS
 from service.kinds.kind import Command, loaded
 
 
@@ -39,7 +39,7 @@ class WithKinds(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for kind in ours():
+        for kind in KINDS.own().values():
             self._mount(kind.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from service.kinds.kind import Kind, loaded, wrong
-from vae_models.parts import Seam, UnknownPart
+from vae_models.parts import Seam
 
 if TYPE_CHECKING:
     from service.queue.policy import Policy
@@ -21,20 +21,12 @@ if TYPE_CHECKING:
     from service.specs.job import JobSpec
 
 OURS = ("service.kinds.train:KIND", "service.kinds.study:KIND")  # the first: what is meant where nothing says another
-KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong)
-
-
-def ours() -> tuple[Kind, ...]:
-    """Those of this package, without a look at what else is installed."""
-    return tuple(loaded(where) for where in OURS)
+KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong, summary="what a job does")
 
 
 def named(kind: str) -> Kind:
     """The kind of this name. One that is not installed: all defaults, and its spec is the fields of every job."""
-    try:
-        return KINDS.get(kind)
-    except UnknownPart:
-        return Kind(kind=kind, spec="service.specs.job:OpenSpec", run="service.kinds.plain:run")
+    return KINDS.find(kind) or Kind(kind=kind, spec="service.specs.job:OpenSpec", run="service.kinds.plain:run")
 
 
 def parse(data: Mapping[str, Any]) -> JobSpec:
@@ -92,7 +84,7 @@ def meant(given: Given, *, own_code: bool = False) -> Kind:
 
     name = given.fields.get("kind")
     if isinstance(name, str):
-        if own_code or name in KINDS.all():
+        if own_code or KINDS.find(name) is not None:
             return named(name)
         raise UsageError(f"kind: there is no job-kind {name!r}{KINDS.hint(name)}")
     for kind in KINDS.all().values():

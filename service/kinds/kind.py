@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from service.queue.policy import Policy
     from service.specs.given import Given
     from service.specs.job import JobSpec
+    from service.wire import JobView
 
     Recognise = Callable[[Given], bool]
     Resolve = Callable[[Given, Sequence[str], Mapping[str, Any], Callable[[str], None], type[JobSpec]], JobSpec]
@@ -89,11 +90,13 @@ class Kind:
     amendments: by name; who sees them is told by `Policy.amendments`
     choose:     (job, result, checkpoints) -> what is registered as its model; None: nothing
     config:     a resolved spec, as data -> the `TrainConfig` that it is about, as data; empty: about none
+    view:       (job, artifacts) -> tables for people, and the same for programs
     progress:   a progress report -> (label with its unit, value) of everything that it says
     outcome:    a job's result -> lines of text
+    follow:     (MLflow's address, job, artifacts, folder): what is left to be done in MLflow when the job is over
     plan:       prints what a job would do and cost, for `submit --dry-run`; None: its spec is printed
     commands:   of the command line, by name
-    routes:     more calls of the API, an `APIRouter`, checked like those of any job
+    routes:     adds calls of the API to those of one job: (those that read it, those that change it)
     """
 
     kind: str
@@ -110,11 +113,13 @@ class Kind:
     amendments: Mapping[str, Amendment] = field(default_factory=lambda: MappingProxyType({}))
     choose: Choose | str = f"{PLAIN}:choose"
     config: Callable[[Mapping[str, Any]], Mapping[str, Any]] | str = f"{PLAIN}:config"
+    view: Callable[[Job, Artifacts], JobView] | str = f"{PLAIN}:view"
     progress: Callable[[Mapping[str, Any]], list[tuple[str, str]]] | str = f"{PLAIN}:progress"
     outcome: Callable[[Mapping[str, Any]], list[str]] | str = f"{PLAIN}:outcome"
+    follow: Follow | str | None = None
     plan: Callable[[Any], None] | str | None = None
     commands: Mapping[str, Command] = field(default_factory=lambda: MappingProxyType({}))
-    routes: Callable[[], APIRouter] | str | None = None
+    routes: Callable[[APIRouter, APIRouter], None] | str | None = None
 
     @property
     def called(self) -> str:

@@ -15,8 +15,10 @@ from service.spec_errors import explain
 from service.specs import overrides
 from service.specs.given import plain
 from service.specs.job import JobSpec, OpenSpec, refuse_large, with_name
+from service.wire import JobView, Table
 
 if TYPE_CHECKING:
+    from service.artifacts import Artifacts
     from service.queue.jobs import Checkpoint, Job
     from service.specs.given import Given
 
@@ -88,22 +90,35 @@ def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """The result as a table, after its metrics; lists of mappings are tables of their own."""
+    """The result as tables, after its metrics."""
     from service.cli.output import aligned
     from service.cli.progress import summary
 
-    rows, tables = [], list[str]()
+    lines = summary(result.get("metrics") or {})
+    for table in _tables(result):
+        lines += [*([table.title] if table.title else []), *aligned(table.header, table.rows)]
+    return lines
+
+
+def view(job: Job, artifacts: Artifacts) -> JobView:
+    """What its attempt left, or has reported so far."""
+    return JobView(job=job, tables=_tables(job.result or job.progress), detail=job.result or job.progress)
+
+
+def _tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
+    """One of names and values; a list of mappings is a table of its own."""
+    rows: list[tuple[str, str]] = []
+    tables: list[Table] = []
     for name, value in result.items():
         if name in ASIDE:
             continue
         if isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
-            columns = list(dict.fromkeys(column for row in value for column in row))
-            cells = [[_cell(row.get(column)) for column in columns] for row in value]
-            tables += ["", *aligned([column.upper() for column in columns], cells)]
+            columns = tuple(dict.fromkeys(column for row in value for column in row))
+            cells = tuple(tuple(_cell(row.get(column)) for column in columns) for row in value)
+            tables.append(Table(title=name, header=tuple(column.upper() for column in columns), rows=cells))
         else:
             rows += [(path, _cell(part)) for path, part in _flat(name, value)]
-    lines = aligned(("RESULT", "VALUE"), rows) if rows else []
-    return [*summary(result.get("metrics") or {}), *lines, *tables]
+    return (*([Table(header=("RESULT", "VALUE"), rows=tuple(rows))] if rows else []), *tables)
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from service import areas, auth
 from service.data.housekeeping import sweep
 from service.errors import NotFoundError, UnavailableError, VaesvcError
-from service.kinds.study.spec import StudySpec
+from service.kinds import named
+from service.kinds.kind import loaded
 from service.launch.assignment import log_uri_parts, spool_uri_parts
 from service.launch.patience import Patience
 from service.launch.processes import scratch
@@ -24,7 +25,6 @@ from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
 from service.settings import Settings
 from service.signing import read_key
-from vae_models.measures import STORED
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -158,8 +158,8 @@ class Housekeeper:
             self._register(uri, job)
             if uri is not None:
                 self._deliver(uri, job)
-                if job.kind == "study":
-                    self._close_trials(uri, job)
+                if (follow := named(job.kind).follow) is not None:
+                    loaded(follow)(uri, job, self._artifacts, self._spools)
                 self._end_run(uri, job)
         except UnavailableError:
             raise  # again later, and the other jobs too
@@ -170,33 +170,6 @@ class Housekeeper:
             self._broken.add(job.id)
             return
         self._store.tracked(job.id)
-
-    def _close_trials(self, uri: str, job: Job) -> None:
-        """Child runs of a study: what their packs could not deliver, and the end of those that were left open."""
-        import json
-
-        from service import tracking
-        from service.launch.study_table import read
-
-        artifacts = self._artifacts
-        for stored in artifacts.list(artifacts.uri(*spool_uri_parts(job.id, trials=True))):
-            if not stored.uri.endswith(".jsonl"):
-                continue
-            described = stored.uri.removesuffix(".jsonl") + ".run.json"
-            run = tracking.TrialRun(**json.loads(artifacts.get_bytes(described)))
-            path = self._spools / f"{job.id}-{stored.uri.rpartition('/')[2]}"
-            path.write_bytes(artifacts.get_bytes(stored.uri))
-            run_id = tracking.open_trial(uri, job, run, number=job.attempt)
-            tracking.send_spool(uri, run_id, path, _SPOOL_SECONDS)
-            artifacts.delete_prefix(stored.uri)
-            artifacts.delete_prefix(described)
-        states = {
-            (end.stage.name, end.trials[number].key): record.state
-            for end in read(StudySpec.model_validate(job.spec, context=STORED), artifacts, job.id)
-            for number, record in end.records.items()
-        }
-        for trial, run_id in tracking.open_trials(uri, job).items():
-            tracking.end_trial(uri, run_id, states.get(trial, "stopped"))
 
     def _end_run(self, uri: str, job: Job) -> None:
         from service import tracking

@@ -5,15 +5,18 @@ Its checkpoints are kept: the next attempt goes on from the last one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from service import wire
+from sqlalchemy.engine import RowMapping
+
 from service.errors import ConflictError
-from service.kinds.train.spec import TrainSpec, lengthened
-from service.queue.jobs import JobState, Trigger
-from service.queue.rows import Clocked
-from vae_models.measures import STORED
+from service.queue import attempts
+from service.queue.jobs import Job, JobState, Trigger
+from service.queue.policy import Policy, Signal
+from service.queue.rows import Clocked, policy
 
 FRESH = MappingProxyType(
     {
@@ -28,33 +31,55 @@ FRESH = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Amendment:
+    """job: as it was when its spec was changed to `spec`. over: only a job that is over is changed, and one that did
+    not succeed goes on with the same spec, too. detail: for the event log."""
+
+    job: Job
+    spec: Mapping[str, Any]
+    policy: Policy
+    over: bool = False
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
 def retry(work: Clocked, job_id: str, by: str) -> None:
     """A job that FAILED or was CANCELLED, at its old place, with a fresh retry budget. Raises ConflictError else."""
     row = work.locked_job(job_id)
-    if row["state"] == JobState.SUCCEEDED and row["kind"] == "train":
-        raise ConflictError(
-            f"job {job_id} is SUCCEEDED: there is nothing to try again. To train it for longer, from its last "
-            f"checkpoint on: vaesvc retry {job_id} --set epochs=N"
-        )
+    if row["state"] == JobState.SUCCEEDED:
+        raise ConflictError(f"job {job_id} is SUCCEEDED: there is nothing to try again{policy(row).advice(job_id)}")
     work.move(row, Trigger.RETRY, "retried", detail={"by": by}, result={}, **FRESH)
 
 
-def lengthen(work: Clocked, job_id: str, request: wire.LengthenRequest, by: str) -> None:
-    """A run that is over, with more epochs or steps. The same length again, of one that SUCCEEDED: nothing changes.
+def signal(work: Clocked, job: RowMapping, signal: Signal, by: str) -> None:
+    """Note what the job shall be told at its next report. `job` is a row from `locked_job`."""
+    state = JobState(job["state"])
+    if signal not in policy(job).signals:
+        raise ConflictError(f"job {job['id']} is of kind {job['kind']}, which cannot {signal} early")
+    if state.final or state is JobState.CANCELLING:
+        raise ConflictError(f"job {job['id']} is {state}: there is nothing to stop")
+    if not attempts.finish_requested(work, job["id"]):
+        work.record(job["id"], "stop_requested", job["attempt"] or None, by=by)
 
-    Raises UsageError where a longer run is another one (see `vae_models.config.longer`), ConflictError while it runs
-    and for a study.
-    """
-    row = work.locked_job(job_id)
-    state = JobState(row["state"])
-    if row["kind"] != "train":
-        raise ConflictError(f"job {job_id} is a study; for more trials: vaesvc study extend {job_id} --trials N")
+
+def refuse_going(job_id: str, state: JobState) -> None:
+    """Raises ConflictError for a job that is not over."""
     if not state.final:
         raise ConflictError(f"job {job_id} is {state}: it can be given more to do when it is over")
-    before = TrainSpec.model_validate(row["spec"], context=STORED)
-    spec = lengthened(before, request.epochs, request.steps)
-    if spec == before and state is JobState.SUCCEEDED:
+
+
+def amend(work: Clocked, amendment: Amendment, by: str) -> None:
+    """The job, with its other spec. Raises ConflictError."""
+    job, spec = amendment.job, dict(amendment.spec)
+    row = work.locked_job(job.id)
+    state = JobState(row["state"])
+    if amendment.over:
+        refuse_going(job.id, state)
+    if row["spec"] != job.spec:
+        raise ConflictError(f"job {job.id} was changed by somebody else in the same moment: try again")
+    if spec == row["spec"] and (not amendment.over or state is JobState.SUCCEEDED):
         return
-    detail = {"by": by, "epochs": request.epochs, "steps": request.steps}
-    values: dict[str, Any] = {"spec": spec.model_dump(mode="json"), "started_at": None}
-    work.move(row, Trigger.EXTEND, "extended", detail=detail, **(FRESH | values))
+    values: dict[str, Any] = {"spec": spec, "policy": amendment.policy.model_dump(mode="json", exclude_defaults=True)}
+    if state.final:
+        values |= FRESH | {"started_at": None}
+    work.move(row, Trigger.EXTEND, "extended", detail={"by": by, **amendment.detail}, **values)

@@ -19,10 +19,8 @@ from service import wire
 from service.errors import ConflictError, FencedError
 from service.queue import retention
 from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger, spec_sha256
-from service.queue.rows import Clocked, clean, finite, kept_checkpoints
+from service.queue.rows import Clocked, clean, finite, kept_checkpoints, policy
 from service.queue.schema import checkpoints, events
-from vae_models.config.train import CheckpointConfig
-from vae_models.measures import STORED
 
 MAX_BACKOFF_SECONDS = 300.0
 MAX_OUTAGES = 20  # attempts lost in a row to the machines: so many without a checkpoint, and nobody waits any more
@@ -38,10 +36,6 @@ _OUTCOMES = {
 def backoff(seconds: float, failures: int) -> float:
     """Before the attempt that follows the `failures`-th failure: doubles each time, at most 300 s."""
     return float(min(seconds * 2 ** min(failures - 1, 30), MAX_BACKOFF_SECONDS))
-
-
-def checkpoint_config(job: RowMapping) -> CheckpointConfig:
-    return CheckpointConfig.model_validate(job["spec"].get("train", {}).get("checkpoint", {}), context=STORED)
 
 
 def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> None:
@@ -81,11 +75,11 @@ def progress(
         work.record(job_id, "run_opened", number, run_id=report.run_id)
     work.update_job(job_id, **values)
     reply = _reply(job, lease_seconds)
-    return reply.model_copy(update={"finish": job["kind"] == "study" and stop_requested(work, job_id)})
+    return reply.model_copy(update={"finish": "finish" in policy(job).signals and finish_requested(work, job_id)})
 
 
-def stop_requested(work: Clocked, job_id: str) -> bool:
-    """Whether a study shall end with what there is: until somebody extends or retries it."""
+def finish_requested(work: Clocked, job_id: str) -> bool:
+    """Whether the job shall end with what there is: until somebody gives it more to do or retries it."""
     kinds = ("stop_requested", "extended", "retried")
     query = sa.select(events.c.kind).where(events.c.job_id == job_id, events.c.kind.in_(kinds))
     return work.connection.scalar(query.order_by(events.c.id.desc()).limit(1)) == "stop_requested"
@@ -103,9 +97,8 @@ def commit_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Check
             f"{checkpoint.uri} is committed already, with the manifest {known['manifest_sha256'][:12]}..., not "
             f"{checkpoint.manifest_sha256[:12]}...: give every checkpoint an address of its own"
         )
-    config = checkpoint_config(job)
     rows = kept_checkpoints(work, job_id)
-    kept = retention.kept(rows, config)
+    kept = retention.kept(rows, policy(job).retention)
     given_up = {c.uri for c in rows} - {c.uri for c in kept}
     if given_up:
         which = (checkpoints.c.job_id == job_id, checkpoints.c.uri.in_(given_up))

@@ -5,7 +5,7 @@
       └──── retry budget, after a backoff ───┘
     any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED goes to CANCELLED at once)
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
-    a study: SUCCEEDED, FAILED, CANCELLED ──extend──▶ QUEUED   (what was trained before is not trained again)
+    SUCCEEDED, FAILED, CANCELLED ──extend──▶ QUEUED   (more to do: what was done before is not done again)
 
 An attempt is fenced by its number (1, 2, ...): what an older one says is refused with `FencedError`. The whole
 machine is the table `TRANSITIONS`; what is not in it cannot happen.
@@ -54,7 +54,7 @@ class Trigger(StrEnum):
     CANCEL = "cancel"  # somebody asked
     STOP = "stop"  # the cancelled attempt is over
     RETRY = "retry"  # somebody asked for another go
-    EXTEND = "extend"  # somebody asked for more trials of a study
+    EXTEND = "extend"  # somebody gave it more to do
 
 
 def _transitions() -> dict[tuple[JobState, Trigger], JobState]:

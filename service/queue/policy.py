@@ -6,42 +6,43 @@ kept all the same.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from service.queue.jobs import Record
-from vae_models.measures import Goal
+from vae_models.measures import Goal, Mode
 
-FINISH = "finish"  # the signal: stop trying, and end with what there is
+Signal = Literal["finish"]  # stop trying, and end with what there is
+SIGNALS: tuple[Signal, ...] = ("finish",)
 
 
 class Retention(Record):
     """Which checkpoints are kept: the last one, and the `keep_best` best of those before it, by `metric`."""
 
     metric: str = "val/elbo"
-    mode: str = "max"
+    mode: Mode = "max"
     keep_best: int = Field(default=1, ge=1)
 
     @property
     def goal(self) -> Goal:
+        """What is better. A mode that contradicts the measure's own, of an earlier version, does not count."""
         return Goal.stored(self.metric, self.mode)
 
 
 class Policy(Record):
     """The default is that of a job of which nothing is known.
 
-    signals:    what it can be told while it runs, such as `FINISH`
-    amendments: how its spec may change later, each with what to tell people about it; "{job}" stands for the id
+    signals:    what it can be told while it runs
+    amendments: how its spec may change later: the name, and the command for it, in which "{job}" stands for the id
     registers:  whether it ends as a registered model
-    data, code: digests of the own data and of the own code that it needs
     """
 
     retention: Retention = Retention()
-    signals: tuple[str, ...] = ()
+    signals: tuple[Signal, ...] = ()
     amendments: dict[str, str] = Field(default_factory=dict)
     registers: bool = False
-    data: tuple[str, ...] = ()
-    code: str | None = None
 
-    def hints(self, job_id: str) -> tuple[str, ...]:
-        """What can be changed of the job, a phrase each."""
-        return tuple(hint.format(job=job_id) for hint in self.amendments.values() if hint)
+    def advice(self, job_id: str) -> str:
+        """What can be done with a job that is over, as the end of a sentence; empty where nothing can."""
+        return "".join(f"; {hint.format(job=job_id)}" for hint in self.amendments.values())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.queue.jobs import Checkpoint
-from vae_models.config.train import CheckpointConfig
+from service.queue.policy import Retention
 
 
-def kept(checkpoints: Sequence[Checkpoint], config: CheckpointConfig) -> tuple[Checkpoint, ...]:
+def kept(checkpoints: Sequence[Checkpoint], config: Retention) -> tuple[Checkpoint, ...]:
     """What stays of `checkpoints` (newest first), newest first, with the best one marked.
 
     The last is kept for going on from; `keep_best` others are kept by the metric (ties: the newer; those without the
@@ -23,13 +23,13 @@ def kept(checkpoints: Sequence[Checkpoint], config: CheckpointConfig) -> tuple[C
     return marked([c for c in checkpoints if c.uri in chosen], config)
 
 
-def marked(checkpoints: Sequence[Checkpoint], config: CheckpointConfig) -> tuple[Checkpoint, ...]:
+def marked(checkpoints: Sequence[Checkpoint], config: Retention) -> tuple[Checkpoint, ...]:
     """`checkpoints` with `best` set on the one with the best metric (ties: the newer), on none without the metric."""
     measured = [c for c in checkpoints if config.metric in c.metrics]
     best = max(measured, key=lambda c: _rank(c, config)).uri if measured else None
     return tuple(c.model_copy(update={"best": c.uri == best}) for c in checkpoints)
 
 
-def _rank(checkpoint: Checkpoint, config: CheckpointConfig) -> tuple[bool, float]:
+def _rank(checkpoint: Checkpoint, config: Retention) -> tuple[bool, float]:
     value = checkpoint.metrics.get(config.metric)
     return value is not None, config.goal.score(value)

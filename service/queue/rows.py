@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from service.errors import ConflictError, NotFoundError
 from service.queue.database import Database
 from service.queue.jobs import Attempt, Checkpoint, Event, Job, JobState, Resources, Trigger, next_state
+from service.queue.policy import Policy
 from service.queue.schema import attempts, checkpoints, events, jobs
 
 MAX_TEXT = 20_000  # characters of an error or a reason; its end says most
@@ -75,6 +76,11 @@ class Clocked:
         number = values.get("attempt", job["attempt"]) or None
         self.record(job["id"], kind, number, **(detail or {}), **{"from": before.value, "to": after.value})
         return after
+
+
+def policy(row: RowMapping) -> Policy:
+    """What the queue was told of the job's kind."""
+    return Policy.model_validate(row["policy"])
 
 
 def _existing(found: RowMapping | None, job_id: str) -> RowMapping:

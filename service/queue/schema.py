@@ -48,6 +48,7 @@ jobs = sa.Table(
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("spec", Json, nullable=False),
     sa.Column("resources", Json, nullable=False),
+    sa.Column("policy", Json, nullable=False, server_default="{}"),  # `service.queue.policy`; what it lacks: default
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("outages", sa.Integer, nullable=False, server_default="0"),

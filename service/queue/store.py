@@ -17,9 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import RowMapping
 
-from service import wire
+from service import kinds, wire
 from service.errors import ConflictError, NotFoundError
-from service.kinds.study.spec import StudySpec, extended
 from service.queue import admission, again, attempts, data_sets, models, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
@@ -36,11 +35,11 @@ from service.queue.jobs import (
     Trigger,
     spec_sha256,
 )
-from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints
+from service.queue.policy import Signal
+from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints, policy
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
 from service.specs.job import JobSpec
-from vae_models.measures import STORED
 
 
 class Store:
@@ -144,6 +143,7 @@ class Store:
             "priority": spec.priority,
             "spec": data,
             "resources": spec.resources.model_dump(mode="json"),
+            "policy": kinds.policy(spec).model_dump(mode="json", exclude_defaults=True),
             "attempt": 0,
             "failures": 0,
             "outages": 0,
@@ -250,52 +250,25 @@ class Store:
             row = work.job_row(job_id)
         return self._told(row)
 
-    def lengthen(self, job_id: str, request: wire.LengthenRequest, *, by: str) -> Job:
-        """Gives a run that is over more epochs or steps: it goes on from its last checkpoint.
+    def signal(self, job_id: str, signal: Signal, *, by: str) -> Job:
+        """Tell a running job something that its kind understands. Asking again is harmless.
 
-        Raises UsageError where a longer run is another one, ConflictError while it runs and for a study.
-        """
-        with self._write() as work:
-            again.lengthen(work, job_id, request, by)
-            row = work.job_row(job_id)
-        return self._told(row)
-
-    def stop_study(self, job_id: str, *, by: str) -> Job:
-        """Tells a study to end with what it has found out. Asking again is harmless.
-
-        Raises ConflictError when it is over, being cancelled, or no study.
+        Raises ConflictError when it is over, being cancelled, or of a kind that does not listen.
         """
         with self._write() as work:
             row = work.locked_job(job_id)
-            _refuse_run(row)
-            state = JobState(row["state"])
-            if state.final or state is JobState.CANCELLING:
-                raise ConflictError(f"study {job_id} is {state}: there is nothing to stop")
-            if not attempts.stop_requested(work, job_id):
-                work.record(job_id, "stop_requested", row["attempt"] or None, by=by)
+            again.signal(work, row, signal, by)
         return self._told(row)
 
-    def extend_study(self, job_id: str, trials: int, *, stage: str | None, by: str) -> Job:
-        """Gives a stage that draws at random (the last one unless it is named) `trials` assignments in all.
+    def amend(self, amendment: again.Amendment, *, by: str) -> Job:
+        """Give a job another spec of its kind. Twice the same changes nothing.
 
-        A study that is over goes back into the line; one that runs is followed by an attempt with the rest. What was
-        trained is not trained again; the same number again changes nothing. Raises UsageError where no stage draws at
-        random, ConflictError while the study is being cancelled or when the job is no study.
+        One that is over goes back into the line with it; one that runs is followed by another attempt. Raises
+        ConflictError while the job is being cancelled, or when somebody else amended it in the meantime.
         """
-        before = self._row(job_id)
-        seen = _study_of(before)
-        spec = extended(seen, trials, stage)  # every trial is checked: while nobody waits for us
         with self._write() as work:
-            row = work.locked_job(job_id)
-            if row["spec"] != before["spec"]:
-                raise ConflictError(f"study {job_id} was extended by somebody else in the same moment: try again")
-            if spec != seen:
-                values: dict[str, Any] = {"spec": spec.model_dump(mode="json")}
-                if JobState(row["state"]).final:
-                    values |= again.FRESH | {"started_at": None}
-                detail = {"by": by, "trials": trials, "stage": stage}
-                work.move(row, Trigger.EXTEND, "extended", detail=detail, **values)
-                row = work.job_row(job_id)
+            again.amend(work, amendment, by)
+            row = work.job_row(amendment.job.id)
         return self._told(row)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
@@ -499,14 +472,4 @@ class Store:
             return models.of_job(work, job_id)
 
     def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
-        return retention.marked(kept_checkpoints(work, job["id"]), attempts.checkpoint_config(job))
-
-
-def _refuse_run(job: RowMapping) -> None:
-    if job["kind"] != "study":
-        raise ConflictError(f"job {job['id']} is one run, not a study")
-
-
-def _study_of(job: RowMapping) -> StudySpec:
-    _refuse_run(job)
-    return StudySpec.model_validate(job["spec"], context=STORED)
+        return retention.marked(kept_checkpoints(work, job["id"]), policy(job).retention)

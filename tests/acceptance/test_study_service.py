@@ -13,9 +13,10 @@ import psutil
 import pytest
 import yaml
 
+from service.kinds.study.messages import StudyDetail, StudyStage, fetched
 from service.kinds.study.spec import StudySpec
 from service.launch.study_storage import StageStorage
-from service.wire import JobDetail, StudyDetail, StudyStage
+from service.wire import JobDetail
 from tests import real_jobs
 from tests.servers import wait_for
 from tuning.study import trials
@@ -53,7 +54,7 @@ def submit(stack: Stack, folder: Path, study: dict[str, Any], *more: str) -> str
 
 def table(stack: Stack, job_id: str) -> StudyDetail:
     with real_jobs.client(stack) as client:
-        return client.study(job_id)
+        return fetched(client, job_id)
 
 
 def values(found: StudyDetail) -> dict[tuple[str, int], tuple[str, float | None, int]]:

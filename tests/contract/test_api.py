@@ -67,6 +67,8 @@ USER_CALLS = [
     ("GET", "/v1/jobs/j1/logs"),
     ("POST", "/v1/jobs/j1/cancel"),
     ("POST", "/v1/jobs/j1/retry"),
+    ("POST", "/v1/jobs/j1/amend"),
+    ("GET", "/v1/jobs/j1/view"),
     ("POST", "/v1/jobs/j1/lengthen"),
     ("GET", "/v1/jobs/j1/study"),
     ("POST", "/v1/jobs/j1/study/stop"),
@@ -505,7 +507,7 @@ def test_fault_13a_an_ended_job_is_given_more_epochs_and_goes_on_from_its_checkp
         client.retry(job_id)
     before = client.job(job_id).job.spec["train"]
     assert before["schedule"]["kind"] == "constant"
-    longer = client.lengthen(job_id, epochs=4 * before["epochs"])
+    longer = client.amend(job_id, "lengthen", epochs=4 * before["epochs"])
     assert (longer.state, longer.failures) == (JobState.QUEUED, 0)
     assert longer.spec["train"] == {**before, "epochs": 4 * before["epochs"]}
     assert client.events(job_id)[-1].detail["epochs"] == 4 * before["epochs"]
@@ -514,9 +516,9 @@ def test_fault_13a_an_ended_job_is_given_more_epochs_and_goes_on_from_its_checkp
         context = runner.claim(CLAIM)
         assert (context.number, [one.step for one in context.checkpoints]) == (2, [5])
         with pytest.raises(ConflictError, match="when it is over"):
-            client.lengthen(job_id, epochs=9 * before["epochs"])
+            client.amend(job_id, "lengthen", epochs=9 * before["epochs"])
         runner.finish(wire.FinishRequest(runner_id="r1", outcome="succeeded"))
-    assert client.lengthen(job_id, epochs=4 * before["epochs"]).state is JobState.SUCCEEDED  # the same again
+    assert client.amend(job_id, "lengthen", epochs=4 * before["epochs"]).state is JobState.SUCCEEDED  # the same again
 
 
 @pytest.mark.parametrize(
@@ -533,5 +535,5 @@ def test_fault_13a_what_would_be_another_run_is_refused(
 ) -> None:
     job_id = _succeeded(api, client, **train)
     with pytest.raises(UsageError, match=message):
-        client.lengthen(job_id, **asked)
+        client.amend(job_id, "lengthen", **asked)
     assert client.job(job_id).job.state is JobState.SUCCEEDED

@@ -25,7 +25,11 @@ from tests.api_server import Api, running_api, settings_in
 from tests.contract.queue_checks import sql
 
 RECIPE = "digits/beta-vae-mlp"
-BODIES = {"/v1/jobs/{job_id}/study/extend": {"trials": 9}, "/v1/jobs/{job_id}/lengthen": {"epochs": 900}}
+BODIES = {
+    "/v1/jobs/{job_id}/amend": {"what": "lengthen", "epochs": 900},
+    "/v1/jobs/{job_id}/study/extend": {"trials": 9},
+    "/v1/jobs/{job_id}/lengthen": {"epochs": 900},
+}
 NOT_OF_A_JOB = {
     "/v1/jobs", "/v1/jobs/dry-run", "/v1/data/uploads", "/v1/code/{digest}",  # the caller's own from the start
     "/v1/data/{name}",  # a name's owner's: tests/integration/test_data_upload.py
@@ -127,7 +131,7 @@ def test_fault_04_another_users_job_is_not_changed(jobs: Jobs, bob: Client, meth
 def test_fault_04_owner_and_administrator_change_it(tmp_path: Path, method: str, path: str, admin: bool) -> None:
     with _jobs(tmp_path) as jobs, jobs.api.user("root", admin=True) as root, jobs.api.client() as ann:
         job = jobs.of(path)
-        if path.endswith(("/retry", "/lengthen")):
+        if path.endswith(("/retry", "/amend", "/lengthen")):
             ann.cancel(job.id)
         answer = jobs.call(root if admin else ann, method, path, job.id)
         assert answer.status_code == 200, answer.text

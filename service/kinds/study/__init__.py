@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from service.kinds.kind import Command, Kind
+from service.kinds.kind import Amendment, Command, Kind
 
 KIND = Kind(
     kind="study",
@@ -17,8 +17,15 @@ KIND = Kind(
     recognises="service.kinds.study.spec:recognises",
     resolve="service.kinds.study.spec:resolve_given",
     config="service.kinds.study.spec:config",
+    policy="service.kinds.study.policy:policy",
+    amendments=MappingProxyType(
+        {"extend": Amendment(request="service.kinds.study.policy:Extend", apply="service.kinds.study.policy:extend")}
+    ),
     choose="service.kinds.study.result:choose",
+    follow="service.kinds.study.follow:follow",
     plan="service.kinds.study.plan:plan",
+    routes="service.kinds.study.routes:add",
+    view="service.kinds.study.view:view",
     progress="service.kinds.study.text:progress",
     outcome="service.kinds.study.text:outcome",
     commands=MappingProxyType(

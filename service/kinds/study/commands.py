@@ -10,9 +10,9 @@ import typer
 from service.cli import connect, local, output, progress
 from service.cli.arguments import AsJson
 from service.cli.code import Code, bring, ref
-from service.errors import NotFoundError, StorageError, UnavailableError, UsageError
+from service.errors import NotFoundError, StorageError, UnavailableError
+from service.kinds.study import KIND, messages, pictures, tables, text
 from service.kinds.study import folder as folders
-from service.kinds.study import pictures, tables, text
 from service.kinds.study.plan import plan
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def show(
         tables.show(tables.of_results(results), json=json)
         return
     with connect.client() as client:
-        found = client.study(study)
+        found = messages.fetched(client, study)
     if json:
         output.as_json(found)
         return
@@ -149,8 +149,8 @@ def curve(
     import httpx
 
     with connect.client() as client:
-        found = client.study(study)
-        others = [client.study(other) for other in beside]
+        found = messages.fetched(client, study)
+        others = [messages.fetched(client, other) for other in beside]
     if not found.pictures:
         raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(found.job)}")
     out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def curve(
 def stop(study: Study) -> None:
     """End a study with what it has found out: the winner is chosen among the trials that have ended."""
     with connect.client() as client:
-        job = client.stop_study(study)
+        job = client.amend(study, "finish")
     output.data(f"{job.id}  {job.state.value}")
     output.note(f"Its trials write checkpoints and stop. Follow it: vaesvc watch {job.id}")
 
@@ -190,10 +190,9 @@ def extend(
 
     with connect.client() as client:
         before = client.job(study).job
-        if before.kind != "study":
-            raise UsageError(f"job {study} is one run, not a study")
+        messages.only_a_study(before)
         name, present = drawn_stage(StudySpec.model_validate(before.spec, context=STORED).study, stage)
-        job = client.extend_study(study, present + trials, name)
+        job = client.amend(study, "extend", trials=present + trials, stage=name)
     output.data(f"{job.id}  {job.state.value}")
     output.note(f"Stage {name} has {present + trials} assignments now.")
 
@@ -204,7 +203,7 @@ def list_studies(
 ) -> None:
     """List studies, newest first."""
     with connect.client() as client:
-        found = [job for job in client.jobs(limit=limit) if job.kind == "study"]
+        found = [job for job in client.jobs(limit=limit) if job.kind == KIND.kind]
     if json:
         output.as_json(found)
         return

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service import wire
 from service.errors import NotFoundError
+from service.kinds.study.messages import StudyDetail, StudyStage
 
 if TYPE_CHECKING:
     from tuning.curves import Curve
 
 
-def compare(studies: Sequence[wire.StudyDetail], out: Path) -> Path:
+def compare(studies: Sequence[StudyDetail], out: Path) -> Path:
     """One picture of several studies. NotFoundError where one has no rates over beta."""
     from tuning import curves
 
@@ -31,7 +31,7 @@ def compare(studies: Sequence[wire.StudyDetail], out: Path) -> Path:
     return path
 
 
-def _curve(name: str, stage: wire.StudyStage) -> Curve | None:
+def _curve(name: str, stage: StudyStage) -> Curve | None:
     """All trials that were trained for a beta of their own; of multi-rate trials those of the winner."""
     from tuning import curves
 

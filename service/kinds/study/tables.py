@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from service import wire
 from service.cli import output
+from service.kinds.study.messages import StudyStage
 from service.kinds.study.text import assignment
+from service.wire import Table
 
 if TYPE_CHECKING:
     from tuning.local import StageResult
@@ -15,40 +16,48 @@ if TYPE_CHECKING:
 OVER = ("done", "pruned", "failed")
 
 
-def of_results(results: Sequence[StageResult]) -> list[wire.StudyStage]:
-    from service.kinds.study.view import view
+def of_results(results: Sequence[StageResult]) -> list[StudyStage]:
+    from service.kinds.study.stages import view
 
     return [view(result.stage, result.trials, result.outcomes, result.ranked, result.winner) for result in results]
 
 
-def show(stages: Sequence[wire.StudyStage], *, json: bool) -> None:
+def of(stage: StudyStage) -> Table:
+    """Its trials, best first."""
+    rows = tuple(
+        (
+            str(trial.number),
+            trial.state,
+            output.number(trial.value, 4),
+            f"{trial.steps:,}",
+            str(trial.seed),
+            assignment(trial.assignment) + ("" if trial.origin is None else f", from trial {trial.origin}"),
+        )
+        for trial in stage.trials
+    )
+    return Table(title=_title(stage), header=("TRIAL", "STATE", stage.metric, "STEPS", "SEED", "VALUES"), rows=rows)
+
+
+def _title(stage: StudyStage) -> str:
+    over = [trial for trial in stage.trials if trial.state in OVER]
+    return f"{stage.name}: {len(over)} of {len(stage.trials)} trials ended, best {stage.metric} first ({stage.mode})"
+
+
+def show(stages: Sequence[StudyStage], *, json: bool) -> None:
     if json:
         output.as_json([stage.model_dump(mode="json") for stage in stages])
         return
     for stage in stages:
-        over = [trial for trial in stage.trials if trial.state in OVER]
-        output.data(
-            f"{stage.name}: {len(over)} of {len(stage.trials)} trials ended, best {stage.metric} first ({stage.mode})"
-        )
-        rows = [
-            (
-                str(trial.number),
-                trial.state,
-                output.number(trial.value, 4),
-                f"{trial.steps:,}",
-                str(trial.seed),
-                assignment(trial.assignment) + ("" if trial.origin is None else f", from trial {trial.origin}"),
-            )
-            for trial in stage.trials
-        ]
-        output.table(("TRIAL", "STATE", stage.metric, "STEPS", "SEED", "VALUES"), rows)
+        output.data(_title(stage))
+        table = of(stage)
+        output.table(table.header, table.rows)
         for error in dict.fromkeys(trial.error for trial in stage.trials if trial.error):
             output.data(f"failed: {error}")
         _show_means(stage)
         output.data("")
 
 
-def _show_means(stage: wire.StudyStage) -> None:
+def _show_means(stage: StudyStage) -> None:
     if any(len(candidate.values) > 1 for candidate in stage.candidates):
         output.data("")
         rows = [

@@ -1,66 +1,39 @@
-"""A stage of a study as the API and the command line show it."""
+"""What a study has come to, for the API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from typing import Any
 
-from service import wire
-from tuning.study import Outcome, StageConfig, Trial
-from tuning.winners import Candidate
+from service.artifacts import Artifacts
+from service.kinds.study import tables
+from service.kinds.study.messages import StudyStage
+from service.kinds.study.spec import StudySpec
+from service.kinds.study.stages import view as stage_view
+from service.launch.study_table import read
+from service.queue.jobs import Job
+from service.wire import JobView
+from vae_models.measures import STORED
 
 
-def view(
-    stage: StageConfig,
-    trials: Sequence[Trial],
-    outcomes: Mapping[int, Outcome],
-    ranked: Sequence[Candidate],
-    winner: Candidate | None,
-    running: Mapping[int, int] = MappingProxyType({}),
-) -> wire.StudyStage:
-    """The stage as a table, best first. running: steps of the trials that are trained now, by number."""
-    places = {candidate.number: place for place, candidate in enumerate(ranked)}
-    lines = [_line(trial, outcomes.get(trial.number), running) for trial in trials]
-    lines.sort(
-        key=lambda line: (
-            _ORDER.index(line.state),
-            -stage.goal.score(line.value),
-            places[line.candidate],
-            line.number,
+def view(job: Job, artifacts: Artifacts) -> JobView:
+    """A table for each stage, and all of it for programs: {"stages": [`StudyStage`, ...]}.
+
+    As far as it has come: what has ended from storage, the rest from the running attempt's report.
+    """
+    found = stages(job, artifacts)
+    detail: dict[str, Any] = {"stages": [stage.model_dump(mode="json") for stage in found]}
+    return JobView(job=job, tables=tuple(tables.of(stage) for stage in found), detail=detail)
+
+
+def stages(job: Job, artifacts: Artifacts) -> tuple[StudyStage, ...]:
+    """Those that have begun, or could begin."""
+    ends = read(StudySpec.model_validate(job.spec, context=STORED), artifacts, job.id)
+    report = job.progress if not job.state.final else {}
+    running = {int(number): int(steps) for number, steps in report.get("steps", {}).items()}
+    return tuple(
+        stage_view(
+            end.stage, end.trials, end.outcomes, end.ranked, end.winner,
+            running if report.get("stage") == end.stage.name else {},
         )
-    )
-    return wire.StudyStage(
-        name=stage.name,
-        metric=stage.metric,
-        mode=stage.mode,
-        trials=tuple(lines),
-        candidates=tuple(
-            wire.StudyCandidate(
-                number=one.number, assignment=dict(one.assignment), mean=one.mean, standard_error=one.standard_error,
-                values=one.values, complete=one.complete,
-            )
-            for one in ranked
-        ),
-        winner=None if winner is None else winner.number,
+        for end in ends
     )  # fmt: skip
-
-
-_ORDER = ("done", "running", "waiting", "pruned", "failed")
-
-
-def _line(trial: Trial, outcome: Outcome | None, running: Mapping[int, int]) -> wire.StudyTrial:
-    state = "running" if trial.number in running else "waiting"
-    if outcome is not None and outcome.state != "missing":
-        state = outcome.state
-    return wire.StudyTrial(
-        number=trial.number,
-        candidate=trial.candidate,
-        seed=trial.seed,
-        origin=None if trial.origin is None else int(trial.origin.partition("-")[0]),
-        assignment=dict(trial.assignment),
-        state=state,
-        value=None if outcome is None else outcome.value,
-        steps=running.get(trial.number, 0) if outcome is None else outcome.steps,
-        error=None if outcome is None else outcome.error,
-        metrics={} if outcome is None else {k: v for k, v in outcome.metrics.items() if k.startswith("val/")},
-    )

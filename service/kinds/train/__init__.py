@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from service.kinds.kind import Command, Kind
+from service.kinds.kind import Amendment, Command, Kind
 
 KIND = Kind(
     kind="train",
@@ -13,7 +13,16 @@ KIND = Kind(
     spec="service.kinds.train.spec:TrainSpec",
     resolve="service.kinds.train.spec:resolve_given",
     config="service.kinds.train.spec:config",
+    policy="service.kinds.train.policy:policy",
+    amendments=MappingProxyType(
+        {
+            "lengthen": Amendment(
+                request="service.kinds.train.policy:Lengthen", apply="service.kinds.train.policy:lengthen", over=True
+            )
+        }
+    ),
     choose="service.kinds.train.result:choose",
+    routes="service.kinds.train.routes:add",
     progress="service.kinds.train.text:progress",
     outcome="service.kinds.train.text:outcome",
     commands=MappingProxyType(

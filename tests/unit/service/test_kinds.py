@@ -14,7 +14,10 @@ from service.errors import UsageError
 from service.kinds.kind import Kind, loaded, wrong
 from service.specs.job import JobSpec
 
-PIECES = ("spec", "run", "recognises", "resolve", "choose", "config", "progress", "outcome", "plan")
+PIECES = (
+    *("spec", "run", "recognises", "resolve", "policy", "choose", "config"),
+    *("view", "progress", "outcome", "follow", "plan", "routes"),
+)
 
 
 class CountSpec(JobSpec):
@@ -31,6 +34,11 @@ def test_every_piece_of_our_kinds_is_where_it_says(kind: str) -> None:
     for piece in PIECES:
         value = getattr(kinds.KINDS.get(kind), piece)
         assert value is None or callable(loaded(value)), piece
+    for amendment in kinds.KINDS.get(kind).amendments.values():
+        assert callable(loaded(amendment.apply))
+        assert callable(loaded(amendment.request))
+    for command in kinds.KINDS.get(kind).commands.values():
+        assert loaded(command.app) is not None
 
 
 def test_kinds_are_listed_without_loading_what_they_need() -> None:
@@ -68,7 +76,8 @@ def test_a_kind_that_comes_with_the_jobs_own_code_is_kept_as_data() -> None:
 
 def test_a_kind_of_a_spec_and_a_run_is_a_whole_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert wrong(COUNT) is None
-    monkeypatch.setattr(kinds.KINDS, "_parts", {**kinds.KINDS.registered(), "count": _registered(COUNT)})
+    monkeypatch.setattr(kinds.KINDS, "_own", {**kinds.KINDS.registered(), "count": _registered(COUNT)})
+    monkeypatch.setattr(kinds.KINDS, "_parts", None)
     path = tmp_path / "how-many.yaml"
     path.write_text("kind: count\ndepth: 2\n")
     spec = kinds.resolve(path, ["of=mnist/beta-vae-cnn"], resources={"workers": 3})

@@ -1,0 +1,30 @@
+"""What the queue is told of a study, and how one may change after it was submitted: it may have more trials."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from service.kinds.study.spec import StudySpec, extended
+from service.queue.jobs import Record
+from service.queue.policy import Policy
+
+EXTEND = "for more trials: vaesvc study extend {job} --trials N"
+
+
+class Extend(Record):
+    """The same again changes nothing."""
+
+    trials: int = Field(ge=1, le=10_000, description="assignments of the stage in all, those it has included")
+    stage: str | None = Field(
+        default=None, max_length=40, description="which stage; default: the last that draws at random"
+    )
+
+
+def policy(spec: StudySpec) -> Policy:
+    """It may end early with what it has found out. The checkpoints of its trials are its own affair."""
+    return Policy(signals=("finish",), amendments={"extend": EXTEND}, registers=True)
+
+
+def extend(spec: StudySpec, request: Extend) -> StudySpec:
+    """With so many assignments. UsageError where no stage draws at random, or another one than was named."""
+    return extended(spec, request.trials, request.stage)

@@ -1,0 +1,33 @@
+"""What the queue is told of a run, and how a run may change after it was submitted: it may be longer."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from service.kinds.train.spec import TrainSpec, lengthened
+from service.queue.jobs import Record
+from service.queue.policy import Policy, Retention
+
+LENGTHEN = "to train it for longer, from its last checkpoint on: vaesvc retry {job} --set epochs=N"
+
+
+class Lengthen(Record):
+    """One of the two: what a run shall have had in all, at most `vae_models.bounds`. Twice changes nothing."""
+
+    epochs: float | None = Field(default=None, gt=0, le=10**6, description="passes over the training split")
+    steps: int | None = Field(default=None, ge=1, le=10**9, description="optimizer steps")
+
+
+def policy(spec: TrainSpec) -> Policy:
+    """Its checkpoints are kept by its own metric."""
+    kept = spec.train.checkpoint
+    return Policy(
+        retention=Retention(metric=kept.metric, mode=kept.mode, keep_best=kept.keep_best),
+        amendments={"lengthen": LENGTHEN},
+        registers=True,
+    )
+
+
+def lengthen(spec: TrainSpec, request: Lengthen) -> TrainSpec:
+    """With more epochs or steps in all. UsageError where a longer run is another one (`vae_models.config.longer`)."""
+    return lengthened(spec, request.epochs, request.steps)
