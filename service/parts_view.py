@@ -21,9 +21,11 @@ DECLARED = (
     "vae_models.backbones.specs",
     "vae_models.objectives.specs",
     "vae_models.control.specs",
+    "vae_models.optimization.specs",
     "vae_models.config.train",
     "vae_models.recipes",
-    "tuning.study",
+    "tuning.searchers.specs",
+    "tuning.pruners.specs",
     "tuning.searches",
     "service.kinds",
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tuning import curves, pack, winners
-from tuning.pruning import Memory
+from tuning.pruners.rules import Memory
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, known
 from tuning.winners import Candidate
 from vae_models import data

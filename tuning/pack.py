@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tuning.pruning import Rungs, compares_lanes, decider
+from tuning.pruners.rules import Pack, Rungs
 from tuning.study import Outcome, StageConfig, Trial
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int 
     found = []
     for candidates in by_data.values():
         total = sum(len(trials) for trials in candidates.values())
-        wanted = 1 if compares_lanes(stage) else max(processes, -(-total // lanes))
+        wanted = 1 if stage.pruning.compares else max(processes, -(-total // lanes))
         shares: list[list[Trial]] = [[] for _ in range(min(wanted, len(candidates)))]
         for trials in candidates.values():
             min(shares, key=len).extend(trials)
@@ -65,12 +65,15 @@ def train(
         if found.state != "missing":
             on_end(pack[number], found)
 
+    first = pack[0].config
+    steps_per_epoch = len(dataset.train.x) / first.batch_size
+    seen = Pack(
+        trials=pack, goal=stage.goal, assignments=assignments, rungs=rungs, steps_per_epoch=steps_per_epoch,
+        evaluate_every=first.evaluation.every_epochs * steps_per_epoch,
+    )  # fmt: skip
     train_pack(
         [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
-        decide=decider(
-            stage, pack, assignments=assignments, rungs=rungs,
-            steps_per_epoch=len(dataset.train.x) / pack[0].config.batch_size,
-        ),
+        decide=stage.pruning.decider(seen),
     )  # fmt: skip
 
 

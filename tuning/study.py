@@ -4,138 +4,31 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Discriminator, Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from tuning import population
 from tuning import space as spaces
-from tuning.population import Draw
+from tuning.pruners.specs import NoPruning, PruningConfig
+from tuning.searchers.draw import Draw
+from tuning.searchers.specs import GridSearch, SearchConfig
 from tuning.space import LIMIT, Assignment, Space
 from vae_models import bounds, measures
 from vae_models.config.shape import shape_of
 from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal, Mode
+from vae_models.optimization.specs import SCHEDULES
 from vae_models.strict import Strict
 
 State = Literal["done", "pruned", "failed", "missing"]
 
 PATHS = 100  # that a stage varies
 STAGES = 50
-SHOWN = 10  # paths that an error names
-
-
-class GridSearch(Strict):
-    """Every combination."""
-
-    kind: Literal["grid"] = "grid"
-
-
-class RandomSearch(Strict):
-    """Independent draws, each a function of (seed, number): more trials leave the first ones as they are."""
-
-    kind: Literal["random"] = "random"
-    trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
-    seed: bounds.Seed = 0
-
-
-class OptunaSearch(Strict):
-    """`batch` assignments at a time, each batch chosen by what the ones before gave. Needs optuna.
-
-    sampler: a tree-structured Parzen estimator (Bergstra et al. 2011) or Bayesian optimization with a Gaussian process
-    and the expected improvement, the batch's earlier assignments counted as if they had given the mean so far (the
-    constant liar of Ginsbourger et al. 2010).
-    """
-
-    kind: Literal["optuna"] = "optuna"
-    trials: int = Field(ge=1, le=LIMIT, description="assignments, each with every repeat")
-    batch: int = Field(default=8, ge=1, le=LIMIT, description="assignments that are trained side by side")
-    startup: int = Field(
-        default=8, ge=1, le=LIMIT, description="assignments drawn at random before the first is chosen"
-    )
-    sampler: Literal["tpe", "gp"] = "tpe"
-    seed: bounds.Seed = 0
-
-
-class PopulationSearch(Strict):
-    """Population based training (Jaderberg et al. 2017).
-
-    `size` random draws are trained for `epochs`; then the worst `quantile` of them go on from the weights and the
-    optimizer of one of the best `quantile`, with values near its own or drawn again; the others go on as they are; and
-    so on for `generations`. Each member of each generation is a trial.
-    """
-
-    kind: Literal["population"] = "population"
-    size: int = Field(ge=2, le=LIMIT)
-    generations: int = Field(ge=2, le=LIMIT)
-    epochs: float = Field(gt=0, le=bounds.EPOCHS, description="of each generation")
-    quantile: float = Field(default=0.25, gt=0, le=0.5)
-    resample: float = Field(default=0.25, ge=0, le=1, description="probability that a value is drawn again")
-    seed: bounds.Seed = 0
-
-
-class NoPruning(Strict):
-    """Every trial to its end."""
-
-    kind: Literal["none"] = "none"
-
-
-class Halving(Strict):
-    """Successive halving (Jamieson and Talwalkar 2016).
-
-    At the first evaluation at or after `epochs`, `epochs` x `factor`, `epochs` x `factor`^2, ... the best 1/`factor` of
-    the assignments that are left go on.
-    """
-
-    kind: Literal["halving"] = "halving"
-    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision")
-    factor: float = Field(default=3.0, gt=1, le=LIMIT)
-
-
-class Hyperband(Strict):
-    """Hyperband (Li et al. 2018): assignments are dealt to `brackets`, of which each is halved on its own.
-
-    In bracket b = 0, 1, ... the first decision comes after `epochs` x `factor`^b: a slow start is no end.
-    """
-
-    kind: Literal["hyperband"] = "hyperband"
-    epochs: float = Field(
-        default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision of the first bracket"
-    )
-    factor: float = Field(default=3.0, gt=1, le=LIMIT)
-    brackets: int = Field(default=3, ge=2, le=20)
-
-
-class Asha(Strict):
-    """Asynchronous successive halving (Li et al. 2020), across packs and processes.
-
-    An assignment that comes to a rung (`epochs`, `epochs` x `factor`, ...) goes on if it is among the best 1/`factor`
-    of those that have come there so far, itself included. Nobody waits; so who goes on depends on who came first.
-    """
-
-    kind: Literal["asha"] = "asha"
-    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="the first rung")
-    factor: float = Field(default=3.0, gt=1, le=LIMIT)
-
-
-class Median(Strict):
-    """The median rule (Golovin et al. 2017).
-
-    From `epochs` on an assignment stops whose best value so far is worse than the median of the others' means over all
-    their evaluations. What was measured before an interruption is forgotten.
-    """
-
-    kind: Literal["median"] = "median"
-    epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision")
-
-
-PruningConfig = Annotated[NoPruning | Halving | Hyperband | Asha | Median, Discriminator("kind")]
 
 
 class StageConfig(Strict):
@@ -151,7 +44,7 @@ class StageConfig(Strict):
     repeats: tuple[bounds.Seed, ...] = Field(
         default=(0,), min_length=1, max_length=bounds.LISTED, description="seeds; the mean over them decides"
     )
-    search: Annotated[GridSearch | RandomSearch | OptunaSearch | PopulationSearch, Discriminator("kind")] = GridSearch()
+    search: SearchConfig = GridSearch()
     pruning: PruningConfig = NoPruning()
 
     @model_validator(mode="before")
@@ -185,58 +78,37 @@ class StageConfig(Strict):
             raise ValueError(f"repeats: a seed is named twice: {list(self.repeats)}")
         if "seed" in self.space:
             raise ValueError("space: seeds are not searched over; name them in `repeats`, whose mean decides")
-        if isinstance(self.search, PopulationSearch):
-            if not isinstance(self.pruning, NoPruning):
-                raise ValueError("pruning: a population is selected between its generations; it should be none")
+        if self.search.lengthens:
+            if self.pruning.prunes:
+                raise ValueError(
+                    f"pruning: a {self.search.kind} is selected between its generations; it should be none"
+                )
             if length := {"steps", "epochs"} & self.space.keys():
-                raise ValueError(f"space: {length.pop()} of a population is what search.epochs says")
+                raise ValueError(f"space: {length.pop()} of a {self.search.kind} is what search.epochs says")
         self._refuse_too_many()
         return self
 
     def draws(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Draw]:
         """Its assignments. outcomes: by trial, what has ended: a search that learns from them knows more then."""
-        value, over = partial(self._mean, outcomes), partial(self._over, outcomes)
-        if isinstance(self.search, PopulationSearch):
-            return population.draws(self.search, self.space, self.goal, value, over)
-        found: Iterator[Assignment]
-        if isinstance(self.search, OptunaSearch):
-            from tuning import optuna_search
-
-            found = optuna_search.assignments(self.search, self.space, self.goal, value, over)
-        elif isinstance(self.search, RandomSearch):
-            found = (spaces.sample(self.space, number, self.search.seed) for number in range(self.search.trials))
-        else:
-            found = spaces.grid(self.space)
-        return (Draw(assignment=assignment) for assignment in found)
+        return self.search.draws(self.space, self.goal, partial(self._mean, outcomes), partial(self._over, outcomes))
 
     def planned(self) -> int:
         """Trials in all, those that are not known yet included."""
-        if isinstance(self.search, RandomSearch | OptunaSearch):
-            return self.search.trials * len(self.repeats)
-        if isinstance(self.search, PopulationSearch):
-            return self.search.size * self.search.generations * len(self.repeats)
-        return math.prod(spaces.counts(self.space).values()) * len(self.repeats)
+        return self.search.planned(self.space) * len(self.repeats)
 
     def _refuse_too_many(self) -> None:
         """Before any is made: ValueError that says how many they would be, of what, and what to do about it."""
         if (planned := self.planned()) <= LIMIT:
             return
         seeds = f" x {len(self.repeats)} seeds" if len(self.repeats) > 1 else ""
-        if isinstance(self.search, PopulationSearch):
-            what = f"{self.search.size:,} members x {self.search.generations:,} generations{seeds}"
-            mend = "smaller size or fewer generations"
-        elif isinstance(self.search, RandomSearch | OptunaSearch):
-            what, mend = f"{self.search.trials:,} assignments{seeds}", "fewer of either"
-        else:
-            counts = spaces.counts(self.space)
-            shown = " x ".join(f"{count:,} of {path}" for path, count in list(counts.items())[:SHOWN])
-            what = f"{shown}{' x ...' if len(counts) > SHOWN else ''}{seeds}"
-            mend = "fewer points of each, a stage for some of the paths, or search.kind=random with so many trials"
-        raise ValueError(f"stage {self.name}: {planned:,} trials ({what}); at most {LIMIT:,} are taken: choose {mend}")
+        what, mend = self.search.counted(self.space)
+        raise ValueError(
+            f"stage {self.name}: {planned:,} trials ({what}{seeds}); at most {LIMIT:,} are taken: choose {mend}"
+        )
 
     def side_by_side(self, known: int) -> int:
         """Of `known` assignments the number of those that are trained at a time, and may be compared meanwhile."""
-        return (known - 1) % self.search.batch + 1 if isinstance(self.search, OptunaSearch) else known
+        return self.search.side_by_side(known)
 
     def _of(self, outcomes: Mapping[int, Outcome], candidate: int) -> list[Outcome | None]:
         seeds = len(self.repeats)
@@ -316,7 +188,7 @@ class StudyConfig(Strict):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is not measured; there are {', '.join(first.metrics())}{hint}"
                 )
-            if not isinstance(stage.pruning, NoPruning) and _comes_last(stage.metric, first):
+            if stage.pruning.prunes and _comes_last(stage.metric, first):
                 raise ValueError(
                     f"stage {stage.name}: {stage.metric} is measured at the end only, too late for pruning: "
                     "choose one of val, with evaluation.betas_at_end_only set to false if it is at a beta"
@@ -330,16 +202,18 @@ class StudyConfig(Strict):
 
 def _check_corners(stage: StageConfig, base: TrainConfig) -> None:
     """What a search will choose is not known yet, but its extremes are. InvalidAssignment where one cannot be."""
-    if isinstance(stage.search, GridSearch):
+    if stage.search.complete:
         return
     for end in (0.0, 1.0):
         spaces.with_values(base, {path: domain.at(end) for path, domain in stage.space.items()})
-    if not isinstance(stage.search, PopulationSearch):
+    if not stage.search.lengthens:
         return
-    if base.schedule.kind != "constant":
+    if base.schedule.whole_run:
+        others = [kind for kind, spec in SCHEDULES.all().items() if not spec.whole_run]
         raise ValueError(
-            f"stage {stage.name}: a {base.schedule.kind} schedule depends on the length of a run, and a population's "
-            "runs are lengthened generation by generation: schedule.kind should be constant"
+            f"stage {stage.name}: a {base.schedule.kind} schedule depends on the length of a run, and a "
+            f"{stage.search.kind}'s runs are lengthened generation by generation: schedule.kind should be "
+            f"{' or '.join(others)}"
         )
     for path, domain in stage.space.items():
         values = domain.values if isinstance(domain, spaces.Values) else (domain.at(0.0), domain.at(1.0))

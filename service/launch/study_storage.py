@@ -111,7 +111,7 @@ class StageStorage:
         return into
 
     def record(self, rung: int, candidate: int, score: float) -> list[float]:
-        """A `tuning.pruning.Rungs`: the name of each object says all."""
+        """A `tuning.pruners.rules.Rungs`: the name of each object says all."""
         folder = self._artifacts.uri(*self._parts, _RUNGS, str(rung))
         there = self._scores(folder)
         if candidate not in there:

@@ -53,7 +53,7 @@ def train_pack(text: str, folder: str, numbers: Sequence[int]) -> None:
     import torch
 
     from tuning import pack
-    from tuning.pruning import Memory
+    from tuning.pruners.rules import Memory
     from tuning.study import StudyConfig
     from vae_models import data
     from vae_models.training.context import LocalContext

@@ -18,7 +18,7 @@ from service.launch.study_storage import StageStorage, TrialRecord
 from service.launch.study_worker import _Uploads
 from tests.servers import wait_for
 from tuning.local import FileRungs
-from tuning.pruning import Memory, Rungs
+from tuning.pruners.rules import Memory, Rungs
 from tuning.study import Outcome
 from vae_models.config.train import TrainConfig
 from vae_models.training import checkpoint

@@ -21,7 +21,7 @@ from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.polling import Poller
-from vae_models.training.schedule import Timetable, learning_rate
+from vae_models.training.schedule import Timetable
 from vae_models.training.step import (
     StepModule,
     adam,
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def test_cosine_rises_then_falls_to_its_end() -> None:
-    lr = learning_rate(CosineScheduleConfig(warmup_epochs=2, final=0.1), peak=0.5, steps_per_epoch=5, total_steps=50)
+    lr = CosineScheduleConfig(warmup_epochs=2, final=0.1).build(peak=0.5, steps_per_epoch=5, total_steps=50)
     values = [lr(step) for step in range(50)]
     assert values[:10] == pytest.approx([0.5 * k / 10 for k in range(1, 11)])
     assert values[-1] == pytest.approx(0.05)
@@ -48,13 +48,13 @@ def test_cosine_rises_then_falls_to_its_end() -> None:
 
 
 def test_constant_after_warmup_and_without() -> None:
-    lr = learning_rate(ConstantScheduleConfig(warmup_epochs=0.5), peak=2.0, steps_per_epoch=4, total_steps=9)
+    lr = ConstantScheduleConfig(warmup_epochs=0.5).build(peak=2.0, steps_per_epoch=4, total_steps=9)
     assert [lr(step) for step in range(4)] == [1.0, 2.0, 2.0, 2.0]
-    assert learning_rate(ConstantScheduleConfig(), peak=2.0, steps_per_epoch=4, total_steps=9)(0) == 2.0
+    assert ConstantScheduleConfig().build(peak=2.0, steps_per_epoch=4, total_steps=9)(0) == 2.0
 
 
 def test_warmup_longer_than_the_run() -> None:
-    lr = learning_rate(CosineScheduleConfig(warmup_epochs=10), peak=1.0, steps_per_epoch=10, total_steps=20)
+    lr = CosineScheduleConfig(warmup_epochs=10).build(peak=1.0, steps_per_epoch=10, total_steps=20)
     assert lr(19) == pytest.approx(0.2)
 
 

@@ -29,10 +29,11 @@ def refusal(before: TrainConfig, after: TrainConfig) -> str | None:
         return f"it differs in {', '.join(different)}"
     if size.steps(after) < size.steps(before):
         return f"{_length(after)} is less than the {_length(before)} that it has been given"
-    if before.schedule.kind == "cosine" and size.steps(after) != size.steps(before):
+    if before.schedule.whole_run and size.steps(after) != size.steps(before):
+        kind, why = before.schedule.kind, before.schedule.whole_run
         return (
-            f"schedule.kind=cosine falls to its end over the whole run, so {_length(after)} is another run from its "
-            f"first step on, and not more of {_length(before)}"
+            f"schedule.kind={kind} {why}, so {_length(after)} is another run from its first step on, and not "
+            f"more of {_length(before)}"
         )
     return None
 

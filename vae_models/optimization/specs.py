@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from vae_models import bounds
+from vae_models.optimization.learning_rate import LearningRate
+from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
 
 AverageWeight = Annotated[float, Field(ge=0, lt=1)]  # of the past, in a moving average
@@ -25,19 +29,59 @@ class AdamConfig(Strict):
     )
 
 
-class ConstantScheduleConfig(Strict):
+class ScheduleSpec(Strict):
+    """The learning rate over a run, as data.
+
+    whole_run: how it depends on the length of the run, in words; None: it does not. Of one that does, a longer run is
+               another run from its first step on
+    """
+
+    whole_run: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:
+        kind: str
+
+    @abstractmethod
+    def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> Callable[[int], float]:
+        """Return the learning rate of step t = 0, 1, ...; peak: the optimizer's."""
+
+
+class ConstantScheduleConfig(ScheduleSpec):
     """Linear warm-up over `warmup_epochs`, then constant."""
 
     kind: Literal["constant"] = "constant"
     warmup_epochs: float = Field(default=0.0, ge=0, le=bounds.EPOCHS)
 
+    def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> LearningRate:
+        """See `LearningRate`."""
+        warmup_steps = self.warmup_epochs * steps_per_epoch
+        return LearningRate(peak=peak, warmup_steps=warmup_steps, total_steps=total_steps, final=None)
 
-class CosineScheduleConfig(Strict):
+
+class CosineScheduleConfig(ScheduleSpec):
     """Linear warm-up over `warmup_epochs`, then half a cosine down to `final` x lr at the last step."""
+
+    whole_run: ClassVar[str | None] = "falls to its end over the whole run"
 
     kind: Literal["cosine"] = "cosine"
     warmup_epochs: float = Field(default=0.0, ge=0, le=bounds.EPOCHS)
     final: float = Field(default=0.0, ge=0, le=1)
 
+    def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> LearningRate:
+        """See `LearningRate`."""
+        warmup_steps = self.warmup_epochs * steps_per_epoch
+        return LearningRate(peak=peak, warmup_steps=warmup_steps, total_steps=total_steps, final=self.final)
 
-ScheduleConfig = Annotated[ConstantScheduleConfig | CosineScheduleConfig, Field(discriminator="kind")]
+
+SCHEDULE_SPECS = (ConstantScheduleConfig, CosineScheduleConfig)
+SCHEDULES = Seam[type[ScheduleSpec]](
+    "schedule",
+    ["vae_models.optimization.specs:SCHEDULE_SPECS"],
+    check=spec_of(ScheduleSpec),
+    summary="the learning rate over a run",
+)
+
+if TYPE_CHECKING:
+    ScheduleConfig = ScheduleSpec
+else:
+    ScheduleConfig = SCHEDULES.union()

@@ -30,7 +30,7 @@ from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
-from vae_models.training.schedule import Timetable, learning_rate
+from vae_models.training.schedule import Timetable
 from vae_models.training.speed import Speed
 from vae_models.training.state import Position, State, starting_point
 from vae_models.training.step import (
@@ -107,8 +107,7 @@ class Run:
         self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.train_data.index_device)
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
-        self.lr = learning_rate(
-            config.schedule,
+        self.lr = config.schedule.build(
             peak=config.optimizer.lr,
             steps_per_epoch=self.plan.steps_per_epoch,
             total_steps=self.timetable.total_steps,

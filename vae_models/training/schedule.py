@@ -1,4 +1,4 @@
-"""How long a run is, when things are due, and the learning rate: pure functions of the step."""
+"""How long a run is, and when things are due: pure functions of the step."""
 
 from __future__ import annotations
 
@@ -6,40 +6,6 @@ import math
 from dataclasses import dataclass
 
 from vae_models.config.train import TrainConfig
-from vae_models.optimization.specs import CosineScheduleConfig, ScheduleConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningRate:
-    """lr of step t = 0, 1, ..., with u = t + 1, w warm-up steps and T steps in all:
-
-    u < w:     peak * u / w
-    constant:  peak
-    cosine:    peak * (f + (1 - f) * (1 + cos(pi * (u - w) / (T - w))) / 2), which is peak * f at the last step
-    """
-
-    peak: float
-    warmup_steps: float
-    total_steps: int
-    final: float | None  # f of the cosine; None: constant
-
-    def __call__(self, step: int) -> float:
-        taken = step + 1
-        if taken < self.warmup_steps:
-            return self.peak * taken / self.warmup_steps
-        if self.final is None or self.total_steps <= self.warmup_steps:
-            return self.peak
-        fraction = min(1.0, (taken - self.warmup_steps) / (self.total_steps - self.warmup_steps))
-        return self.peak * (self.final + (1 - self.final) * (1 + math.cos(math.pi * fraction)) / 2)
-
-
-def learning_rate(config: ScheduleConfig, *, peak: float, steps_per_epoch: float, total_steps: int) -> LearningRate:
-    return LearningRate(
-        peak=peak,
-        warmup_steps=config.warmup_epochs * steps_per_epoch,
-        total_steps=total_steps,
-        final=config.final if isinstance(config, CosineScheduleConfig) else None,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

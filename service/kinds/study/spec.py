@@ -17,7 +17,7 @@ from service.specs import overrides
 from service.specs.given import Given, Source
 from service.specs.job import JobSpec, refuse_large, with_name
 from tuning.space import Values, with_values
-from tuning.study import NoPruning, OptunaSearch, RandomSearch, StudyConfig, trials
+from tuning.study import StudyConfig, trials
 from vae_models.config.train import TrainConfig
 from vae_models.measures import following
 
@@ -59,7 +59,7 @@ class StudySpec(JobSpec):
                 f"workers_per_trial: {group} is more than batch_size={self.study.base.batch_size}, and a worker needs "
                 "at least one image of every batch"
             )
-        pruned = [stage.name for stage in self.study.stages if not isinstance(stage.pruning, NoPruning)]
+        pruned = [stage.name for stage in self.study.stages if stage.pruning.prunes]
         if pruned:
             raise ValueError(
                 f"workers_per_trial: trials of several workers are not compared while they train; stage {pruned[0]} "
@@ -222,11 +222,7 @@ def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) ->
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     """Name and number of assignments of the stage of this name that draws at random; of the last such one for None."""
-    drawn = {
-        stage.name: stage.search.trials
-        for stage in study.stages
-        if isinstance(stage.search, RandomSearch | OptunaSearch)
-    }
+    drawn = {stage.name: stage.search.planned(stage.space) for stage in study.stages if stage.search.more}
     if not drawn or (name is not None and name not in drawn):
         what = f"stage {name}" if name is not None else "this study"
         others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid, or a population, is complete"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.kinds.study.spec import cost
-from tuning.population import Draw, draws
+from tuning.searchers.draw import Draw
+from tuning.searchers.population import draws
 from tuning.study import Outcome, StageConfig, StudyConfig, Trial, trials
 from vae_models.config.train import TrainConfig
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.pruning import AsyncHalver, Brackets, Halver, MedianStopper, Memory
-from tuning.study import Asha, Halving, Hyperband, Median, Outcome, Trial
+from tuning.pruners.rules import Decide, Memory, Pack, Rungs
+from tuning.pruners.specs import Asha, Halving, Hyperband, Median, PrunerSpec
+from tuning.study import Outcome, Trial
 from tuning.winners import rank, winner
 from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal
@@ -85,11 +86,29 @@ def test_the_winner_has_the_best_mean(rows: list[list[float]]) -> None:
 # --- halving --------------------------------------------------------------------------------------------------------
 
 
-def halver(candidates: int, seeds: int = 1, *, mode: str = "max", assignments: int | None = None) -> Halver:
-    return Halver(
-        Halving(epochs=1, factor=3), made(candidates, seeds), goal=GOALS[mode],
-        steps_per_epoch=10, assignments=assignments,
-    )  # fmt: skip
+def decider(
+    pruner: PrunerSpec,
+    candidates: int,
+    seeds: int = 1,
+    *,
+    mode: str = "max",
+    assignments: int | None = None,
+    rungs: Rungs | None = None,
+) -> Decide:
+    """Ten steps an epoch, and an evaluation every five."""
+    pack = Pack(
+        trials=made(candidates, seeds),
+        goal=GOALS[mode],
+        assignments=assignments or candidates,
+        steps_per_epoch=10,
+        evaluate_every=5,
+        rungs=rungs or Memory(),
+    )
+    return pruner.decider(pack)
+
+
+def halver(candidates: int, seeds: int = 1, *, mode: str = "max", assignments: int | None = None) -> Decide:
+    return decider(Halving(epochs=1, factor=3), candidates, seeds, mode=mode, assignments=assignments)
 
 
 def metrics(values: dict[int, float]) -> dict[int, dict[str, float]]:
@@ -124,9 +143,8 @@ def test_seeds_stand_or_fall_together_and_failures_first() -> None:
 
 
 def test_hyperband_halves_each_bracket_on_its_own() -> None:
-    pruning = Hyperband(epochs=1, factor=3, brackets=2)
-    decide = Brackets(
-        pruning, made(12, 1), goal=GOALS["max"], steps_per_epoch=10, assignments=12
+    decide = decider(
+        Hyperband(epochs=1, factor=3, brackets=2), 12
     )  # candidates 0, 2, ... decide after 1, 3, 9 epochs; 1, 3, ... after 3, 9
     left = {lane: float(lane) for lane in range(12)}
     assert decide(10, metrics(left)) == [0, 2, 4, 6]
@@ -134,11 +152,8 @@ def test_hyperband_halves_each_bracket_on_its_own() -> None:
     assert decide(90, metrics({10: 10.0, 9: 9.0, 11: 11.0})) == [9]
 
 
-def async_halver(candidates: int, rungs: Memory, seeds: int = 1) -> AsyncHalver:
-    return AsyncHalver(
-        Asha(epochs=1, factor=3), made(candidates, seeds), rungs, goal=GOALS["max"], steps_per_epoch=10,
-        evaluate_every=5,
-    )  # fmt: skip
+def async_halver(candidates: int, rungs: Memory, seeds: int = 1) -> Decide:
+    return decider(Asha(epochs=1, factor=3), candidates, seeds, rungs=rungs)
 
 
 def test_asha_compares_with_all_that_came_to_the_rung_in_any_pack() -> None:
@@ -172,10 +187,8 @@ def test_asha_never_stops_the_best_and_stops_most_of_the_others(order: list[int]
 # --- the median rule ------------------------------------------------------------------------------------------------
 
 
-def median_stopper(candidates: int, *, mode: str = "max") -> MedianStopper:
-    return MedianStopper(
-        Median(epochs=2), made(candidates, 1), goal=GOALS[mode], steps_per_epoch=10
-    )  # fmt: skip
+def median_stopper(candidates: int, *, mode: str = "max") -> Decide:
+    return decider(Median(epochs=2), candidates, mode=mode)
 
 
 def test_who_was_never_as_good_as_the_median_of_the_means_stops() -> None:

@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tuning import space as spaces
+from tuning.searchers.draw import Draw
 from tuning.space import Assignment, Space
 from vae_models.measures import Goal
 
-if TYPE_CHECKING:
-    from tuning.study import PopulationSearch
 
+class Numbers(Protocol):
+    """Of a population: see `tuning.searchers.specs.PopulationSearch`."""
 
-@dataclass(frozen=True, kw_only=True)
-class Draw:
-    """One assignment. epochs: that it is trained in all, None for what the configuration says; origin: the number of
-    the assignment whose last checkpoints it starts from."""
-
-    assignment: Assignment
-    epochs: float | None = None
-    origin: int | None = None
+    size: int
+    generations: int
+    epochs: float
+    quantile: float
+    resample: float
+    seed: int
 
 
 def draws(
-    search: PopulationSearch,
+    search: Numbers,
     space: Space,
     goal: Goal,
     value: Callable[[int], float | None],
@@ -56,9 +54,7 @@ def draws(
         members = _next(search, space, [member.assignment for member in members], scores, generation)
 
 
-def _next(
-    search: PopulationSearch, space: Space, members: list[Assignment], scores: list[float], generation: int
-) -> list[Draw]:
+def _next(search: Numbers, space: Space, members: list[Assignment], scores: list[float], generation: int) -> list[Draw]:
     best_first = sorted(range(search.size), key=lambda i: (-scores[i], i))
     count = min(max(1, math.floor(search.size * search.quantile + 1e-9)), search.size // 2)
     donors = [i for i in best_first[:count] if scores[i] > -math.inf]
@@ -77,7 +73,7 @@ def _next(
     return found
 
 
-def _explored(search: PopulationSearch, space: Space, assignment: Assignment, number: int) -> Mapping[str, Any]:
+def _explored(search: Numbers, space: Space, assignment: Assignment, number: int) -> Mapping[str, Any]:
     """Each value drawn again with probability `resample`, else moved a little, up or down."""
     found = {}
     for path, domain in space.items():

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tuning.space import IntLogUniform, IntUniform, LogUniform, Space, Values
 from vae_models.measures import Goal, Mode
@@ -20,11 +20,19 @@ from vae_models.measures import Goal, Mode
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from tuning.study import OptunaSearch
+
+class Numbers(Protocol):
+    """Of a search: see `tuning.searchers.specs.OptunaSearch`."""
+
+    trials: int
+    batch: int
+    startup: int
+    sampler: Literal["tpe", "gp"]
+    seed: int
 
 
 def assignments(
-    search: OptunaSearch, space: Space, goal: Goal, value: Callable[[int], float | None], over: Callable[[int], bool]
+    search: Numbers, space: Space, goal: Goal, value: Callable[[int], float | None], over: Callable[[int], bool]
 ) -> Iterator[dict[str, Any]]:
     """Those that can be known: batch after batch, up to the first of which not every assignment is over.
 
@@ -48,7 +56,7 @@ def assignments(
 class _Parzen:
     """Ask and tell as Optuna means it."""
 
-    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: Mode) -> None:
+    def __init__(self, optuna: Any, search: Numbers, space: Space, mode: Mode) -> None:
         self._optuna = optuna
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -74,7 +82,7 @@ class _Gaussian:
     """A Gaussian process does not see what is still being trained: to each ask the batch's earlier assignments are told
     with the mean so far, and taken back after it."""
 
-    def __init__(self, optuna: Any, search: OptunaSearch, space: Space, mode: Mode) -> None:
+    def __init__(self, optuna: Any, search: Numbers, space: Space, mode: Mode) -> None:
         to_json = optuna.distributions.distribution_to_json
         self._search = search
         self._mode = mode
