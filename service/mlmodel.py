@@ -20,20 +20,24 @@ from typing import Any
 from service import __version__
 from service.model_files import EXAMPLE, LOADER, SERVING_EXAMPLE
 from service.queue.jobs import Checkpoint, Job
+from service.tracking import describe
 from service.tracking.dataset import tensors
+from vae_models.config.data import DataConfig
 
 
-def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], kind: str) -> bytes:
+def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], data: DataConfig, kind: str) -> bytes:
     """The file MLmodel. The same job and checkpoint give the same bytes.
 
-    size: of the weights, bytes; shape: of one datum; kind: of numbers that the model computes with, such as float32.
+    size: of the weights, bytes; shape: of one datum; data: that it was trained on; kind: of numbers
+    that it computes with, such as float32.
     """
     import yaml
 
     made = datetime.fromtimestamp(checkpoint.committed_at, UTC)
     code = job.spec.get("code")
     own = {} if code is None else {"vaesvc.code": dict(code)}
-    tensor = json.dumps(tensors(tuple(shape), kind))
+    given = json.dumps(tensors(tuple(shape), "int64" if data.support == "tokens" else kind))
+    made_of_it = json.dumps(tensors(tuple(shape), kind))
     description = {
         "flavors": {
             "python_function": {"loader_module": LOADER, "python_version": platform.python_version()},
@@ -43,7 +47,10 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], k
             "vaesvc.version": __version__,
             "vaesvc.job_id": job.id,
             "vaesvc.step": checkpoint.step,
+            "vaesvc.data": describe.data_name({"data": data.model_dump(mode="json")}),
             "vaesvc.data_shape": list(shape),
+            "vaesvc.data_axes": list(data.facts.axes),
+            "vaesvc.data_support": data.support,
             **own,
         },
         "mlflow_version": importlib.metadata.version("mlflow"),
@@ -55,7 +62,7 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], k
             "type": "ndarray",
             "format": "tf-serving",
         },
-        "signature": {"inputs": tensor, "outputs": tensor, "params": None},
+        "signature": {"inputs": given, "outputs": made_of_it, "params": None},
         "type_hint_from_example": False,
         "utc_time_created": made.strftime("%Y-%m-%d %H:%M:%S.%f"),
     }

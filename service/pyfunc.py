@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from vae_models.config.train import TrainConfig
     from vae_models.records import NoiseSpec
 
+# what x is, for people, by support
+VALUES = {
+    "bits": "binary, or the probability of a one",
+    "bytes": "the levels k/255 of bytes k",
+    "unit": "real numbers in [0, 1]",
+}
 MODEL, CONFIG = "model.safetensors", "config.json"
 CODE = "code"  # of the manifest: the user's own package that the model needs
 BATCH = 256
@@ -42,40 +49,64 @@ class Reconstructor:
         self.shape = shape
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[Any]:
-        """[n, *data] -> [n, *data]. Rows of a data frame, or of an array [n, elements], are data laid flat.
+        """Return what the model makes of data [n, *shape]: [n, *shape of a mean]. Rows of a data frame, or of an array
+        [n, elements], are data laid flat.
 
-        x is what the model was trained on: in [0, 1] for images (bytes divided by 255, or bits), any finite number for
-        data of reals (joint angles, images with noise). Raises ValueError for other shapes and values.
+        x is what the model was trained on, by the support of its data: in [0, 1] for bytes (divided by 255) and bits,
+        any finite number for reals (joint angles, images with noise), whole numbers below the vocabulary's for tokens.
+        Raises ValueError for other shapes and values, with what is allowed.
         """
         import torch
 
         data = self._checked(model_input)
-        found = np.empty_like(data)
+        means = []
         with torch.inference_mode():
-            for start in range(0, len(data), BATCH):
+            for start in range(0, max(1, len(data)), BATCH):  # none are one batch of none, whose shape is known so
                 x = torch.from_numpy(data[start : start + BATCH])
-                found[start : start + BATCH] = self.model(x, self._noise(len(x), x)).mean.numpy()
-        return found
+                means.append(self.model(x, self._noise(len(x))).mean.numpy())
+        return means[0] if len(means) == 1 else np.concatenate(means)
 
     def _checked(self, model_input: Any) -> NDArray[Any]:
+        facts, support = self.config.data.facts, self.config.data.support
         values = model_input.to_numpy() if hasattr(model_input, "to_numpy") else np.asarray(model_input)
-        elements = int(np.prod(self.shape))
+        elements = math.prod(self.shape)
         if values.shape[1:] not in (self.shape, (elements,)):
-            raise ValueError(
-                f"data of shape {values.shape} given; this model takes [n, {elements}] or [n, *{self.shape}]"
-            )
-        data = np.ascontiguousarray(values, dtype=self.config.dtype).reshape(-1, *self.shape)
-        if not np.isfinite(data).all():
+            raise ValueError(f"data of shape {values.shape} given; this model takes {self._shapes()}")
+        try:
+            numbers = np.ascontiguousarray(values, dtype=self.config.dtype).reshape(-1, *self.shape)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"values of type {values.dtype} given: this model takes numbers") from error
+        if not np.isfinite(numbers).all():
             raise ValueError("NaN or infinite values given: this model takes finite numbers")
-        if not self.config.data.reals and not ((data >= 0).all() and (data <= 1).all()):
-            raise ValueError("values outside [0, 1] given: divide bytes by 255 first")
-        return data
+        if support == "tokens":
+            return tokens(numbers, facts.vocabulary or 0)
+        if support != "reals" and not ((numbers >= 0).all() and (numbers <= 1).all()):
+            mend = "" if support == "unit" else ": divide bytes by 255 first"
+            raise ValueError(f"values outside [0, 1] given, and the data of this model are {VALUES[support]}{mend}")
+        return numbers
 
-    def _noise(self, batch: int, like: Tensor) -> dict[str, Tensor]:
+    def _shapes(self) -> str:
+        flat, axes = f"[n, {math.prod(self.shape)}]", self.config.data.facts.axes
+        if len(self.shape) == 1:
+            return flat
+        named = f" ({', '.join(axes)})" if len(axes) == len(self.shape) else ""
+        return f"{flat} or [n, {', '.join(map(str, self.shape))}]{named}"
+
+    def _noise(self, batch: int) -> dict[str, Tensor]:
         """The middle of every distribution that the model draws from: z becomes the posterior's mean."""
+        import torch
+
         specs: Mapping[str, NoiseSpec] = self.model.noise()  # type: ignore[operator]
-        middle = {"normal": 0.0, "uniform": 0.5}
-        return {name: like.new_full((batch, *spec.shape), middle[spec.kind]) for name, spec in specs.items()}
+        middle, dtype = {"normal": 0.0, "uniform": 0.5}, getattr(torch, self.config.dtype)
+        return {name: torch.full((batch, *spec.shape), middle[spec.kind], dtype=dtype) for name, spec in specs.items()}
+
+
+def tokens(numbers: NDArray[Any], vocabulary: int) -> NDArray[np.int64]:
+    """Return them as whole numbers. Raises ValueError for what is no token."""
+    whole = numbers.astype(np.int64)
+    if not ((whole >= 0).all() and (whole < vocabulary).all() and (whole == numbers).all()):
+        raise ValueError(f"values that are no tokens given: this model takes whole numbers from 0 to {vocabulary - 1}")
+    return whole
 
 
 def _load_pyfunc(path: str) -> Reconstructor:

@@ -36,7 +36,8 @@ from service.tracking.page import run_page
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
 from service.wire import ModelVersion, RegisterReply
-from vae_models.measures import Mode
+from vae_models.config.data import DataConfig
+from vae_models.measures import STORED, Mode
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +178,10 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
         artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(STATE,))
         sums = json.loads((folder / MANIFEST).read_bytes())["files"]
         shape = json.loads((folder / STATE).read_bytes())["data_shape"]
-        kind = str(kinds.config(job.spec)["dtype"])
-        own = examples(shape) | {MLMODEL: mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape, kind)}
+        config = kinds.config(job.spec)
+        trained_on = DataConfig.model_validate(dict(config["data"]), context=STORED)
+        described = mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape, trained_on, str(config["dtype"]))
+        own = examples(shape) | {MLMODEL: described}
         sums |= {file: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for file, text in own.items()}
         manifest = {
             "format": 1,

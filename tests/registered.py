@@ -51,20 +51,20 @@ class Shelf:
     def models(self) -> Models:
         return Models(store=self.store, artifacts=self.artifacts, key=read_key(self.folder / "signing-key"))
 
-    def job(self, name: str, *overrides: str) -> Job:
+    def job(self, name: str, *overrides: str, recipe: str = RECIPE) -> Job:
         """One whose first attempt has been claimed."""
-        job = self.store.submit(resolve(RECIPE, overrides, register_as=name), owner="ann")
+        job = self.store.submit(resolve(recipe, overrides, register_as=name), owner="ann")
         self.store.observe_cluster(Capacity(nodes=({"CPU": 1000.0, "memory": 1e12},)), address="ray", ok=True)
         self.store.admit()  # this one, unless another thread did
         self.store.claim(job.id, 1, "r")
         return self.store.job(job.id)
 
-    def checkpoint(self, job: Job, **metrics: float) -> Checkpoint:
-        """Stored and committed."""
-        folder = checkpoint_folder(self.folder / job.id, job)
-        put = self.artifacts.put_directory(folder, self.artifacts.uri("checkpoints", job.id, "5"))
+    def checkpoint(self, job: Job, folder: Path | None = None, *, step: int = 5, **metrics: float) -> Checkpoint:
+        """Stored and committed. folder: as training wrote it; None: of a model that was not trained."""
+        folder = folder or checkpoint_folder(self.folder / job.id, job)
+        put = self.artifacts.put_directory(folder, self.artifacts.uri("checkpoints", job.id, str(step)))
         made = Checkpoint(
-            attempt=1, step=5, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics=metrics
+            attempt=1, step=step, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics=metrics
         )
         self.store.commit_checkpoint(job.id, 1, made)
         return self.store.checkpoints(job.id)[0]

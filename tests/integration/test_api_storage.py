@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service import __version__, signing, wire
@@ -19,7 +20,7 @@ from service.artifacts import Artifacts
 from service.client import Client
 from service.download import Fetched, fetch, trusted_keys
 from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError, VaesvcError
-from service.kinds.train.spec import resolve
+from service.kinds.train.spec import TrainSpec, resolve
 from service.model_files import PAYLOAD_TYPE, reference
 from service.queue.jobs import Job
 from service.settings import S3Settings
@@ -28,8 +29,11 @@ from service.tracking.server import client as mlflow
 from tests import bad_servers
 from tests.api_server import Api, running_api, settings_in
 from tests.command import RECIPE, start, vaesvc
+from tests.golden.recipes import generated
 from tests.registered import Shelf
 from tests.servers import Mlflow
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +190,43 @@ def test_pull_fetches_a_model_that_loads(model: wire.ModelVersion, env: dict[str
     assert (
         "model.safetensors was altered" in vaesvc(env, "pull", "pulled", str(folder), "--version", "1", code=2).stderr
     )
+
+
+PREDICT = """
+import sys, mlflow, numpy as np, vaesvc
+folder, given = sys.argv[1], np.load(sys.argv[2])
+loaded = mlflow.pyfunc.load_model(folder), vaesvc.load("motion@best")
+means = [model.predict(given) for model in (*loaded, *loaded)]
+assert all(np.array_equal(means[0], other) for other in means)
+np.save(sys.argv[3], means[0])
+for model in loaded:
+    try:
+        model.predict(given[..., :7])
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_a_model_of_joint_angles_predicts_by_mlflow_and_by_vaesvc(
+    here: Shelf, env: dict[str, str], tmp_path: Path
+) -> None:
+    """x is in radians, outside [0, 1] for the most part; trained, registered, pulled."""
+    job = here.job("motion", "steps=6", "batch_size=8", "evaluation.every_epochs=0.1", recipe="cmu-motion/iwae")
+    config = TrainSpec.model_validate(job.spec).train
+    dataset = generated(config)
+    train(config, LocalContext(tmp_path / "run"), dataset=dataset)
+    here.checkpoint(job, tmp_path / "run" / "checkpoints" / "step-0000000006", step=6, **{"val/elbo": -3.0})
+    here.register(job)
+    vaesvc(env, "pull", "motion", str(tmp_path / "model"))
+    x = dataset.test.x.numpy()
+    assert x.min() < 0
+    assert x.max() > 1
+    np.save(tmp_path / "x.npy", x)
+    command = [sys.executable, "-c", PREDICT, *(str(tmp_path / name) for name in ("model", "x.npy", "means.npy"))]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("this model takes [n, 50]") == 2
+    assert np.load(tmp_path / "means.npy").shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,21 @@ def test_fault_08_a_model_of_images_still_takes_the_unit_interval_alone(tmp_path
     assert model.predict(np.abs(x) / np.abs(x).max()).shape == x.shape
 
 
+def test_tokens_are_whole_numbers_of_the_vocabulary() -> None:
+    np.testing.assert_array_equal(pyfunc.tokens(np.array([[0.0, 6.0]]), 7), [[0, 6]])
+    for wrong in (-1.0, 7.0, 0.5):
+        with pytest.raises(ValueError, match="whole numbers from 0 to 6"):
+            pyfunc.tokens(np.array([[wrong]]), 7)
+
+
+def test_what_is_no_number_or_has_another_shape_is_refused_with_what_is_taken(tmp_path: Path) -> None:
+    model, _ = loaded(tmp_path / "model", "digits/beta-vae-mlp")
+    with pytest.raises(ValueError, match=r"takes \[n, 64\] or \[n, 1, 8, 8\] \(channel, height, width\)"):
+        model.predict(np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="this model takes numbers"):
+        model.predict(np.array([["a"] * 64]))
+
+
 def test_a_model_of_another_version_is_said(tmp_path: Path) -> None:
     loaded(tmp_path / "model", "digits/beta-vae-mlp")
     config, manifest = tmp_path / "model" / "config.json", tmp_path / "model" / "manifest.json"
