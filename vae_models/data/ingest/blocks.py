@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vae_models.data.errors import DataRefused
 
-BLOCK_BYTES = 1 << 24  # of a block as it lies in the source
+BLOCK_BYTES = 1 << 22  # of a block as it lies in the source
 
 Array = NDArray[Any]
 

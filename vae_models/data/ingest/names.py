@@ -26,7 +26,7 @@ def normalised(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Return the name for people and for JSON: bytes that are no UTF-8 as \\udc80 would break both."""
+    """Return the name for people and for JSON: bytes that are no UTF-8 are written as \\xe9."""
     return normalised(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _WAITING = 3  # tasks on the way for each process
+_WATCH_SECONDS = 0.5
 
 
 def unordered(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Iterator[R]:
@@ -56,6 +59,14 @@ def _begin(work: Callable[[Any], Any]) -> None:
     global _WORK
     _WORK = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its processes
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed: nobody would give it work any more, or end it."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
 
 
 def _work(task: Any) -> Any:

@@ -115,7 +115,7 @@ def _opened_csv(path: Path) -> Table:
     names = None if not all(_is_number(part) for part in fields) else tuple(str(at) for at in range(len(fields)))
     if names is None and len(set(fields)) != len(fields):
         raise DataRefused(
-            f"{path} has two columns of one name: {some(sorted(n for n in fields if fields.count(n) > 1))}"
+            f"{path} has two columns of one name: {some(sorted({name for name in fields if fields.count(name) > 1}))}"
         )
     cut = text if len(head) < 1 << 20 else text[: text.rfind("\n")]
     guessed = pyarrow.csv.read_csv(

@@ -301,10 +301,25 @@ def draft(into: Path, *, workers: int = 4) -> Iterator[Draft]:
             lock = (folder / _LOCK).open("wb")
             fcntl.flock(lock, fcntl.LOCK_EX)
     with lock:
+        _HELD.add(lock)
         try:
             yield Draft(into=into, folder=folder, workers=workers)
         finally:
+            _HELD.discard(lock)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+_HELD: set[IO[bytes]] = set()
+
+
+def _let_go() -> None:
+    """In a process that was forked: the lock is its parent's, and must end with it and not with its children."""
+    for lock in _HELD:
+        os.close(lock.fileno())
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _sweep(into: Path) -> None:
