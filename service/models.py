@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from service import areas, model_files, signing
 from service.areas import Area
+from service.attempt.best import Choice, choose
 from service.code import storage
 from service.code.reference import CodeRef
 from service.directories import MANIFEST, read_manifest
 from service.errors import NotFoundError, UntrustedError, UsageError
-from service.launch.best import Choice, choose
 from service.model_files import BEST, MLMODEL, PAYLOAD_TYPE, SIGNATURE, Reference, Statement
 from service.pyfunc import CODE, CONFIG, MODEL
 from service.queue import models as rows

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from service import __version__, auth
-from service.dispatcher import attempt_access
+from service.attempt.assignment import Assignment
+from service.attempt.context import RemoteContext
+from service.dispatch.dispatcher import attempt_access
 from service.kinds.train import spec
 from service.kinds.train.spec import TrainSpec
-from service.launch.assignment import Assignment
-from service.launch.remote_context import RemoteContext
 from service.wire import ClaimRequest, FinishRequest
 from tests.api_server import Api
 

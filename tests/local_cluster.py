@@ -1,4 +1,4 @@
-"""A cluster of processes on this machine behind the port of `service.launch.ray_jobs.RayCluster`: starts a job in a
+"""A cluster of processes on this machine behind the port of `service.dispatch.ray_jobs.RayCluster`: starts a job in a
 few milliseconds where Ray takes seconds. Both pass tests/contract/test_cluster.py.
 
 Its state is a folder, so that several dispatcher processes share one cluster, as they share Ray's head:
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from service.launch.ray_jobs import RayJob, RayState
+from service.dispatch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Capacity
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from service.artifacts import Artifacts
+from service.attempt.best import Choice, choose
 from service.kinds.train.spec import TrainSpec, resolve
-from service.launch.best import Choice, choose
 from service.models import Models
 from service.queue.jobs import Capacity, Checkpoint, Job
 from service.queue.store import Store

@@ -57,9 +57,9 @@ def dispatch(folder: str, starts: str) -> None:
 
     from service import auth, settings
     from service.code.shelf import Shelf
-    from service.dispatcher import Dispatcher, attempt_access
-    from service.launch.decisions import Limits
-    from service.launch.ray_jobs import RayCluster
+    from service.dispatch.decisions import Limits
+    from service.dispatch.dispatcher import Dispatcher, attempt_access
+    from service.dispatch.ray_jobs import RayCluster
     from service.queue.store import Store
     from tests.local_cluster import LocalCluster
 
@@ -90,7 +90,7 @@ def dispatch(folder: str, starts: str) -> None:
 def attempt(starts: str) -> None:
     """The line is written before the claim: a second start would be seen even if it were refused then."""
     from service import __version__, wire
-    from service.launch.assignment import access_from_environment
+    from service.attempt.assignment import access_from_environment
 
     access = access_from_environment()
     descriptor = os.open(starts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -104,7 +104,7 @@ def attempt(starts: str) -> None:
 
 
 def agent(folder: str) -> None:
-    import service.launch.assignment
+    import service.attempt.assignment
     import service.wire  # noqa: F401
     from tests.local_cluster import Agent
 

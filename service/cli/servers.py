@@ -82,7 +82,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def dispatch() -> None:
     """Run the dispatcher: admits jobs and starts their attempts on the Ray cluster."""
-    from service import dispatcher, settings
+    from service import settings
+    from service.dispatch import dispatcher
 
     _log_to_stderr()
     dispatcher.main(settings.load())

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from service.artifacts import Artifacts
-    from service.launch.assignment import Assignment
-    from service.launch.best import Choice
+    from service.attempt.assignment import Assignment
+    from service.attempt.best import Choice
     from service.queue.jobs import Checkpoint, Job, Record
     from service.queue.policy import Policy
     from service.specs.given import Given

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from service.launch.assignment import JOB_ID
+from service.attempt.assignment import JOB_ID
 from tests import real_jobs
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
 from tests.servers import wait_for
@@ -51,13 +51,13 @@ def is_worker(command: str) -> bool:
 
 
 def is_runner(command: str) -> bool:
-    return command.endswith("-m service.runner") and not command.startswith("/bin/sh")
+    return command.endswith("-m service.attempt.runner") and not command.startswith("/bin/sh")
 
 
 def is_anything_of_it(command: str) -> bool:
     """But Ray's idle processes, and the one helper that a cluster makes once and keeps."""
     kept = ("ray::IDLE", "ray::_AutoscalingCoordinatorActor")
-    ours = "service.runner" in command or "service.launch.driver" in command
+    ours = "service.attempt.runner" in command or "service.attempt.driver" in command
     return ours or (command.startswith("ray::") and not command.startswith(kept))
 
 

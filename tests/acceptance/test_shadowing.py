@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from service import __version__
-from service.dispatcher import ENTRY_POINT
-from service.runner import DRIVER
+from service.attempt.runner import DRIVER
+from service.dispatch.dispatcher import ENTRY_POINT
 from tests.command import RECIPE, vaesvc
 
 ROOT = Path(__file__).resolve().parents[2]

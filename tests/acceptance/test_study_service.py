@@ -15,7 +15,7 @@ import yaml
 
 from service.kinds.study.messages import StudyDetail, StudyStage, fetched
 from service.kinds.study.spec import StudySpec
-from service.launch.study_storage import StageStorage
+from service.kinds.study.storage import StageStorage
 from service.wire import JobDetail
 from tests import real_jobs
 from tests.servers import wait_for
@@ -300,7 +300,7 @@ def _is(process: psutil.Process, job_id: str, what: str) -> bool:
     try:
         line = " ".join(process.cmdline())
         if what == "driver":
-            return "service.launch.driver" in line and process.environ().get("VAESVC_JOB_ID") == job_id
+            return "service.attempt.driver" in line and process.environ().get("VAESVC_JOB_ID") == job_id
         if what == "worker of a group":
             return line.startswith("ray::RayTrainWorker") and job_id in str(process.environ().get("VAESVC_JOB_ID"))
         return line.startswith("ray::") and job_id in process.cwd()

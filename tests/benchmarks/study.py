@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--at-once", type=int, default=2)
     options = parser.parse_args()
-    from service.launch import ray_train
+    from service.kinds.train import ray_run as ray_train
     from tuning import ray_tune
 
     for name, value in {**ray_train.ENVIRONMENT, **ray_tune.ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.launch.ray_jobs import RayCluster, RayJob, RayState
+from service.dispatch.ray_jobs import RayCluster, RayJob, RayState
 from tests.local_cluster import LocalCluster, agent
 from tests.servers import wait_for
 

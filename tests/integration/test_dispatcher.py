@@ -22,7 +22,8 @@ from tests.servers import wait_for
 
 MAIN = """
 import logging
-from service import dispatcher, settings
+from service import settings
+from service.dispatch import dispatcher
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 dispatcher.main(settings.load())

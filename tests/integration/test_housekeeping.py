@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from service.artifacts import Artifacts
+from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
 from service.kinds.train import spec
-from service.launch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
 from service.models import Models
 from service.queue.jobs import JobState
 from service.settings import S3Settings
@@ -50,7 +50,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def keeper(api: Api, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Housekeeper:
-    monkeypatch.setattr("service.launch.housekeeping._RAY_TURN_SECONDS", 0.0)
+    monkeypatch.setattr("service.dispatch.housekeeping._RAY_TURN_SECONDS", 0.0)
     return Housekeeper(api.store, cluster, api.settings)  # type: ignore[arg-type]
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
     """Points, model version and status: all of it later, none of it twice."""
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
+    monkeypatch.setattr("service.attempt.context._MLFLOW_SECONDS", 1.0)
     for patient in ("service.tracking.runs", "service.registry"):
         monkeypatch.setattr(f"{patient}.PATIENCE", 1.0)
     worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
@@ -75,7 +75,7 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
         api.store.finish(job_id, 1, FinishRequest(runner_id="r", outcome="succeeded", result={"metrics": {}}))
         with monkeypatch.context() as hurry:
             hurry.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-            hurry.setattr("service.launch.housekeeping._SPOOL_SECONDS", 2.0)
+            hurry.setattr("service.dispatch.housekeeping._SPOOL_SECONDS", 2.0)
             keeper.turn()
         assert [one.id for one in api.store.untracked()] == [job_id]
     finally:
@@ -126,7 +126,7 @@ def test_jobs_that_never_ran_are_closed_too(api: Api, keeper: Housekeeper) -> No
 def test_the_log_of_a_runner_that_was_killed_is_taken_from_the_cluster(
     api: Api, keeper: Housekeeper, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.launch.housekeeping._FORGET_SECONDS", 0.0)
+    monkeypatch.setattr("service.dispatch.housekeeping._FORGET_SECONDS", 0.0)
     job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
     (attempt,) = (one for one in api.admit() if one.job_id == job.id)
     name = attempt.submission_id
@@ -153,7 +153,7 @@ def test_the_log_of_a_runner_that_was_killed_is_taken_from_the_cluster(
 def test_what_outlives_its_attempt_is_stopped(
     api: Api, keeper: Housekeeper, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.launch.housekeeping._LEFT_OVER_SECONDS", 0.5)
+    monkeypatch.setattr("service.dispatch.housekeeping._LEFT_OVER_SECONDS", 0.5)
     job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
     (attempt,) = (one for one in api.admit() if one.job_id == job.id)
     tags = {JOB_TAG: job.id, ATTEMPT_TAG: str(attempt.number)}

@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from service.artifacts import Artifacts
+from service.attempt.context import RemoteContext
+from service.attempt.uploads import CheckpointUploads, Ready
 from service.errors import FencedError, StorageError
-from service.launch.remote_context import RemoteContext
-from service.launch.uploads import CheckpointUploads, Ready
 from service.settings import S3Settings
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 from tests.attempts import Worker
@@ -282,7 +282,7 @@ def test_an_api_that_is_away_for_a_while_costs_nothing(worker: Worker) -> None:
 def test_metrics_that_mlflow_did_not_take_go_to_storage(
     api: Api, tmp_path: Path, mlflow_server: Mlflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.launch.remote_context._MLFLOW_SECONDS", 1.0)
+    monkeypatch.setattr("service.attempt.context._MLFLOW_SECONDS", 1.0)
     worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
     mlflow_server.freeze()
     try:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from service import auth
 from service.artifacts import Artifacts
-from service.dispatcher import attempt_access
+from service.dispatch.dispatcher import attempt_access
 from service.errors import NotFoundError
 from service.kinds.train import spec
 from service.queue.jobs import Attempt, JobState
@@ -29,16 +29,16 @@ LEASE = 5.0
 GRACE = 1.5
 MAIN = """
 import os, signal, sys
-from service.launch.assignment import access_from_environment
-from service.runner import Runner
+from service.attempt.assignment import access_from_environment
+from service.attempt.runner import Runner
 runner = Runner(access_from_environment(), driver=[sys.executable, sys.argv[1]])
 signal.signal(signal.SIGTERM, runner.terminate)
 sys.exit(runner.run())
 """
 CHILD = """
 import os, subprocess, sys, time
-from service.launch import assignment as a
-from service.launch.processes import die_with_parent
+from service.attempt import assignment as a
+from service.attempt.processes import die_with_parent
 die_with_parent(int(sys.argv[1]))
 order = a.Assignment.model_validate_json(sys.stdin.buffer.read())
 print("child", os.getpid(), flush=True)

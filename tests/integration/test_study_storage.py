@@ -14,8 +14,8 @@ import torch
 from service.artifacts import Artifacts
 from service.directories import CorruptObjectError
 from service.errors import UnavailableError
-from service.launch.study_storage import StageStorage, TrialRecord
-from service.launch.study_worker import _Uploads
+from service.kinds.study.ray_pack import _Uploads
+from service.kinds.study.storage import StageStorage, TrialRecord
 from tests.servers import wait_for
 from tuning.local import FileRungs
 from tuning.pruners.rules import Memory, Rungs

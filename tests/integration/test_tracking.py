@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
+from service.attempt import reporting
+from service.attempt.assignment import Assignment, AttemptAccess
 from service.errors import NotFoundError, UnavailableError, UsageError, VaesvcError
-from service.launch import reporting
-from service.launch.assignment import Assignment, AttemptAccess
 from service.queue.jobs import Job, JobState
 from service.tracking import (
     RunWriter,

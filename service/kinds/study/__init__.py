@@ -39,5 +39,5 @@ KIND = Kind(
             ),
         }
     ),
-    run="service.launch.study:run",
+    run="service.kinds.study.ray_study:run",
 )

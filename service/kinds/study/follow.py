@@ -7,9 +7,9 @@ from pathlib import Path
 
 from service import tracking
 from service.artifacts import Artifacts
+from service.attempt.assignment import spool_uri_parts
 from service.kinds.study.spec import StudySpec
-from service.launch.assignment import spool_uri_parts
-from service.launch.study_table import read
+from service.kinds.study.stage_ends import read
 from service.queue.jobs import Job
 from vae_models.measures import STORED
 

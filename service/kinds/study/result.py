@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from service.launch.best import Choice
+from service.attempt.best import Choice
 from service.queue.jobs import Checkpoint, Job
 
 

@@ -8,8 +8,8 @@ from service.artifacts import Artifacts
 from service.kinds.study import tables
 from service.kinds.study.messages import StudyStage
 from service.kinds.study.spec import StudySpec
+from service.kinds.study.stage_ends import read
 from service.kinds.study.stages import view as stage_view
-from service.launch.study_table import read
 from service.queue.jobs import Job
 from service.wire import JobView
 from vae_models.measures import STORED

@@ -28,5 +28,5 @@ KIND = Kind(
     commands=MappingProxyType(
         {"run": Command(help="Train in this process, into a folder.", app="service.cli.local:run")}
     ),
-    run="service.launch.ray_train:run",
+    run="service.kinds.train.ray_run:run",
 )

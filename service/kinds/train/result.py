@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from service.attempt.best import Choice
 from service.kinds.train.spec import TrainSpec
-from service.launch.best import Choice
 from service.queue.jobs import Checkpoint, Job
 from vae_models.measures import STORED
 

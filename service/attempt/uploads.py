@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from service.errors import FencedError, StorageError, UnavailableError, VaesvcError
-from service.launch.patience import patiently
 from service.queue.jobs import Checkpoint
+from service.retry import patiently
 from vae_models.measures import Goal
 
 if TYPE_CHECKING:

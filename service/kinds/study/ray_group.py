@@ -1,6 +1,6 @@
 """A trial that needs several workers: a Ray Train group inside of a process of Ray Tune.
 
-The first rank does for its trial what a pack's process does for all of its own (`study_worker`): checkpoints to S3,
+The first rank does for its trial what a pack's process does for all of its own (`ray_pack`): checkpoints to S3,
 metrics to the child run, and the ear for a stop. The other ranks need the checkpoint to go on from and nothing else.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from service.launch.failures import of_ray_train
-from service.launch.ray_train import scaling, torch_config, use_environment
-from service.launch.study_orders import PackOrder, TrialOrder
-from service.launch.study_worker import TrialContext, Work
+from service.attempt.failures import of_ray_train
+from service.kinds.study.orders import PackOrder, TrialOrder
+from service.kinds.study.ray_pack import TrialContext, Work
+from service.kinds.train.ray_run import scaling, torch_config, use_environment
 from tuning.pack import outcome
 from vae_models.collectives import broadcast_text
 from vae_models.records import Progress

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from service.artifacts import Artifacts
+from service.attempt.assignment import Assignment, spool_uri_parts
+from service.attempt.failures import classify
 from service.errors import NotFoundError, VaesvcError
+from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.spec import StudySpec
-from service.launch.assignment import Assignment, spool_uri_parts
-from service.launch.failures import classify
-from service.launch.patience import patiently
-from service.launch.study_orders import PackOrder, TrialOrder
-from service.launch.study_storage import StageStorage, TrialRecord
+from service.kinds.study.storage import StageStorage, TrialRecord
 from service.queue.jobs import Checkpoint
+from service.retry import patiently
 from service.tracking import SystemMonitor, TrialRun
 from tuning import pack as packs
 from tuning.study import Outcome, Trial, made

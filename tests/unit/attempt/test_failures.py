@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from service.attempt.failures import Kind, classify, describe, worst
 from service.errors import FencedError, ImpossibleError, StorageError, UnavailableError, UsageError
-from service.launch.failures import Kind, classify, describe, worst
 from vae_models.collectives import PeerError
 from vae_models.data.errors import DataCorrupt, DataMissing
 from vae_models.training.errors import Fenced, IncompatibleCheckpoint, NonFiniteLoss, NoRoom

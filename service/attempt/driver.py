@@ -1,7 +1,7 @@
-"""The runner's child: reads its orders, drives Ray Train or a study, registers the best checkpoint, leaves the outcome.
+"""The runner's child: reads its orders, does what the job's kind does, registers the best checkpoint, leaves the end.
 
-Started by `service.runner` as `python -m service.launch.driver PARENT_PID`, with an `Assignment` on standard input. It
-ends with its parent, however that ends.
+Started by `service.attempt.runner` as `python -m service.attempt.driver PARENT_PID`, with an `Assignment` on standard
+input. It ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import kinds
+from service.attempt.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
+from service.attempt.best import choose
+from service.attempt.failures import Failure, Kind, classify, of_ray_train
+from service.attempt.processes import die_with_parent
 from service.code.parts import check_job
 from service.collector import collect_rarely
 from service.kinds.kind import loaded
-from service.launch.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
-from service.launch.best import choose
-from service.launch.failures import Failure, Kind, classify, of_ray_train
-from service.launch.patience import patiently
-from service.launch.processes import die_with_parent
+from service.retry import patiently
 from service.wire import RegisterReply, RegisterRequest
 
 _API_SECONDS = 60.0
@@ -31,7 +31,7 @@ _REGISTRY_SECONDS = 30.0  # MLflow may be away this long; after that the dispatc
 def run(order: Assignment) -> Outcome:
     """From orders to outcome."""
     from service.artifacts import Artifacts
-    from service.launch import ray_train
+    from service.kinds.train import ray_run as ray_train
 
     timings = {"driver_started": time.time()}
     artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)

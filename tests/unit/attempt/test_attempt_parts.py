@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.attempt.assignment import AttemptAccess, Outcome, read_outcome, write_outcome
+from service.attempt.logs import LogShipper
+from service.attempt.processes import scratch
+from service.dispatch.ray_jobs import RayCluster, _schedulable
 from service.errors import UnavailableError
 from service.kinds.train import spec
+from service.kinds.train.ray_run import backend, fits
 from service.kinds.train.result import best_checkpoint
-from service.launch.assignment import AttemptAccess, Outcome, read_outcome, write_outcome
-from service.launch.logs import LogShipper
-from service.launch.patience import Patience
-from service.launch.processes import scratch
-from service.launch.ray_jobs import RayCluster, _schedulable
-from service.launch.ray_train import backend, fits
 from service.queue.jobs import Checkpoint, Resources
+from service.retry import Patience
 
 # --- room -----------------------------------------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ def test_a_log_that_storage_refuses_is_not_called_kept(tmp_path: Path) -> None:
 
 def test_scratch_of_the_dead_is_swept_and_of_the_living_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    code = "from service.launch.processes import scratch; import os; print(scratch('x'), flush=True); os._exit(0)"
+    code = "from service.attempt.processes import scratch; import os; print(scratch('x'), flush=True); os._exit(0)"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     dead = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert Path(dead.stdout.strip()).is_dir()
@@ -198,6 +198,6 @@ def test_a_token_is_handed_on_and_never_shown() -> None:
 
 
 def test_the_driver_of_a_study_waits_for_no_torch() -> None:
-    code = "import sys, service.launch.study; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    code = "import sys, service.kinds.study.ray_study; print('torch' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False", "False"]

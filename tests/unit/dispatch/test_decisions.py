@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from service.launch.decisions import (
+from service.dispatch.decisions import (
     FATAL_MARK,
     SILENT,
     Action,
@@ -19,7 +19,7 @@ from service.launch.decisions import (
     decide,
     explain,
 )
-from service.launch.ray_jobs import RayJob, RayState
+from service.dispatch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Attempt, AttemptState, Job, JobState, Resources
 
 NOW = 1_000_000.0

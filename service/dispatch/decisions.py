@@ -21,8 +21,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from service.launch.failures import machines_lost
-from service.launch.ray_jobs import RayJob, RayState
+from service.attempt.failures import machines_lost
+from service.dispatch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Attempt, AttemptState, Job, JobState
 
 FATAL_MARK = "vaesvc-runner-fatal: "  # the runner's last line when it could not even claim its attempt

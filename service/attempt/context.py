@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from service.attempt import reporting
+from service.attempt.assignment import Assignment
+from service.attempt.reporting import NodeReport, Place
+from service.attempt.uploads import CheckpointUploads, Ready
 from service.directories import CorruptObjectError
 from service.errors import FencedError, NotFoundError, VaesvcError
 from service.kinds.train.spec import TrainSpec
-from service.launch import reporting
-from service.launch.assignment import Assignment
-from service.launch.reporting import NodeReport, Place
-from service.launch.uploads import CheckpointUploads, Ready
 from service.queue.jobs import Checkpoint
 from service.wire import ProgressReport
 from vae_models.collectives import broadcast_text

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
+from service.attempt.failures import worst
+from service.attempt.starting import prepare_worker
 from service.errors import ImpossibleError, NotFoundError, UnavailableError, VaesvcError
 from service.kinds.train.spec import TrainSpec
-from service.launch.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
-from service.launch.failures import worst
-from service.launch.starting import prepare_worker
 from service.queue.jobs import Resources
 from vae_models.measures import STORED
 
@@ -188,8 +188,8 @@ def train_worker(config: dict[str, Any]) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    from service.launch.remote_context import RemoteContext
-    from service.launch.reporting import Place
+    from service.attempt.context import RemoteContext
+    from service.attempt.reporting import Place
     from vae_models.collectives import on_first_rank
     from vae_models.training.errors import NonFiniteLoss
     from vae_models.training.loop import train

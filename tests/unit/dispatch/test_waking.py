@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 
 from service import wire
+from service.attempt import lease as leases
+from service.attempt.lease import Lease
 from service.client import AttemptClient
+from service.dispatch.waking import Waking
 from service.errors import FencedError
-from service.launch import lease as leases
-from service.launch.lease import Lease
-from service.launch.waking import Waking
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """The dispatcher: makes Ray do what SQL says. A level-triggered reconciler.
 
 Every tick it looks at everything afresh: the cluster's nodes, the queue, the open attempts, Ray's jobs. It remembers
-nothing that it needs (`service.launch.decisions` is a pure function of what it sees), so it may be killed at any point
-and started again, and several may share one database. What waits on MLflow or S3 is done beside it
-(`service.launch.housekeeping`) and never holds up a tick.
+nothing that it needs (`service.dispatch.decisions` is a pure function of what it sees), so it may be killed at any
+point and started again, and several may share one database. What waits on MLflow or S3 is done beside it
+(`service.dispatch.housekeeping`) and never holds up a tick.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import NoReturn
 from pydantic import SecretStr
 
 from service import auth
+from service.attempt.assignment import AttemptAccess
 from service.code import path
 from service.code.reference import VARIABLE, CodeRef
 from service.code.shelf import Shelf
 from service.code.wheel import Wheel
+from service.dispatch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
+from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
+from service.dispatch.ray_jobs import RayCluster, RayJob
+from service.dispatch.waking import Waking
 from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
-from service.launch.assignment import AttemptAccess
-from service.launch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
-from service.launch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
-from service.launch.patience import Patience
-from service.launch.ray_jobs import RayCluster, RayJob
-from service.launch.waking import Waking
 from service.queue.jobs import Attempt, Capacity, Job, JobState
 from service.queue.store import Store
+from service.retry import Patience
 from service.settings import Settings
 
 log = logging.getLogger("vaesvc.dispatcher")
 
-ENTRY_POINT = "python -P -m service.runner"  # -P: whatever lies in the folder that Ray was started in
+ENTRY_POINT = "python -P -m service.attempt.runner"  # -P: whatever lies in the folder that Ray was started in
 HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
 _LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 _OBSERVE_SECONDS = 10.0  # an unchanged cluster is written down this often

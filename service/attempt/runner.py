@@ -1,7 +1,7 @@
-"""The entry point of an attempt's Ray job: `python -m service.runner`.
+"""The entry point of an attempt's Ray job: `python -m service.attempt.runner`.
 
 A light parent and a heavy child. The parent claims the attempt, renews its lease, ships the log and reports the end;
-the child (`service.launch.driver`) imports Ray and drives the training. So a child that hangs in a collective, runs
+the child (`service.attempt.driver`) imports Ray and drives the training. So a child that hangs in a collective, runs
 out of memory or crashes cannot take the lease with it, and the parent can always end it.
 
 Fencing: when the lease could not be renewed until shortly before its end, the parent kills the child's group and
@@ -23,19 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from service import __version__
+from service.attempt import assignment as messages
+from service.attempt.assignment import Assignment, AttemptAccess, Outcome
+from service.attempt.failures import machines_lost
+from service.attempt.lease import Lease
+from service.attempt.logs import LogShipper
+from service.attempt.processes import Child, scratch
 from service.code import path
 from service.collector import collect_rarely
+from service.dispatch.decisions import FATAL_MARK
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
-from service.launch import assignment as messages
-from service.launch.assignment import Assignment, AttemptAccess, Outcome
-from service.launch.decisions import FATAL_MARK
-from service.launch.failures import machines_lost
-from service.launch.lease import Lease
-from service.launch.logs import LogShipper
-from service.launch.processes import Child, scratch
 from service.wire import AttemptContext, ClaimRequest
 
-DRIVER = (sys.executable, "-P", "-m", "service.launch.driver")
+DRIVER = (sys.executable, "-P", "-m", "service.attempt.driver")
 _LOOK_SECONDS = 0.1
 _CLAIM_SECONDS = 120.0  # the API may be away this long before the attempt gives up
 _FINISH_SECONDS = 120.0

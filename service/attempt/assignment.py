@@ -55,7 +55,9 @@ def access_from_environment() -> AttemptAccess:
     """UsageError when a variable is missing: the runner is started by the dispatcher, not by hand."""
     missing = [name for name in (API_URL, JOB_ID, ATTEMPT, TOKEN) if not os.environ.get(name)]
     if missing:
-        raise UsageError(f"{', '.join(missing)} not set: `python -m service.runner` is started by the dispatcher")
+        raise UsageError(
+            f"{', '.join(missing)} not set: `python -m service.attempt.runner` is started by the dispatcher"
+        )
     try:
         return AttemptAccess(
             api_url=os.environ[API_URL],

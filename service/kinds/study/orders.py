@@ -14,7 +14,7 @@ class PackOrder:
     order: str  # an Assignment, as JSON
     stage: int  # its place in the study
     base: str  # the TrainConfig that the stage starts from, as JSON
-    board: Any  # the actor of service.launch.study_board
+    board: Any  # the actor of service.kinds.study.board
     assignments: int  # that are compared while they train
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.attempt.assignment import Assignment, spool_uri_parts
 from service.errors import UnavailableError, VaesvcError
-from service.launch.assignment import Assignment, spool_uri_parts
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts

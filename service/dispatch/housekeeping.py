@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import areas, auth
+from service.attempt.assignment import log_uri_parts, spool_uri_parts
+from service.attempt.processes import scratch
 from service.data.housekeeping import sweep
+from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.kinds import named
 from service.kinds.kind import loaded
-from service.launch.assignment import log_uri_parts, spool_uri_parts
-from service.launch.patience import Patience
-from service.launch.processes import scratch
-from service.launch.ray_jobs import RayCluster, RayJob
 from service.model_files import BEST
 from service.queue.jobs import Attempt, Job, JobState
 from service.queue.store import Store
+from service.retry import Patience
 from service.settings import Settings
 from service.signing import read_key
 
@@ -202,7 +202,7 @@ class Housekeeper:
 
     def _register(self, uri: str | None, job: Job) -> None:
         """The model of a job whose driver did not come to its end: stored, signed and shown, as far as it is not."""
-        from service.launch.best import choose
+        from service.attempt.best import choose
 
         if job.state is not JobState.SUCCEEDED or self._is_registered(uri, job):
             return

@@ -1,6 +1,6 @@
 """A study on a Ray cluster: stage after stage, its trials in packs, the packs by Ray Tune; in the end a winner.
 
-The driver's side. What has been found out lies in storage (`study_storage`): an attempt looks what is there and has the
+The driver's side. What has been found out lies in storage (`storage`): an attempt looks what is there and has the
 rest trained, so it does not matter where the one before it ended.
 """
 
@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.attempt.assignment import Assignment
 from service.errors import VaesvcError
+from service.kinds.study.board import Board
+from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.spec import StudySpec
-from service.launch.assignment import Assignment
-from service.launch.study_board import Board
-from service.launch.study_orders import PackOrder, TrialOrder
-from service.launch.study_start import train_group, train_pack
-from service.launch.study_storage import StageStorage
-from service.launch.study_table import StageEnd, ended, known
+from service.kinds.study.stage_ends import StageEnd, ended, known
+from service.kinds.study.starting import train_group, train_pack
+from service.kinds.study.storage import StageStorage
 from service.wire import ProgressReport
 from tuning import pack as packs
 from tuning import ray_tune

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.artifacts import Artifacts
 from service.kinds.study.spec import StudySpec
-from service.launch.study_storage import StageStorage, TrialRecord
+from service.kinds.study.storage import StageStorage, TrialRecord
 from tuning import study, winners
 from tuning.study import Outcome, StageConfig, Trial
 from tuning.winners import Candidate

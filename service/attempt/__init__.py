@@ -1,0 +1,1 @@
+"""One attempt of a job on the cluster: claim, lease, log, driver, checkpoints, the end."""
