@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from service.errors import UsageError
 from service.kinds.train import spec
 from tuning.space import with_values
+from vae_models.backbones.specs import BACKBONES
+from vae_models.config.compatibility import check_data
 from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data.sources import SOURCES
@@ -96,6 +98,22 @@ def test_another_name_brings_its_own_facts() -> None:
 def test_what_does_not_go_together_follows_from_the_facts(data: dict[str, Any], likelihood: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         TrainConfig.model_validate({"data": data, "model": {"likelihood": {"kind": likelihood}}, "steps": 1})
+
+
+@pytest.mark.parametrize("kind", [kind for kind, spec in BACKBONES.all().items() if spec.axes is not None])
+def test_networks_for_images_take_no_vectors(kind: str) -> None:
+    model = {"likelihood": {"kind": "gaussian"}, "backbone": {"kind": kind}}
+    with pytest.raises(ValidationError, match=f"{kind} takes data of channel, height, width, .* feature: choose mlp"):
+        TrainConfig.model_validate({"data": OWN, "model": model, "steps": 1})
+
+
+def test_data_of_other_dimensions_than_the_facts_are_refused() -> None:
+    config = TrainConfig.model_validate({"data": OWN, "model": {"likelihood": {"kind": "gaussian"}}, "steps": 1})
+    check_data(config, (9,), 90)
+    with pytest.raises(
+        ValueError, match=r"joints are \[7\] \(feature\), and the data given have the shape \[1, 1, 7\]"
+    ):
+        check_data(config, (1, 1, 7), 90)
 
 
 def test_more_data_in_a_batch_than_there_are_is_told_of_ones_own_too() -> None:

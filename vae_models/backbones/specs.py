@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from vae_models import bounds
 from vae_models.backbones import geometry
+from vae_models.data.spec import AXES, Axis
 from vae_models.parts import Seam, spec_of
 from vae_models.strict import DataShape, Strict, dense_weights
 
@@ -28,7 +29,12 @@ Activation = Literal["relu", "tanh", "elu", "softplus", "gelu", "identity"]
 
 
 class BackboneSpec(Strict):
-    """A pair of networks, as data."""
+    """A pair of networks, as data.
+
+    axes: what the dimensions of a datum have to be; None: anything, x is laid flat
+    """
+
+    axes: ClassVar[tuple[Axis, ...] | None] = None
 
     if TYPE_CHECKING:
         kind: str
@@ -120,6 +126,8 @@ class MLPConfig(BackboneSpec):
 class ConvConfig(BackboneSpec):
     """The benchmark CNN (MR-VAE C.2): Conv4x4/2-BN-ReLU, mirrored decoder. Published for 28, 32 and 64 pixels."""
 
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
+
     kind: Literal["conv"] = "conv"
     channels: tuple[bounds.Channels, ...] = Field(
         default=(128, 256, 512, 1024),
@@ -165,6 +173,8 @@ class ConvConfig(BackboneSpec):
 class ResNetConfig(BackboneSpec):
     """The benchmark ResNet (MR-VAE C.2). Published for 28, 32 and 64 pixels square."""
 
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
+
     kind: Literal["resnet"] = "resnet"
     channels: int = Field(default=128, ge=2, le=bounds.CHANNELS, multiple_of=2)
 
@@ -193,6 +203,8 @@ class ResNetConfig(BackboneSpec):
 
 class SigmaVaeConfig(BackboneSpec):
     """sigma-VAE's three convolutions and their mirror image."""
+
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
 
     kind: Literal["sigma-vae"] = "sigma-vae"
     channels: int = Field(
@@ -227,6 +239,8 @@ class SigmaVaeConfig(BackboneSpec):
 
 class InfoGanConfig(BackboneSpec):
     """AR-ELBO's nets. Published for 28 (appendices I.1; D.1: norm false, kernel 4), 64 and 128 pixels square."""
+
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
 
     kind: Literal["infogan"] = "infogan"
     norm: bool = Field(default=True, description="batch norm")
@@ -270,6 +284,8 @@ class InfoGanConfig(BackboneSpec):
 class VhpConvConfig(BackboneSpec):
     """VHP's nets for Faces and Chairs (table 3). Published for 64 pixels square."""
 
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
+
     kind: Literal["vhp-conv"] = "vhp-conv"
 
     def build(
@@ -285,6 +301,8 @@ class VhpConvConfig(BackboneSpec):
 
 class VhpGatedConfig(BackboneSpec):
     """VHP's gated nets (table 3). Published for 28 pixels square."""
+
+    axes: ClassVar[tuple[Axis, ...] | None] = AXES
 
     kind: Literal["vhp-gated"] = "vhp-gated"
 

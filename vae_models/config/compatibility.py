@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vae_models import bounds, measures
+from vae_models.backbones.specs import BACKBONES, BackboneSpec
 from vae_models.config import size
 from vae_models.control.specs import BETAS
 from vae_models.data.sources import SOURCES
@@ -56,7 +57,26 @@ def _data_reasons(config: TrainConfig, data_shape: DataShape, data_size: int) ->
 
 
 def model_takes_the_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    yield from config.model.data_refusals(data_shape, config.batch_size)
+    """Networks that are for other axes are asked nothing about the data's lengths along them."""
+    refusals = list(_axes_refusals(config, data_shape))
+    yield from refusals or config.model.data_refusals(data_shape, config.batch_size)
+
+
+def _axes_refusals(config: TrainConfig, data_shape: DataShape) -> Iterator[str]:
+    name, axes = config.data.name, config.data.facts.axes
+    if len(data_shape) != len(axes):
+        yield (
+            f"data of {name} are {list(config.data.facts.shape)} ({', '.join(axes)}), and the data given have the "
+            f"shape {list(data_shape)}: give data of as many dimensions"
+        )
+        return
+    for path, backbone in found_in(config.model, BackboneSpec, "model"):
+        if backbone.axes not in (None, axes):
+            others = [kind for kind, spec in BACKBONES.all().items() if spec.axes in (None, axes)]
+            yield (
+                f"{path} {backbone.kind} takes data of {', '.join(backbone.axes or ())}, and those of {name} are of "
+                f"{', '.join(axes)}: choose {_or(others)}"
+            )
 
 
 def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
