@@ -110,9 +110,7 @@ def test_networks_for_images_take_no_vectors(kind: str) -> None:
 def test_data_of_other_dimensions_than_the_facts_are_refused() -> None:
     config = TrainConfig.model_validate({"data": OWN, "model": {"likelihood": {"kind": "gaussian"}}, "steps": 1})
     check_data(config, (9,), 90)
-    with pytest.raises(
-        ValueError, match=r"joints are \[7\] \(feature\), and the data given have the shape \[1, 1, 7\]"
-    ):
+    with pytest.raises(ValueError, match=r"joints are \[7\] \(feature\), .* have the shape \[1, 1, 7\]"):
         check_data(config, (1, 1, 7), 90)
 
 

@@ -134,6 +134,54 @@ def test_fault_13a_the_datum_is_counted_across_chunks(at_once: int, monkeypatch:
         support.check(reals(test=images), DataConfig(name="cifar10"))
 
 
+TEXT = {"shape": [6], "axes": ["time"], "support": "tokens", "vocabulary": 11, "lengths": True, "sizes": [9, 9, 9]}
+VIDEO = {"shape": [3, 1, 2, 2], "axes": ["time", "channel", "height", "width"], "support": "unit", "sizes": [9, 9, 9]}
+
+
+def own(facts: dict[str, object]) -> DataConfig:
+    return DataConfig.model_validate({"name": "mine", "digest": "0" * 64, "facts": facts})
+
+
+def given(config: DataConfig, x: Tensor, lengths: Tensor | None = None) -> Dataset:
+    return Dataset(name="mine", shape=config.facts.shape, **dict.fromkeys(SPLITS, Split(x=x, lengths=lengths)))
+
+
+def _at(x: Tensor, place: tuple[int, ...], value: float) -> Tensor:
+    x[place] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("facts", "x", "lengths", "complaint"),
+    [
+        (TEXT, torch.full((9, 6), 10).int(), torch.arange(9) % 6 + 1, None),
+        (TEXT, _at(torch.zeros(9, 6).int(), (4, 5), 11), torch.full((9,), 6), "datum 4 has 11 at time 5 .* 0 to 10"),
+        (TEXT, torch.zeros(9, 6), torch.full((9,), 6), r"float32; x is made of tokens \(int32\)"),
+        (TEXT, torch.zeros(9, 6).int(), None, "train data given for mine need a length each"),
+        (TEXT, torch.zeros(9, 6).int(), torch.arange(9), "datum 0 has the length 0; it must be 1 to 6"),
+        (TEXT, torch.zeros(9, 6).int(), torch.full((9,), 7), "datum 0 has the length 7; it must be 1 to 6"),
+        (TEXT, torch.zeros(9, 5).int(), torch.full((9,), 5), r"\[n, 6\]: it must be \[n, time\]"),
+        (VIDEO, torch.full((9, 3, 1, 2, 2), 0.5), None, None),
+        (VIDEO, torch.full((9, 3, 1, 2, 2), 0.5), torch.full((9,), 3), "have lengths of their own"),
+        (
+            VIDEO,
+            _at(torch.full((9, 3, 1, 2, 2), 0.5), (8, 2, 0, 1, 0), 1.5),
+            None,
+            r"datum 8 has 1\.5 at time 2, channel 0, row 1, column 0 .* must lie in \[0, 1\]",
+        ),
+    ],
+)
+def test_data_of_any_axes_are_looked_at(
+    facts: dict[str, object], x: Tensor, lengths: Tensor | None, complaint: str | None
+) -> None:
+    config = own(facts)
+    if complaint is None:
+        support.check(given(config, x, lengths), config)
+        return
+    with pytest.raises(DataUnfit, match=complaint):
+        support.check(given(config, x, lengths), config)
+
+
 def test_a_label_is_missing() -> None:
     given = reals()
     short = Split(x=given.val.x, labels=torch.zeros(8))
