@@ -22,6 +22,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from service import __version__, access, amendments, areas, auth, kinds, middleware, wire
 from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
+from service.data import names
 from service.data import routes as data
 from service.errors import (
     ConflictError,
@@ -37,6 +38,7 @@ from service.queue.store import Store
 from service.settings import Settings
 from service.signing import SigningKey, read_key
 from service.tracking import login
+from vae_models.data.named import known
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -91,10 +93,18 @@ class Services:
         late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
         return await _apart(call, self.slow, SLOW_SECONDS, late)
 
-    async def resolve(self, given: Mapping[str, Any]) -> JobSpec:
-        """Read a spec: every trial of a study is checked. Few at a time, so that it keeps nobody else waiting."""
+    async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+        """Read a spec: every trial of a study is checked, names of data sets become the digests that they point to, of
+        those that the user sees. Few at a time, so that it keeps nobody else waiting."""
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
-        return await _apart(lambda: kinds.resolve(given), self.resolving, RESOLVE_SECONDS, late)
+        return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
+
+    def _resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+        sets, all_of_them = self.store.data, access.sees_all(self.settings, user)
+        with known(names.lookup(lambda: sets.names(None if all_of_them else user.name))):
+            spec = kinds.resolve(given)
+        names.check(spec.model_dump(mode="json"), sets, lambda digest: all_of_them or sets.brought(digest, user.name))
+        return spec
 
 
 async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:
@@ -153,7 +163,7 @@ public = APIRouter(prefix="/v1", tags=["health"])
 async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
     is sent; the same key with another spec is a conflict."""
-    spec = await services.resolve(request.spec)
+    spec = await services.resolve(request.spec, user)
     access.may_go_first(spec, user)
     await _check_code(spec.code, services, user)
     return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
@@ -173,7 +183,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """The spec with every default filled in."""
-    spec = await services.resolve(request.spec)
+    spec = await services.resolve(request.spec, user)
     access.may_go_first(spec, user)
     if spec.code is not None:
         access.may_bring_code(services.settings, user)

@@ -1,106 +1,93 @@
-"""A data set from the bucket onto this machine's disk: every file once, several at a time, every sum compared."""
+"""Where a machine's cache fetches sets from (`vae_models.data.cache.Fetch`): the bucket, with keys or by addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from service.data.meter import Meter
-from service.errors import NotFoundError, StorageError
+from service.areas import DataArea
+from service.directories import CorruptObjectError
+from service.errors import NotFoundError
 from vae_models.data import canonical
-from vae_models.data.canonical import DATA_JSON
-from vae_models.data.fetch import ProgressCallback
+from vae_models.data.canonical import DATA_JSON, ShardFile
+from vae_models.data.errors import DataCorrupt, DataMissing
 
 if TYPE_CHECKING:
-    from service import wire
-    from service.areas import DataArea
     from service.artifacts import Artifacts
+    from service.wire import DataFiles
 
-AT_ONCE = 4  # files that come at the same time
 Told = Callable[[int], None]
-
-
-class Files(Protocol):
-    """Where one set's files come from. Each method tries again while a server is away, for a bounded time."""
-
-    def manifest(self) -> bytes:
-        """Return data.json. NotFoundError where the set is not there."""
-        ...
-
-    def file(self, shard: canonical.ShardFile, path: Path, told: Told) -> None:
-        """Write one file to `path`. Raises CorruptObjectError if a byte differs."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """With the keys of an attempt or of the service; what is read lies below data/DIGEST, and nothing else."""
+    """With the keys of an attempt or of the service; what is read lies below data/DIGEST, and nothing else.
+
+    A server that is away is waited for (`Artifacts.patience_seconds`); then UnavailableError, which passes.
+    """
 
     artifacts: Artifacts
-    digest: str
 
     @property
-    def area(self) -> DataArea:
-        """Where the set lies."""
-        from service.areas import DataArea
+    def source(self) -> str:
+        """The bucket's address."""
+        return self.artifacts.uri("data")
 
-        return DataArea(self.artifacts, self.digest)
+    def manifest(self, digest: str) -> bytes:
+        """Return data.json. Raises DataMissing where the set is not there."""
+        area = DataArea(self.artifacts, digest)
+        with _as_data_errors(digest):
+            return area.get_bytes(area.file(DATA_JSON))
 
-    def manifest(self) -> bytes:
-        """Return data.json. NotFoundError where the set is not there."""
-        return self.area.get_bytes(self.area.file(DATA_JSON))
-
-    def file(self, shard: canonical.ShardFile, path: Path, told: Told) -> None:
-        """Write one file to `path`. Raises CorruptObjectError if a byte differs."""
-        self.artifacts.download(self.area.file(shard.file), path, shard.sha256, shard.bytes, told)
+    def file(self, digest: str, file: ShardFile, into: Path, told: Told) -> None:
+        """Write one file to `into`. Raises DataCorrupt if a byte differs, or where it is gone."""
+        with _as_data_errors(digest):
+            address = DataArea(self.artifacts, digest).file(file.file)
+            self.artifacts.download(address, into, file.sha256, file.bytes, told)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Of a user without keys: addresses that the API has signed."""
+    """For a user without keys: addresses of one set that the API has signed, good for an hour."""
 
-    files: wire.DataFiles
+    files: DataFiles
 
-    def manifest(self) -> bytes:
-        """Return data.json. NotFoundError where the set is not there."""
+    @property
+    def source(self) -> str:
+        """What it is called in messages."""
+        return "the service's storage"
+
+    def manifest(self, digest: str) -> bytes:
+        """Return data.json. Raises DataMissing where the set is not there."""
         from service.download import get_bytes
 
-        return get_bytes(self.files.files[DATA_JSON], canonical.MOST_JSON_BYTES)
+        with _as_data_errors(digest):
+            return get_bytes(self._address(digest, DATA_JSON), canonical.MOST_JSON_BYTES)
 
-    def file(self, shard: canonical.ShardFile, path: Path, told: Told) -> None:
-        """Write one file to `path`. Raises CorruptObjectError if a byte differs."""
+    def file(self, digest: str, file: ShardFile, into: Path, told: Told) -> None:
+        """Write one file to `into`. Raises DataCorrupt if a byte differs, or where it is gone."""
         from service.download import get_file
 
-        get_file(self.files.files[shard.file], path, shard.sha256, shard.bytes)
-        told(shard.bytes)
+        with _as_data_errors(digest):
+            get_file(self._address(digest, file.file), into, file.sha256, file.bytes)
+        told(file.bytes)
+
+    def _address(self, digest: str, name: str) -> str:
+        if digest != self.files.digest:
+            raise NotFoundError(f"these addresses are of {self.files.digest}")
+        return self.files.files[name]
 
 
-def fetch(files: Files, digest: str, into: Path, progress: ProgressCallback = lambda told: None) -> None:
-    """Fill the folder `into` with the set of this digest, verified. What was written before an error may be left.
-
-    Raises StorageError where something is not what the digest stands for, NotFoundError where the set is not there,
-    UnavailableError where the storage does not answer.
-    """
+@contextmanager
+def _as_data_errors(digest: str) -> Iterator[None]:
     try:
-        data = files.manifest()
+        yield
     except NotFoundError as error:
-        raise NotFoundError(
+        raise DataMissing(
             f"the data set {digest} is not in the service's storage: it was removed; add it again (vaesvc data add)"
         ) from error
-    if canonical.digest_of(data) != digest:
-        raise StorageError(f"the data set {digest} is damaged in the storage: its {DATA_JSON} is another's")
-    manifest = canonical.read(data, DATA_JSON)
-    meter = Meter(f"data set {digest[:12]}", manifest.bytes, progress)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="data") as pool:
-        coming = [pool.submit(files.file, shard, into / shard.file, meter.add) for shard in manifest.shards()]
-        try:
-            for each in coming:
-                each.result()
-        except BaseException:
-            for each in coming:
-                each.cancel()
-            raise
-    (into / DATA_JSON).write_bytes(data)
+    except CorruptObjectError as error:
+        raise DataCorrupt(str(error)) from error

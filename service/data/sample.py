@@ -28,7 +28,7 @@ def sample(files: DataFiles, into: Path) -> stored.StoredSet:
 
     Raises StorageError for what is not what its data.json says, UnavailableError, NotFoundError.
     """
-    data = Addresses(files=files).manifest()
+    data = Addresses(files=files).manifest(files.digest)
     if canonical.digest_of(data) != files.digest:
         raise StorageError(f"the data set {files.digest} is damaged in the storage: its {DATA_JSON} is another's")
     whole = canonical.read(data, DATA_JSON)
@@ -76,7 +76,7 @@ def _write(path: Path, values: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def _whole(files: DataFiles, shard: ShardFile, into: Path) -> dict[str, Any]:
-    Addresses(files=files).file(shard, into / shard.file, lambda count: None)
+    Addresses(files=files).file(files.digest, shard, into / shard.file, lambda count: None)
     return _entry(into / shard.file, shard.rows)
 
 

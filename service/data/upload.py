@@ -5,7 +5,8 @@ Safe to repeat after any interruption: the service says which files are not ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,19 +15,20 @@ import httpx
 import tenacity
 
 from service.client import LOOPBACK, Client
-from service.data.meter import Meter
 from service.data.records import NamedSet
 from service.errors import StorageError, UnavailableError, UsageError
 from service.wire import DataFile, DataMissing
 from vae_models.data import canonical
 from vae_models.data.canonical import DATA_JSON
-from vae_models.data.fetch import ProgressCallback
+from vae_models.data.fetch import Meter, ProgressCallback
 
 CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 60.0  # for the server to take a piece, or to answer
 PATIENCE_SECONDS = 90.0  # for one file, while the server is away or overloaded
 AT_ONCE = 4  # files that are sent at the same time
 PIECE_BYTES = 1 << 20
+Told = Callable[[int], None]  # bytes that were sent since the last call
+
 ROUNDS = 3  # without any file less to send: then something is wrong that does not pass
 
 
@@ -39,18 +41,39 @@ def upload(folder: Path, name: str, client: Client, report: ProgressCallback = l
     text = _data_json(folder)
     digest = canonical.digest_of(text.encode())
     total = canonical.decode(text.encode()).bytes
-    meter: Meter | None = None
+    moved: _Moved | None = None
     stuck, before = 0, None
     while (missing := client.data.missing(digest, text)).files:
-        meter = meter or Meter(name, total, report, there=total - missing.missing_bytes)
+        moved = moved or _Moved(Meter(name, client.url, total - missing.missing_bytes, total, report))
         stuck = stuck + 1 if before == missing.missing else 0
         if stuck >= ROUNDS:
             raise StorageError(
                 f"{missing.missing:,} files do not arrive, {missing.files[0].file} first: see the API's log"
             )
         before = missing.missing
-        _send_all(folder, missing, meter)
+        _send_all(folder, missing, moved.add)
+    if moved is not None:
+        moved.end()
     return client.data.point(name, digest, text)
+
+
+class _Moved:
+    """Bytes that have arrived, of all threads."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._done = meter.start
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count bytes; a negative number takes those back that have to be sent again."""
+        with self._lock:
+            self._done += count
+            self._meter.report(self._done)
+
+    def end(self) -> None:
+        """Everything is there."""
+        self._meter.report(self._done, last=True)
 
 
 def _data_json(folder: Path) -> str:
@@ -63,13 +86,13 @@ def _data_json(folder: Path) -> str:
     return data.decode()
 
 
-def _send_all(folder: Path, missing: DataMissing, meter: Meter) -> None:
+def _send_all(folder: Path, missing: DataMissing, told: Told) -> None:
     for file in missing.files:
         _check_size(folder, file)
     timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
     local = urlsplit(missing.files[0].address).hostname in LOOPBACK  # a proxy cannot reach this machine's loopback
     with httpx.Client(timeout=timeout, trust_env=not local) as http, ThreadPoolExecutor(AT_ONCE) as pool:
-        sending = [pool.submit(_send, http, folder, file, meter) for file in missing.files]
+        sending = [pool.submit(_send, http, folder, file, told) for file in missing.files]
         try:
             for each in sending:
                 each.result()
@@ -89,7 +112,7 @@ def _check_size(folder: Path, file: DataFile) -> None:
         raise UsageError(f"{path} has {size:,} bytes, and {DATA_JSON} says {file.bytes:,}: make the set anew")
 
 
-def _send(http: httpx.Client, folder: Path, file: DataFile, meter: Meter) -> None:
+def _send(http: httpx.Client, folder: Path, file: DataFile, told: Told) -> None:
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(httpx.TransportError),
         wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.5),
@@ -97,7 +120,7 @@ def _send(http: httpx.Client, folder: Path, file: DataFile, meter: Meter) -> Non
         reraise=True,
     )
     try:
-        retrying(_put, http, folder / file.file, file, meter)
+        retrying(_put, http, folder / file.file, file, told)
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the storage at {urlsplit(file.address).netloc} does not answer ({error or type(error).__name__}); it "
@@ -105,7 +128,7 @@ def _send(http: httpx.Client, folder: Path, file: DataFile, meter: Meter) -> Non
         ) from error
 
 
-def _put(http: httpx.Client, path: Path, file: DataFile, meter: Meter) -> None:
+def _put(http: httpx.Client, path: Path, file: DataFile, told: Told) -> None:
     sent = 0
 
     def pieces() -> Iterator[bytes]:
@@ -114,18 +137,18 @@ def _put(http: httpx.Client, path: Path, file: DataFile, meter: Meter) -> None:
             while piece := stream.read(PIECE_BYTES):
                 yield piece
                 sent += len(piece)
-                meter.add(len(piece))
+                told(len(piece))
 
     try:
         answer = http.put(file.address, content=pieces(), headers=file.headers)
         if answer.status_code >= 500 or answer.status_code in (408, 429):
             raise httpx.RemoteProtocolError(f"HTTP {answer.status_code}")
     except BaseException:
-        meter.add(-sent)
+        told(-sent)
         raise
     if answer.is_success:
         return
-    meter.add(-sent)
+    told(-sent)
     if answer.status_code == 400 and "Digest" in answer.text[:2000]:
         raise StorageError(f"{path} is not what {DATA_JSON} says: its SHA-256 differs. Make the set anew")
     if answer.status_code == 403 and "expired" in answer.text[:2000].lower():

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from vae_models.data.cache import NodeCache
 
 from service import wire
 from service.artifacts import Artifacts
 from service.client import Client
 from service.data import housekeeping
-from service.data.fetch import Addresses, Bucket, fetch
+from service.data.fetch import Addresses, Bucket
 from service.data.housekeeping import sweep
-from service.data.meter import Meter
 from service.data.sample import sample
 from service.data.upload import upload
 from service.errors import ConflictError, ForbiddenError, NotFoundError, StorageError, UnavailableError, UsageError
@@ -31,6 +31,7 @@ from tests.servers import Swift
 from vae_models.data import canonical
 from vae_models.data import stored as stored_set
 from vae_models.data.canonical import DATA_JSON
+from vae_models.data.errors import DataCorrupt, DataMissing
 from vae_models.data.fetch import Download
 
 
@@ -81,7 +82,6 @@ def test_a_set_is_brought_and_named(client: Client, artifacts: Artifacts, folder
     assert named.facts.shape == own_data.SHAPE
     assert named.facts.digest == named.digest
     assert (told[-1].done_bytes, told[-1].total_bytes) == (named.bytes, named.bytes)
-    assert told[-1].seconds_left == 0
     assert named in client.data.names()
     detail = client.data.detail("first")
     assert (detail.data, detail.made) == (named, {"range": "0 to 255, as they are"})
@@ -149,8 +149,7 @@ def test_a_storage_that_is_killed_is_waited_for(tmp_path: Path) -> None:
             back.start()
             from service.data import upload as module
 
-            meter = Meter("killed", 1, lambda told: None)
-            module._send_all(folder, missing, meter)
+            module._send_all(folder, missing, lambda count: None)
             back.join()
             upload(folder, "killed", client)
             assert stored(Artifacts(server.storage), folder) == on_disk(folder)
@@ -360,29 +359,31 @@ def test_a_set_is_fetched_to_the_byte(
 ) -> None:
     named = upload(folder, f"fetched-{way}", client)
     files = client.data.files(f"fetched-{way}")
-    source = Bucket(artifacts=artifacts, digest=named.digest) if way == "keys" else Addresses(files=files)
-    into, told = tmp_path / "into", list[Download]()
-    into.mkdir()
-    fetch(source, named.digest, into, told.append)
-    assert on_disk(into) == on_disk(folder)
-    assert (told[-1].done_bytes, told[-1].total_bytes, told[-1].seconds_left) == (named.bytes, named.bytes, 0)
+    source = Bucket(artifacts=artifacts) if way == "keys" else Addresses(files=files)
+    told: list[Download] = []
+    lease = NodeCache(cache_dir=tmp_path / "cache").lease(named.digest, source, progress=told.append)
+    assert on_disk(lease.stored.folder) == on_disk(folder)
+    assert (told[-1].done_bytes, told[-1].total_bytes) == (named.bytes, named.bytes)
 
 
 def test_what_is_damaged_or_gone_is_not_fetched(
     client: Client, artifacts: Artifacts, folder: Path, tmp_path: Path
 ) -> None:
     named = upload(folder, "damaged", client)
-    source = Bucket(artifacts=artifacts, digest=named.digest)
+    cache, source = NodeCache(cache_dir=tmp_path / "cache", say=lambda text: None), Bucket(artifacts=artifacts)
     place = artifacts.uri("data", named.digest, "val-x-00000.npy")
     data = artifacts.get_bytes(place)
     artifacts.put_bytes(place, data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(StorageError, match=r"val-x-00000.npy is not what was stored"):
-        fetch(source, named.digest, tmp_path)
+    with pytest.raises(DataCorrupt, match=r"val-x-00000.npy is not what was stored"):
+        cache.lease(named.digest, source)
     artifacts.delete_prefix(place)
-    with pytest.raises(StorageError, match=r"val-x-00000.npy is missing"):
-        fetch(source, named.digest, tmp_path)
+    with pytest.raises(DataCorrupt, match=r"val-x-00000.npy is missing"):
+        cache.lease(named.digest, source)
     artifacts.put_bytes(artifacts.uri("data", named.digest, DATA_JSON), b"{}")
-    with pytest.raises(StorageError, match=r"its data.json is another's"):
-        fetch(source, named.digest, tmp_path)
-    with pytest.raises(NotFoundError, match=r"bbbb.* is not in the service's storage: it was removed; add it again"):
-        fetch(Bucket(artifacts=artifacts, digest="b" * 64), "b" * 64, tmp_path)
+    with pytest.raises(DataCorrupt, match=r"has other bytes for the set"):
+        cache.lease(named.digest, source)
+    with pytest.raises(DataMissing, match=r"bbbb.* is not in the service's storage: it was removed; add it again"):
+        cache.lease("b" * 64, source)
+    away = Artifacts(artifacts.settings.model_copy(update={"endpoint_url": "http://127.0.0.1:9"}), patience_seconds=0)
+    with pytest.raises(UnavailableError, match="no good answer"):  # which an attempt survives
+        cache.lease("b" * 64, Bucket(artifacts=away))

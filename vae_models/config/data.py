@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from vae_models import bounds
+from vae_models.data import named
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec, Digest, Support
 from vae_models.measures import is_stored
@@ -50,7 +51,8 @@ class DataConfig(Strict):
     """Which data, and how bytes become x.
 
     name is that of a source (`vae_models.data.sources`), whose facts are filled in; or any name, of a set of one's own,
-    with its digest and its facts. Facts that are not the source's are refused.
+    with its digest and its facts, which are filled in where names are known (`vae_models.data.named`). Facts that are
+    not the source's are refused.
     binarize: "none" keeps k/255 (digits: k/16 is stored as a byte); "threshold" is x >= 0.5; "dynamic" draws
     x ~ Bernoulli(k/255) anew at every step. noise: artificial noise, part of the data.
     """
@@ -84,7 +86,7 @@ class DataConfig(Strict):
         if is_stored(info):  # taken before, perhaps where a package brought a source that is not here
             return given if source is None else {"facts": source.facts, **given}
         if source is None and given.get("digest") is None:
-            raise _wrong(cls, "name", name, unknown(name))
+            given = {**given, **_named(cls, name)}
         if source is not None and given.get("digest") is not None:
             raise _wrong(cls, "digest", given["digest"], f"{name} is a set that anybody has: give yours another name")
         if source is None and given.get("facts") is None:
@@ -120,6 +122,17 @@ class DataConfig(Strict):
     def bits(self) -> bool:
         """x is 0 or 1."""
         return self.support == "bits"
+
+
+def _named(model: type[Strict], name: str) -> dict[str, Any]:
+    """Digest and facts of a set of one's own, as who reads the specification knows them."""
+    try:
+        facts = named.find(name)
+    except ValueError as error:
+        raise _wrong(model, "name", name, str(error)) from None
+    if facts is None:
+        raise _wrong(model, "name", name, unknown(name))
+    return _one_digest({"facts": facts.model_dump(mode="json")})
 
 
 def unknown(name: str) -> str:

@@ -1,0 +1,105 @@
+"""Names of data sets where a spec is read: on the command line, which asks the API, and in the API itself.
+
+A resolved spec holds digest and facts. Whoever sends one resolved is believed neither: the set must be here, whole, the
+sender's to see, and have these facts.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from service.data.records import NamedSet, SetState
+from service.errors import UsageError
+from service.mistakes import listed
+from vae_models.data.named import Lookup
+from vae_models.data.sources import SOURCES
+from vae_models.data.spec import DataSpec
+
+if TYPE_CHECKING:
+    from service.queue.data_sets import DataSets
+
+
+def lookup(names: Callable[[], Sequence[NamedSet]]) -> Lookup:
+    """Return a lookup among `names`, which are asked for when the first name is."""
+    known: dict[str, NamedSet] | None = None
+
+    def find(name: str) -> DataSpec:
+        nonlocal known
+        if known is None:
+            known = {each.name: each for each in names()}
+        if name not in known:
+            raise ValueError(unknown(name, known))
+        return known[name].facts
+
+    return find
+
+
+def unknown(name: str, names: Collection[str]) -> str:
+    """Return what to say to somebody who asked for a set that there is not: the nearest, and how to add one."""
+    near = difflib.get_close_matches(name, [*names, *SOURCES.kinds()], n=3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"there is no data set {name[:100]!r}; {meant}Your own: vaesvc data list; vaesvc data add NAME PATH "
+        f"adds one. Published: {', '.join(SOURCES.kinds())}"
+    )
+
+
+def check(spec: Mapping[str, Any], sets: DataSets, may_see: Callable[[str], bool]) -> None:
+    """Compare the sets that a resolved spec names with those that are stored. Raises UsageError.
+
+    may_see: whether the sender may use the set of this digest.
+    """
+    problems: list[str] = []
+    for path, data in _own(spec):
+        stored = sets.stored(data["digest"])
+        if stored is None or stored.state is not SetState.COMPLETE or not may_see(stored.digest):
+            problems.append(
+                f"{path}.digest: no data set {data['digest']} is stored here: add it with vaesvc data add NAME PATH"
+            )
+            continue
+        plain = stored.facts.model_dump(mode="json", exclude={"digest"})
+        if data.get("facts") != plain:
+            problems.append(
+                f"{path}.facts: are not those of {data['digest']}. Leave facts and digest out: they are filled in"
+            )
+    problems += [
+        f"{path}: {name!r} is a set of your own, and a study's trials are not asked for names: vary whole mappings, "
+        "data: [{name: ..., digest: ..., facts: ...}, ...]"
+        for path, name in _varied(spec)
+    ]
+    if problems:
+        raise UsageError(listed(problems))
+
+
+def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, name) of every name of somebody's own among the values of a search."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if name == "data.name":
+                yield from ((f"{path}{name}", text) for text in _texts(part) if text not in SOURCES.all())
+            else:
+                yield from _varied(part, f"{path}{name}.")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _varied(part, f"{path}{number}.")
+
+
+def _texts(domain: Any) -> Iterator[str]:
+    """The values of a domain, as it is in a spec: a list, or a mapping with `values`."""
+    values = domain.get("values") if isinstance(domain, Mapping) else domain
+    yield from (text for text in values or () if isinstance(text, str))
+
+
+def _own(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(path, data) of every set of somebody's own in a resolved spec."""
+    if isinstance(value, Mapping):
+        data = value.get("data")
+        if isinstance(data, Mapping) and isinstance(data.get("digest"), str):
+            yield f"{path}data", data
+        for name, part in value.items():
+            yield from _own(part, f"{path}{name}.")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _own(part, f"{path}{number}.")

@@ -1,0 +1,52 @@
+"""Names of sets of one's own, while a specification is being read.
+
+A specification that somebody writes says `data.name: photos`; which set that is, who reads it has to know: a service,
+or this machine's own names. So whoever reads one says whom to ask, and it has digest and facts from then on:
+
+    with named.known(lookup):
+        config = DataConfig(name="photos")  # digest and facts are filled in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from vae_models.data.spec import DataSpec
+
+Lookup = Callable[[str], DataSpec]  # name -> facts with the digest; ValueError says what is wrong with the name
+
+_LOOKUP: ContextVar[Lookup | None] = ContextVar("lookup", default=None)
+
+
+@contextmanager
+def known(lookup: Lookup) -> Iterator[None]:
+    """Ask `lookup` for names that no source has, inside; for each name once."""
+    answers: dict[str, DataSpec | ValueError] = {}
+
+    def once(name: str) -> DataSpec:
+        if name not in answers:
+            try:
+                answers[name] = lookup(name)
+            except ValueError as error:
+                answers[name] = error
+        answer = answers[name]
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
+
+    token = _LOOKUP.set(once)
+    try:
+        yield
+    finally:
+        _LOOKUP.reset(token)
+
+
+def find(name: str) -> DataSpec | None:
+    """Return the facts of the set that `name` stands for, with its digest; None where nobody is to be asked.
+
+    Raises ValueError for a name that is none.
+    """
+    lookup = _LOOKUP.get()
+    return None if lookup is None else lookup(name)
