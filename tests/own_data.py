@@ -15,14 +15,20 @@ SHAPE = (3, 8, 8)
 
 
 def write(
-    folder: Path, *, sizes: tuple[int, int, int] = (40, 10, 10), shard_rows: int = 15, seed: int = 0, **source: Any
+    folder: Path,
+    *,
+    sizes: tuple[int, int, int] = (40, 10, 10),
+    shape: tuple[int, int, int] = SHAPE,
+    shard_rows: int = 15,
+    seed: int = 0,
+    **source: Any,
 ) -> str:
     """Write random images of bytes with two classes into `folder`, and return the set's digest."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     splits: dict[str, Any] = {}
     for name, count in zip(canonical.SPLITS, sizes, strict=True):
-        x = rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+        x = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
         starts = range(0, count, shard_rows)
         shards = [
             _shard(folder, f"{name}-x-{i:05d}.npy", x[start : start + shard_rows]) for i, start in enumerate(starts)
@@ -30,7 +36,7 @@ def write(
         labels = _shard(folder, f"{name}-labels.npy", rng.integers(0, 2, count, dtype=np.int64))
         splits[name] = {"count": count, "x": shards, "labels": labels, "lengths": None}
     spec = {
-        "shape": list(SHAPE), "axes": ["channel", "height", "width"], "support": "bytes", "sizes": list(sizes),
+        "shape": list(shape), "axes": ["channel", "height", "width"], "support": "bytes", "sizes": list(sizes),
         "labels": {"name": "class", "unit": None, "classes": ["cat", "dog"]}, "lengths": False, "vocabulary": None,
     }  # fmt: skip
     made = {"range": "0 to 255, as they are"}

@@ -1,23 +1,25 @@
-"""data: sets of one's own. Decoded here, kept in the cache of this machine."""
+"""data: sets of one's own. Decoded here; sent to the service, or kept on this machine alone."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import output
+from service.cli import data_service, output
 from service.cli.arguments import AsJson
 from service.errors import NotFoundError, StorageError, UsageError
 
 if TYPE_CHECKING:
+    from service import wire
     from vae_models.data.ingest import Options, Step
+    from vae_models.data.spec import DataSpec
     from vae_models.data.stored import StoredSet
 
 app = typer.Typer(help="Your own data sets: add, list, show, remove.", no_args_is_help=True)
@@ -78,10 +80,12 @@ def add(
     workers: Annotated[int | None, _text("--workers", "Processes; default one for each core.", "N")] = None,
     json: AsJson = False,
 ) -> None:
-    """Decode PATH, check everything, and keep it under NAME."""
-    if not local:
-        raise UsageError("give --local: the set is kept on this machine, for `vaesvc run --data NAME`")
-    with _mistakes():
+    """Decode PATH, check everything, and keep it under NAME: in the service, or on this machine where there is none.
+
+    Again with the same NAME, it points to the new set; what was submitted before keeps the old one.
+    """
+    here = _here(local)
+    with mistakes():
         options = _options(
             kind=kind,
             size=size,
@@ -103,18 +107,33 @@ def add(
             skip_broken=skip_broken,
             workers=workers,
         )
-        made = decoded(name, path, options)
+        made = decoded(name, path, options, point=here)
+    if not here:
+        data_service.send(made, name, cache_dir())
     _tell(made, name, as_json=json)
+    if not json:
+        output.note(
+            f"Train on it: vaesvc run RECIPE --data {name}" if here else data_service.next_commands(name, made.spec)
+        )
 
 
-def decoded(name: str, path: Path, options: Options) -> StoredSet:
-    """Decode PATH into the cache and let NAME point to it there. Raises `DataError`."""
+def _here(local: bool) -> bool:
+    """Whether this machine alone is meant: as was said, or because no service is set up, which is then said."""
+    if local or data_service.configured():
+        return local
+    output.note("No service is set up (`vaesvc up`, or VAESVC_API_URL): on this machine alone.")
+    return True
+
+
+def decoded(name: str, path: Path, options: Options, *, point: bool = True) -> StoredSet:
+    """Decode PATH into the cache and let NAME point to it there, if asked to. Raises `DataError`."""
     from vae_models.data import own
 
     own.check_name(name)
     with steps() as show:
         made = own.add(path, options, cache_dir(), progress=show)
-    own.point(cache_dir(), name, made.digest, str(path.resolve()))
+    if point:
+        own.point(cache_dir(), name, made.digest, str(path.resolve()))
     return made
 
 
@@ -131,22 +150,43 @@ def show(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the picture goes; default a temporary file.")
     ] = None,
+    local: Local = False,
     json: AsJson = False,
 ) -> None:
-    """Facts of a set, and a picture of a few data."""
+    """Facts of a set and a picture of a few data; in the service also where the name has pointed, and what needs it."""
     from vae_models.data import own
 
-    with _mistakes():
+    if not _is_here(which) and not _here(local):
+        with tempfile.TemporaryDirectory(prefix="vaesvc-") as scratch, mistakes():
+            detail, few = data_service.look(which, cache_dir(), Path(scratch))
+            picture = None if few is None or few.spec.support == "tokens" else _picture(few, out)
+            _tell_named(detail, as_json=json, picture=picture)
+            if few is not None and few.spec.support == "tokens" and not json:
+                _print_sentences(few)
+        return
+    with mistakes():
         data = own.find(cache_dir(), which)
         picture = None if data.spec.support == "tokens" else _picture(data, out)
     _tell(data, None, as_json=json, picture=picture)
 
 
+def _is_here(which: str) -> bool:
+    """Whether it is a folder, or a set's digest: those are this machine's."""
+    import re
+
+    from vae_models.data.canonical import DATA_JSON
+
+    return (Path(which) / DATA_JSON).is_file() or re.fullmatch(r"[0-9a-f]{8,64}", which) is not None
+
+
 @app.command("list")
-def list_sets(json: AsJson = False) -> None:
-    """The names on this machine."""
+def list_sets(local: Local = False, json: AsJson = False) -> None:
+    """The names in the service, or on this machine where there is none."""
     from vae_models.data import own
 
+    if not _here(local):
+        data_service.names(json=json)
+        return
     found = [(pointer, _facts(pointer.digest)) for pointer in own.pointers(cache_dir())]
     if json:
         output.as_json([{**vars(pointer), "facts": data and data.spec} for pointer, data in found])
@@ -158,11 +198,14 @@ def list_sets(json: AsJson = False) -> None:
 
 
 @app.command("rm")
-def remove(name: Name, json: AsJson = False) -> None:
-    """Remove a name; its data too, unless another name points to them."""
+def remove(name: Name, local: Local = False, json: AsJson = False) -> None:
+    """Remove a name; its data too, when nothing needs them any more."""
     from vae_models.data import own
 
-    with _mistakes():
+    if not _here(local):
+        data_service.remove(name, json=json)
+        return
+    with mistakes():
         pointer, gone = own.remove(cache_dir(), name)
     if json:
         output.as_json({"name": pointer.name, "digest": pointer.digest, "deleted": gone})
@@ -212,7 +255,7 @@ def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _mistakes() -> Iterator[None]:
+def mistakes() -> Iterator[None]:
     """A user's mistake is one line and exit 2; a disk's is the storage's."""
     from vae_models.data.errors import DataError, DataMissing, DataRefused
 
@@ -272,37 +315,62 @@ def _picture(data: StoredSet, out: Path | None) -> Path:
 
 def _tell(data: StoredSet, name: str | None, *, as_json: bool, picture: Path | None = None) -> None:
     """Facts as a table and what was done in sentences, or everything as JSON."""
-    from vae_models.data import contact_sheet
-
-    spec, manifest = data.spec, data.manifest
+    manifest = data.manifest
     if as_json:
         extra = {} if picture is None else {"picture": str(picture)}
         named = {} if name is None else {"name": name}
         output.as_json(
-            {**named, "digest": data.digest, "folder": str(data.folder), "facts": spec, "bytes": manifest.bytes}
+            {**named, "digest": data.digest, "folder": str(data.folder), "facts": data.spec, "bytes": manifest.bytes}
             | {"made": manifest.made, "source": manifest.source}
             | extra
         )
         return
+    rows = [("name", name)] if name is not None else []
+    rows += [("digest", data.digest), *_fact_rows(data.spec), ("size", output.size(manifest.bytes))]
+    output.table(("fact", "value"), [*rows, ("folder", str(data.folder))])
+    _tell_made(manifest.made, picture)
+    if data.spec.support == "tokens" and name is None:
+        _print_sentences(data)
+
+
+def _tell_named(detail: wire.DataDetail, *, as_json: bool, picture: Path | None) -> None:
+    """The same of a set in the service, with where the name has pointed and the jobs that need it."""
+    named = detail.data
+    if as_json:
+        plain = {**detail.model_dump(mode="json"), **({} if picture is None else {"picture": str(picture)})}
+        output.as_json(plain)
+        return
+    rows = [("name", named.name), ("digest", named.digest), *_fact_rows(named.facts)]
+    rows += [("size", output.size(named.bytes)), ("owner", named.owner), ("moved", output.moment(named.moved_at))]
+    before = [f"{move.previous[:12]} until {output.moment(move.at)}" for move in detail.moves if move.previous]
+    rows += [("pointed to", "; ".join(before))] if before else []
+    rows += [("jobs that need it", ", ".join(detail.jobs))] if detail.jobs else []
+    output.table(("fact", "value"), rows)
+    _tell_made(detail.made, picture)
+
+
+def _fact_rows(spec: DataSpec) -> list[tuple[str, str]]:
     labels = "-" if spec.labels is None else str(spec.labels.name)
     if spec.labels is not None and spec.labels.classes is not None:
         labels += f", {len(spec.labels.classes):,} classes"
-    rows = [("name", name)] if name is not None else []
-    rows += [
-        ("digest", data.digest),
+    return [
         ("shape", " x ".join(f"{axis} {size:,}" for axis, size in zip(spec.axes, spec.shape, strict=True))),
         ("support", spec.support + (f", {spec.vocabulary:,} tokens" if spec.vocabulary else "")),
         ("train, val, test [data]", ", ".join(f"{size:,}" for size in spec.sizes)),
         ("labels", labels),
         ("lengths", "of their own" if spec.lengths else "all alike"),
-        ("size", output.size(manifest.bytes)),
-        ("folder", str(data.folder)),
     ]
-    output.table(("fact", "value"), rows)
-    for sentence in manifest.made.get("notes", []):
+
+
+def _tell_made(made: Mapping[str, Any], picture: Path | None) -> None:
+    for sentence in made.get("notes", []):
         output.note(f"- {sentence}")
-    if spec.support == "tokens" and name is None:
-        for sentence in contact_sheet.sentences(data):
-            output.data(sentence)
     if picture is not None:
         output.data(f"picture: {picture}")
+
+
+def _print_sentences(data: StoredSet) -> None:
+    from vae_models.data import contact_sheet
+
+    for sentence in contact_sheet.sentences(data):
+        output.data(sentence)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import output, progress
+from service.cli import output, own_data, progress
 from service.cli.arguments import AsJson, Overrides, Source
 from service.cli.code import Code, bring, ref
+from service.cli.own_data import DataHere
 from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Where the run is kept; default runs/NAME.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
+    data: DataHere = None,
     code: Code = None,
     json: AsJson = False,
 ) -> None:
@@ -50,12 +52,14 @@ def run(
     from service import kinds
     from service.kinds.train import KIND
 
-    resolved = kinds.resolve_as(KIND, source, overrides or [], code=own)
+    with own_data.of_this_machine(data) as called:
+        resolved = kinds.resolve_as(KIND, source, own_data.changes(called, overrides), code=own)
     folder = out or Path("runs") / resolved.name.replace("/", "-")
     with own_folder(folder):
         same_code(folder, own)
         _same_config(folder, resolved.train)
-        result = _train(resolved.train, folder, device)
+        with own_data.fetched(resolved.train.data.name, resolved.train.data.digest):
+            result = _train(resolved.train, folder, device)
     if json:
         output.as_json({"out": str(folder), **asdict(result)})
     else:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import connect, follow, output
+from service.cli import connect, follow, output, own_data
 from service.cli.arguments import AsJson, Overrides, Source
 from service.cli.code import Code, bring, ref
+from service.cli.own_data import Data
 
 if TYPE_CHECKING:
     from service.specs.job import JobSpec
@@ -27,6 +28,7 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 if it fails.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
+    data: Data = None,
     code: Code = None,
     json: AsJson = False,
 ) -> None:
@@ -39,10 +41,11 @@ def submit(
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
     # resolved here, so that a mistake is found before anything is sent
-    spec = kinds.resolve(
-        source, overrides or [], note=output.note, resources=resources or None, priority=priority, name=name,
-        code=ref(wheel),
-    )  # fmt: skip
+    with own_data.of_the_service():
+        spec = kinds.resolve(
+            source, own_data.changes(data, overrides), note=output.note, resources=resources or None,
+            priority=priority, name=name, code=ref(wheel),
+        )  # fmt: skip
     if dry_run:
         plan = named(spec.kind).plan
         if plan is not None and not json:

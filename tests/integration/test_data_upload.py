@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from vae_models.data.cache import NodeCache
 
 from service import wire
 from service.artifacts import Artifacts
@@ -30,6 +29,7 @@ from tests.api_server import Api, LossyProxy, running_api, settings_in
 from tests.servers import Swift
 from vae_models.data import canonical
 from vae_models.data import stored as stored_set
+from vae_models.data.cache import NodeCache
 from vae_models.data.canonical import DATA_JSON
 from vae_models.data.errors import DataCorrupt, DataMissing
 from vae_models.data.fetch import Download

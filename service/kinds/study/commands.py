@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import connect, local, output, progress
+from service.cli import connect, local, output, own_data, progress
 from service.cli.arguments import AsJson
 from service.cli.code import Code, bring, ref
+from service.cli.own_data import DataHere
 from service.errors import NotFoundError, StorageError, UnavailableError
 from service.kinds.study import KIND, messages, pictures, tables, text
 from service.kinds.study import folder as folders
@@ -72,6 +73,7 @@ def run(
         typer.Option(min=1, help="How many to fuse at a time, 1: in turn; default: measured.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and end.")] = False,
+    data: DataHere = None,
     code: Code = None,
     json: AsJson = False,
 ) -> None:
@@ -82,7 +84,8 @@ def run(
     own = ref(bring(code))
     from service.kinds.study.spec import resolve_study
 
-    spec = resolve_study(source, overrides or [], note=output.note, code=own)
+    with own_data.of_this_machine(data) as called:
+        spec = resolve_study(source, own_data.changes(called, overrides), note=output.note, code=own)
     if dry_run:
         plan(spec, json=json)
         return
@@ -90,7 +93,8 @@ def run(
     with local.own_folder(folder):
         local.same_code(folder, own)
         folders.same_study(folder, spec.study)
-        results = folders.train(spec.study, folder, device, lanes or spec.lanes)
+        with own_data.fetched(spec.study.base.data.name, spec.study.base.data.digest):
+            results = folders.train(spec.study, folder, device, lanes or spec.lanes)
     tables.show(tables.of_results(results), json=json)
     if any(result.winner is None for result in results):
         raise typer.Exit(1)

@@ -17,7 +17,9 @@ from service.attempt.failures import of_ray_train
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.ray_pack import TrialContext, Work
 from service.kinds.train.ray_run import scaling, torch_config, use_environment
+from service.data.fetch import Bucket
 from tuning.pack import outcome
+from vae_models import data
 from vae_models.collectives import broadcast_text
 from vae_models.records import Progress
 from vae_models.training.errors import NonFiniteLoss
@@ -87,7 +89,9 @@ def _train_worker(config: Mapping[str, Any]) -> None:
 
 def _trained(work: Work, member: _Member) -> Lane:
     try:
-        return Lane(result=train(work.left[0].config, member))
+        config = work.left[0].config
+        dataset = data.load(config.data, fetch=Bucket(artifacts=work.artifacts))
+        return Lane(result=train(config, member, dataset=dataset))
     except NonFiniteLoss as error:  # on every rank; another try would end in the same way
         return Lane(error=error)
 

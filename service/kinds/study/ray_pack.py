@@ -24,6 +24,7 @@ import torch
 from service.artifacts import Artifacts
 from service.attempt.assignment import Assignment, spool_uri_parts
 from service.attempt.failures import classify
+from service.data.fetch import Bucket
 from service.errors import NotFoundError, VaesvcError
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.spec import StudySpec
@@ -74,7 +75,7 @@ def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     torch.set_num_threads(max(1, int(work.spec.resources.cpus_per_worker)))
     if not work.left or work.stopped():
         return
-    dataset = data.load(work.left[0].config.data)
+    dataset = data.load(work.left[0].config.data, fetch=Bucket(artifacts=work.artifacts))
     widths = Widths()
     with work.process() as process:
         lanes = work.contexts(process)
@@ -97,7 +98,8 @@ class Work:
         self.order = Assignment.model_validate_json(told.order)
         self.spec = StudySpec.model_validate(self.order.context.job.spec, context=STORED)
         self.stage = self.spec.study.stages[told.stage]
-        self.storage = StageStorage(Artifacts(self.order.context.storage), self.order.access.job_id, self.stage.name)
+        self.artifacts = Artifacts(self.order.context.storage)
+        self.storage = StageStorage(self.artifacts, self.order.access.job_id, self.stage.name)
         self._board = told.board
         base = TrainConfig.model_validate_json(told.base)
         self.ended = self.storage.results()

@@ -190,6 +190,8 @@ def train_worker(config: dict[str, Any]) -> None:
 
     from service.attempt.context import RemoteContext
     from service.attempt.reporting import Place
+    from service.data.fetch import Bucket
+    from vae_models import data
     from vae_models.collectives import on_first_rank
     from vae_models.training.errors import NonFiniteLoss
     from vae_models.training.loop import train
@@ -217,7 +219,8 @@ def train_worker(config: dict[str, Any]) -> None:
     context.timings["worker_started"] = started
     context.start()
     try:
-        result = train(spec.train, context)
+        dataset = data.load(spec.train.data, fetch=Bucket(artifacts=context.artifacts))
+        result = train(spec.train, context, dataset=dataset)
         said = context.close()
     except NonFiniteLoss:  # on every rank, and the first to raise ends them all: they wait until rank 0 has told
         with contextlib.suppress(Exception):  # where rank 0 is gone there is nobody to wait for
