@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from service.attempt.failures import of_ray_train
+from service.data.fetch import Bucket
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.ray_pack import TrialContext, Work
 from service.kinds.train.ray_run import scaling, torch_config, use_environment
-from service.data.fetch import Bucket
 from tuning.pack import outcome
 from vae_models import data
 from vae_models.collectives import broadcast_text
