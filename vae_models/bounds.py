@@ -27,11 +27,13 @@ KEPT = 1_000  # checkpoints beside the last: storage in proportion
 REAL = 1e30  # a weight, a rate, a scale: its size costs nothing, but beyond float32's 3.4e38 a product is infinite
 SEED = 2**63 - 1  # what a generator takes
 TEXT = 200  # characters of a name
+MEASURES = 20  # that an evaluation is asked for beside its own
 
 WEIGHTS = 2 * 10**9  # parameters of a model: with gradients and Adam's two moments 32 GB in float32
 OUTPUTS = 2**36  # numbers that a decoder gives in one step, over all workers: 275 GB in float32
 
 Width = Annotated[int, Field(ge=1, le=WIDTH)]
 Channels = Annotated[int, Field(ge=1, le=CHANNELS)]
+Name = Annotated[str, Field(min_length=1, max_length=TEXT)]
 Seed = Annotated[int, Field(ge=0, le=SEED)]
 PositiveReal = Annotated[float, Field(gt=0, le=REAL)]

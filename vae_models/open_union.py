@@ -43,6 +43,11 @@ def foreign_allowed(allowed: bool = True) -> Iterator[None]:
         _allowed.reset(before)
 
 
+def is_foreign_allowed() -> bool:
+    """Return whether a part of an unknown kind may be one of a job's own code, which is not here."""
+    return _allowed.get()
+
+
 def has_foreign(value: Any) -> bool:
     """Whether some part in it is foreign: what belongs together can then not be checked here."""
     if isinstance(value, Foreign):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from torch import Tensor
 
 from service import kinds
 from service.errors import UsageError
@@ -17,8 +18,9 @@ from tests import catalogue
 from tuning.space import with_values
 from tuning.study import Outcome, StageConfig, StudyConfig, trials
 from tuning.winners import rank, winner
-from vae_models.config.train import CheckpointConfig
-from vae_models.measures import QUANTITIES, SELECTABLE, Goal
+from vae_models.config.train import CheckpointConfig, EvaluationConfig
+from vae_models.measures import MEASURES, OURS, QUANTITIES, SELECTABLE, Goal, Quantity
+from vae_models.records import Trace
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 
@@ -123,6 +125,61 @@ def test_a_run_reports_what_its_spec_says(objective: str, tmp_path: Path) -> Non
     own = {"train/beta", "train/lr", "train/grad_norm"}  # of the step, not of the objective
     assert {name for name in reported if "/" in name} - own == set(config.metrics())
     assert {name.rpartition("/")[2] for name in config.metrics()} <= QUANTITIES.keys()
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measures of an installed package: the largest |z| of a datum, and two that are wrong."""
+    largest = Quantity(name="largest", unit="1", mode="min", of=lambda trace: trace.latents[0].mean.abs().amax(1))
+    one = Quantity(name="one", unit="1", mode="min", of=lambda trace: trace.distortion.mean())
+    bound = Quantity(name="slack", unit="nats per datum", mode="max", bound=True, of=f"{__name__}:slack")
+    found = {part.name: part for part in (*OURS, largest, one, bound)}
+    monkeypatch.setattr(MEASURES, "find", found.get)
+    monkeypatch.setattr(MEASURES, "all", lambda: found)
+
+
+def slack(trace: Trace) -> Tensor:
+    return -trace.rate
+
+
+def test_a_measure_of_a_package_is_evaluated_logged_and_chosen_by(plugin: None, tmp_path: Path) -> None:
+    asked = {"limit": 6, "test": False, "pictures": False, "train": True, "measures": ["largest", "slack"]}
+    checkpoint = {"metric": "val/largest"}
+    model, _ = catalogue.MODELS["/".join(catalogue.DEFAULT)]
+    config = catalogue.train_config("elbo", model, evaluation=asked, checkpoint=checkpoint)
+    assert config.checkpoint.mode == "min"
+    metrics = train(config, LocalContext(tmp_path)).metrics
+    assert {"val/largest", "train_eval/largest", "val/slack"} <= set(config.metrics()) & metrics.keys()
+    assert metrics["val/slack"] == pytest.approx(-metrics["val/rate"])
+    plain = train(
+        catalogue.train_config("elbo", model, evaluation={**asked, "measures": []}), LocalContext(tmp_path / "p")
+    )
+    assert plain.metrics["val/elbo"] == metrics["val/elbo"]
+    assert "measures" not in plain_evaluation(asked)
+
+
+def plain_evaluation(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return EvaluationConfig.model_validate({**asked, "measures": []}).model_dump()
+
+
+def test_a_measure_that_is_not_one_number_a_datum_is_named(plugin: None, tmp_path: Path) -> None:
+    evaluation = {"limit": 6, "test": False, "pictures": False, "measures": ["one"]}
+    model, _ = catalogue.MODELS["/".join(catalogue.DEFAULT)]
+    with pytest.raises(ValueError, match=r"the measure one gives \[\] for 6 data: it must be one number for each"):
+        train(catalogue.train_config("elbo", model, evaluation=evaluation), LocalContext(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["largst"], "there is no measure 'largst'; there are: largest, one, slack"),
+        (["elbo"], "elbo is no function of a trace"),
+        (["largest", "largest"], "largest is named twice"),
+    ],
+)
+def test_measures_that_cannot_be_asked_for_are_refused(plugin: None, names: list[str], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        EvaluationConfig.model_validate({"measures": names})
 
 
 def _study(*, base: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

@@ -39,6 +39,18 @@ class EvaluationConfig(Strict):
         description="at the end on the training split too, at beta = 1 as everywhere: metrics train_eval/<name>",
     )
     pictures: bool = True
+    measures: tuple[bounds.Name, ...] = Field(
+        default=(),
+        max_length=bounds.MEASURES,
+        exclude_if=lambda names: not names,  # so that what was written before is what it was
+        description="what is measured beside elbo, rate, distortion and squared_error: measures of installed packages "
+        "(vaesvc parts measure)",
+    )
+
+    @model_validator(mode="after")
+    def _measures_are_there(self) -> EvaluationConfig:
+        measures.asked_for(self.measures)
+        return self
 
 
 class CheckpointConfig(Strict):
@@ -119,4 +131,5 @@ class TrainConfig(Strict):
         at = ("", *(f"/beta_{beta:g}" for beta in self.evaluation.betas))
         where = [f"{split}{beta}" for split in splits for beta in at]
         terms = [name for name in self.objective.reported if bound or not measures.has_bound(name)]
-        return (*measures.evaluated(bound=bound, where=where), *(f"train/{name}" for name in ("loss", *terms)))
+        evaluated = measures.evaluated(bound=bound, where=where, more=self.evaluation.measures)
+        return (*evaluated, *(f"train/{name}" for name in ("loss", *terms)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from vae_models.measures import Quantity
 from vae_models.records import Trace
 
 
@@ -15,7 +17,8 @@ from vae_models.records import Trace
 class Sums:
     """Sums over data of what is measured, and the number of data: scalars in float64.
 
-    rate, distortion: the ELBO's two terms, in nats; squared_error: mean over the elements of (x - E[x|z])^2.
+    rate, distortion: the ELBO's two terms, in nats; squared_error: mean over the elements of (x - E[x|z])^2; more: of
+    the measures that are asked for, by name, each in its unit.
     Add the sums of batches and of workers in any way, then take `means` once. `packed` and `unpacked` are for the wire:
     one tensor, one reduction.
     """
@@ -24,35 +27,40 @@ class Sums:
     rate: Float64[Tensor, ""]
     distortion: Float64[Tensor, ""]
     squared_error: Float64[Tensor, ""]
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def zero(cls, device: torch.device | str = "cpu") -> Sums:
-        return cls.unpacked(torch.zeros(4, dtype=torch.float64, device=device))
+    def zero(cls, device: torch.device | str = "cpu", more: tuple[str, ...] = ()) -> Sums:
+        return cls.unpacked(torch.zeros(4 + len(more), dtype=torch.float64, device=device), more)
 
     @classmethod
-    def of(cls, trace: Trace) -> Sums:
-        """The sums of one batch; no gradient is kept."""
+    def of(cls, trace: Trace, more: tuple[Quantity, ...] = ()) -> Sums:
+        """The sums of one batch; no gradient is kept. ValueError where a measure is not one number for each datum."""
         rate, distortion, error = (
             value.detach().double().sum() for value in (trace.rate, trace.distortion, trace.squared_error)
         )
         count = torch.full_like(rate, trace.distortion.shape[0])
-        return cls(count=count, rate=rate, distortion=distortion, squared_error=error)
+        others = {quantity.name: _per_datum(quantity, trace).detach().double().sum() for quantity in more}
+        return cls(count=count, rate=rate, distortion=distortion, squared_error=error, more=others)
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums.unpacked(self.packed() + other.packed())
+        return Sums.unpacked(self.packed() + other.packed(), tuple(self.more))
 
-    def packed(self) -> Float64[Tensor, "4"]:
-        """[count, rate, distortion, squared_error]."""
-        return torch.stack([self.count, self.rate, self.distortion, self.squared_error])
+    def packed(self) -> Float64[Tensor, " sums"]:
+        """[count, rate, distortion, squared_error, *more]."""
+        return torch.stack([self.count, self.rate, self.distortion, self.squared_error, *self.more.values()])
 
     @classmethod
-    def unpacked(cls, packed: Float64[Tensor, "4"]) -> Sums:
-        count, rate, distortion, error = packed.unbind(0)
-        return cls(count=count, rate=rate, distortion=distortion, squared_error=error)
+    def unpacked(cls, packed: Float64[Tensor, " sums"], more: tuple[str, ...] = ()) -> Sums:
+        """The inverse of `packed`; more: the names of what comes after the fourth."""
+        count, rate, distortion, error, *others = packed.unbind(0)
+        named = dict(zip(more, others, strict=True))
+        return cls(count=count, rate=rate, distortion=distortion, squared_error=error, more=named)
 
     def means(self) -> dict[str, float]:
-        """{"elbo", "rate", "distortion", "squared_error"} per datum, elbo = -(rate + distortion) at beta = 1."""
-        count, rate, distortion, error = self.packed().tolist()
+        """{"elbo", "rate", "distortion", "squared_error"} per datum, elbo = -(rate + distortion) at beta = 1, and of
+        each other measure its mean."""
+        count, rate, distortion, error, *others = self.packed().tolist()
         if count == 0:
             raise ValueError("no data were evaluated: the split is empty, or no batch of it was added to the sums")
         return {
@@ -60,4 +68,15 @@ class Sums:
             "rate": rate / count,
             "distortion": distortion / count,
             "squared_error": error / count,
+            **{name: other / count for name, other in zip(self.more, others, strict=True)},
         }
+
+
+def _per_datum(quantity: Quantity, trace: Trace) -> Tensor:
+    """[batch]."""
+    values = quantity.function()(trace)
+    batch = trace.distortion.shape[0]
+    if not isinstance(values, Tensor) or values.shape != (batch,):
+        given = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"the measure {quantity.name} gives {given} for {batch} data: it must be one number for each")
+    return values

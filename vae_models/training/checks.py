@@ -7,7 +7,7 @@ from pathlib import Path
 from vae_models import collectives
 from vae_models.config.longer import goes_on
 from vae_models.config.train import TrainConfig
-from vae_models.measures import SELECTABLE
+from vae_models.measures import evaluated
 from vae_models.protocols import RunContext
 from vae_models.training.errors import IncompatibleCheckpoint
 
@@ -24,8 +24,9 @@ def check_run(config: TrainConfig, context: RunContext) -> None:
             f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
             "every worker needs at least one datum; use fewer workers or a larger batch"
         )
-    if config.checkpoint.metric not in SELECTABLE:
-        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(SELECTABLE)}")
+    selectable = evaluated(bound=True, more=config.evaluation.measures)
+    if config.checkpoint.metric not in selectable:
+        raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(selectable)}")
 
 
 def check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:

@@ -12,9 +12,10 @@ from torch import nn
 from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config.train import EvaluationConfig
 from vae_models.data.batching import Reader, Resident
-from vae_models.measures import evaluated
+from vae_models.measures import MEASURES, evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
+from vae_models.records import Trace
 from vae_models.training.step import NoiseSource
 
 
@@ -39,7 +40,7 @@ def evaluate(
     beta: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """{"<name>/<metric>"} for each of `measures.EVALUATED`, means over the split; elbo at beta = 1.
+    """{"<name>/<metric>"} of `measures.EVALUATED` and `config.measures`, means over the split; elbo at beta = 1.
 
     beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
     A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
@@ -51,6 +52,8 @@ def evaluate(
     total = min(len(data), config.limit or len(data))
     size = config.batch_size
     starts = list(range(0, total, size))
+    bound = cast(Model, model).bound
+    asked = tuple(part for part in map(MEASURES.get, config.measures) if bound or not part.bound)
     batches: list[Sums] = []  # this worker's
     own = len(range(rank(), len(starts), world_size()))
 
@@ -66,18 +69,18 @@ def evaluate(
             if turn < own:
                 batch = turn * world_size() + rank()
                 rows = min(size, total - starts[batch])
-                batches.append(
-                    _batch_sums(model, data, reader, turn, rows, name=name, batch=batch, source=source, beta=beta)
-                )
+                trace = _trace(model, data, reader, turn, rows, name=name, batch=batch, source=source, beta=beta)
+                batches.append(Sums.of(trace, asked))
             if stop():
                 return None
     finally:
         reader.close()
         model.train(was_training)
-    sums = sum(batches, start=Sums.zero(source.device))
-    means = Sums.unpacked(all_reduce_sum(sums.packed())).means()
+    more = tuple(quantity.name for quantity in asked)
+    sums = sum(batches, start=Sums.zero(source.device, more))
+    means = Sums.unpacked(all_reduce_sum(sums.packed()), more).means()
     prefix = name if beta is None else f"{name}/beta_{beta:g}"
-    names = evaluated(bound=cast(Model, model).bound, where=(prefix,))
+    names = evaluated(bound=bound, where=(prefix,), more=more)
     found = {metric: means[metric.rpartition("/")[2]] for metric in names}
     for metric, value in found.items():
         if not math.isfinite(value):
@@ -97,7 +100,7 @@ def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> i
     return first if first < total else 0
 
 
-def _batch_sums(
+def _trace(
     model: nn.Module,
     data: Resident,
     reader: Reader,
@@ -108,8 +111,9 @@ def _batch_sums(
     batch: int,
     source: NoiseSource,
     beta: float | None,
-) -> Sums:
+) -> Trace:
     specs = {**data.noise(), **cast(Model, model).noise()}
     noise = source.draw(specs, size, stream=name, step=batch)
     gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
-    return Sums.of(model(reader.batch(turn, noise), noise, gates))
+    trace: Trace = model(reader.batch(turn, noise), noise, gates)
+    return trace

@@ -23,7 +23,7 @@ from service.specs.job import JobSpec, refuse_large, with_name
 from service.specs.overrides import Rule, merge
 from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
-from vae_models.measures import SELECTABLE, STORED, following
+from vae_models.measures import STORED, evaluated, following
 
 if TYPE_CHECKING:
     pass
@@ -220,8 +220,9 @@ def _misfits(spec: TrainSpec) -> list[str]:
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
-    if train.checkpoint.metric not in SELECTABLE:
-        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(SELECTABLE)))
+    selectable = evaluated(bound=True, more=train.evaluation.measures)
+    if train.checkpoint.metric not in selectable:
+        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(selectable)))
     return found
 
 
