@@ -5,6 +5,10 @@ the first is where everybody begins, and there an experiment of trained models o
 evaluations. All that this server keeps are trained models: so its page begins in the other mode. Who changed the mode
 keeps it. Links elsewhere can say it themselves: `?workflowType=machine_learning` (`run_page`). Nor does the panel of an
 assistant, whose models this server does not pass on, open by itself.
+
+A card with a picture begins with every param of the run, which pushes the picture of a real run out of the card: here
+they are folded to one line. They are whole on the run's own page, and in the tooltip. And the picture begins at the
+top of its square, which is higher than the card.
 """
 
 from __future__ import annotations
@@ -24,6 +28,12 @@ SCRIPT = (
     f"<script>try{{for(const[k,v]of Object.entries({json.dumps(DEFAULTS)}))"
     "if(localStorage.getItem(k)===null)localStorage.setItem(k,v)}catch{}</script>"
 ).encode()
+_CARD = '[data-testid="experiment-view-compare-runs-card"]'
+STYLE = (
+    f"<style>{_CARD} [tooltip-data-state]:has(> div > label) > div:nth-child(2)"
+    "{display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:1;overflow:hidden}"
+    f"{_CARD} div:has(> .rc-image){{height:auto!important;min-height:0!important;aspect-ratio:auto!important}}</style>"
+).encode()
 _CONDITIONS = (b"if-none-match", b"if-modified-since", b"accept-encoding")  # the page is small, and always sent plain
 
 
@@ -33,7 +43,7 @@ def run_page(experiment: str, run_id: str) -> str:
 
 
 class Page:
-    """An ASGI application around MLflow's, which adds one script to its page and passes on everything else."""
+    """An ASGI application around MLflow's, which adds a script and a style to its page and passes on all else."""
 
     def __init__(self, app: ASGIApp, static_prefix: str = "") -> None:
         self._app = app
@@ -48,7 +58,7 @@ class Page:
 
 
 class _Added:
-    """Sends an answer on, with the script in it where it is HTML."""
+    """Sends an answer on, with both in it where it is HTML."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -66,7 +76,7 @@ class _Added:
                 await self._finish(self._start)
 
     async def _finish(self, start: Message) -> None:
-        body = bytes(self._body).replace(b"<head>", b"<head>" + SCRIPT, 1)
+        body = bytes(self._body).replace(b"<head>", b"<head>" + SCRIPT + STYLE, 1)
         changed = (b"content-length", b"etag", b"last-modified")
         headers = [(name, value) for name, value in start["headers"] if name.lower() not in changed]
         headers += [(b"content-length", str(len(body)).encode()), (b"cache-control", b"no-cache")]

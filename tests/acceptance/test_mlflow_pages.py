@@ -24,7 +24,12 @@ pytestmark = pytest.mark.skipif(
 )
 SLIDER = "document.querySelector('[role=slider]')"
 TRACK = f"{SLIDER}.parentElement.parentElement.getBoundingClientRect()"
-PICTURES = "[...document.querySelectorAll('img')].filter(one => one.src && one.naturalWidth > 100).length"
+CARD = "[data-testid=experiment-view-compare-runs-card]"
+PICTURES = f"""[...document.querySelectorAll('{CARD} img')].filter(picture => {{
+    const {{left, top, right, bottom}} = picture.getBoundingClientRect()
+    const seen = (x, y) => document.elementsFromPoint(x, y).includes(picture)
+    return picture.naturalWidth > 100 && seen(left + 2, top + 2) && seen(right - 2, bottom - 2)
+}}).length"""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def test_fault_13b_pictures_are_in_the_grid_with_its_slider(page: Browser, scene
     page.run(f"{SLIDER}.scrollIntoView({{block: 'center'}})")
     page.click(*page.run(f"(({{right, top, height}}) => [right - 4, top + height / 2])({TRACK})"))
     until(page, f"{SLIDER}.ariaValueNow === '{mlflow_scene.STEPS[-1]}'", "the slider does not move")
-    until(page, f"{PICTURES} > 0", "no picture at the last step")
+    until(page, f"{PICTURES} > 0", "the picture of the last step is not whole in its card")
 
 
 def test_fault_13b_system_metrics_have_their_tab(page: Browser, scene: Scene) -> None:
