@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from service.areas import DATA
 from vae_models.config.data import DataConfig
 from vae_models.data.published import Published
 from vae_models.data.sources import SOURCES
@@ -17,20 +18,22 @@ DIGEST_LENGTH = 16  # hexadecimal digits of a published set's
 MLFLOW_DIGEST_LENGTH = 36  # of a set of a user's own: what MLflow takes of its 64
 
 
-def dataset(data: Mapping[str, Any], name: str, address: str | None = None) -> dict[str, str]:
+def dataset(data: Mapping[str, Any], name: str) -> dict[str, str]:
     """Return the fields of `mlflow.entities.Dataset` for a run's `data` as configured, known as `name`.
 
-    digest:  of a user's own set its own, shortened; of any other one that of the published checksums of its files,
-             which loading verifies, and of what is done to them. Two runs that agree in it had the same data
-    address: where a user's own set is kept
+    digest: of a user's own set its own, shortened; of any other one that of the published checksums of its files, which
+            loading verifies, and of what is done to them. Two runs that agree in it had the same data
+    source: the configuration, and where the data are from: addresses of what is published, or the place of a user's own
+            set below the service's part of the bucket
     """
     config = DataConfig.model_validate(dict(data), context=STORED)
     source = SOURCES.all().get(config.name)
     origin = source.origin() if isinstance(source, Published) else {"sums": {}, "homes": []}
     told: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"facts"}), "published": origin["homes"]}
     if config.digest is not None:
-        told |= {"digest": config.digest, "address": address}
-    features = json.dumps(tensors(config.facts.shape))
+        told["bucket"] = f"{DATA}/{config.digest}"
+    kind = "int32" if config.facts.support == "tokens" else "float32"
+    features = json.dumps(tensors(config.facts.shape, kind))
     return {
         "name": name,
         "digest": _digest(config, origin["sums"], published=isinstance(source, Published)),
