@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
+from service import parts_view
 from service.code import requirements
 from service.code.reference import present
 from service.code.wheel import CodeError
@@ -28,10 +29,8 @@ def check_job(spec: Mapping[str, Any]) -> None:
 
 def check_parts(name: str, version: str) -> None:
     """Load the parts of every seam. Raises CodeError naming each of this package's that is broken, and why."""
-    import service.kinds.study.spec  # noqa: F401  # whatever declares a seam
-
     package = f"{name} {version}"
-    known = parts.seams()
+    known = parts_view.seams()
     problems = [str(broken) for seam in known.values() for broken in seam.broken if broken.package == package]
     for entry in importlib.metadata.distribution(name).entry_points.select(group=parts.GROUP):
         seam = entry.name.partition(".")[0]

@@ -66,6 +66,13 @@ def use(wheel: Wheel, cache_dir: Path) -> Path:
     return folder
 
 
+def brings(part: type) -> bool:
+    """Whether a class is of this process's own package, which no other process of the service has."""
+    digest, module = present(), sys.modules.get(part.__module__)
+    file = getattr(module, "__file__", None)
+    return digest is not None and file is not None and folder_name(digest) in Path(file).parts
+
+
 def check_path() -> None:
     """Compare the package on this process's path with its digest, before anything of it is imported.
 

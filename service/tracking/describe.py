@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service import kinds
+from service.code import path
 from service.queue.jobs import Job
 from service.specs.job import JobSpec
 from service.tracking import notes
@@ -54,9 +55,11 @@ def data_name(config: Mapping[str, Any]) -> str:
 
 def measure(config: Mapping[str, Any]) -> str:
     """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
-    kind = config["model"]["likelihood"]["kind"]
+    model = config["model"]
+    kind = model["likelihood"]["kind"] if "likelihood" in model else model["kind"]
     part = LIKELIHOODS.find(kind)
-    if part is None:  # of a job's own code, which the service does not import: its nats are compared with its own alone
+    # of a job's own code, which the service does not import: its nats are compared with its own alone
+    if part is None or path.brings(part):
         return f"measure of {kind}"
     return part.measure if part.levels in (None, 2) else f"{part.measure} of {part.levels} levels"
 
