@@ -123,8 +123,8 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
         has = "no package of own code" if here is None else f"another one (SHA-256 {here[:12]}...)"
         raise NeedsCodeError(
             f"{what} needs the package {ref}, which a user wrote, and this process has {has}. Loading the model runs "
-            "that code as you. If you trust it, say so first: vaesvc.use_code(PATH), PATH its wheel (`vaesvc pull` "
-            "puts it beside the model, in code/) or its source"
+            "that code with your rights. If you trust it, say so: vaesvc.load(NAME, code='trust'), or, before any other "
+            "loader, vaesvc.use_code(PATH), PATH its source or its wheel, which `vaesvc pull` puts into code/"
         )
 
 

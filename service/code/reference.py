@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -36,6 +37,12 @@ class CodeRef(Strict):
 def present() -> str | None:
     """The digest of the package that this process has; None where it has none."""
     return os.environ.get(VARIABLE) or None
+
+
+def absent(code: Any) -> bool:
+    """Whether a job has a package of its own (`code` of its spec, as data or not), and this process has not got it."""
+    digest = code.get("digest") if isinstance(code, Mapping) else getattr(code, "digest", None)
+    return digest is not None and digest != present()
 
 
 def filename(name: str, version: str) -> str:

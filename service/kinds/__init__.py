@@ -58,11 +58,15 @@ def resolve(
     note:    gets a line about each thing that was made good and is no mistake
     fields:  of the spec, None meaning not given
     """
+    from service.code.reference import absent
     from service.specs import given
+    from vae_models.open_union import foreign_allowed
 
     read = given.read(source)
-    kind = meant(read, own_code=(fields.get("code") or read.fields.get("code")) is not None)
-    return loaded(kind.resolve)(read, changes, fields, note, loaded(kind.spec))
+    code = fields.get("code") or read.fields.get("code")
+    kind = meant(read, own_code=code is not None)
+    with foreign_allowed(absent(code)):
+        return loaded(kind.resolve)(read, changes, fields, note, loaded(kind.spec))
 
 
 def resolve_as(kind: Kind, source: Source, changes: Sequence[str] = (), **fields: Any) -> Any:

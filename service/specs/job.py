@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
-from service.code.reference import CodeRef, present
+from service.code.reference import CodeRef, absent
 from service.errors import UsageError
 from service.queue.jobs import Resources
 from vae_models import bounds
@@ -50,9 +50,7 @@ class JobSpec(Strict):
 
         That is the service's own: no user's code is imported there. What is known is checked all the same.
         """
-        named = given.get("code") if isinstance(given, Mapping) else None
-        digest = named.get("digest") if isinstance(named, Mapping) else getattr(named, "digest", None)
-        with foreign_allowed(digest is not None and digest != present()):
+        with foreign_allowed(isinstance(given, Mapping) and absent(given.get("code"))):
             return read(given)
 
 
