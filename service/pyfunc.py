@@ -123,7 +123,7 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
         has = "no package of own code" if here is None else f"another one (SHA-256 {here[:12]}...)"
         raise NeedsCodeError(
             f"{what} needs the package {ref}, which a user wrote, and this process has {has}. Loading the model runs "
-            "that code with your rights. If you trust it, say so: vaesvc.load(NAME, code='trust'), or, before any other "
+            "that code with your rights. If you trust it, say so: vaesvc.load(NAME, code='trust'), or, before another "
             "loader, vaesvc.use_code(PATH), PATH its source or its wheel, which `vaesvc pull` puts into code/"
         )
 

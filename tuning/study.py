@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from vae_models import bounds, measures
 from vae_models.config.shape import shape_of
 from vae_models.config.train import TrainConfig
 from vae_models.measures import Goal, Mode
+from vae_models.open_union import Foreign, has_foreign, has_others
 from vae_models.optimization.specs import SCHEDULES
 from vae_models.strict import Strict
 
@@ -78,6 +80,8 @@ class StageConfig(Strict):
             raise ValueError(f"repeats: a seed is named twice: {list(self.repeats)}")
         if "seed" in self.space:
             raise ValueError("space: seeds are not searched over; name them in `repeats`, whose mean decides")
+        if self.foreign:
+            return self
         if self.search.lengthens:
             if self.pruning.prunes:
                 raise ValueError(
@@ -87,6 +91,11 @@ class StageConfig(Strict):
                 raise ValueError(f"space: {length.pop()} of a {self.search.kind} is what search.epochs says")
         self._refuse_too_many()
         return self
+
+    @property
+    def foreign(self) -> bool:
+        """Whether what chooses or prunes is of a job's own code, which this process has not got: nothing is planned."""
+        return isinstance(self.search, Foreign) or isinstance(self.pruning, Foreign)
 
     def draws(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Draw]:
         """Its assignments. outcomes: by trial, what has ended: a search that learns from them knows more then."""
@@ -152,8 +161,24 @@ class Trial:
     @property
     def key(self) -> str:
         """Names the trial in its stage for as long as its configuration is this one: `0007-3f9a51c2e0b4`."""
-        digest = hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()
+        digest = hashlib.sha256(_text(self.config).encode()).hexdigest()
         return f"{self.number:04d}-{digest[:12]}"
+
+
+def _text(config: TrainConfig) -> str:
+    """The configuration as one text, the same wherever it is read: a process that has not got a part keeps its fields
+    as it was given them, in their order, a whole number of a real one for itself."""
+    if not has_others(config):
+        return config.model_dump_json()
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return float(value) if type(value) is int else value
+
+    return json.dumps(plain(config.model_dump(mode="json")), sort_keys=True)
 
 
 class StudyConfig(Strict):
@@ -167,6 +192,8 @@ class StudyConfig(Strict):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages: two have one name: {names}")
+        if any(stage.foreign for stage in self.stages):
+            return self
         if (planned := self.size()) > LIMIT:
             counts = ", ".join(f"{stage.name} {stage.planned():,}" for stage in self.stages)
             raise ValueError(f"stages: {planned:,} trials in all ({counts}); at most {LIMIT:,} are taken")
@@ -181,6 +208,8 @@ class StudyConfig(Strict):
                 if number == 0:
                     first = trial.config
             base = first
+            if has_foreign(base):
+                continue
             _check_corners(stage, base)
             if stage.metric not in first.metrics():
                 near = difflib.get_close_matches(stage.metric, first.metrics(), n=1)

@@ -59,6 +59,17 @@ def has_foreign(value: Any) -> bool:
     return isinstance(value, tuple | list) and any(has_foreign(each) for each in value)
 
 
+def has_others(value: Any) -> bool:
+    """Whether some part in it is not this package's own: foreign, or an installed package's."""
+    if isinstance(value, BaseModel):
+        ours = type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
+        inner = (getattr(value, name) for name in type(value).model_fields)
+        return not ours or isinstance(value, Foreign) or any(has_others(each) for each in inner)
+    if isinstance(value, Mapping):
+        return any(has_others(each) for each in value.values())
+    return isinstance(value, tuple | list) and any(has_others(each) for each in value)
+
+
 class Parts(Protocol):
     """Where an open union looks for parts: a seam of `vae_models.parts`."""
 

@@ -59,7 +59,7 @@ class StudySpec(JobSpec):
                 f"workers_per_trial: {group} is more than batch_size={self.study.base.batch_size}, and a worker needs "
                 "at least one image of every batch"
             )
-        pruned = [stage.name for stage in self.study.stages if stage.pruning.prunes]
+        pruned = [stage.name for stage in self.study.stages if not stage.foreign and stage.pruning.prunes]
         if pruned:
             raise ValueError(
                 f"workers_per_trial: trials of several workers are not compared while they train; stage {pruned[0]} "
@@ -222,7 +222,8 @@ def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) ->
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     """Name and number of assignments of the stage of this name that draws at random; of the last such one for None."""
-    drawn = {stage.name: stage.search.planned(stage.space) for stage in study.stages if stage.search.more}
+    ours = [stage for stage in study.stages if not stage.foreign]
+    drawn = {stage.name: stage.search.planned(stage.space) for stage in ours if stage.search.more}
     if not drawn or (name is not None and name not in drawn):
         what = f"stage {name}" if name is not None else "this study"
         others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid, or a population, is complete"
