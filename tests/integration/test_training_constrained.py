@@ -13,7 +13,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.training import checkpoint
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
-from vae_models.training.step import adam, hold, release
+from vae_models.training.step import hold, release
 
 STEPS = 30
 
@@ -104,7 +104,7 @@ def test_a_held_parameter_is_one_that_adam_has_not_seen() -> None:
     gradients = torch.randn(8, 4, dtype=torch.float64)
     start = torch.randn(4, dtype=torch.float64)
     held, fresh = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    optimizer, other = adam([held], config().optimizer), adam([fresh], config().optimizer)
+    optimizer, other = config().optimizer.build([held]), config().optimizer.build([fresh])
     for step, gradient in enumerate(gradients):
         gate = torch.tensor(float(step >= 5), dtype=torch.float64)
         held.grad = gradient.clone()

@@ -6,7 +6,9 @@ import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,13 +20,17 @@ from torch import nn
 from vae_models.collectives import all_gather, all_reduce_sum, data_parallel
 from vae_models.config.train import TrainConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
-from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, CosineScheduleConfig
+from vae_models.optimization.specs import (
+    AdamConfig,
+    ConstantScheduleConfig,
+    CosineScheduleConfig,
+    OptimizerSpec,
+)
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.polling import Poller
 from vae_models.training.schedule import Timetable
 from vae_models.training.step import (
     StepModule,
-    adam,
     gradient_norm,
     optimizer_tensors,
     restore_optimizer,
@@ -165,7 +171,7 @@ def _trained(steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, sta
 def test_adam_is_the_published_adam() -> None:
     weights = [nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))]
     config = AdamConfig(lr=0.01, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1)
-    optimizer = adam(weights, config)
+    optimizer = config.build(weights)
     theta, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
     for t in range(1, 6):
         optimizer.zero_grad()
@@ -179,7 +185,7 @@ def test_adam_is_the_published_adam() -> None:
 
 def test_adam_is_torchs_to_the_bit() -> None:
     ours, theirs = ([nn.Parameter(torch.linspace(-1, 2, 7).sin())] for _ in range(2))
-    optimizers = (adam(ours, AdamConfig()), torch.optim.Adam(theirs, lr=AdamConfig().lr, fused=True))
+    optimizers = (AdamConfig().build(ours), torch.optim.Adam(theirs, lr=AdamConfig().lr, fused=True))
     for scale in (1.0, 0.5, 0.25):
         for (parameter,), optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
@@ -196,9 +202,8 @@ def test_a_step_does_not_import_the_compiler() -> None:
     code = """
 import sys, torch
 from vae_models.optimization.specs import AdamConfig
-from vae_models.training.step import adam
 weight = torch.nn.Parameter(torch.ones(2))
-optimizer = adam([weight], AdamConfig())
+optimizer = AdamConfig().build([weight])
 weight.sum().backward()
 optimizer.step()
 optimizer.zero_grad()
@@ -208,12 +213,28 @@ print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
     assert done.stdout == "[]\n"
 
 
-def test_restored_optimizer_goes_on_bit_for_bit() -> None:
+class Momentum(OptimizerSpec):
+    """As a package may bring it: gradient descent with momentum, whose state is of another kind than Adam's."""
+
+    kind: Literal["momentum"] = "momentum"
+    lr: float = 0.1
+    clip_norm: float | None = None
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [(AdamConfig(), {"step", "exp_avg", "exp_avg_sq"}), (Momentum(), {"momentum_buffer"})],
+    ids=["adam", "momentum"],
+)
+def test_restored_optimizer_goes_on_bit_for_bit(spec: OptimizerSpec, kept: set[str]) -> None:
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-        return model, adam(model.parameters(), AdamConfig())
+        return model, spec.build(model.parameters())
 
     whole, optimizer = fresh()
     _trained(6, whole, optimizer)
@@ -226,7 +247,7 @@ def test_restored_optimizer_goes_on_bit_for_bit() -> None:
     _trained(3, resumed, resumed_optimizer, start=3)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert {name.split("/")[0] for name in saved} == {"step", "exp_avg", "exp_avg_sq"}
+    assert {name.split("/")[0] for name in saved} == kept
 
 
 @pytest.mark.parametrize("clip", [None, 0.5, 1e9])

@@ -12,7 +12,7 @@ from vae_models.config.data import DataConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
-from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, ScheduleConfig
+from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
 from vae_models.strict import Strict
 from vae_models.topologies.vae.specs import ModelConfig
 
@@ -93,7 +93,7 @@ class TrainConfig(Strict):
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ElboConfig()
     beta: BetaConfig = ConstantBetaConfig()
-    optimizer: AdamConfig = AdamConfig()
+    optimizer: OptimizerConfig = AdamConfig()
     schedule: ScheduleConfig = ConstantScheduleConfig()
     batch_size: int = Field(
         default=128, ge=1, le=bounds.BATCH, description="global: the same whatever the number of workers"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,10 +13,40 @@ from vae_models.optimization.learning_rate import LearningRate
 from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 AverageWeight = Annotated[float, Field(ge=0, lt=1)]  # of the past, in a moving average
 
 
-class AdamConfig(Strict):
+class OptimizerSpec(Strict):
+    """An optimizer, as data. It has two fields that the loop reads: `lr`, the peak learning rate, which the loop sets
+    at every step by the schedule, and `clip_norm`, the largest L2 norm of the whole gradient (None: no clipping).
+
+    What it keeps of a parameter are tensors: a checkpoint holds them by name. A state `step` counts the steps that the
+    parameter has seen.
+    """
+
+    if TYPE_CHECKING:
+        kind: str
+        lr: float
+        clip_norm: float | None
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters; torch is loaded here."""
+
+
+def _wrong(part: Any) -> str | None:
+    wrong = spec_of(OptimizerSpec)(part)
+    if wrong is not None:
+        return wrong
+    missing = [name for name in ("lr", "clip_norm") if name not in part.model_fields]
+    return f"{part.__name__} has no field {' and no field '.join(missing)}: see OptimizerSpec" if missing else None
+
+
+class AdamConfig(OptimizerSpec):
     """Adam (Kingma and Ba 2015); weight decay is added to the gradient, as published."""
 
     kind: Literal["adam"] = "adam"
@@ -27,6 +57,22 @@ class AdamConfig(Strict):
     clip_norm: float | None = Field(
         default=None, gt=0, le=bounds.REAL, description="largest L2 norm of the whole gradient; none: no clipping"
     )
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See `adam`."""
+        from vae_models.optimization.adam import adam
+
+        return adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+OPTIMIZERS = Seam[type[OptimizerSpec]](
+    "optimizer", ["vae_models.optimization.specs:AdamConfig"], check=_wrong, summary="how a gradient moves the weights"
+)
+
+if TYPE_CHECKING:
+    OptimizerConfig = OptimizerSpec
+else:
+    OptimizerConfig = OPTIMIZERS.union()
 
 
 class ScheduleSpec(Strict):

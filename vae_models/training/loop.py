@@ -36,7 +36,6 @@ from vae_models.training.state import Position, State, starting_point
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
-    adam,
     gradient_norm,
     hold,
     internals,
@@ -116,7 +115,7 @@ class Run:
             torch.manual_seed(config.seed)
             self.model = config.model.build(dataset.shape).to(self.device, self.dtype)
         self.parameters = list(self.model.parameters())
-        self.optimizer = adam(self.parameters, config.optimizer)
+        self.optimizer = config.optimizer.build(self.parameters)
         self.controller = config.beta.build(self.plan.steps_per_epoch)
         self.window = Window(config.log_every_steps, self.device, self.dtype)
         self.state = State(

@@ -107,7 +107,9 @@ class State:
         """Return the first tensor of the weights, the optimizer or the controller that has an element which is not
         finite, and that element; None where all are. Waits for the device."""
         tensors = dict(self.model.state_dict())
-        tensors |= {f"Adam's {name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()}
+        tensors |= {
+            f"the optimizer's {name}": value for name, value in optimizer_tensors(self.model, self.optimizer).items()
+        }
         tensors |= {f"the controller's {name}": value for name, value in self.control.items()}
         sound = torch.stack([value.isfinite().all().to(device) for value in tensors.values()])
         if bool(sound.all()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from vae_models import random
-from vae_models.optimization.specs import AdamConfig
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 
@@ -63,27 +61,6 @@ class NoiseSource:
             )[rows]
             for name, spec in specs.items()
         }
-
-
-class EagerAdam(torch.optim.Adam):
-    """torch's Adam, called past the decorators that keep torch.compile away from it: the first call of any of them
-    imports the compiler, a second of every process, and nothing here is compiled."""
-
-    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
-
-
-def adam(parameters: Iterable[nn.Parameter], config: AdamConfig) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015), one fused kernel per step; weight decay is added to the gradient, as published."""
-    return EagerAdam(
-        parameters,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -151,16 +128,16 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
         f"{key}/{name}": value
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
     }
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`; parameters that had no state get none."""
+    keys = dict.fromkeys(name.partition("/")[0] for name in tensors)
     for name, parameter in model.named_parameters():
         state = {
-            key: tensors[f"{key}/{name}"].to(parameter.device, copy=True)
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"{key}/{name}" in tensors
+            key: tensors[f"{key}/{name}"].to(parameter.device, copy=True) for key in keys if f"{key}/{name}" in tensors
         }
         if state:
             optimizer.state[parameter] = state

@@ -14,7 +14,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.control.specs import LogUniformBetaConfig
 from vae_models.posteriors.specs import DeltaConfig, DiagonalNormalConfig
 from vae_models.topologies.vae.specs import ModelConfig
-from vae_models.training.step import StepModule, adam, merged
+from vae_models.training.step import StepModule, merged
 
 pytestmark = pytest.mark.slow  # a model for each of some thousand combinations
 
@@ -66,7 +66,7 @@ def three_steps(config: TrainConfig) -> None:
     torch.manual_seed(0)
     model = config.model.build(SHAPE)
     objective, beta = config.objective.build(100, SHAPE, LATENT), config.beta.build(10.0)
-    step, optimizer = StepModule(model, objective), adam(model.parameters(), config.optimizer)
+    step, optimizer = StepModule(model, objective), config.optimizer.build(model.parameters())
     generator = torch.Generator().manual_seed(1)
     specs = merged(model.noise(objective.samples), objective.noise(), beta.noise())
     levels = config.model.likelihood.levels or 256
