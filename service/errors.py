@@ -11,7 +11,7 @@ VaesvcError
 ├── AuthError              exit 3, HTTP 401   no token or a wrong one
 ├── UnavailableError       exit 3, HTTP 503   a server does not answer (API, Ray, MLflow, S3, SQL)
 └── StorageError           exit 1, HTTP 507   disk full, bucket missing, wrong keys, corrupt object
-    └── UntrustedError     exit 1, HTTP 507   not what the service signed, or where it reads nothing
+    └── UntrustedError     exit 1, HTTP 422   not what the service signed, or where it reads nothing
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class StorageError(VaesvcError):
 
 
 class UntrustedError(StorageError):
+    http_status = 422  # no storage is amiss: what was named is not taken
     code = "untrusted"
 
 
