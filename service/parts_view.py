@@ -22,6 +22,7 @@ DECLARED = (
     "vae_models.objectives.specs",
     "vae_models.control.specs",
     "vae_models.optimization.specs",
+    "vae_models.data.sources",
     "vae_models.measures",
     "vae_models.config.train",
     "vae_models.recipes",

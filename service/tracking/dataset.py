@@ -27,7 +27,7 @@ def dataset(data: Mapping[str, Any], name: str) -> dict[str, str]:
             set below the service's part of the bucket
     """
     config = DataConfig.model_validate(dict(data), context=STORED)
-    source = SOURCES.all().get(config.name)
+    source = SOURCES.find(config.name)
     origin = source.origin() if isinstance(source, Published) else {"sums": {}, "homes": []}
     told: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"facts"}), "published": origin["homes"]}
     if config.digest is not None:

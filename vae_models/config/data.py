@@ -82,7 +82,7 @@ class DataConfig(Strict):
         if not isinstance(given, dict) or not isinstance(given.get("name"), str):
             return given
         given = _one_digest(given)
-        name, source = given["name"], SOURCES.all().get(given["name"])
+        name, source = given["name"], SOURCES.find(given["name"])
         if is_stored(info):  # taken before, perhaps where a package brought a source that is not here
             return given if source is None else {"facts": source.facts, **given}
         if source is None and given.get("digest") is None:
@@ -97,7 +97,7 @@ class DataConfig(Strict):
     def _facts_are_the_sources(self, info: ValidationInfo) -> DataConfig:
         if self.facts.digest is not None:
             raise ValueError(f"digest {self.digest} is of another set than its facts, which are of {self.facts.digest}")
-        source = SOURCES.all().get(self.name)
+        source = SOURCES.find(self.name)
         if source is None or source.facts == self.facts or is_stored(info):
             return self
         ours, theirs = self.facts.model_dump(), source.facts.model_dump()

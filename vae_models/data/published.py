@@ -36,6 +36,14 @@ class Published:
     files: Mapping[str, DataFile] = field(default_factory=dict)
     alternatives: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """Return its facts in a sentence, for people."""
+        facts = self.facts
+        labels = "" if facts.labels is None else f", labels {_listed(facts.labels.name)}"
+        shape, sizes = " x ".join(map(str, facts.shape)), " / ".join(f"{size:,}" for size in facts.sizes)
+        return f"{shape} ({', '.join(facts.axes)}), {facts.support}; {sizes} data{labels}"
+
     def load(
         self, places: Places, *, progress: ProgressCallback | None = None, policy: Policy | None = None
     ) -> Dataset:
@@ -48,6 +56,10 @@ class Published:
         """Return the published checksums of its files, by key, and the addresses where a person can read about them."""
         sums = {key: [form.sha256 for form in file.forms] for key, file in self.files.items()}
         return {"sums": sums, "homes": sorted({file.home for file in self.files.values()})}
+
+
+def _listed(names: str | tuple[str, ...]) -> str:
+    return names if isinstance(names, str) else ", ".join(names)
 
 
 def images(

@@ -60,4 +60,5 @@ SOURCES: Seam[Source] = Seam(
         "vae_models.data.catalogue.motion:SETS",
     ),
     check=_misfit,
+    summary="where data come from: what `data.name` may say",
 )

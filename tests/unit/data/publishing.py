@@ -36,7 +36,9 @@ def substitute(monkeypatch: pytest.MonkeyPatch, *sets: Published) -> None:
     registered = dict(SOURCES.registered())
     for each in sets:
         registered[each.name] = Registered(kind=each.name, part=each, value="tests", package="tests")
-    monkeypatch.setattr(SOURCES, "_parts", MappingProxyType(registered))
+    for attribute in ("_own", "_parts"):
+        monkeypatch.setattr(SOURCES, attribute, MappingProxyType(registered))
+    monkeypatch.setattr(SOURCES, "_all", MappingProxyType({name: found.part for name, found in registered.items()}))
 
 
 def publish(
