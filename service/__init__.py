@@ -1,11 +1,18 @@
 """The service around the models: queue, API, dispatcher, runner, local stack and command line."""
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
 
-try:
-    __version__ = version("vaesvc")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0.0.0+unknown"
+
+def __getattr__(name: str) -> str:
+    """Return `__version__` when it is asked for: reading installed packages costs a tenth of `vaesvc --help`."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("vaesvc")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "0.0.0+unknown"
 
 
 def _refuse_shadows() -> None:

@@ -25,11 +25,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_origin
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from pydantic import BaseModel  # the command line lists kinds of jobs without it
 
 GROUP = "vaesvc.parts"
@@ -246,6 +247,8 @@ def _object(value: str) -> Any:
 @cache
 def _entries() -> tuple[EntryPoint, ...]:
     """Of every installed package, in the order of their names."""
+    from importlib.metadata import entry_points  # a tenth of `vaesvc --help`, which needs none
+
     return tuple(sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry), entry.name)))
 
 
