@@ -137,7 +137,7 @@ def list_fields(
         if not models or whole:
             yield SpecField(
                 path=path,
-                type="a mapping" if whole else type_text(field.annotation),
+                type="a mapping" if whole else _names(field) or type_text(field.annotation),
                 default="of the set" if whole else _default_text(field),
                 description=field.description or "",
                 when=when,
@@ -146,6 +146,14 @@ def list_fields(
             yield from list_fields(models[0], f"{path}.", when, ours=ours)
         else:
             yield from _alternatives(path, field, models, when, ours)
+
+
+def _names(field: FieldInfo) -> str:
+    """Return the names that a text is mostly one of, as its JSON schema has them: `digits | mnist | ...`."""
+    schema: dict[str, Any] = {}
+    if callable(field.json_schema_extra):
+        field.json_schema_extra(schema)
+    return " | ".join([*schema["examples"], "..."]) if "examples" in schema else ""
 
 
 def _alternatives(path: str, field: FieldInfo, models: Models, when: str | None, ours: bool) -> Iterator[SpecField]:

@@ -433,6 +433,8 @@ def test_the_reference_says_type_default_and_kind() -> None:
     assert by_path["train.beta.kind", None].type.startswith("constant | warmup | cyclic | log-uniform | rewo")
     assert by_path["train.beta.epochs", "train.beta.kind = warmup"].default == "10.0"
     assert by_path["train.evaluation.limit", None].type == "int | none"
+    assert by_path["train.data.name", None].type.startswith("digits | pendulum | mnist | ")
+    assert by_path["train.data.facts", None].default == "of the set"
     assert by_path["train.model.backbone.hidden", "train.model.backbone.kind = mlp"].type == "[int, ...]"
 
 
