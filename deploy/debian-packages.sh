@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # What tests need beyond the environment: a PostgreSQL server (tests start their own), `ip` (several hosts on one
-# machine) and a Chromium (MLflow's pages; 10 seconds). Installed when root on Debian or Ubuntu; else what is missing is
-# said, and the tests that need it skip.
+# machine), a Chromium (MLflow's pages; 10 seconds) and ImageMagick (pictures by another hand). Installed when root on
+# Debian or Ubuntu; else what is missing is said, and the tests that need it skip.
 set -euo pipefail
 
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
 command -v ip >/dev/null || [[ -x /sbin/ip ]] || missing+=(iproute2)
 command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+command -v magick >/dev/null || command -v convert-im6.q16 >/dev/null || missing+=(imagemagick)
 [[ ${#missing[@]} == 0 ]] && exit 0
 
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

@@ -26,8 +26,9 @@ from vae_models.data.spec import DataSpec
 _X = ("x", "images", "image", "imgs", "data", "features", "inputs", "samples", "arr_0", "train_data")
 _Y = ("y", "labels", "label", "targets", "target", "classes", "class")
 _SPLITS = "|".join(sorted(splits.WORDS, key=len, reverse=True))
-_BEFORE = re.compile(rf"(?:.*/)?({_SPLITS})[_\-/.]?(.+)", re.IGNORECASE)
-_AFTER = re.compile(rf"(.+?)[_\-/.]?({_SPLITS})", re.IGNORECASE)
+# train_x, train/images; x_train; and the short ones, trainX and Xtest: "latest" is no split
+_BEFORE = re.compile(rf"(?:.*/)?({_SPLITS})(?:[_\-/.](.+)|([xy]))", re.IGNORECASE)
+_AFTER = re.compile(rf"(?:(.+)[_\-/.]|([xy]))({_SPLITS})", re.IGNORECASE)
 
 _OPENERS: Mapping[str, Callable[[Path, ExitStack], Arrays]] = {
     ".npy": openers.npy,
@@ -115,9 +116,9 @@ def _by_base(names: Iterable[str]) -> dict[str, dict[int | None, str]]:
     for name in names:
         base, split = name, None
         if (before := _BEFORE.fullmatch(name)) is not None:
-            base, split = before[2], splits.word(before[1])
+            base, split = before[2] or before[3], splits.word(before[1])
         elif (after := _AFTER.fullmatch(name)) is not None:
-            base, split = after[1], splits.word(after[2])
+            base, split = after[1] or after[2], splits.word(after[3])
         found.setdefault(base, {})[split] = name
     for base, parts in found.items():
         if len(parts) > 1 and None not in parts:

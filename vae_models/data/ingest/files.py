@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vae_models.data.errors import DataRefused
-from vae_models.data.ingest.names import ignored, normalised, walk
+from vae_models.data.ingest.names import ignored, normalised, shown, walk
 
 MOST_MEMBERS = 10_000_000
 MOST_FILE_BYTES = 1 << 28  # of one picture, packed or not
@@ -28,7 +28,17 @@ MOST_BYTES = 1 << 42  # of an archive, unpacked
 MOST_RATIO = 200  # of all members to the archive, unpacked to packed; pictures hardly shrink
 _RATIO_FREE_BYTES = 1 << 30  # up to here the ratio does not matter
 _ENCRYPTED = 0x1
+_MOST_HEADER_BYTES = 1 << 20  # of a long name, and of what else is said of a tar's member
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _LOCAL = struct.Struct("<4s5H3L2H")  # the header in front of a zip's member
+_MOST_ENDINGS = 10  # different ones that are counted apart
+_MOST_ENDING = 8  # characters
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 
 
@@ -145,9 +155,10 @@ class Files:
     order: dict[int, int] = field(default_factory=dict)  # of a compressed tar: number of a member -> its place here
 
     def wanted(self, want: Callable[[str], bool], why: str) -> Files:
-        """Return those whose name is wanted; the others are counted as passed over."""
+        """Return the files whose name is wanted; the others are counted as passed over, by their ending."""
         kept = [at for at, name in enumerate(self.names) if want(name)]
-        passed = self.ignored + Counter({why: len(self.names) - len(kept)})
+        others = Counter(f"{why}{_ending(name)}" for name in self.names if not want(name))
+        passed = self.ignored + (others if len(others) <= _MOST_ENDINGS else Counter({why: others.total()}))
         place = {old: new for new, old in enumerate(kept)}
         return Files(
             path=self.path,
@@ -163,13 +174,20 @@ class Files:
         if self.locators is not None:
             yield from enumerate(self.locators)
             return
-        with _tar_errors(self.path), tarfile.open(self.path, "r|*") as archive:
+        with _tar_errors(self.path), tarfile.open(self.path, "r|*", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
+                archive.members.clear()  # type: ignore[attr-defined]  # which it keeps, and nobody asks for
                 if (place := self.order.get(number)) is None:
                     continue
                 file = archive.extractfile(member)
                 assert file is not None  # a regular file, as when it was listed
                 yield place, Given(file.read())
+
+
+def _ending(name: str) -> str:
+    """The ending of a name as it is counted: " (.heic)"."""
+    dot = name.rfind(".")
+    return f" ({shown(name[dot:].lower())})" if dot > name.rfind("/") and len(name) - dot <= _MOST_ENDING else ""
 
 
 def of_folder(path: Path) -> Files:
@@ -292,18 +310,31 @@ def _of_tar(path: Path) -> Files:
     listing = _Listing()
     with _tar_errors(path):
         limits = _Limits(path, path.stat().st_size)
-        with tarfile.open(path, "r:" if plain else "r|*") as archive:
+        with tarfile.open(path, "r:" if plain else "r|*", tarinfo=_Member) as archive:
             for number, member in enumerate(archive):
-                limits.count(member.size)
+                archive.members.clear()  # type: ignore[attr-defined]
+                limits.count(tarfile.BLOCKSIZE + member.size)
                 if member.isdir():
                     continue
                 link = member.issym() or member.islnk()
                 refusal = _refusal(member.name, member.size, link=link, special=not (link or member.isreg()))
-                where = InTar(str(path), member.offset_data, member.size) if plain and not member.issparse() else None
+                where = InTar(str(path), member.offset_data, member.size) if plain else None
                 listing.add(member.name, number, where, refusal)
-    if plain and any(where is None for _, _, where in listing.members):
-        raise DataRefused(f"{path} has sparse members: pack it anew without --sparse")
     return listing.files(path)
+
+
+class _Member(tarfile.TarInfo):
+    """Refuses what tarfile would take into memory without asking how much: long names, and maps of sparse files."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(f"{self.name} is sparse: pack it anew without --sparse")
+        if self.type in _HEADERS and self.size > _MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes; at most {_MOST_HEADER_BYTES:,} are taken")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+    def _proc_gnusparse_10(self, *arguments: object) -> None:
+        raise tarfile.ReadError(f"{self.name} is sparse: pack it anew without --sparse")
 
 
 class _tar_errors:  # noqa: N801 - a context manager, used as a function

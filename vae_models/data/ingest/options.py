@@ -69,7 +69,9 @@ class Options:
     @property
     def processes(self) -> int:
         """How many processes decode."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

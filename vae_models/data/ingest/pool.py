@@ -46,7 +46,8 @@ def unordered(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Ite
             yield from (future.result() for future in done)
     except BrokenProcessPool as error:
         raise DataError(
-            "a process that decodes was killed, probably for memory: try again with fewer (--workers 1)"
+            "a process that decodes was killed, probably for memory: try again with one (--workers 1); a script that "
+            "has other threads must begin with `if __name__ == '__main__':`"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from vae_models.data.ingest.names import shown
 
-_LISTED = 1_000  # names of what was left out, in data.json; beyond it they are counted
+_LISTED = 500  # names of what was left out, in data.json; beyond it they are counted
+_WHY = 200  # characters
 
 
 @dataclass(kw_only=True)
@@ -35,7 +36,7 @@ class Report:
         """Keep what was left out because it is broken, by name and why."""
         if broken:
             self.note(f"{len(broken):,} broken files left out, the first: {shown(broken[0][0])} ({broken[0][1]})")
-        self.source["left_out"] = [[shown(name), why] for name, why in broken[:_LISTED]]
+        self.source["left_out"] = [[shown(name), why[:_WHY]] for name, why in broken[:_LISTED]]
         self.source["left_out_count"] = len(broken)
 
     def ignored(self, counts: Mapping[str, int]) -> None:

@@ -120,6 +120,8 @@ def _as_video(path: Path, options: Options) -> Options:
 def _clips(path: Path) -> tuple[list[str], list[Clip]]:
     """Videos by name: files where there are any, else folders of frames."""
     if path.is_file():
+        if files.is_archive(path):
+            raise DataRefused(f"{path} is an archive: videos are read from folders. Unpack it, and give the folder")
         _need_decoder(path)
         raise DataRefused(f"{path} is one video: give the folder that it is in")
     tree = walk(path)

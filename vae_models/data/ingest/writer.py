@@ -250,7 +250,13 @@ class Draft:
         plain = manifest.model_dump(mode="json")
         # a later version may know more facts: what is not said here must not change what a digest is of
         plain["spec"] = spec.model_dump(mode="json", exclude_defaults=True)
-        return self._named(canonical.encode(plain))
+        encoded = canonical.encode(plain)
+        if len(encoded) > canonical.MOST_JSON_BYTES:
+            raise DataError(
+                f"{canonical.DATA_JSON} would have {len(encoded):,} bytes, and at most {canonical.MOST_JSON_BYTES:,} "
+                f"are taken: {len(manifest.shards()):,} files, and the names of classes and columns"
+            )
+        return self._named(encoded)
 
     def _named(self, encoded: bytes) -> Path:
         target = self.into / canonical.digest_of(encoded)

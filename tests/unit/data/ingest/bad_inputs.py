@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import struct
@@ -121,6 +122,22 @@ def tarred(name: str, kind: bytes, target: str = "") -> Make:
         return folder / "a.tar"
 
     return make
+
+
+def giant_header(folder: Path) -> Path:
+    """A name of 3 MB, which tarfile takes into memory: 3 kB packed, and it may as well be 8 GB."""
+    with tarfile.open(folder / "a.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("x" * 3_000_000 + ".png"))
+    return folder / "a.tar.gz"
+
+
+def boasting(folder: Path) -> Path:
+    """A member that says 100 GB; the archive has a few hundred bytes."""
+    member = tarfile.TarInfo("a.png")
+    member.size = 10**11
+    with gzip.open(folder / "a.tar.gz", "wb") as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+    return folder / "a.tar.gz"
 
 
 def cut(make: Make, to: int | float) -> Make:
@@ -300,6 +317,9 @@ CASES = [
     Bad(name="tar with a hard link", make=tarred("l.png", tarfile.LNKTYPE, "good 0.png"), said=("--hard-dereference",)),
     Bad(name="tar with a device", make=tarred("d.png", tarfile.CHRTYPE), said=("d.png: it is a device or a pipe",)),
     Bad(name="tar with ..", make=tarred("../x.png", tarfile.REGTYPE), said=("its name has",)),
+    Bad(name="tar with a giant header", make=giant_header, said=("a header of 3,000,005 bytes",)),
+    Bad(name="tar.gz that explodes", make=boasting, said=("unpacks to more than 1,073,741,824 bytes",)),
+    Bad(name="videos in an archive", make=tar_gz, options=Options(kind="video"), said=("is an archive", "Unpack it")),
     Bad(name="tar.gz cut off", make=cut(tar_gz, 0.5), said=("no readable tar archive",)),
     Bad(name="no tar", make=text_file("a.tar", b"hello" * 300), said=("no readable tar archive",)),
     Bad(name="a folder of nothing", make=lambda folder: None, said=("holds no files",)),

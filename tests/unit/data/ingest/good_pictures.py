@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -187,15 +188,27 @@ def packed(name: str, *command: str) -> Make:
     return make
 
 
-def magick(folder: Path) -> None:
-    """Pictures by ImageMagick: an interlaced PNG of a gradient."""
-    program = shutil.which("convert")
-    said = "" if program is None else subprocess.run([program, "-version"], capture_output=True, text=True).stdout
-    if not said.startswith("Version: ImageMagick"):
-        pytest.skip("ImageMagick is not installed")
-    for name in "abc":
-        made = ["-size", "1x256", "gradient:white-black", "-interlace", "PNG", str(folder / f"{name}.png")]
-        subprocess.run([program, *made], check=True)
+def magick(suffix: str, *arguments: str) -> Make:
+    """Pictures that ImageMagick makes; skips where it is not installed."""
+
+    def make(folder: Path) -> None:
+        if (program := _imagemagick()) is None:
+            pytest.skip("ImageMagick is not installed")
+        for name in "abc":
+            subprocess.run([program, *arguments, str(folder / f"{name}{suffix}")], check=True)
+
+    return make
+
+
+@cache
+def _imagemagick() -> str | None:
+    """The program that makes pictures, which versions and distributions call differently; others are called so too."""
+    for name in ("magick", "convert-im6.q16", "convert"):
+        if (program := shutil.which(name)) is not None:
+            said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stdout
+            if said.startswith("Version: ImageMagick"):
+                return program
+    return None
 
 
 def _labels_follow_values(data: StoredSet) -> None:
@@ -315,7 +328,38 @@ CASES = [
     Good(name="tiff cmyk", make=cmyk_tiff, shape=(3, 2, 3), pixels={(0, 0, 0): 0, (1, 0, 0): 255}),
     Good(name="gif of two frames", make=animated(".gif"), shape=G, pixels=GREY_PIXELS, notes=("several frames",)),
     Good(name="pgm", make=netpbm, shape=G, pixels=GREY_PIXELS),
-    Good(name="imagemagick", make=magick, shape=(1, 256, 1), pixels={(0, 0, 0): 255, (0, 255, 0): 0}),
+    Good(
+        name="imagemagick interlaced png",
+        make=magick(".png", "-size", "1x256", "gradient:white-black", "-interlace", "PNG", "-depth", "8"),
+        shape=(1, 256, 1),
+        pixels={(0, 0, 0): 255, (0, 100, 0): 155, (0, 255, 0): 0},
+    ),
+    Good(
+        name="imagemagick palette png",
+        make=magick(".png", "-size", "4x4", "xc:red", "-fill", "blue", "-draw", "point 1,2", "-type", "Palette"),
+        shape=(3, 4, 4),
+        pixels={(0, 0, 0): 255, (2, 0, 0): 0, (2, 2, 1): 255},
+    ),
+    Good(
+        name="imagemagick 16 bit png",
+        make=magick(".png", "-size", "2x2", "xc:gray(50%)", "-depth", "16", "-define", "png:bit-depth=16"),
+        shape=(1, 2, 2),
+        pixels={(0, 0, 0): 128},
+        tolerance=1,
+    ),
+    Good(
+        name="imagemagick cmyk jpeg",
+        make=magick(".jpg", "-size", "16x16", "xc:cyan", "-colorspace", "CMYK"),
+        shape=(3, 16, 16),
+        pixels={(0, 8, 8): 0, (1, 8, 8): 255},
+        tolerance=4,
+    ),
+    Good(
+        name="imagemagick tiff",
+        make=magick(".tif", "-size", "4x4", "xc:#102030", "-compress", "Zip"),
+        shape=(3, 4, 4),
+        pixels={(0, 0, 0): 16, (1, 0, 0): 32, (2, 3, 3): 48},
+    ),
     Good(name="grey and colour", make=grey_and_colour, shape=C, sizes=(4, 1, 1), check=_same_for_all),
     Good(name="one in colour of 200", make=one_late_colour, shape=C, sizes=(160, 20, 20)),
     Good(name="--grey", make=saved(FLAT), options=Options(grey=True), shape=(1, 16, 16), pixels={(0, 8, 8): 124}),
