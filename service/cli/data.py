@@ -84,7 +84,13 @@ def add(
 
     Again with the same NAME, it points to the new set; what was submitted before keeps the old one.
     """
+    from vae_models.data import own
+
     here = _here(local)
+    with mistakes():
+        own.check_name(name)
+    if not here:
+        data_service.check(name)
     with mistakes():
         options = _options(
             kind=kind,

@@ -24,6 +24,24 @@ def configured() -> bool:
     return settings.load().api_url is not None
 
 
+def check(name: str) -> None:
+    """Refuse before anything is decoded what the service would refuse in the end: a published name, or another's.
+
+    Raises UsageError, ForbiddenError.
+    """
+    from service.data import names
+    from service.errors import ForbiddenError
+
+    names.check_free(name)
+    with connect.client() as client:
+        me = client.identity()
+        theirs = [named.owner for named in client.data.names() if named.name == name and named.owner != me.owner]
+    if theirs and me.role != "admin":
+        raise ForbiddenError(
+            f"the data set's name {name} is {theirs[0]}'s, and you are {me.owner}: choose another name"
+        )
+
+
 def send(made: StoredSet, name: str, cache_dir: Path) -> NamedSet:
     """Bring a set into the service and let `name` point to it; its copy here may be evicted from then on."""
     from service.data.upload import upload

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service.cli import data, doctor, follow, jobs, models, output, parts, servers, stack, submit, tokens
+from service.cli import data, doctor, follow, jobs, models, output, parts, pictures, servers, stack, submit, tokens
 from service.cli.mounted import WithKinds
 from service.collector import collect_rarely
 from service.errors import VaesvcError
@@ -49,6 +49,7 @@ app.command()(follow.watch)
 app.command()(follow.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
+app.command()(pictures.pictures)
 app.command()(models.recipes)
 app.command()(parts.parts)
 app.command("models")(models.list_models)

@@ -36,6 +36,12 @@ def lookup(names: Callable[[], Sequence[NamedSet]]) -> Lookup:
     return find
 
 
+def check_free(name: str) -> None:
+    """Raise UsageError for a name that a source has: that of a published set, or of an installed package."""
+    if name in SOURCES.all():
+        raise UsageError(f"{name} is a published data set's name: choose another, such as my-{name}")
+
+
 def unknown(name: str, names: Collection[str]) -> str:
     """Return what to say to somebody who asked for a set that there is not: the nearest, and how to add one."""
     near = difflib.get_close_matches(name, [*names, *SOURCES.kinds()], n=3)

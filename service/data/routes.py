@@ -10,10 +10,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 
 from service import access, wire
 from service.access import User
-from service.data import sets
+from service.data import names, sets
 from service.data.records import NAME, NamedSet
-from service.errors import NotFoundError, UsageError
-from vae_models.data.sources import SOURCES
+from service.errors import NotFoundError
 
 if TYPE_CHECKING:
     from service.api import Services
@@ -72,8 +71,7 @@ def list_data(services: App, user: User) -> Sequence[NamedSet]:
 @router.put("/{name}", summary="Let a name point to a data set")
 async def point(name: Name, request: wire.DataPoint, services: App, user: User) -> NamedSet:
     """Every file must be there. Jobs that were submitted before hold the digest that the name had then. Idempotent."""
-    if name in SOURCES.all():
-        raise UsageError(f"{name} is a published data set's name: choose another, such as my-{name}")
+    names.check_free(name)
     store, digest = services.store.data, request.digest
     await anyio.to_thread.run_sync(lambda: _may_use(services, user, request))
     await services.wait_for(lambda: sets.complete(store, services.artifacts, digest))

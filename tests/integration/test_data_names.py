@@ -155,7 +155,7 @@ def photographs(folder: Path, count: int = 30) -> Path:
     return folder
 
 
-def test_add_list_show_and_remove(env: dict[str, str], client: Client, tmp_path: Path) -> None:
+def test_add_list_show_and_remove(api: Api, env: dict[str, str], client: Client, tmp_path: Path) -> None:
     added = vaesvc(env, "data", "add", "holiday", str(photographs(tmp_path / "photos")), "--size", "16")
     assert "vaesvc submit celeba/sigma-vae-optimal --data holiday" in added.stderr
     digest = client.data.detail("holiday").data.digest
@@ -175,6 +175,11 @@ def test_add_list_show_and_remove(env: dict[str, str], client: Client, tmp_path:
     job = vaesvc(env, "submit", RECIPE, "--data", "holiday", "--set", "batch_size=8").stdout.strip()
     removed = vaesvc(env, "data", "rm", "holiday")
     assert f"Jobs that are not over hold its digest and run all the same: {job}" in removed.stderr
+    with api.user("bob") as bob:
+        upload(tmp_path / "cache" / "own" / digest, "bobs", bob)
+    for name, told in (("mnist", "is a published data set's name"), ("bobs", "is bob's, and you are ann")):
+        refused = vaesvc(env, "data", "add", name, str(tmp_path / "nothing is decoded"), code=2)
+        assert told in refused.stderr
     gone = vaesvc(env, "data", "show", "holiday", code=2)
     assert gone.stderr.startswith("vaesvc: no data set is named 'holiday'")
     assert data_of(client.job(job).job.spec)["digest"] == digest

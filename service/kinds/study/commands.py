@@ -11,7 +11,8 @@ from service.cli import connect, local, output, own_data, progress
 from service.cli.arguments import AsJson
 from service.cli.code import Code, bring, ref
 from service.cli.own_data import DataHere
-from service.errors import NotFoundError, StorageError, UnavailableError
+from service.cli.pictures import save
+from service.errors import NotFoundError, StorageError
 from service.kinds.study import KIND, messages, pictures, tables, text
 from service.kinds.study import folder as folders
 from service.kinds.study.plan import plan
@@ -150,21 +151,12 @@ def curve(
     With another study, also both in one: rate against distortion and the ELBO over beta, where the winner of a
     multi-rate study (with evaluation.betas) is a line over the points of the runs that were trained for one beta each.
     """
-    import httpx
-
     with connect.client() as client:
         found = messages.fetched(client, study)
         others = [messages.fetched(client, other) for other in beside]
     if not found.pictures:
         raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(found.job)}")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, address in found.pictures.items():
-        path = out / f"{study}-{name}.png"
-        try:
-            answer = httpx.get(address, timeout=PICTURE_SECONDS, follow_redirects=True).raise_for_status()
-        except httpx.HTTPError as error:
-            raise UnavailableError(f"the picture of stage {name} could not be fetched: {error}") from error
-        path.write_bytes(answer.content)
+    for path in save(found.pictures, out, study).values():
         output.data(str(path))
     if others:
         output.data(str(pictures.compare([found, *others], out)))
