@@ -15,6 +15,7 @@ from service.queue.jobs import Job
 from service.specs.job import JobSpec
 from service.tracking import notes
 from service.tracking.source import source
+from vae_models.data.noises import NOISES
 from vae_models.likelihoods.specs import LIKELIHOODS
 
 JOB_ID = "vaesvc.job_id"
@@ -50,7 +51,9 @@ def data_name(config: Mapping[str, Any]) -> str:
     digest = data.get("digest")
     which = data["name"] if digest is None else f"{data['name']}@{digest[:8]}"
     name = str(which) if binarize == "none" else f"{which}-{binarize}"
-    return name if noise["kind"] == "none" else f"{name}-{noise['pattern']}-{noise['variance']:g}"
+    part = NOISES.find(noise["kind"])
+    called = noise["kind"] if part is None else part.model_validate(noise).called()  # None: of a job's own code
+    return f"{name}-{called}" if called else name
 
 
 def measure(config: Mapping[str, Any]) -> str:

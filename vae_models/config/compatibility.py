@@ -17,7 +17,7 @@ from vae_models.backbones.specs import BACKBONES, BackboneSpec
 from vae_models.config import size
 from vae_models.control.specs import BETAS
 from vae_models.data.sources import SOURCES
-from vae_models.data.spec import LabelSpec, Support
+from vae_models.data.spec import DataSpec, Support
 from vae_models.likelihoods.specs import LIKELIHOODS, LikelihoodSpec
 from vae_models.objectives.specs import OBJECTIVES
 from vae_models.open_union import has_foreign
@@ -92,27 +92,27 @@ def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShap
 
 
 def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
-    bytes_ = config.data.facts.support in ("bytes", "bits") and config.data.noise.kind == "none"
+    noisy = config.data.noise.support is not None
+    bytes_ = config.data.facts.support in ("bytes", "bits") and not noisy
     if config.data.binarize != "none" and not bytes_:
-        what = f"{config.data.name} with noise" if config.data.noise.kind != "none" else config.data.name
+        what = f"{config.data.name} with noise" if noisy else config.data.name
         yield (
             f"data.binarize={config.data.binarize} needs values in [0, 1] to compare or to draw from, "
             f"and those of {what} are unbounded; set it to none"
         )
 
 
-def noise_patterns_need_digits(config: TrainConfig) -> Iterator[str]:
-    name, labels = config.data.name, config.data.facts.labels
-    if config.data.noise.kind != "none" and not _are_digits(labels):
-        digits = ", ".join(key for key, source in SOURCES.all().items() if _are_digits(source.facts.labels))
-        yield (
-            f"data.noise tells digits 0-4 from 5-9 by their labels, and {name} has no digits; "
-            f"leave it out, or choose one of {digits}"
-        )
+def noise_finds_its_labels(config: TrainConfig) -> Iterator[str]:
+    if config.data.noise.labels is None:
+        return
+    (label, why), name = config.data.noise.labels, config.data.name
+    if not _has_labels(config.data.facts, label):
+        others = ", ".join(key for key, source in SOURCES.all().items() if _has_labels(source.facts, label))
+        yield f"data.noise {why}, and {name} has no {label}s; leave it out, or choose one of {others}"
 
 
-def _are_digits(labels: LabelSpec | None) -> bool:
-    return labels is not None and labels.name == "digit"
+def _has_labels(facts: DataSpec, name: str) -> bool:
+    return facts.labels is not None and facts.labels.name == name
 
 
 def likelihoods_take_the_values(config: TrainConfig) -> Iterator[str]:
@@ -248,7 +248,7 @@ def steps_are_bounded(config: TrainConfig) -> Iterator[str]:
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
 RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     only_bytes_are_binarized,
-    noise_patterns_need_digits,
+    noise_finds_its_labels,
     likelihoods_take_the_values,
     bounds_need_densities,
     autoencoders_train_no_prior,

@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from vae_models import bounds
 from vae_models.data import named
+from vae_models.data.noises import NoiseConfig, NoNoiseConfig
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec, Digest, Support
 from vae_models.measures import is_stored
 from vae_models.strict import Strict
 
 Residency = Literal["auto", "device", "host", "stream"]
-
-
-class NoNoiseConfig(Strict):
-    """The images as published."""
-
-    kind: Literal["none"] = "none"
-
-
-class GaussianNoiseConfig(Strict):
-    """Gaussian noise added once to every image of digits (AR-ELBO 5.3); x leaves [0, 1].
-
-    Which parts get it: "uniform" all, "spatial" the upper half of the rows, "conditional" digits 0-4,
-    "spatial-conditional" the upper half of digits 0-4.
-    """
-
-    kind: Literal["gaussian"] = "gaussian"
-    pattern: Literal["uniform", "spatial", "conditional", "spatial-conditional"] = "uniform"
-    variance: float = Field(
-        default=0.01, gt=0, le=bounds.REAL, description="of an element, x in [0, 1]; the paper has 0.01 and 0.1"
-    )
-    seed: bounds.Seed = Field(default=0, description="of the noise; the run's seed does not change the data")
-
-
-NoiseConfig = Annotated[NoNoiseConfig | GaussianNoiseConfig, Field(discriminator="kind")]
 
 
 def _facts_of(given: dict[str, Any]) -> DataSpec:
@@ -108,9 +85,9 @@ class DataConfig(Strict):
 
     @property
     def support(self) -> Support:
-        """Return which values x has after what is done to them: noise makes reals of them, binarizing bits."""
-        if self.noise.kind != "none":
-            return "reals"
+        """Return which values x has after what is done to them: binarizing makes bits, noise what it declares."""
+        if self.noise.support is not None:
+            return self.noise.support
         return "bits" if self.binarize != "none" else self.facts.support
 
     @property

@@ -55,8 +55,4 @@ def load(
         if lease.stored.spec.model_copy(update={"digest": None}) != config.facts:
             raise DataUnfit(f"data.facts are not those of the set {config.digest}: leave them out, they are filled in")
         dataset = opened(config.name, lease.stored, keep=lease)
-    if config.noise.kind == "none":
-        return dataset
-    from vae_models.data.noise import with_noise
-
-    return with_noise(dataset, config.noise)
+    return config.noise.applied(dataset)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,10 +26,8 @@ from vae_models import random
 from vae_models.data.records import Dataset, Split, StoredSplit
 from vae_models.records import NoiseSpec
 
-if TYPE_CHECKING:
-    from vae_models.config.data import GaussianNoiseConfig
-
-NOISY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+Pattern = Literal["uniform", "spatial", "conditional", "spatial-conditional"]
+NOISY: Mapping[Pattern, tuple[str, ...]] = MappingProxyType(
     {
         "uniform": ("SU", "SL", "BU", "BL"),
         "spatial": ("SU", "BU"),
@@ -48,30 +47,31 @@ def partitions(labels: Tensor, height: int) -> dict[str, Tensor]:
     return {"SU": small & upper, "SL": small & ~upper, "BU": ~small & upper, "BL": ~small & ~upper}
 
 
-def with_noise(dataset: Dataset, config: GaussianNoiseConfig) -> Dataset:
-    """The same images, labels and splits with the noise of `config`: a function of its seed alone."""
+def with_noise(dataset: Dataset, *, pattern: Pattern, variance: float, seed: int) -> Dataset:
+    """Return the same images, labels and splits with noise of this variance: a function of its seed alone."""
+    noisy = partial(_noisy, pattern=pattern, deviation=variance**0.5, seed=seed)
     return replace(
         dataset,
-        train=_noisy(dataset.train, config, "train"),
-        val=_noisy(dataset.val, config, "val"),
-        test=_noisy(dataset.test, config, "test"),
+        train=noisy(dataset.train, "train"),
+        val=noisy(dataset.val, "val"),
+        test=noisy(dataset.test, "test"),
     )
 
 
-def _noisy(split: Split | StoredSplit, config: GaussianNoiseConfig, name: str) -> Split:
+def _noisy(split: Split | StoredSplit, name: str, *, pattern: Pattern, deviation: float, seed: int) -> Split:
     if split.labels is None:
         raise ValueError("noise patterns need the digits' labels")
     images = split.x.to(torch.float32).div_(255)
     noise = random.draw(
         NoiseSpec(shape=tuple(images.shape[1:])),
         len(split),
-        seed=config.seed,
+        seed=seed,
         step=0,
         stream=f"data noise/{name}",
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
     masks = partitions(split.labels, images.shape[2])
-    where = torch.stack([masks[part] for part in NOISY[config.pattern]]).any(dim=0)
-    images += noise.mul_(where).mul_(config.variance**0.5)
+    where = torch.stack([masks[part] for part in NOISY[pattern]]).any(dim=0)
+    images += noise.mul_(where).mul_(deviation)
     return Split(x=images, labels=split.labels)

@@ -64,7 +64,7 @@ def place_of(
 
 
 def _why_in_memory(config: DataConfig) -> str:
-    if config.noise.kind != "none":
+    if config.noise.support is not None:
         return "data.noise is drawn for the whole set at once, which makes another set in memory: choose host or auto"
     return (
         f"{config.name} is decoded into memory whole: choose host or auto, or make a set of your own of it "

@@ -55,9 +55,8 @@ def described(config: DataConfig) -> str:
     text = DATA[config.name]
     if config.binarize == "dynamic":
         text += ", binarized anew at every step"
-    if config.noise.kind == "gaussian":
-        text += f", {config.noise.pattern} noise"
-    return text
+    noise = config.noise.text()
+    return f"{text}, {noise}" if noise else text
 
 
 def recipe(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
