@@ -126,7 +126,9 @@ class Settings(BaseModel):
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
     user_code: Literal["off", "admins", "users"] = "off"  # who may bring code of their own: it runs on the cluster
     code_bytes: int = Field(default=20 << 20, ge=1, le=1 << 30)  # of a package of own code, as a wheel
-    code_days: float = Field(default=30.0, ge=0)  # a package that no job and no model needs is kept for so long
+    code_grace_seconds: float = Field(
+        default=30 * 86_400.0, ge=0
+    )  # a package that no job and no model needs is kept so long
     read: Literal["all", "own"] = "all"  # whose jobs and models a user sees; administrators see all
     data_set_bytes: int = Field(default=64 * 2**30, ge=1)  # of one set of a user's own, as it is stored
     data_grace_seconds: float = Field(default=86_400.0, ge=0)  # a set that no name and no job needs is kept this long

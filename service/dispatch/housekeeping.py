@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from service import areas, auth
 from service.attempt.assignment import log_uri_parts, spool_uri_parts
 from service.attempt.processes import scratch
+from service.code import housekeeping as packages
 from service.data.housekeeping import sweep
 from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.errors import NotFoundError, UnavailableError, VaesvcError
@@ -51,7 +52,7 @@ class Housekeeper:
         self._settings = settings
         self._ray_patience = Patience("Ray (housekeeping)", log)
         self._mlflow_patience = Patience("MLflow or storage", log)
-        self._storage_patience = Patience("storage (data sets)", log)
+        self._storage_patience = Patience("storage (data sets, packages)", log)
         self._next_ray = 0.0
         self._next_data = 0.0
         self._next_models = 0.0
@@ -98,6 +99,7 @@ class Housekeeper:
             self._next_data = time.monotonic() + _DATA_TURN_SECONDS
             with self._storage_patience.attempt():
                 sweep(self._store.data, self._artifacts, self._settings.data_grace_seconds)
+                packages.sweep(self._store, self._artifacts, self._settings.code_grace_seconds)
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
             with self._ray_patience.attempt():

@@ -19,7 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import kinds, wire
 from service.errors import ConflictError, NotFoundError
-from service.queue import admission, again, attempts, data_sets, models, retention, tokens
+from service.queue import admission, again, attempts, data_sets, models, packages, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -460,6 +460,11 @@ class Store:
             if number is not None:
                 attempts.held(work, job_id, number)
             return models.put(work, job_id, name, mlflow_version, sign)
+
+    def needs_package(self, digest: str, ended_after: float) -> bool:
+        """Whether a job needs this package of own code: one that is not over, or has been over since then."""
+        with self._read() as work:
+            return packages.needed(work, digest, ended_after)
 
     def model_versions(self, name: str | None = None) -> list[models.VersionRow]:
         """Of every model (or of `name`), by name and number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from service.artifacts import Artifacts
 from service.code import storage
 from service.code.build import built
+from service.code.housekeeping import sweep
 from service.code.wheel import Wheel
 from service.errors import ForbiddenError, NotFoundError, UntrustedError, UsageError
 from service.kinds import resolve
@@ -78,6 +80,23 @@ def test_a_package_is_kept_once_under_its_digest_and_a_job_names_it(api: Api, wh
     artifacts.delete_prefix(artifacts.uri(storage.PLACE))
     with pytest.raises(NotFoundError, match="submit the job again with --code"):
         storage.fetch(artifacts, wheel.ref, 1 << 20)
+
+
+def test_a_package_that_no_job_and_no_model_needs_goes_after_its_grace(api: Api, wheel: Wheel) -> None:
+    artifacts, grace = Artifacts(api.settings.storage()), 30 * 86_400.0
+    now, later = time.time(), time.time() + 2 * grace
+    with api.user("ben") as client:
+        client.put_code(wheel)
+        assert sweep(api.store, artifacts, 0.0) == []  # it was brought a moment ago
+        job = client.submit(resolve(RECIPE, code=wheel.ref))
+        assert sweep(api.store, artifacts, grace, lambda: later) == []  # the job waits
+        for waiting in client.jobs():
+            if not waiting.state.final:
+                api.client(api.token).cancel(waiting.id) if waiting.owner == "ann" else client.cancel(waiting.id)
+        assert client.job(job.id).job.ended_at is not None
+        assert sweep(api.store, artifacts, grace, lambda: now + grace / 2) == []  # it may be tried again
+        assert sweep(api.store, artifacts, grace, lambda: later) == [wheel.digest]
+        assert not storage.is_there(artifacts, wheel.ref)
 
 
 def announced(api: Api, method: str, path: str, size: int) -> tuple[int, str]:
