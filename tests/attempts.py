@@ -8,7 +8,7 @@ import torch
 
 from service import __version__, auth
 from service.attempt.assignment import Assignment
-from service.attempt.context import RemoteContext
+from service.attempt.run_context import RunProcess
 from service.dispatch.dispatcher import attempt_access
 from service.kinds.train import spec
 from service.kinds.train.spec import TrainSpec
@@ -34,15 +34,19 @@ class Worker:
             context = client.claim(ClaimRequest(runner_id="r", version=__version__))
         self.context = context.model_copy(update={"mlflow_uri": mlflow_uri})
         self.spec = TrainSpec.model_validate(context.job.spec)
-        self.opened: list[RemoteContext] = []
+        self.opened: list[RunProcess] = []
 
-    def open(self, rank: int = 0, url: str | None = None) -> RemoteContext:
+    def open(self, rank: int = 0, url: str | None = None) -> RunProcess:
         access = self.access.model_copy(update={"api_url": url}) if url else self.access
         order = Assignment(access=access, context=self.context, runner_id="r", scratch=self.folder / "driver")
-        found = RemoteContext(
-            order, rank=rank, world_size=1, device=CPU, scratch=self.folder / "worker", spec=self.spec
+        found = RunProcess(
+            order,
+            rank=rank,
+            world_size=1,
+            device=CPU,
+            scratch=self.folder / "worker",
+            goal=self.spec.train.checkpoint.goal,
         )
-        found.start()
         self.opened.append(found)
         return found
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 API_URL = "VAESVC_API_URL"
 JOB_ID = "VAESVC_JOB_ID"
 ATTEMPT = "VAESVC_ATTEMPT"
-STORAGE_SECONDS = 60.0
 TOKEN = "VAESVC_ATTEMPT_TOKEN"  # nosec B105  # the name of a variable, no token
 
 
@@ -77,7 +76,7 @@ class Assignment(Record):
     runner_id: str
     scratch: Path  # of this attempt, on this machine; the child leaves its outcome there
 
-    def artifacts(self, *, patience_seconds: float = STORAGE_SECONDS) -> Artifacts:
+    def artifacts(self, *, patience_seconds: float = 90.0) -> Artifacts:
         """The service's storage. patience_seconds: how long a call waits for one that does not answer."""
         from service.artifacts import Artifacts
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import kinds
+from service.attempt import ray_cluster
 from service.attempt.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
 from service.attempt.best import choose
 from service.attempt.failures import Failure, Kind, classify, of_ray_train
@@ -30,19 +31,16 @@ _REGISTRY_SECONDS = 30.0  # MLflow may be away this long; after that the dispatc
 
 def run(order: Assignment) -> Outcome:
     """From orders to outcome."""
-    from service.artifacts import Artifacts
-    from service.kinds.train import ray_run as ray_train
-
     timings = {"driver_started": time.time()}
-    artifacts = Artifacts(order.context.storage, patience_seconds=_API_SECONDS)
+    artifacts = order.artifacts(patience_seconds=_API_SECONDS)
     try:
         check_job(order.context.job.spec)
         spec = kinds.parse(order.context.job.spec)
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
-        ray_train.use_environment()
-        ray_train.connect()
+        ray_cluster.use_environment()
+        ray_cluster.connect()
         timings["ray_joined"] = time.time()
-        ray_train.wait_until_feasible(spec.resources)
+        ray_cluster.wait_until_feasible(spec.resources)
         result = loaded(kinds.named(spec.kind).run)(order, spec)
         timings["workers_ended"] = time.time()
     except Exception as error:

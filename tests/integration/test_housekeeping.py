@@ -60,17 +60,19 @@ def test_a_run_that_mlflow_slept_through_is_made_whole_afterwards(
     """Points, model version and status: all of it later, none of it twice."""
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("service.attempt.context._MLFLOW_SECONDS", 1.0)
+    monkeypatch.setattr("service.attempt.run_context._MLFLOW_SECONDS", 1.0)
     for patient in ("service.tracking.runs", "service.registry"):
         monkeypatch.setattr(f"{patient}.PATIENCE", 1.0)
     worker = Worker(api, tmp_path, mlflow_uri=mlflow_server.uri)
     job_id = worker.attempt.job_id
-    context = worker.open()
-    wait_for(lambda: context._leader.run_id is not None, 30, "the run is not opened")
+    process = worker.open()
+    reports = process.reports
+    assert reports is not None
+    wait_for(lambda: reports.run_id is not None, 30, "the run is not opened")
     mlflow_server.freeze()
     try:
-        result = train(worker.spec.train, context)
-        said = context.close()
+        result = train(worker.spec.train, process.context)
+        said = process.close()
         wait_for(lambda: api.store.job(job_id).run_id is not None, 10, "the run is not known")
         api.store.finish(job_id, 1, FinishRequest(runner_id="r", outcome="succeeded", result={"metrics": {}}))
         with monkeypatch.context() as hurry:

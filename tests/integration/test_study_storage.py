@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from service.artifacts import Artifacts
+from service.attempt.context import Copies
 from service.directories import CorruptObjectError
 from service.errors import UnavailableError
-from service.kinds.study.ray_pack import _Uploads
 from service.kinds.study.storage import StageStorage, TrialRecord
+from service.kinds.study.uploads import TrialUploads
 from tests.servers import wait_for
 from tuning.local import FileRungs
 from tuning.pruners.rules import Memory, Rungs
@@ -60,13 +61,14 @@ def test_checkpoints_newest_first_and_only_complete_ones(
     half = stage.put_checkpoint(KEY, 3, 12, written(tmp_path, 12), {})
     artifacts.delete_prefix(f"{half.uri.rstrip('/')}/manifest.json")
     assert stage.checkpoints() == {KEY: [(9, newer.uri), (5, older.uri)]}
-    found = stage.fetch(newer.uri, 4, tmp_path / "copy")
+    found = stage.described(newer.uri, 4)
+    copies = Copies(artifacts, tmp_path / "copies")
     assert (found.step, found.manifest_sha256, found.uri) == (9, newer.manifest_sha256, newer.uri)
     assert found.metrics == {"val/elbo": -9.0}
-    assert checkpoint.verify(tmp_path / "copy").step == 9
+    assert checkpoint.verify(copies.fetch(found.uri, found.manifest_sha256)).step == 9
     artifacts.put_bytes(f"{older.uri.rstrip('/')}/model.safetensors", b"damaged")
     with pytest.raises(CorruptObjectError, match=r"model\.safetensors"):
-        stage.fetch(older.uri, 4, tmp_path / "other")
+        copies.fetch(older.uri, stage.described(older.uri, 4).manifest_sha256)
     stage.sweep([newer.uri])
     assert stage.checkpoints() == {KEY: [(9, newer.uri)]}
 
@@ -102,7 +104,7 @@ class _Slow(StageStorage):
 
 def test_uploads_take_the_newest_checkpoint_and_then_the_result(stage: StageStorage, tmp_path: Path) -> None:
     slow = _Slow(stage)
-    uploads = _Uploads(slow, 1, print)
+    uploads = TrialUploads(slow, 1, print)
     uploads.checkpoint(KEY, 1, written(tmp_path, 1), {})
     wait_for(lambda: not uploads._checkpoints, 10, "the first is not taken")
     for step in (2, 3, 4):
@@ -122,8 +124,8 @@ def test_a_trial_that_had_only_its_last_word_left_keeps_its_checkpoint(stage: St
     """Killed between the last checkpoint and the result: the next process has nothing to write but the result."""
     stage.put_checkpoint(KEY, 1, 9, written(tmp_path, 9), {})
     ((_, uri),) = stage.checkpoints()[KEY]
-    uploads = _Uploads(stage, 2, print)
-    uploads.resumed(KEY, stage.fetch(uri, 2, tmp_path / "resume"))
+    uploads = TrialUploads(stage, 2, print)
+    uploads.resumed(KEY, stage.described(uri, 2))
     uploads.result(KEY, Outcome(state="done", value=1.0, steps=9))
     uploads.close()
     record = stage.results()[KEY].checkpoint
@@ -143,7 +145,7 @@ def test_storage_that_is_away_is_waited_for(stage: StageStorage, monkeypatch: py
         kept(trial, record)
 
     monkeypatch.setattr(stage, "keep", keep)
-    uploads = _Uploads(stage, 1, said.append)
+    uploads = TrialUploads(stage, 1, said.append)
     uploads.result(KEY, Outcome(state="failed", error="bang"))
     uploads.close()
     assert len(calls) == 3

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from service.attempt.context import Copies, WorkerContext, own_folder
 from service.attempt.failures import of_ray_train
+from service.attempt.ray_cluster import scaling, torch_config, use_environment
 from service.data.fetch import Bucket
 from service.kinds.study.orders import PackOrder, TrialOrder
-from service.kinds.study.ray_pack import TrialContext, Work
-from service.kinds.train.ray_run import scaling, torch_config, use_environment
+from service.kinds.study.ray_pack import Work
 from tuning.pack import outcome
 from vae_models import data
-from vae_models.collectives import broadcast_text
-from vae_models.records import Progress
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.lanes import Lane
 from vae_models.training.loop import train
@@ -67,83 +67,36 @@ def _train_worker(config: Mapping[str, Any]) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    told, share = config["told"], config["share"]
+    work = Work(config["told"], config["share"])
     rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
-    work = Work(told, share)
     torch.set_num_threads(max(1, int(work.spec.resources.cpus_per_worker)))
+    (trial,) = work.left
+    copies = Copies(work.artifacts, Path.cwd() / "copies")
+    member = partial(
+        WorkerContext, rank=rank, world_size=world_size, device=get_device(), copies=copies,
+        start_from=work.start_from(trial),
+    )  # fmt: skip
     if rank > 0:
-        member = _Member(work, rank, world_size, get_device())
+        scratch = own_folder(Path.cwd() / f"rank-{rank}")
         try:
-            _trained(work, member)
+            _trained(work, member(scratch=scratch, reports=None))
         finally:
-            shutil.rmtree(member.scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
         return
     with work.process() as process:
-        (lane,) = work.contexts(process)
-        trained = _trained(work, _Member(work, rank, world_size, get_device(), lane))
+        (reports,) = work.reports(process)
+        trained = _trained(work, member(scratch=reports.scratch, reports=reports))
         found = outcome(trained, work.stage.metric, stopping=process.stopping)
         if found.state != "missing":
-            process.end(lane, found)
-        process.close([lane])
+            process.end(reports, found)
+        process.close([reports])
+    copies.clear()
 
 
-def _trained(work: Work, member: _Member) -> Lane:
+def _trained(work: Work, member: WorkerContext) -> Lane:
+    config = work.left[0].config
     try:
-        config = work.left[0].config
         dataset = data.load(config.data, fetch=Bucket(artifacts=work.artifacts))
         return Lane(result=train(config, member, dataset=dataset))
     except NonFiniteLoss as error:  # on every rank; another try would end in the same way
         return Lane(error=error)
-
-
-class _Member:
-    """A `RunContext` of one rank. lane: the first rank's, which does the rest."""
-
-    def __init__(
-        self, work: Work, rank: int, world_size: int, device: torch.device, lane: TrialContext | None = None
-    ) -> None:
-        self.rank = rank
-        self.world_size = world_size
-        self.device = device
-        self.scratch = lane.scratch if lane is not None else Path.cwd() / f"rank-{rank}"
-        if lane is None:
-            shutil.rmtree(self.scratch, ignore_errors=True)  # of a worker that was killed
-            self.scratch.mkdir(parents=True)
-        self._work = work
-        self._lane = lane
-
-    def latest_checkpoint(self) -> Path | None:
-        """Rank 0 chooses; the others fetch the same."""
-        path = self._lane.latest_checkpoint() if self._lane is not None else None
-        uri = broadcast_text(self._lane.resumed_from if self._lane is not None else "", self.device)
-        if self._lane is not None or not uri:
-            return path
-        self._work.storage.fetch(uri, self._work.order.access.number, self.scratch / "resume")
-        return self.scratch / "resume"
-
-    def origin(self) -> Path | None:
-        if self._lane is not None:
-            return self._lane.origin()
-        found = self._work.origin(self._work.left[0])
-        return None if found is None else self._work.storage.copy(found, self.scratch / "origin")
-
-    def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._first.log_metrics(step, metrics)
-
-    def log_picture(self, step: int, name: str, png: bytes) -> None:
-        self._first.log_picture(step, name, png)
-
-    def progress(self, progress: Progress) -> None:
-        self._first.progress(progress)
-
-    def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
-        self._first.save_checkpoint(step, directory, metrics)
-
-    def stop_requested(self) -> bool:
-        return self._first.stop_requested()
-
-    @property
-    def _first(self) -> TrialContext:
-        if self._lane is None:
-            raise RuntimeError(f"rank {self.rank} reports; only rank 0 does")
-        return self._lane

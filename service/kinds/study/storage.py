@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -94,21 +95,16 @@ class StageStorage:
                 found.setdefault(match[1], []).append((int(match[2]), one.uri.removesuffix(MANIFEST)))
         return {trial: sorted(each, reverse=True) for trial, each in found.items()}
 
-    def fetch(self, uri: str, number: int, into: Path) -> Checkpoint:
-        """A copy at `into` whose every file is what its manifest says, and what was stored there."""
+    def described(self, uri: str, number: int) -> Checkpoint:
+        """What lies at this address, by its manifest alone. NotFoundError where it is gone, CorruptCheckpoint."""
         data = self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")
-        sha256 = hashlib.sha256(data).hexdigest()
-        self._artifacts.get_directory(uri, into, sha256)
-        manifest = checkpoint.verify(into)
+        with tempfile.TemporaryDirectory(prefix="vaesvc-manifest-") as folder:
+            (Path(folder) / MANIFEST).write_bytes(data)
+            manifest = checkpoint.read_manifest(Path(folder))
         return Checkpoint(
-            attempt=number, step=manifest.step, uri=uri, manifest_sha256=sha256, metrics=dict(manifest.metrics),
-            bytes=len(data) + sum(file.bytes for file in manifest.files.values()),
+            attempt=number, step=manifest.step, uri=uri, manifest_sha256=hashlib.sha256(data).hexdigest(),
+            metrics=dict(manifest.metrics), bytes=len(data) + sum(file.bytes for file in manifest.files.values()),
         )  # fmt: skip
-
-    def copy(self, stored: Checkpoint, into: Path) -> Path:
-        """`into`, a copy whose every file is what was stored."""
-        self._artifacts.get_directory(stored.uri, into, stored.manifest_sha256)
-        return into
 
     def record(self, rung: int, candidate: int, score: float) -> list[float]:
         """A `tuning.pruners.rules.Rungs`: the name of each object says all."""

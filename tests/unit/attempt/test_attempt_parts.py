@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from service.attempt.assignment import AttemptAccess, Outcome, read_outcome, write_outcome
 from service.attempt.logs import LogShipper
 from service.attempt.processes import scratch
+from service.attempt.ray_cluster import backend
 from service.dispatch.ray_jobs import RayCluster, _schedulable
 from service.errors import UnavailableError
 from service.kinds.train import spec
-from service.kinds.train.ray_run import backend, fits
 from service.kinds.train.result import best_checkpoint
-from service.queue.jobs import Checkpoint, Resources
+from service.queue.jobs import Capacity, Checkpoint, Resources
+from service.queue.scheduling import fits
 from service.retry import Patience
 
 # --- room -----------------------------------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def test_fits_agrees_with_every_placement(
     workers: int, cpus: float, gpus: float, nodes: list[dict[str, float]]
 ) -> None:
     resources = Resources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
-    assert fits(resources, nodes) == brute_force(resources, nodes)
+    assert fits(resources, Capacity(nodes=tuple(nodes))) == brute_force(resources, nodes)
 
 
 @pytest.mark.parametrize(("gpus", "name"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])

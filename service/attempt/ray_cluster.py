@@ -1,0 +1,99 @@
+"""The Ray cluster that an attempt runs on, and what a group of Ray Train workers on it is.
+
+On hosts with several networks set GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) to the interface that the nodes reach
+each other by, in the environment of `ray start` on every node or in the dispatcher's: gloo may otherwise choose
+127.0.0.1. The dispatcher hands these variables on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from service.attempt.starting import prepare_worker
+from service.errors import ImpossibleError
+from service.queue.jobs import Capacity, Resources
+from service.queue.scheduling import fits
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchConfig
+
+PLACEMENT_SECONDS = 60.0  # a group that finds no room is tried again
+_FEASIBLE_SECONDS = 60.0  # a node that went away may come back
+_COLLECTIVE_SECONDS = 600
+
+# See `use_environment`. What the user has set stays.
+ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a dead worker is noticed this soon
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(PLACEMENT_SECONDS),
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # every line once
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less: a drained worker is one that died
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",  # the log is a file
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def use_environment() -> None:
+    """In a process that is going to import Ray."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+
+
+def connect() -> None:
+    """Joins the cluster that this Ray job runs on, never another one that happens to be on this machine."""
+    import logging
+
+    import ray
+
+    address = os.environ["RAY_ADDRESS"]
+    # Ray Train's helper actors look for their cluster in the environment, and fail where a machine has two of them
+    environment = {
+        "env_vars": {"RAY_ADDRESS": address},
+        "worker_process_setup_hook": f"{prepare_worker.__module__}.{prepare_worker.__name__}",
+    }
+    ray.init(address=address, runtime_env=environment, log_to_driver=True, logging_level=logging.WARNING)
+
+
+def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE_SECONDS) -> None:
+    """Ray Train waits for ever for a group that no cluster could hold. Raises ImpossibleError after the time limit."""
+    import ray
+
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+        if fits(resources, Capacity(nodes=nodes)):
+            return
+        if time.monotonic() >= deadline:
+            have = [{k: v for k, v in node.items() if ":" not in k} for node in nodes]
+            raise ImpossibleError(
+                f"{resources.workers} workers with {resources.bundle()} each do not fit on the cluster's nodes {have}: "
+                "ask for fewer or smaller workers"
+            )
+        time.sleep(1.0)
+
+
+def scaling(resources: Resources) -> ScalingConfig:
+    """A group of `resources.workers`, together where there is room."""
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(
+        num_workers=resources.workers,
+        use_gpu=resources.gpus_per_worker > 0,
+        resources_per_worker=resources.bundle(),
+        placement_strategy="PACK",
+    )
+
+
+def torch_config(resources: Resources) -> TorchConfig:
+    from ray.train.torch import TorchConfig
+
+    return TorchConfig(backend=backend(resources), timeout_s=_COLLECTIVE_SECONDS)
+
+
+def backend(resources: Resources) -> str:
+    """nccl needs a GPU for every worker; workers that share one talk over gloo."""
+    return "nccl" if resources.gpus_per_worker >= 1 else "gloo"
