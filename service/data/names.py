@@ -44,6 +44,8 @@ def check_free(name: str) -> None:
 
 def unknown(name: str, names: Collection[str]) -> str:
     """Return what to say to somebody who asked for a set that there is not: the nearest, and how to add one."""
+    if SOURCES.broken_entry(name) is not None:
+        return f"there is no data set {name!r}{SOURCES.hint(name)}"
     near = difflib.get_close_matches(name, [*names, *SOURCES.kinds()], n=3)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     return (
