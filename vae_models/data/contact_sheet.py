@@ -43,11 +43,11 @@ def sentences(data: StoredSet, split: SplitName = "train", count: int = 5) -> li
     """Return a few sentences of a set of tokens as text."""
     vocabulary, lengths = data.vocabulary or (), data.lengths(split)
     x = data.x(split)
-    found = []
+    texts = []
     for row in _chosen(len(x), count):
         length = x.shape[1] if lengths is None else int(lengths[row])
-        found.append(" ".join(vocabulary[int(token)] if vocabulary else str(token) for token in x[int(row)][:length]))
-    return found
+        texts.append(" ".join(vocabulary[int(token)] if vocabulary else str(token) for token in x[int(row)][:length]))
+    return texts
 
 
 def label_of(data: StoredSet, split: SplitName, row: int) -> str:

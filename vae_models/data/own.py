@@ -65,12 +65,12 @@ def add(path: Path, options: Options, cache_dir: Path, *, progress: StepProgress
     from vae_models.data.ingest import ingest
 
     place = folder(cache_dir)
-    known = place / "sources" / fingerprint(path, options)
+    remembered = place / "sources" / fingerprint(path, options)
     try:
-        return stored.read(place / known.read_text().strip())
+        return stored.read(place / remembered.read_text().strip())
     except (OSError, DataError):
         made = ingest(path, options, into=place, progress=progress)
-    _write(known, made.digest)
+    _write(remembered, made.digest)
     return made
 
 
@@ -80,13 +80,13 @@ def fingerprint(path: Path, options: Options) -> str:
     It reads no file, so a change that keeps a file's size and time is not seen.
     """
     plain = asdict(options) | {"workers": None}
-    found = hashlib.sha256(repr((_REVISION, os.fspath(path.resolve()), sorted(plain.items()))).encode())
+    digest = hashlib.sha256(repr((_REVISION, os.fspath(path.resolve()), sorted(plain.items()))).encode())
     listed = [path] if options.split_file is None else [path, options.split_file]
     for root in listed:
         for name, status in _stats(root):
             line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n"
-            found.update(line.encode("utf-8", "surrogateescape"))
-    return found.hexdigest()
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _stats(root: Path) -> list[tuple[str, os.stat_result]]:
@@ -94,13 +94,13 @@ def _stats(root: Path) -> list[tuple[str, os.stat_result]]:
     from vae_models.data.ingest.names import walk
 
     paths = walk(root).files if root.is_dir() else [(root.name, os.fspath(root))]
-    found = []
+    statuses = []
     for name, path in paths:
         try:
-            found.append((name, os.stat(path)))
+            statuses.append((name, os.stat(path)))
         except OSError:
             continue  # said when it is read
-    return found
+    return statuses
 
 
 def point(cache_dir: Path, name: str, digest: str, source: str) -> Pointer:
@@ -124,8 +124,8 @@ def pointers(cache_dir: Path) -> list[Pointer]:
     """Return every name of this machine, sorted; what is damaged is left out."""
     place = folder(cache_dir) / "names"
     names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
-    found = (_pointer(place / name) for name in names if NAME.fullmatch(name))
-    return [pointer for pointer in found if pointer is not None]
+    read = (_pointer(place / name) for name in names if NAME.fullmatch(name))
+    return [pointer for pointer in read if pointer is not None]
 
 
 def _pointer(path: Path) -> Pointer | None:
@@ -154,8 +154,8 @@ def find(cache_dir: Path, text: str) -> StoredSet:
             raise DataMissing(f"{len(matching)} sets begin with {text}: give more of the digest")
     if (Path(text) / canonical.DATA_JSON).is_file():
         return stored.read(Path(text))
-    known = ", ".join(pointer.name for pointer in pointers(cache_dir)) or "none"
-    raise DataMissing(f"{text}: no set of yours on this machine has this name or digest. Names here: {known}")
+    names = ", ".join(pointer.name for pointer in pointers(cache_dir)) or "none"
+    raise DataMissing(f"{text}: no set of yours on this machine has this name or digest. Names here: {names}")
 
 
 def remove(cache_dir: Path, name: str) -> tuple[Pointer, bool]:
@@ -166,8 +166,8 @@ def remove(cache_dir: Path, name: str) -> tuple[Pointer, bool]:
     place = folder(cache_dir)
     pointer = _pointer(place / "names" / name) if NAME.fullmatch(name) else None
     if pointer is None:
-        known = ", ".join(each.name for each in pointers(cache_dir)) or "none"
-        raise DataMissing(f"{name}: no set of yours on this machine has this name. Names here: {known}")
+        names = ", ".join(each.name for each in pointers(cache_dir)) or "none"
+        raise DataMissing(f"{name}: no set of yours on this machine has this name. Names here: {names}")
     with writing(place / "names" / name):
         (place / "names" / name).unlink(missing_ok=True)
     if any(other.digest == pointer.digest for other in pointers(cache_dir)):

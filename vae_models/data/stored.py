@@ -217,11 +217,11 @@ def sha256_of_files(paths: Sequence[Path], progress: BytesProgress | None = None
                 progress(done, total)
 
     def sum_of(path: Path) -> str:
-        found = hashlib.sha256()
+        sha256 = hashlib.sha256()
         for block in _blocks(path):
-            found.update(block)
+            sha256.update(block)
             tell(len(block))
-        return found.hexdigest()
+        return sha256.hexdigest()
 
     if len(paths) == 1:
         return [sum_of(paths[0])]

@@ -95,8 +95,8 @@ def _chosen(path: Path, arrays: Arrays, options: Options, report: Report) -> _Ch
     label, label_parts = _label(path, arrays, base, options.label)
     pieces = []
     for split, name in parts.items():
-        found = arrays.named.get(label_parts[split]) if split in label_parts else None
-        labels = None if found is None else _squeezed(blocks.whole(found))
+        label_array = arrays.named.get(label_parts[split]) if split in label_parts else None
+        labels = None if label_array is None else _squeezed(blocks.whole(label_array))
         shown = f"{path.name}: {name}" if len(arrays.named) > 1 else path.name
         x = _counted(arrays.named[name], labels, options.axes, shown, matlab=arrays.matlab)
         pieces.append((x, labels, shown))
@@ -112,18 +112,18 @@ def _chosen(path: Path, arrays: Arrays, options: Options, report: Report) -> _Ch
 
 def _by_base(names: Iterable[str]) -> dict[str, dict[int | None, str]]:
     """Names without their splits: {"x": {0: "x_train", 2: "test_x"}, "y": {None: "y"}}; splits in their order."""
-    found: dict[str, dict[int | None, str]] = {}
+    bases: dict[str, dict[int | None, str]] = {}
     for name in names:
         base, split = name, None
         if (before := _BEFORE.fullmatch(name)) is not None:
             base, split = before[2] or before[3], splits.word(before[1])
         elif (after := _AFTER.fullmatch(name)) is not None:
             base, split = after[1] or after[2], splits.word(after[3])
-        found.setdefault(base, {})[split] = name
-    for base, parts in found.items():
+        bases.setdefault(base, {})[split] = name
+    for base, parts in bases.items():
         if len(parts) > 1 and None not in parts:
-            found[base] = dict(sorted(parts.items(), key=lambda part: part[0] or 0))
-    return found
+            bases[base] = dict(sorted(parts.items(), key=lambda part: part[0] or 0))
+    return bases
 
 
 def _data(path: Path, arrays: Arrays, key: str | None) -> tuple[str, dict[int | None, str]]:
@@ -135,23 +135,25 @@ def _data(path: Path, arrays: Arrays, key: str | None) -> tuple[str, dict[int | 
         if key in bases:
             return key, bases[key]
         raise DataRefused(f"{path} has no array {key!r}. It has: {_listing(arrays)}")
-    known = [base for base in bases if base.lower().rpartition("/")[2] in _X]
-    if not known:
-        known = [base for base, parts in bases.items() if all(_may_be_data(arrays, name) for name in parts.values())]
-    if len(known) != 1:
-        why = "more than one array that may be the data" if known else "no array that must be the data"
+    candidates = [base for base in bases if base.lower().rpartition("/")[2] in _X]
+    if not candidates:
+        candidates = [
+            base for base, parts in bases.items() if all(_may_be_data(arrays, name) for name in parts.values())
+        ]
+    if len(candidates) != 1:
+        why = "more than one array that may be the data" if candidates else "no array that must be the data"
         raise DataRefused(f"{path} has {why}: say which with --key. It has: {_listing(arrays)}")
-    parts = bases[known[0]]
+    parts = bases[candidates[0]]
     if None in parts and len(parts) > 1:
         raise DataRefused(
-            f"{path} has {known[0]!r} whole and by splits: say which with --key. It has: {_listing(arrays)}"
+            f"{path} has {candidates[0]!r} whole and by splits: say which with --key. It has: {_listing(arrays)}"
         )
-    return known[0], parts
+    return candidates[0], parts
 
 
 def _may_be_data(arrays: Arrays, name: str) -> bool:
-    found = arrays.named[name]
-    return len(found.shape) >= 2 and found.dtype.kind in "buif" and max(found.shape) > 1
+    array = arrays.named[name]
+    return len(array.shape) >= 2 and array.dtype.kind in "buif" and max(array.shape) > 1
 
 
 def _label(path: Path, arrays: Arrays, base: str, label: str | None) -> tuple[str | None, dict[int | None, str]]:
@@ -164,14 +166,14 @@ def _label(path: Path, arrays: Arrays, base: str, label: str | None) -> tuple[st
             return label, bases[label]
         raise DataRefused(f"{path} has no array {label!r} for labels. It has: {_listing(arrays)}")
     for known in _Y:
-        for found, parts in bases.items():
-            if found.lower().rpartition("/")[2] == known and found != base:
-                return found, parts
+        for base_of_labels, parts in bases.items():
+            if base_of_labels.lower().rpartition("/")[2] == known and base_of_labels != base:
+                return base_of_labels, parts
     return None, {}
 
 
 def _listing(arrays: Arrays) -> str:
-    parts = [f"{name} {found.dtype} {list(found.shape)}" for name, found in arrays.named.items()]
+    parts = [f"{name} {array.dtype} {list(array.shape)}" for name, array in arrays.named.items()]
     return ", ".join(parts[:20]) + (f" and {len(parts) - 20} more" if len(parts) > 20 else "")
 
 
@@ -180,25 +182,25 @@ def _squeezed(labels: Array) -> Array:
     return labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
 
 
-def _counted(found: Sliced | Zipped, labels: Array | None, axes: str | None, name: str, *, matlab: bool) -> Blocks:
+def _counted(array: Sliced | Zipped, labels: Array | None, axes: str | None, name: str, *, matlab: bool) -> Blocks:
     """The array with the dimension first that counts the data. MATLAB mostly has it last."""
-    if not found.shape:
+    if not array.shape:
         raise DataRefused(f"{name} is one number: give an array [n, ...]")
     axis = axes_of.count_axis(axes)
-    first, last = found.shape[0], found.shape[-1]
-    if matlab and axes is None and len(found.shape) >= 3 and first != last:
+    first, last = array.shape[0], array.shape[-1]
+    if matlab and axes is None and len(array.shape) >= 3 and first != last:
         if labels is not None and (len(labels) in (first, last)):
-            axis = 0 if len(labels) == first else len(found.shape) - 1
+            axis = 0 if len(labels) == first else len(array.shape) - 1
         elif last > first:
             raise DataRefused(
-                f"{name} has the shape {list(found.shape)}: {first:,} data, or {last:,}, as MATLAB mostly has them. "
+                f"{name} has the shape {list(array.shape)}: {first:,} data, or {last:,}, as MATLAB mostly has them. "
                 "Say which with --axes: NHW or HWN for grey images, NHWC or HWCN for colour"
             )
     if axis == 0:
-        return found
-    if axis >= len(found.shape):
-        raise DataRefused(f"{name} has {len(found.shape)} dimensions, and --axes {axes} more")
-    return found.along(axis) if isinstance(found, Sliced) else blocks.of_array(blocks.whole(found), axis)
+        return array
+    if axis >= len(array.shape):
+        raise DataRefused(f"{name} has {len(array.shape)} dimensions, and --axes {axes} more")
+    return array.along(axis) if isinstance(array, Sliced) else blocks.of_array(blocks.whole(array), axis)
 
 
 def _joined(parts: list[Blocks], names: list[str], path: Path) -> Blocks:

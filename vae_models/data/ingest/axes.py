@@ -62,21 +62,21 @@ def parse(text: str) -> tuple[Axis, ...]:
     """
     if _lettered(text):
         named = [_LETTERS[letter] for letter in text.upper()]
-        found = [axis for axis in named if axis is not None]
-        wrong = len(named) - len(found) > 1
+        axes = [axis for axis in named if axis is not None]
+        wrong = len(named) - len(axes) > 1
     else:
         parts = [part.strip().lower() for part in text.split(",")]
-        known = {axis: axis for axis in _ORDER}
-        found = [known[part] for part in parts if part in known]
-        wrong = len(found) != len(parts)
-    if wrong or not found or len(set(found)) != len(found) or ("height" in found) != ("width" in found):
+        allowed = {axis: axis for axis in _ORDER}
+        axes = [allowed[part] for part in parts if part in allowed]
+        wrong = len(axes) != len(parts)
+    if wrong or not axes or len(set(axes)) != len(axes) or ("height" in axes) != ("width" in axes):
         raise DataRefused(
             f"--axes {text}: letters of N data, T time, C channel, H height, W width, F feature, each once (NHWC, HWN, "
             "NTF), or names with commas (time,feature)"
         )
-    if "feature" in found and "height" in found:
+    if "feature" in axes and "height" in axes:
         raise DataRefused(f"--axes {text}: a datum has height and width, or features")
-    return tuple(found)
+    return tuple(axes)
 
 
 def _lettered(text: str) -> bool:

@@ -32,17 +32,17 @@ def kind_of(path: Path, given: Kind | None) -> Kind:
         raise DataRefused(f"{path} cannot be read: {error.strerror}") from error
     if given is not None:
         return given
-    found = _in_folder(path) if folder else of_name(path.name)
-    if found is not None:
-        return found
+    kind = _in_folder(path) if folder else of_name(path.name)
+    if kind is not None:
+        return kind
     if not folder and path.name.lower().endswith(_PICKLES):
         raise DataRefused(f"{path}: reading a pickle runs the code in it. Save the array as .npy, .npz or .safetensors")
     if not folder and decode.is_picture(path.name):
         raise DataRefused(f"{path} is one picture: give the folder that it is in")
-    known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    listed = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
     raise DataRefused(
         f"{path}: nothing that is taken by its name: folders and archives (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz) of "
-        f"pictures, {known}. Say what it is with --as {'|'.join(KINDS)}"
+        f"pictures, {listed}. Say what it is with --as {'|'.join(KINDS)}"
     )
 
 

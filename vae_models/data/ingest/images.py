@@ -27,15 +27,15 @@ from vae_models.data.spec import AXES, DataSpec, LabelSpec
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
     """Decode the pictures of a folder or archive into `draft`. Raises `DataRefused` with what is wrong, and where."""
     report = begin("images", path)
-    found = pictures_of(path, progress)
-    if found.broken:
-        refuse_broken(found.broken, len(found.names) + len(found.broken), skip=options.skip_broken)
-    division, below = divided(found.names, options)
+    pictures = pictures_of(path, progress)
+    if pictures.broken:
+        refuse_broken(pictures.broken, len(pictures.names) + len(pictures.broken), skip=options.skip_broken)
+    division, below = divided(pictures.names, options)
     names_of_labels = first_folders(below, report)
-    decoded = decode_into(draft, found, division, options, progress)
-    broken = [*found.broken, *((found.names[place], why) for place, why in sorted(decoded.tally.broken.items()))]
-    report.source["files"] = len(found.names) + len(found.broken)
-    return finish(draft, found, division, decoded, names_of_labels, options, report, broken, found.ignored)
+    decoded = decode_into(draft, pictures, division, options, progress)
+    broken = [*pictures.broken, *((pictures.names[place], why) for place, why in sorted(decoded.tally.broken.items()))]
+    report.source["files"] = len(pictures.names) + len(pictures.broken)
+    return finish(draft, pictures, division, decoded, names_of_labels, options, report, broken, pictures.ignored)
 
 
 def pictures_of(path: Path, progress: StepProgress | None) -> Files:
@@ -44,24 +44,24 @@ def pictures_of(path: Path, progress: StepProgress | None) -> Files:
     everything = files.of_folder(path) if path.is_dir() else files.of_archive(path)
     meter.at(len(everything.names))
     bare = _bare(everything)
-    found = everything.wanted(lambda name: is_picture(name) or name in bare, "not pictures")
-    if not found.names and not found.broken:
+    pictures = everything.wanted(lambda name: is_picture(name) or name in bare, "not pictures")
+    if not pictures.names and not pictures.broken:
         raise DataRefused(_none(path, everything))
-    return found
+    return pictures
 
 
 def _bare(everything: Files) -> frozenset[str]:
     """Files of a folder whose names have no ending, but which begin as pictures do."""
-    found = []
+    bare = []
     for name, locator in zip(everything.names, everything.locators or (), strict=False):
         if "." not in name.rpartition("/")[2] and isinstance(locator, InFile):
             try:
                 with open(locator.path, "rb") as file:
                     if looks_like_picture(file.read(8)):
-                        found.append(name)
+                        bare.append(name)
             except OSError:
                 continue
-    return frozenset(found)
+    return frozenset(bare)
 
 
 def _none(path: Path, everything: Files) -> str:

@@ -56,10 +56,10 @@ def write(
     standardise: bool,
 ) -> DataSpec:
     """Check every value, write all, and return the facts. Raises `DataRefused`."""
-    found = values.survey(source.blocks, source.name, progress)
-    scaling = _scaling(source, found, scale, standardise=standardise)
+    surveyed = values.survey(source.blocks, source.name, progress)
+    scaling = _scaling(source, surveyed, scale, standardise=standardise)
     apply, dtype = scaling.apply, np.dtype(canonical.DTYPES[scaling.support]).newbyteorder("<")
-    report.made["values"] = {"lowest": found.lowest, "highest": found.highest, "dtype": str(source.blocks.dtype)}
+    report.made["values"] = {"lowest": surveyed.lowest, "highest": surveyed.highest, "dtype": str(source.blocks.dtype)}
     report.made["axes"] = source.arrangement.how
     report.note(f"{' x '.join(source.arrangement.axes)}: {source.arrangement.how}")
     if standardise:
@@ -69,15 +69,13 @@ def write(
     else:
         report.note(scaling.how)
         report.made["scaling"] = scaling.how
-    shards = draft.allocate(division.counts, source.arrangement.shape, dtype)
+    draft.allocate(division.counts, source.arrangement.shape, dtype)
     meter = Meter("writing", source.blocks.shape[0], "data", progress)
-    all_rows = division.rows
+    rows = division.rows
     for start, block in _numbered(source.blocks):
         stored = np.ascontiguousarray(apply(source.arrangement(block))).astype(dtype, copy=False)
-        of, rows = division.of[start : start + len(block)], all_rows[start : start + len(block)]
-        for number, split in enumerate(SPLITS):
-            if (mine := of == number).any():
-                shards[split].write(int(rows[mine][0]), stored[mine])
+        chosen = slice(start, start + len(block))
+        draft.write(division.of[chosen], rows[chosen], stored)
         meter.at(start + len(block))
     counts = division.counts
     report.source |= {"data": source.blocks.shape[0], "splits": division.how}
@@ -88,26 +86,26 @@ def write(
         support=scaling.support,
         sizes=(counts["train"], counts["val"], counts["test"]),
         labels=_labels(source, division, draft, report),
-        vocabulary=int(found.highest) + 1 if scaling.support == "tokens" else None,
+        vocabulary=int(surveyed.highest) + 1 if scaling.support == "tokens" else None,
     )
 
 
-def _scaling(source: Source, found: Survey, scale: Scale | None, *, standardise: bool) -> Scaling:
+def _scaling(source: Source, surveyed: Survey, scale: Scale | None, *, standardise: bool) -> Scaling:
     axes, dtype = source.arrangement.axes, source.blocks.dtype
     if standardise:
         if axes[-1] != "feature":
             raise DataRefused(f"--standardise is for vectors and sequences of them, and {source.name} has {list(axes)}")
-        return values.choose(found, dtype, "reals", image=False, name=source.name)
+        return values.choose(surveyed, dtype, "reals", image=False, name=source.name)
     if axes == ("time",) and dtype.kind in "iu" and dtype.itemsize > 1 and scale is None:
-        return _tokens(found, source.name)
-    return values.choose(found, dtype, scale, image=source.arrangement.image, name=source.name)
+        return _tokens(surveyed, source.name)
+    return values.choose(surveyed, dtype, scale, image=source.arrangement.image, name=source.name)
 
 
-def _tokens(found: Survey, name: str) -> Scaling:
-    if not found.within(0, _MOST_TOKENS - 1) or found.highest < 1:
-        raise DataRefused(f"{name} reaches {found}: tokens are whole numbers from 0 on, two different ones at least")
+def _tokens(surveyed: Survey, name: str) -> Scaling:
+    if not surveyed.within(0, _MOST_TOKENS - 1) or surveyed.highest < 1:
+        raise DataRefused(f"{name} reaches {surveyed}: tokens are whole numbers from 0 on, two different ones at least")
     tokens: Support = "tokens"
-    return Scaling(support=tokens, how=f"tokens {found}", apply=lambda k: k.astype(np.int32))
+    return Scaling(support=tokens, how=f"tokens {surveyed}", apply=lambda k: k.astype(np.int32))
 
 
 def _numbered(blocks: Blocks) -> Iterator[tuple[int, Array]]:

@@ -75,8 +75,8 @@ def by_folders(names: Sequence[str]) -> tuple[Division, list[str]] | None:
     """
     tops = [name.partition("/")[0] if "/" in name else "" for name in names]
     number = {top: word(top) for top in dict.fromkeys(tops)}
-    known = {split for split in number.values() if split is not None}
-    if TRAIN not in known or (len(known) == 1 and None in number.values()):
+    splits_there = {split for split in number.values() if split is not None}
+    if TRAIN not in splits_there or (len(splits_there) == 1 and None in number.values()):
         return None
     if None in number.values():
         beside = [name for name, top in zip(names, tops, strict=True) if number[top] is None]

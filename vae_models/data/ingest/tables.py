@@ -51,13 +51,13 @@ def add(path: Path, options: Options, draft: Draft, progress: StepProgress | Non
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = sorted(
+    tables = sorted(
         (file for file in path.rglob("*") if file.is_file() and _is_table(file) and not file.name.startswith(".")),
         key=lambda file: natural(file.relative_to(path).as_posix()),
     )
-    if not found:
+    if not tables:
         raise DataRefused(f"{path} holds no tables: .parquet, .csv, .tsv")
-    return found
+    return tables
 
 
 def _is_table(path: Path) -> bool:
@@ -80,15 +80,15 @@ def _picture_column(table: Table, key: str | None) -> str | None:
             return any(field.name == "bytes" and holds(field.type) for field in kind)
         return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
 
-    found = [name for name, kind in table.columns.items() if holds(kind)]
+    columns = [name for name, kind in table.columns.items() if holds(kind)]
     if key is not None:
-        return key if key in found else None
-    named = [name for name in found if name.lower() in _IMAGES]
-    if len(found) > 1 and len(named) != 1:
+        return key if key in columns else None
+    named = [name for name in columns if name.lower() in _IMAGES]
+    if len(columns) > 1 and len(named) != 1:
         raise DataRefused(
-            f"{table.path} has several columns of bytes: say which holds the pictures with --key: {some(found)}"
+            f"{table.path} has several columns of bytes: say which holds the pictures with --key: {some(columns)}"
         )
-    return next(iter(named or found), None)
+    return next(iter(named or columns), None)
 
 
 def _label_column(table: Table, options: Options, taken: Sequence[str]) -> str | None:

@@ -58,22 +58,8 @@ def add(path: Path, options: Options, draft: Draft, progress: StepProgress | Non
     if most < 3:
         raise DataRefused(f"--length {most}: <bos>, one token and <eos> are three")
     width = min(longest + 2, most)
-    shards = draft.allocate(division.counts, (width,), np.dtype("<i4"))
-    rows = division.rows
-    cut, unknown = 0, 0
-    lengths = {split: np.empty(count, np.int32) for split, count in division.counts.items()}
-    meter = Meter("writing", len(division.of), "sentences", progress)
-    for start, block in _blocks(lines):
-        stored, of_block, cut_here, unknown_here = _encoded(block, vocabulary, width, options)
-        cut, unknown = cut + cut_here, unknown + unknown_here
-        of, places = division.of[start : start + len(block)], rows[start : start + len(block)]
-        for number, split in enumerate(SPLITS):
-            if (mine := of == number).any():
-                shards[split].write(int(places[mine][0]), stored[mine])
-                lengths[split][places[mine]] = of_block[mine]
-        meter.at(start + len(block))
-    for split in SPLITS:
-        draft.lengths(split, lengths[split])
+    draft.allocate(division.counts, (width,), np.dtype("<i4"))
+    cut, unknown = _write(draft, lines, division, vocabulary, width, options, progress)
     draft.texts(VOCABULARY, list(vocabulary))
     _say(report, options, division, vocabulary=len(vocabulary), seen=seen, width=width, cut=cut, unknown=unknown)
     report.source |= {"files": len(files), "data": len(division.of), "empty_lines": empty}
@@ -89,6 +75,30 @@ def add(path: Path, options: Options, draft: Draft, progress: StepProgress | Non
         vocabulary=len(vocabulary),
     )
     return spec, report
+
+
+def _write(
+    draft: Draft,
+    lines: Lines,
+    division: Division,
+    vocabulary: dict[str, int],
+    width: int,
+    options: Options,
+    progress: StepProgress | None,
+) -> tuple[int, int]:
+    """Write every sentence and its length; return how many were cut, and how many tokens are unknown."""
+    rows, lengths = division.rows, np.empty(len(division.of), np.int32)
+    cut, unknown = 0, 0
+    meter = Meter("writing", len(division.of), "sentences", progress)
+    for start, block in _blocks(lines):
+        chosen = slice(start, start + len(block))
+        stored, lengths[chosen], cut_here, unknown_here = _encoded(block, vocabulary, width, options)
+        cut, unknown = cut + cut_here, unknown + unknown_here
+        draft.write(division.of[chosen], rows[chosen], stored)
+        meter.at(start + len(block))
+    for number, split in enumerate(SPLITS):
+        draft.lengths(split, lengths[division.of == number])
+    return cut, unknown
 
 
 def _say(
@@ -123,11 +133,11 @@ def _say(
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = [file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in (".txt", ".text")]
-    found = [file for file in found if ignored(file.relative_to(path).as_posix()) is None]
-    if not found:
+    files = [file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in (".txt", ".text")]
+    files = [file for file in files if ignored(file.relative_to(path).as_posix()) is None]
+    if not files:
         raise DataRefused(f"{path} holds no .txt files")
-    return sorted(found, key=lambda file: natural(file.relative_to(path).as_posix()))
+    return sorted(files, key=lambda file: natural(file.relative_to(path).as_posix()))
 
 
 def _divided(files: Sequence[Path], counts: Sequence[int], options: Options) -> Division:

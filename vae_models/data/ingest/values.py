@@ -102,90 +102,90 @@ def _refuse_not_finite(blocks: Blocks, name: str) -> None:
         )
 
 
-def choose(found: Survey, dtype: np.dtype[np.generic], scale: Scale | None, *, image: bool, name: str) -> Scaling:
+def choose(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale | None, *, image: bool, name: str) -> Scaling:
     """Return what is done with the values. Raises `DataRefused` where that must be said, or cannot be."""
     if scale is not None:
-        return _said(found, dtype, scale, name)
+        return _said(surveyed, dtype, scale, name)
     if dtype.kind == "b":
-        return _bits(found, name)
+        return _bits(surveyed, name)
     if dtype == np.uint16:
-        return Scaling(support="unit", how=f"uint16 {found}: x = k/65535", apply=lambda k: _real(k, 1 / 65535))
-    if dtype.kind in "iu" and found.within(0, 255):
-        if found.highest <= 1 and image:
+        return Scaling(support="unit", how=f"uint16 {surveyed}: x = k/65535", apply=lambda k: _real(k, 1 / 65535))
+    if dtype.kind in "iu" and surveyed.within(0, 255):
+        if surveyed.highest <= 1 and image:
             raise DataRefused(
                 f"{name} is {dtype} and holds zeros and ones alone: --scale bits if they are bits, "
                 "--scale bytes if 1 is the level 1/255"
             )
         if image or dtype == np.uint8:
-            return Scaling(support="bytes", how=f"{dtype} {found}: bytes k, x = k/255", apply=_as_bytes)
-    if dtype.kind == "f" and found.within(0, 1):
-        hint = "; all are 0 or 1: --scale bits makes bits of them" if found.whole else ""
-        return Scaling(support="unit", how=f"{dtype} {found}: x as it is, in [0, 1]{hint}", apply=_real)
+            return Scaling(support="bytes", how=f"{dtype} {surveyed}: bytes k, x = k/255", apply=_as_bytes)
+    if dtype.kind == "f" and surveyed.within(0, 1):
+        hint = "; all are 0 or 1: --scale bits makes bits of them" if surveyed.whole else ""
+        return Scaling(support="unit", how=f"{dtype} {surveyed}: x as it is, in [0, 1]{hint}", apply=_real)
     if not image:
-        return _reals(found, dtype, name)
-    raise DataRefused(f"{name} is {dtype} and reaches {found}: {_ways(found)}")
+        return _reals(surveyed, dtype, name)
+    raise DataRefused(f"{name} is {dtype} and reaches {surveyed}: {_ways(surveyed)}")
 
 
-def _ways(found: Survey) -> str:
+def _ways(surveyed: Survey) -> str:
     ways = []
-    if found.within(0, 255):
+    if surveyed.within(0, 255):
         ways.append("--scale 255 divides by 255")
-    if found.within(-1, 1):
+    if surveyed.within(-1, 1):
         ways.append("--scale signed takes (x + 1) / 2")
     return ", ".join([*ways, "--scale reals keeps the values, for a likelihood of unbounded reals"])
 
 
-def _said(found: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
+def _said(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
     if scale == "bits":
-        return _bits(found, name)
+        return _bits(surveyed, name)
     if scale == "reals":
-        return _reals(found, dtype, name)
+        return _reals(surveyed, dtype, name)
     if scale == "signed":
-        _need(found.within(-1, 1), scale, "values in [-1, 1]", found, name)
-        return Scaling(support="unit", how=f"{dtype} {found}: (x + 1) / 2", apply=lambda x: _real(x, 0.5, 0.5))
+        _need(surveyed.within(-1, 1), scale, "values in [-1, 1]", surveyed, name)
+        return Scaling(support="unit", how=f"{dtype} {surveyed}: (x + 1) / 2", apply=lambda x: _real(x, 0.5, 0.5))
     if scale == "unit" and dtype == np.uint16:
-        return Scaling(support="unit", how=f"uint16 {found}: x = k/65535", apply=lambda k: _real(k, 1 / 65535))
+        return Scaling(support="unit", how=f"uint16 {surveyed}: x = k/65535", apply=lambda k: _real(k, 1 / 65535))
     if scale == "unit":
-        _need(found.within(0, 1), scale, "values in [0, 1]", found, name)
-        return Scaling(support="unit", how=f"{dtype} {found}: x as it is, in [0, 1]", apply=_real)
-    return _levels(found, dtype, scale, name)
+        _need(surveyed.within(0, 1), scale, "values in [0, 1]", surveyed, name)
+        return Scaling(support="unit", how=f"{dtype} {surveyed}: x as it is, in [0, 1]", apply=_real)
+    return _levels(surveyed, dtype, scale, name)
 
 
-def _levels(found: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
+def _levels(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
     """--scale bytes and 255."""
-    if dtype == np.uint16 and scale == "bytes" and not found.within(0, 255):
+    if dtype == np.uint16 and scale == "bytes" and not surveyed.within(0, 255):
         return Scaling(
             support="bytes",
-            how=f"uint16 {found}: to 8 bits, round(k / 257)",
+            how=f"uint16 {surveyed}: to 8 bits, round(k / 257)",
             apply=lambda k: ((k.astype(np.uint32) + 128) // 257).astype(np.uint8),
         )
-    if scale == "bytes" and dtype.kind == "f" and found.within(0, 1) and not found.whole:
+    if scale == "bytes" and dtype.kind == "f" and surveyed.within(0, 1) and not surveyed.whole:
         return Scaling(
             support="bytes",
-            how=f"{dtype} {found}: to bytes, round(255 x)",
+            how=f"{dtype} {surveyed}: to bytes, round(255 x)",
             apply=lambda x: _as_bytes(np.round(255 * x)),
         )
-    _need(found.within(0, 255), scale, "values in [0, 255]", found, name)
-    if found.whole:
-        return Scaling(support="bytes", how=f"{dtype} {found}: bytes k, x = k/255", apply=_as_bytes)
-    _need(scale == "255", scale, "whole numbers", found, name)
-    return Scaling(support="unit", how=f"{dtype} {found}: divided by 255", apply=lambda x: _real(x, 1 / 255))
+    _need(surveyed.within(0, 255), scale, "values in [0, 255]", surveyed, name)
+    if surveyed.whole:
+        return Scaling(support="bytes", how=f"{dtype} {surveyed}: bytes k, x = k/255", apply=_as_bytes)
+    _need(scale == "255", scale, "whole numbers", surveyed, name)
+    return Scaling(support="unit", how=f"{dtype} {surveyed}: divided by 255", apply=lambda x: _real(x, 1 / 255))
 
 
-def _bits(found: Survey, name: str) -> Scaling:
-    _need(found.binary, "bits", "only 0 and 1, or only 0 and 255", found, name)
-    return Scaling(support="bits", how=f"bits, {found}", apply=lambda k: np.where(k > 0, 255, 0).astype(np.uint8))
+def _bits(surveyed: Survey, name: str) -> Scaling:
+    _need(surveyed.binary, "bits", "only 0 and 1, or only 0 and 255", surveyed, name)
+    return Scaling(support="bits", how=f"bits, {surveyed}", apply=lambda k: np.where(k > 0, 255, 0).astype(np.uint8))
 
 
-def _reals(found: Survey, dtype: np.dtype[np.generic], name: str) -> Scaling:
-    if max(abs(found.lowest), abs(found.highest)) > _FLOAT32:
-        raise DataRefused(f"{name} reaches {found}, beyond float32's {_FLOAT32:.3g}: scale it before")
-    return Scaling(support="reals", how=f"{dtype} {found}: reals, x as it is, in float32", apply=_real)
+def _reals(surveyed: Survey, dtype: np.dtype[np.generic], name: str) -> Scaling:
+    if max(abs(surveyed.lowest), abs(surveyed.highest)) > _FLOAT32:
+        raise DataRefused(f"{name} reaches {surveyed}, beyond float32's {_FLOAT32:.3g}: scale it before")
+    return Scaling(support="reals", how=f"{dtype} {surveyed}: reals, x as it is, in float32", apply=_real)
 
 
-def _need(fits: bool, scale: Scale, what: str, found: Survey, name: str) -> None:
+def _need(fits: bool, scale: Scale, what: str, surveyed: Survey, name: str) -> None:
     if not fits:
-        raise DataRefused(f"--scale {scale} is for {what}, and {name} reaches {found}")
+        raise DataRefused(f"--scale {scale} is for {what}, and {name} reaches {surveyed}")
 
 
 def _as_bytes(values: Array) -> Array:

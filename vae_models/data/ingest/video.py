@@ -193,22 +193,22 @@ class _Measurer:
 def _measured(
     names: Sequence[str], clips: Sequence[Clip], look: Look, options: Options, progress: StepProgress | None
 ) -> _Measured:
-    found = _Measured(lengths=np.zeros(len(clips), np.int32))
+    measured = _Measured(lengths=np.zeros(len(clips), np.int32))
     meter = Meter("measuring", len(clips), "videos", progress)
     measurer = _Measurer(look=look, most=options.frames)
     processes = min(options.processes, len(clips)) if isinstance(clips[0], File) else 1
     for place, count, shape, why in pool.unordered(measurer, enumerate(clips), processes):
-        found.lengths[place] = count
+        measured.lengths[place] = count
         meter.add(1)
         if why is not None:
-            found.broken[place] = why
+            measured.broken[place] = why
             continue
-        found.sizes.setdefault((shape[0], shape[1]), []).append(place)
-        found.colour = found.colour or len(shape) == 3
-    if found.broken:
-        broken = [(names[place], why) for place, why in sorted(found.broken.items())]
+        measured.sizes.setdefault((shape[0], shape[1]), []).append(place)
+        measured.colour = measured.colour or len(shape) == 3
+    if measured.broken:
+        broken = [(names[place], why) for place, why in sorted(measured.broken.items())]
         refuse_broken(broken, len(names), skip=options.skip_broken)
-    return found
+    return measured
 
 
 def _shape(

@@ -190,6 +190,15 @@ class Draft:
             shards.create()
         return self.x
 
+    def write(self, of: NDArray[np.uint8], rows: NDArray[np.int64], block: NDArray[Any]) -> None:
+        """Write data that follow each other in their source: `of` is the split of each (0, 1, 2), `rows` the row in it.
+
+        Within a split, they follow each other too.
+        """
+        for number, split in enumerate(SPLITS):
+            if (mine := of == number).any():
+                self.x[split].write(int(rows[mine][0]), block[mine])
+
     def keep(self, kept: Mapping[SplitName, NDArray[np.bool_]]) -> None:
         """Leave out the rows that are not marked."""
         self.x = {split: shards.keep(kept[split]) for split, shards in self.x.items()}
