@@ -152,6 +152,6 @@ def test_a_shard_that_is_cut_off_ends_the_run_with_its_name(tmp_path: Path) -> N
     with pytest.raises(DataCorrupt, match=rf"datum \d+ cannot be read from {shard}: the file ends before it; add or"):
         train(_config("stream"), LocalContext(run), dataset=made)
     shard.write_bytes(whole)
-    train(_config("stream"), LocalContext(run), dataset=made)
-    train(_config("device"), LocalContext(tmp_path / "other"), dataset=made)
+    train(_config("stream"), LocalContext(run), dataset=opened("mnist", stored))
+    train(_config("device"), LocalContext(tmp_path / "other"), dataset=opened("mnist", stored))
     assert _outcome(run) == _outcome(tmp_path / "other")

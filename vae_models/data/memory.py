@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import torch
@@ -19,18 +20,32 @@ def free_bytes(device: torch.device) -> int:
 
 
 def free_host_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
-    """Return what the machine has available or, where that is less, what the limits of this process's groups leave.
+    """Return what the machine has available or, where that is less, what the limits of this process leave.
 
-    What a group holds of files that it has read counts as free: it gives way.
+    They are those of its control groups, where what a group holds of files that it has read counts as free (it gives
+    way), and its own (`ulimit -d` and `-v`).
     """
-    return min([_available(proc), *_left_in_groups(proc, cgroup)])
+    return min([_available(proc), *_left_in_groups(proc, cgroup), *_left_to_process(proc)])
+
+
+def _left_to_process(proc: Path) -> list[int]:
+    left = []
+    for limit, held in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY:
+            left.append(max(0, most - _kilobytes(proc / "self" / "status", held) * 1024))
+    return left
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    for line in path.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise OSError(f"{path} has no line {name}")
 
 
 def _available(proc: Path) -> int:
-    for line in (proc / "meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"{proc / 'meminfo'} has no line MemAvailable")
+    return _kilobytes(proc / "meminfo", "MemAvailable") * 1024
 
 
 def _left_in_groups(proc: Path, cgroup: Path) -> list[int]:

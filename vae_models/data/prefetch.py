@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from vae_models.data.batching import Indices
 
 T = TypeVar("T")
+Numbers = NDArray[np.int64]
+ReadBatches = Callable[[Sequence[Numbers]], list[T]]  # the data of some batches -> one thing for each batch
 
 AHEAD = 3  # pieces of work in the line; each is several steps of small batches, or one of large ones
 PIECE_BYTES = 1 << 22  # of stored values in one piece, unless one batch has more
@@ -38,7 +40,7 @@ class Prefetch(Generic[T]):
 
     def __init__(
         self,
-        read: Callable[[NDArray[np.int64]], T],
+        read: ReadBatches[T],
         indices: Indices,
         rows: slice,
         *,
@@ -88,12 +90,15 @@ class Prefetch(Generic[T]):
             self._steps = max(1, min(2 * steps, most))
 
 
-def _each(read: Callable[[NDArray[np.int64]], T], wanted: list[NDArray[np.int64]]) -> list[T | Exception]:
-    """An error is of the batch that has the datum: those before it are whole."""
-    batches: list[T | Exception] = []
-    for rows in wanted:
-        try:
-            batches.append(read(rows))
-        except Exception as error:
-            batches.append(error)
-    return batches
+def _each(read: ReadBatches[T], wanted: list[Numbers]) -> list[T | Exception]:
+    """All together; where that fails, each alone: an error is of the batch that has the datum."""
+    try:
+        return list(read(wanted))
+    except Exception:
+        batches: list[T | Exception] = []
+        for rows in wanted:
+            try:
+                batches += read([rows])
+            except Exception as error:
+                batches.append(error)
+        return batches

@@ -8,8 +8,9 @@ auto    the first of these that has room for the whole set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from vae_models.config.data import DataConfig
 from vae_models.data.batching import Indices, Reader, Resident, Rows, Values
-from vae_models.data.errors import DataUnfit
+from vae_models.data.errors import DataError, DataUnfit
 from vae_models.data.memory import free_bytes, free_host_bytes
 from vae_models.data.prefetch import Prefetch
 from vae_models.data.records import Dataset, Split, StoredSplit
@@ -104,12 +105,29 @@ def reside(
 ) -> Resident:
     """Return the split, kept at `place`. Raises DataUnfit for `stream` of a split in memory."""
     if place == "device":
-        return DeviceResident(split, config, device, dtype)
+        with _room(split, config, "the device"):
+            return DeviceResident(split, config, device, dtype)
     if place == "host":
-        return PrefetchedResident(split.x, _gather(split.x), config, device, dtype)
+        with _room(split, config, "memory"):
+            x = split.x
+            return PrefetchedResident(x, _gather(x), config, device, dtype)
     if not isinstance(split, StoredSplit):
         raise DataUnfit(f"data.residency=stream reads batches from the disk, and {_why_in_memory(config)}")
     return PrefetchedResident(split.rows, split.rows.read, config, device, dtype)
+
+
+@contextmanager
+def _room(split: Split | StoredSplit, config: DataConfig, where: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError, and so is the CPU's
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        stream = ", or to stream" if isinstance(split, StoredSplit) else ""
+        raise DataError(
+            f"{config.name}: {_bytes(split.rows):,} bytes of data have no room in {where}: set data.residency to auto"
+            f"{stream}"
+        ) from error
 
 
 class DeviceResident:
@@ -154,7 +172,7 @@ class _Direct:
         pass
 
 
-PinnableRead = Callable[..., Tensor]  # (rows, *, pinned) -> [len(rows), *shape], in memory
+PinnableRead = Callable[..., list[Tensor]]  # (data of batches, *, pinned) -> a tensor in memory for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +207,7 @@ class PrefetchedResident:
         return self._values.noise()
 
     def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        return self.x(self._bring(indices.cpu().numpy()), noise)
+        return self.x(self._bring([indices.cpu().numpy()])[0], noise)
 
     def x(self, brought: _Brought, noise: Mapping[str, Tensor]) -> Tensor:
         """Return x of what is on the device, or on its way there."""
@@ -205,18 +223,20 @@ class PrefetchedResident:
         return _Ahead(self, ahead)
 
     def unfit(self, indices: Tensor) -> tuple[int, ...]:
-        return _unfit(indices, self._read(indices.cpu().numpy(), pinned=False))
+        return _unfit(indices, self._read([indices.cpu().numpy()], pinned=False)[0])
 
     def close(self) -> None:
         """Wait for nothing: what a thread reads just now is a few batches, and then it ends."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _bring(self, rows: NDArray[np.int64]) -> _Brought:
+    def _bring(self, wanted: Sequence[NDArray[np.int64]]) -> list[_Brought]:
         if self._copies is None:
-            return _Brought(stored=self._read(rows, pinned=False).to(self._device))
+            return [_Brought(stored=stored.to(self._device)) for stored in self._read(wanted, pinned=False)]
         with torch.cuda.stream(self._copies):
-            stored = self._read(rows, pinned=True).to(self._device, non_blocking=True)
-            return _Brought(stored=stored, copied=self._copies.record_event())
+            return [
+                _Brought(stored=stored.to(self._device, non_blocking=True), copied=self._copies.record_event())
+                for stored in self._read(wanted, pinned=True)
+            ]
 
 
 class _Ahead:
@@ -237,10 +257,12 @@ def _gather(stored: Tensor) -> PinnableRead:
     held = stored.cpu().contiguous()
     array = held.numpy()
 
-    def read(rows: NDArray[np.int64], *, pinned: bool) -> Tensor:
-        values = torch.empty((len(rows), *held.shape[1:]), dtype=held.dtype, pin_memory=pinned)
-        np.take(array, rows, axis=0, out=values.numpy(), mode="clip")  # indices are a plan's: none is outside
-        return values
+    def read(wanted: Sequence[NDArray[np.int64]], *, pinned: bool) -> list[Tensor]:
+        batches = []
+        for rows in wanted:
+            batches.append(torch.empty((len(rows), *held.shape[1:]), dtype=held.dtype, pin_memory=pinned))
+            np.take(array, rows, axis=0, out=batches[-1].numpy(), mode="clip")  # a plan's: none is outside
+        return batches
 
     return read
 

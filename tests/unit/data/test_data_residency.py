@@ -259,4 +259,4 @@ def test_a_stored_split_is_not_read_before_it_is_asked_for(sets: dict[str, Datas
     split = sets["bytes"].val
     assert isinstance(split, StoredSplit)
     assert (len(split), split.rows.dtype, tuple(split.rows.shape)) == (13, torch.uint8, (13, *SHAPE))
-    assert np.array_equal(split.rows.read(np.array([12, 0, 12])).numpy(), split.x[[12, 0, 12]].numpy())
+    assert np.array_equal(split.rows.read([np.array([12, 0, 12])])[0].numpy(), split.x[[12, 0, 12]].numpy())
