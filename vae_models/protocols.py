@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_models.records import Latent, Loss, NoiseSpec, Progress, Trace
 
@@ -16,7 +17,17 @@ Measure = Literal["density", "mass"]
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A pair of networks. `encode` returns posterior parameters, `decode` returns likelihood parameters."""
+    """A pair of networks: `encode` returns posterior parameters, `decode` returns likelihood parameters.
+
+    It is an `nn.Module` with two modules in it, `encoder` and `decoder`: what is trained on the way from x to z, and
+    from z to x. Gates are put into the two from outside, and penalties on a decoder's weights read the second.
+    """
+
+    @property
+    def encoder(self) -> nn.Module: ...
+
+    @property
+    def decoder(self) -> nn.Module: ...
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """[batch, *data] -> (mean, raw scale), each [batch, latent]; the posterior says what the raw scale means.
@@ -26,9 +37,12 @@ class Backbone(Protocol):
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """[batch, latent] -> [batch, channels_out, height, width].
+        """[batch, latent] -> [batch, parameters x first, *rest] for data of shape [first, *rest].
 
-        channels_out = the data's channels x the likelihood's parameters per element.
+        `parameters` is the likelihood's number per element. The first axis of a datum holds them, all of it for the
+        first parameter, then all of it for the second: of images [channels, height, width] that is [batch, parameters x
+        channels, height, width], of vectors [n] it is [batch, parameters x n], of sequences [time, n] [batch,
+        parameters x time, n]. See `likelihoods.layout`.
         """
         ...
 
@@ -37,9 +51,14 @@ class Backbone(Protocol):
 class Likelihood(Protocol):
     """p(x|z) given the decoder's raw output.
 
-    A likelihood with parameters or buffers is an `nn.Module`. `log_prob` may couple the data of a batch (variances by
-    maximum likelihood) through `collectives`, while training only; in evaluation it is a function of each datum.
-    The decoder's output is parameter-major: `decoded.unflatten(1, (parameters_per_element, channels))`.
+    A likelihood with parameters, buffers or numbers that lanes may differ in (`numbers.Number`) is an `nn.Module`.
+    `log_prob` may couple the data of a batch (variances by maximum likelihood) through `collectives`, while training
+    only; in evaluation it is a function of each datum. The decoder's output is parameter-major, whatever the shape of a
+    datum: `decoded.unflatten(1, (parameters_per_element, first))`, see `Backbone.decode`.
+
+    One that takes data of differing lengths has a third argument of `log_prob` (and of `distortions`), `mask`, as
+    `records.Batch` has it: elements where it is false are padding and count nothing. Its specification says so
+    (`masks`); it is given a mask only where there is padding.
     """
 
     @property
@@ -51,10 +70,15 @@ class Likelihood(Protocol):
         """[batch], nats per datum, summed over dimensions."""
         ...
 
-    def mean(self, decoded: Tensor) -> Tensor: ...
+    def mean(self, decoded: Tensor) -> Tensor:
+        """E[x|z], [batch, *data]."""
+        ...
 
     def sample(self, decoded: Tensor, noise: Tensor) -> Tensor:
-        """x from uniform `noise` of the data's shape (inverse distribution function)."""
+        """Return x ~ p(x|z), [batch, *data], from uniform `noise` of that shape (inverse distribution function).
+
+        NotImplementedError with the reason where x cannot be drawn; it has `sampled = False` then.
+        """
         ...
 
 
@@ -134,9 +158,21 @@ class Posterior(Protocol):
     def latent(self, name: str, mean: Tensor, raw: Tensor | None, noise: Tensor, prior: BoundPrior) -> Latent: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatentLayer:
+    """One latent of a topology: z's shape, without the batch, and what its prior and its posterior are."""
+
+    shape: tuple[int, ...]
+    prior: Prior
+    posterior: Posterior
+
+
 @runtime_checkable
 class Model(Protocol):
-    """A topology: VAE now, LadderVAE and VideoVAE later.
+    """A topology, built: how latents, networks and a likelihood make one model of x. It is an `nn.Module`.
+
+    The loop, evaluation, objectives, lanes, pictures, checkpoints and the registered model know a topology by this
+    alone; nothing is looked for by the name of a parameter.
 
     `beta` is what a multi-rate model's gates read, [] or one per datum; None stands for 1. Other models ignore it.
     """
@@ -146,14 +182,31 @@ class Model(Protocol):
         """Whether -(distortion + rate) of its traces is a lower bound on log p(x)."""
         ...
 
+    @property
+    def sampled(self) -> bool:
+        """Whether `sample` can draw x: false where the likelihood's parameters are known only beside an x."""
+        ...
+
+    def latents(self) -> Mapping[str, LatentLayer]:
+        """Return its latents by the names that they have in a trace, in a trace's order: nearest to x first."""
+        ...
+
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Return the trained numbers by what they are for, each in one group: "encoder", "decoder", "likelihood",
+        "posterior", "prior", and others of a topology's own. A group may be empty or absent.
+
+        A controller of beta holds "prior", penalties on the decoder's weights read "decoder".
+        """
+        ...
+
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
         """The noise that `__call__` needs, by name, per datum, for `samples` posterior samples of each datum."""
         ...
 
-    def __call__(self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Trace: ...
-
-    def decode(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
-        """E[x|z], [batch, *data]."""
+    def __call__(
+        self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor | None = None, mask: Tensor | None = None
+    ) -> Trace:
+        """One pass: a pure function of its arguments, the parameters and the buffers. mask: see `records.Batch`."""
         ...
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
@@ -162,6 +215,23 @@ class Model(Protocol):
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
         """E[x|z] of z ~ p(z), [batch, *data]."""
+        ...
+
+    def sample_noise(self) -> Mapping[str, NoiseSpec]:
+        """The noise that `sample` needs, by name, per datum: `prior_noise` and that of x."""
+        ...
+
+    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return x ~ p(x|z) of z ~ p(z), [batch, *data]; NotImplementedError where it is not `sampled`."""
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A topology of one latent that says which parts it is made of: an error can then name the one it is in."""
+
+    def parts(self) -> Mapping[str, object]:
+        """Return them as its specification names them: "backbone", "likelihood", "prior", "posterior"."""
         ...
 
 

@@ -76,6 +76,7 @@ class Trace:
     samples:    posterior samples per datum. With more than one every tensor here has batch x samples rows, those of one
                 datum side by side: row i * samples + k is sample k of datum i, so a mean over rows is a mean over both
     bound:      whether -(distortion + rate) is a lower bound on log p(x): false for a deterministic encoder
+    mask:       of the target, as `Batch` has it, with a row per row of the trace; None: all of it is data
     """
 
     target: Tensor
@@ -86,6 +87,7 @@ class Trace:
     reconstruction: Tensor
     samples: int = 1
     bound: bool = True
+    mask: Tensor | None = None
 
     @property
     def rate(self) -> Tensor:
@@ -98,7 +100,11 @@ class Trace:
     @property
     def squared_error(self) -> Tensor:
         """Mean over the elements of (x - E[x|z])^2, [batch], in units of x squared."""
-        return (self.target - self.mean).square().flatten(1).mean(1)
+        squared = (self.target - self.mean).square()
+        if self.mask is None:
+            return squared.flatten(1).mean(1)
+        counted = self.mask.expand_as(squared).flatten(1)
+        return squared.flatten(1).where(counted, 0).sum(1) / counted.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True, kw_only=True)

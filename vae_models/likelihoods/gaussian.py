@@ -272,6 +272,7 @@ class DatumMLE(nn.Module):
     """
 
     measure: ClassVar[Measure] = "density"
+    sampled: ClassVar[bool] = False
 
     def __init__(self, *, tie: Tie, link: Link, minimum: float | None, epsilon: float) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -90,11 +90,6 @@ class WaeMmd(nn.Module):
         return Loss(total=total, terms={**loss.terms, "mmd": discrepancy.detach()})
 
 
-def decoder_parameters(model: Model) -> list[Tensor]:
-    """Those of the backbone's decoder, wherever it sits in the model."""
-    return [p for name, p in cast(nn.Module, model).named_parameters() if "decoder" in name.split(".")]
-
-
 class RegularizedAutoencoder(nn.Module):
     """total = mean_i [reconstruction_i + latent_weight * |z_i|^2] + regularizer (Ghosh et al. 2020, "RAE").
 
@@ -138,7 +133,7 @@ class RegularizedAutoencoder(nn.Module):
         else:
             loss = reduced(trace.reconstruction + of_latent * square, trace)
             latent_square = global_mean(square.detach())
-            whole = torch.stack([value.square().sum() for value in decoder_parameters(model)]).sum()
+            whole = torch.stack([value.square().sum() for value in model.groups()["decoder"]]).sum()
             loss = Loss(total=loss.total + of_decoder * whole, terms=loss.terms)
             mean = whole.detach()
         return Loss(total=loss.total, terms={**loss.terms, "latent_square": latent_square, "regularizer": mean})

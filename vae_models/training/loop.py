@@ -25,6 +25,7 @@ from vae_models.data.batching import BatchPlan, Resident, rank_slice
 from vae_models.data.residency import Residence
 from vae_models.measures import ON_TRAIN
 from vae_models.protocols import Model, Objective, RunContext
+from vae_models.training import promises
 from vae_models.training.checks import check_run
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
@@ -40,7 +41,6 @@ from vae_models.training.step import (
     hold,
     internals,
     merged,
-    prior_parameters,
     release,
     set_learning_rate,
 )
@@ -133,7 +133,9 @@ class Run:
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.latent)
         step = StepModule(self.model, objective).to(self.device, self.dtype)
         self.module = collectives.data_parallel(step)
-        self.prior_parameters = prior_parameters(self.model)
+        parts = (self.model, objective, self.controller)
+        promises.check_foreign(config, *parts, data=self.train_data, source=self.noise)
+        self.prior_parameters = list(cast(Model, self.model).groups().get("prior", ()))
         self.noise_specs = merged(
             self.train_data.noise(),
             cast(Model, self.model).noise(objective.samples),

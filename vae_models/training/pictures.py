@@ -18,7 +18,8 @@ ROWS = 6
 
 @torch.no_grad()
 def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str, bytes]:
-    """{"reconstructions": rows of originals, each over its row of reconstructions; "samples": from the prior}.
+    """{"reconstructions": rows of originals, each over its row of reconstructions; "samples": E[x|z] of z ~ p(z)}, and
+    "draws": x ~ p(x|z) of the same z, where the likelihood can draw.
 
     Always the same data and the same noise, so that pictures of different steps and runs can be laid side by side.
     """
@@ -31,6 +32,10 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str,
         x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
         dreams = parts.sample_mean(source.draw(parts.prior_noise(), COLUMNS * ROWS, stream="samples", step=0))
-        return {"reconstructions": reconstructions(x, mean, COLUMNS), "samples": samples(dreams, COLUMNS)}
+        found = {"reconstructions": reconstructions(x, mean, COLUMNS), "samples": samples(dreams, COLUMNS)}
+        if parts.sampled:
+            draws = parts.sample(source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0))
+            found["draws"] = samples(draws, COLUMNS)
+        return found
     finally:
         model.train(was_training)

@@ -27,13 +27,15 @@ class StepModule(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """x [local batch, *data], noise by name [local batch, *shape], beta [] or [local batch].
+    def forward(
+        self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """x [local batch, *data], noise by name [local batch, *shape], beta [] or [local batch], mask as of a `Batch`.
 
         The loss is the global batch's mean, terms are detached; both in nats per datum, the same on every worker.
         """
         model = cast(Model, self.model)
-        loss = self.objective(model(x, noise, beta), beta, model=model, noise=noise)
+        loss = self.objective(model(x, noise, beta, mask), beta, model=model, noise=noise)
         return loss.total, {name: term.detach() for name, term in loss.terms.items()}
 
 
@@ -87,11 +89,6 @@ def internals(model: nn.Module, control: Mapping[str, Tensor]) -> dict[str, floa
         if isinstance(module, HasLogScale):
             found["train/log_sigma"] = module.log_scale().item()
     return found
-
-
-def prior_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the model's prior, wherever it sits in it."""
-    return [value for name, value in model.named_parameters() if "prior" in name.split(".")]
 
 
 def hold(parameters: Sequence[nn.Parameter], gate: Tensor) -> None:

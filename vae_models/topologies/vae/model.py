@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.protocols import Backbone, HasObjective, Likelihood, Posterior, Prior
+from vae_models.protocols import Backbone, HasObjective, LatentLayer, Likelihood, Posterior, Prior
 from vae_models.records import NoiseSpec, Trace
+from vae_models.topologies.groups import grouped
+
+LATENT = "z"
+X_NOISE = "sample/x"  # beside the prior's noise, of which no name has a stroke
 
 
 class VAE(nn.Module):
@@ -19,51 +23,82 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, *, backbone: Backbone, likelihood: Likelihood, prior: Prior, posterior: Posterior, latent: int
+        self,
+        *,
+        backbone: Backbone,
+        likelihood: Likelihood,
+        prior: Prior,
+        posterior: Posterior,
+        latent: int,
+        data_shape: tuple[int, ...],
     ) -> None:
-        """latent: dimensions of z."""
+        """latent: dimensions of z. data_shape: of one datum."""
         super().__init__()
         self.backbone = backbone
         self.likelihood = likelihood
         self.prior = prior
         self.posterior = posterior
         self.latent = latent
+        self.data_shape = data_shape
 
     @property
     def bound(self) -> bool:
         """As the posterior says."""
         return self.posterior.bound
 
+    @property
+    def sampled(self) -> bool:
+        """As the likelihood says, which may leave it out."""
+        return bool(getattr(self.likelihood, "sampled", True))
+
+    def parts(self) -> Mapping[str, object]:
+        """All four."""
+        return {name: getattr(self, name) for name in ("backbone", "likelihood", "prior", "posterior")}
+
+    def latents(self) -> Mapping[str, LatentLayer]:
+        """z alone."""
+        return {LATENT: LatentLayer(shape=(self.latent,), prior=self.prior, posterior=self.posterior)}
+
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Those of its parts; what the backbone has beside its decoder is the encoder's."""
+        parts = {"prior": (self.prior,), "posterior": (self.posterior,), "likelihood": (self.likelihood,)}
+        return grouped({"decoder": (self.backbone.decoder,), "encoder": (self.backbone,), **parts})
+
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
         """z: standard normal [latent] per datum, and `prior/...`: what the prior asks for.
 
         With more than one sample each has a leading axis [samples, ...].
         """
-        own = {"z": NoiseSpec(shape=(self.latent,))}
+        own = {LATENT: NoiseSpec(shape=(self.latent,))}
         own |= {f"prior/{name}": spec for name, spec in self.prior.noise().items()}
         if samples == 1:
             return own
         return {name: NoiseSpec(shape=(samples, *spec.shape), kind=spec.kind) for name, spec in own.items()}
 
     def forward(
-        self, x: Float[Tensor, "batch *data"], noise: Mapping[str, Tensor], beta: Tensor | None = None
+        self,
+        x: Float[Tensor, "batch *data"],
+        noise: Mapping[str, Tensor],
+        beta: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Trace:
         """x [batch, *data], noise by name as `noise` says -> one pass, in nats per datum. beta is ignored.
 
         The number of posterior samples is that of the noise: z [batch, latent] or [batch, samples, latent].
         """
-        several = noise["z"].ndim == 3
-        samples = noise["z"].shape[1] if several else 1
+        several = noise[LATENT].ndim == 3
+        samples = noise[LATENT].shape[1] if several else 1
         rows = {name: value.flatten(0, 1) if several else value for name, value in noise.items()}
         prior_noise = {name.removeprefix("prior/"): rows[name] for name in rows if name.startswith("prior/")}
         mean, raw = self.backbone.encode(x)
         if several:  # encode once, decode every sample
             x, mean = x.repeat_interleave(samples, 0), mean.repeat_interleave(samples, 0)
             raw = None if raw is None else raw.repeat_interleave(samples, 0)
+            mask = None if mask is None else mask.repeat_interleave(samples, 0)
         prior = self.prior.bind(self._normal, prior_noise)
-        latent = self.posterior.latent("z", mean, raw, rows["z"], prior)
+        latent = self.posterior.latent(LATENT, mean, raw, rows[LATENT], prior)
         decoded = self.backbone.decode(latent.sample)
-        reconstruction, distortion = self._distortions(decoded, x)
+        reconstruction, distortion = distortions(self.likelihood, decoded, x, mask)
         return Trace(
             target=x,
             latents=(latent,),
@@ -73,14 +108,8 @@ class VAE(nn.Module):
             reconstruction=reconstruction,
             samples=samples,
             bound=self.bound,
+            mask=mask,
         )
-
-    def _distortions(self, decoded: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(what is minimised, -log p(x|z)), each [batch], nats per datum."""
-        if isinstance(self.likelihood, HasObjective):
-            return self.likelihood.distortions(decoded, x)
-        distortion = -self.likelihood.log_prob(decoded, x)
-        return distortion, distortion
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """E[x|z]."""
@@ -91,9 +120,27 @@ class VAE(nn.Module):
         return self.prior.sample_noise()
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """E[x|z] of z ~ p(z): what a picture of samples shows."""
+        """E[x|z] of z ~ p(z)."""
         return self.decode(self.prior.sample(noise, self._normal))
+
+    def sample_noise(self) -> Mapping[str, NoiseSpec]:
+        """The prior's, and uniform noise of the data's shape."""
+        return {**self.prior_noise(), X_NOISE: NoiseSpec(shape=self.data_shape, kind="uniform")}
+
+    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+        """x ~ p(x|z) of z ~ p(z)."""
+        z = self.prior.sample(noise, self._normal)
+        return self.likelihood.sample(self.backbone.decode(z), noise[X_NOISE])
 
     def _normal(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor]:
         """Mean and log std of q(z|x): for priors that are made of posteriors."""
         return self.posterior.normal(*self.backbone.encode(x))
+
+
+def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return (what is minimised, -log p(x|z)), each [batch], nats per datum."""
+    padded = () if mask is None else (mask,)
+    if isinstance(likelihood, HasObjective):
+        return likelihood.distortions(decoded, x, *padded)
+    distortion = -likelihood.log_prob(decoded, x, *padded)
+    return distortion, distortion

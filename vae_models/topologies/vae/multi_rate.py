@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,17 @@ from torch import Tensor, nn
 from vae_models.nn import gates
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.numbers import Number
-from vae_models.protocols import Likelihood
+from vae_models.protocols import LatentLayer, Likelihood
 from vae_models.records import NoiseSpec, Trace
 from vae_models.topologies.vae.model import VAE
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A backbone whose last layers give the parameters of q(z|x)."""
+
+    @property
+    def heads(self) -> PosteriorHeads: ...
 
 
 class MultiRate(nn.Module):
@@ -47,13 +55,13 @@ class MultiRate(nn.Module):
         self._signal = gates.Signal()
         shared = nn.Linear(1, hidden) if network == "mlp-shared" and place != "batch-norm" else None
         count = 0
-        for name, function in (("encoder", encoder), ("decoder", decoder)):
-            part = model.get_submodule(f"backbone.{name}")
+        networks = ((model.backbone.encoder, encoder, False), (model.backbone.decoder, decoder, True))
+        for part, function, is_decoder in networks:
             if place != "batch-norm":
                 count += gates.add_gates(
                     part,
                     self._signal,
-                    decoder=name == "decoder",
+                    decoder=is_decoder,
                     network=network,
                     function=function,
                     hidden=hidden,
@@ -63,12 +71,13 @@ class MultiRate(nn.Module):
                 own = place == "gates-and-batch-norm"
                 count += gates.replace_norms(part, self._signal, hidden=hidden, own=own)
         if heads:
-            posterior = cast(PosteriorHeads, model.get_submodule("backbone.heads"))
+            if not isinstance(model.backbone, HasHeads):
+                raise ValueError("gating.heads: the backbone has no heads of the posterior to gate")
             count += gates.add_head_gates(
-                posterior, self._signal, network=network, function=encoder, hidden=hidden, first=shared
+                model.backbone.heads, self._signal, network=network, function=encoder, hidden=hidden, first=shared
             )
         if repeated is not None:
-            gates.repeat_gate(model.get_submodule("backbone.encoder"), repeated)
+            gates.repeat_gate(model.backbone.encoder, repeated)
         if count == 0:
             what = "batch norm" if place == "batch-norm" else "hidden layers"
             raise ValueError(f"gating has nothing to act on: the backbone has no {what}; choose another backbone")
@@ -82,6 +91,19 @@ class MultiRate(nn.Module):
         return self.model.bound
 
     @property
+    def sampled(self) -> bool:
+        """As the model's."""
+        return self.model.sampled
+
+    def latents(self) -> Mapping[str, LatentLayer]:
+        """The model's."""
+        return self.model.latents()
+
+    def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """The model's: gates belong to the network that they are in."""
+        return self.model.groups()
+
+    @property
     def likelihood(self) -> Likelihood:
         """The model's."""
         return self.model.likelihood
@@ -91,11 +113,15 @@ class MultiRate(nn.Module):
         return self.model.noise(samples)
 
     def forward(
-        self, x: Float[Tensor, "batch *data"], noise: Mapping[str, Tensor], beta: Tensor | None = None
+        self,
+        x: Float[Tensor, "batch *data"],
+        noise: Mapping[str, Tensor],
+        beta: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Trace:
         """One pass at beta, [] or [batch]."""
         with self._signal.of(self._standardized(beta, x)):
-            trace: Trace = self.model(x, noise)
+            trace: Trace = self.model(x, noise, None, mask)
             return trace
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
@@ -109,9 +135,17 @@ class MultiRate(nn.Module):
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """E[x|z] of z ~ p(z), at beta."""
-        like = next(iter(noise.values()))
-        with self._signal.of(self._standardized(beta, like)):
+        with self._signal.of(self._standardized(beta, next(iter(noise.values())))):
             return self.model.sample_mean(noise)
+
+    def sample_noise(self) -> Mapping[str, NoiseSpec]:
+        """As the model's."""
+        return self.model.sample_noise()
+
+    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+        """x ~ p(x|z) of z ~ p(z), at beta."""
+        with self._signal.of(self._standardized(beta, next(iter(noise.values())))):
+            return self.model.sample(noise)
 
     def _standardized(self, beta: Tensor | None, like: Tensor) -> Tensor:
         """u, in `like`'s type and on its device."""

@@ -196,5 +196,6 @@ class ModelConfig(Strict):
             prior=self.prior.build(data_shape, self.latent),
             posterior=posterior,
             latent=self.latent,
+            data_shape=data_shape,
         )
         return model if self.gating is None else self.gating.build(model)
