@@ -62,7 +62,7 @@ def check_foreign(
     def draw(specs: Mapping[str, NoiseSpec]) -> dict[str, Tensor]:
         return source.draw(specs, rows, stream="promises", step=0)
 
-    x = data.batch(torch.arange(rows, device=source.device), draw(data.noise()))
+    x = data.batch(torch.arange(rows, device=data.index_device), draw(data.noise()))
     check(config, model, objective, controller, x=x, draw=draw)
 
 
