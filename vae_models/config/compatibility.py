@@ -196,6 +196,16 @@ def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
         yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
 
 
+def some_objectives_are_of_one_latent(config: TrainConfig) -> Iterator[str]:
+    objective, latents = config.objective, list(config.model.latents())
+    if objective.one_latent and len(latents) > 1:
+        several = [kind for kind, spec in OBJECTIVES.all().items() if spec.rate and not spec.one_latent]
+        yield (
+            f"objective {objective.kind} is of one latent, and model {config.model.kind} has {len(latents)} "
+            f"({', '.join(latents)}): choose {_or(several)}"
+        )
+
+
 def models_read_the_beta_that_is_drawn(config: TrainConfig) -> Iterator[str]:
     """Gates read the beta of each datum, so beta must be drawn from their range; and nothing else can read it."""
     reads, drawn = config.model.beta_range(), config.beta.range()
@@ -255,6 +265,7 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     some_objectives_have_no_beta,
     metrics_need_a_bound,
     some_objectives_compare_data,
+    some_objectives_are_of_one_latent,
     models_read_the_beta_that_is_drawn,
     parts_of_the_model_go_together,
     weights_are_bounded,

@@ -38,8 +38,9 @@ def _parts(value: Any) -> Iterator[Strict]:
     if isinstance(value, Strict):
         yield value
     for _, field in value:
-        if isinstance(field, BaseModel):
-            yield from _parts(field)
+        for each in field if isinstance(field, tuple) else (field,):
+            if isinstance(each, BaseModel):
+                yield from _parts(each)
 
 
 def _key(config: TrainConfig, *, zeros: bool) -> str:
@@ -54,6 +55,8 @@ def _without_numbers(part: BaseModel, zeros: bool) -> dict[str, Any]:
     for name, value in part:
         if isinstance(value, BaseModel):
             key[name] = _without_numbers(value, zeros)
+        elif isinstance(value, tuple):
+            key[name] = [_without_numbers(each, zeros) if isinstance(each, BaseModel) else each for each in value]
         elif name in fusible and isinstance(value, int | float):
             key[name] = "a number" if value or not zeros else "zero"
         else:

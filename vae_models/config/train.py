@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -14,7 +14,13 @@ from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
 from vae_models.strict import Strict
+from vae_models.topologies.specs import TOPOLOGIES, TopologySpec
 from vae_models.topologies.vae.specs import ModelConfig
+
+if TYPE_CHECKING:
+    TopologyConfig = TopologySpec
+else:
+    TopologyConfig = TOPOLOGIES.union()
 
 
 class EvaluationConfig(Strict):
@@ -90,7 +96,7 @@ class TrainConfig(Strict):
     """
 
     data: DataConfig
-    model: ModelConfig = ModelConfig()
+    model: TopologyConfig = ModelConfig()
     objective: ObjectiveConfig = ElboConfig()
     beta: BetaConfig = ConstantBetaConfig()
     optimizer: OptimizerConfig = AdamConfig()
@@ -126,7 +132,7 @@ class TrainConfig(Strict):
     def metrics(self) -> tuple[str, ...]:
         """The names that a run of this configuration reports and that it can be judged by, known before it starts:
         those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's terms."""
-        bound = self.model.posterior.bound
+        bound = self.model.bound
         splits = ("val", measures.ON_TRAIN) if self.evaluation.train else ("val",)
         at = ("", *(f"/beta_{beta:g}" for beta in self.evaluation.betas))
         where = [f"{split}{beta}" for split in splits for beta in at]

@@ -29,6 +29,7 @@ class ObjectiveSpec(Strict):
     beta:          whether it has a beta
     compares:      whether it compares the data of a batch, of which there must be two then
     distinct:      whether it takes the data of a batch for different ones of the training data
+    one_latent:    whether it is of the one latent of a trace, and not of the sum over several
     """
 
     reported: ClassVar[tuple[str, ...]] = EVALUATED
@@ -37,6 +38,7 @@ class ObjectiveSpec(Strict):
     beta: ClassVar[bool] = True
     compares: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
+    one_latent: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         kind: str
@@ -47,7 +49,8 @@ class ObjectiveSpec(Strict):
 
     @abstractmethod
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Objective:
-        """Return the objective; torch is loaded here. data_size: of the training split. latent: dimensions of z."""
+        """Return the objective; torch is loaded here. data_size: of the training split. latent: dimensions of z, of all
+        latents together."""
 
 
 class ElboConfig(ObjectiveSpec):
@@ -86,6 +89,7 @@ class TotalCorrelationConfig(ObjectiveSpec):
     reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "information", "total_correlation", "dimension_kl")
     compares: ClassVar[bool] = True
     distinct: ClassVar[bool] = True
+    one_latent: ClassVar[bool] = True
 
     kind: Literal["tc"] = "tc"
     estimator: Literal["mws", "mss"] = Field(
@@ -120,7 +124,7 @@ class WaeMmdConfig(ObjectiveSpec):
     rate: ClassVar[bool] = False
     beta: ClassVar[bool] = False
     compares: ClassVar[bool] = True
-
+    one_latent: ClassVar[bool] = True
     fusible: ClassVar[tuple[str, ...]] = ("weight",)
 
     kind: Literal["wae-mmd"] = "wae-mmd"
@@ -140,6 +144,7 @@ class RaeConfig(ObjectiveSpec):
     deterministic: ClassVar[bool] = True
     beta: ClassVar[bool] = False
 
+    one_latent: ClassVar[bool] = True
     fusible: ClassVar[tuple[str, ...]] = ("latent_weight", "decoder_weight")
 
     kind: Literal["rae"] = "rae"

@@ -175,9 +175,9 @@ def load_model(directory: Path) -> tuple[nn.Module, TrainConfig]:
 
     verify(directory)
     config = _config(directory)
-    channels, height, width = json.loads((directory / STATE).read_bytes())["data_shape"]
+    data_shape = tuple(json.loads((directory / STATE).read_bytes())["data_shape"])
     with torch.random.fork_rng(devices=[]):
-        model = config.model.build((channels, height, width)).to(getattr(torch, config.dtype))
+        model = config.model.build(data_shape).to(getattr(torch, config.dtype))
     model.load_state_dict(load_file(directory / MODEL))
     return model.eval(), config
 

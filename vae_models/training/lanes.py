@@ -76,7 +76,7 @@ def train_pack(
     lane whose loss is not finite ends alone.
     """
     dataset = dataset or data.load(configs[0].data)
-    for levels in {config.model.likelihood.levels for config in configs}:
+    for levels in {config.model.levels() for config in configs}:
         support.check(dataset, configs[0].data, levels=levels)
     pack = _Pack(configs, contexts, dataset, decide, poll_seconds, widths or Widths(), on_end)
     try:

@@ -71,7 +71,7 @@ def train(
     `collectives.PeerError` where worker 0's own error says more.
     """
     dataset = dataset or data.load(config.data)
-    support.check(dataset, config.data, levels=config.model.likelihood.levels)
+    support.check(dataset, config.data, levels=config.model.levels())
     with closing(Run(config, context, dataset, poll_seconds=poll_seconds)) as run:
         return run.run()
 
@@ -130,7 +130,7 @@ class Run:
         self.kept: int | None = None  # the step of this run's last checkpoint
         self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
-        objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.latent)
+        objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.dimensions())
         step = StepModule(self.model, objective).to(self.device, self.dtype)
         self.module = collectives.data_parallel(step)
         parts = (self.model, objective, self.controller)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +13,7 @@ from vae_models.likelihoods.specs import BernoulliConfig, LikelihoodConfig
 from vae_models.posteriors.specs import DiagonalNormalConfig, PosteriorConfig
 from vae_models.priors.specs import PriorConfig, StandardNormalConfig
 from vae_models.strict import DataShape, Strict, dense_weights
+from vae_models.topologies.specs import TopologySpec
 
 if TYPE_CHECKING:
     from vae_models.topologies.vae.model import VAE
@@ -111,8 +111,10 @@ class GatingConfig(Strict):
         )
 
 
-class ModelConfig(Strict):
-    """The VAE topology over its parts."""
+class ModelConfig(TopologySpec):
+    """One stochastic layer between an encoder and a decoder."""
+
+    masks: ClassVar[bool] = True
 
     kind: Literal["vae"] = "vae"
     latent: int = Field(default=32, ge=1, le=bounds.WIDTH, description="dimensions of z")
@@ -122,10 +124,9 @@ class ModelConfig(Strict):
     posterior: PosteriorConfig = DiagonalNormalConfig()
     gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
 
-    @property
-    def bound(self) -> bool:
-        """Whether -(distortion + rate) is a lower bound on log p(x)."""
-        return self.posterior.bound
+    def latents(self) -> Mapping[str, tuple[int, ...]]:
+        """z."""
+        return {"z": (self.latent,)}
 
     def beta_range(self) -> tuple[float, float] | None:
         """Return the smallest and the largest beta that the model is for; None: it does not read beta."""
@@ -138,10 +139,6 @@ class ModelConfig(Strict):
         parts = self.backbone.weights(data_shape, self.latent, heads, per_element)
         parts += self.prior.weights(self.latent, data_shape)
         return parts if self.gating is None else parts + self.gating.weights(self.backbone.widths())
-
-    def outputs(self, data_shape: DataShape) -> int:
-        """Return how many numbers the decoder gives for a datum."""
-        return math.prod(data_shape) * self.likelihood.parameters_per_element()
 
     def refusals(self) -> Iterator[str]:
         """Yield a sentence for each reason why its parts do not go together."""
@@ -180,11 +177,7 @@ class ModelConfig(Strict):
             )
 
     def build(self, data_shape: DataShape) -> VAE | MultiRate:
-        """The model for data of one shape, (channels, height, width), on the CPU in torch's default dtype.
-
-        Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
-        ValueError if the backbone cannot take such data.
-        """
+        """Return the VAE, with gates if it has `gating`."""
         from vae_models.topologies.vae.model import VAE
 
         likelihood, posterior = self.likelihood.build(data_shape), self.posterior.build()

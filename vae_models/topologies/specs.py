@@ -1,0 +1,85 @@
+"""How latents, networks and a likelihood make one model of x, as data: what every topology says of itself."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from vae_models.likelihoods.specs import LikelihoodSpec
+from vae_models.parts import Seam, found_in, spec_of
+from vae_models.posteriors.specs import PosteriorSpec
+from vae_models.strict import DataShape, Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TopologySpec(Strict):
+    """A topology, as data. Its fields are its parts and its sizes; `build` puts them together.
+
+    masks: whether it takes data of differing lengths: it passes a batch's mask on to its likelihood, which must, too
+    """
+
+    masks: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+        kind: str
+
+    @abstractmethod
+    def latents(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each latent by the name that it has in a trace, nearest to x first."""
+
+    def dimensions(self) -> int:
+        """Return the dimensions of all latents together."""
+        return sum(math.prod(shape) for shape in self.latents().values())
+
+    @property
+    def bound(self) -> bool:
+        """Whether -(distortion + rate) is a lower bound on log p(x): where every posterior has a density."""
+        return all(posterior.bound for _, posterior in found_in(self, PosteriorSpec, "model"))
+
+    def levels(self) -> int | None:
+        """Return how many values of x its likelihood has masses for; None: of a density."""
+        found = (likelihood.levels for _, likelihood in found_in(self, LikelihoodSpec, "model"))
+        return next((levels for levels in found if levels is not None), None)
+
+    def beta_range(self) -> tuple[float, float] | None:
+        """Return the smallest and the largest beta that the model is for; None: it does not read beta, so that no beta
+        of each datum's own can be drawn for it, and it is evaluated at no others than 1."""
+        return None
+
+    @abstractmethod
+    def weights(self, data_shape: DataShape) -> int:
+        """Return how many numbers are trained, about, from the numbers of the specification alone."""
+
+    def outputs(self, data_shape: DataShape) -> int:
+        """Return how many numbers the decoder gives for a datum."""
+        likelihoods = (likelihood for _, likelihood in found_in(self, LikelihoodSpec, "model"))
+        return math.prod(data_shape) * max((each.parameters_per_element() for each in likelihoods), default=1)
+
+    def refusals(self) -> Iterator[str]:
+        """Yield a sentence for each reason why its parts do not go together."""
+        return iter(())
+
+    def data_refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
+        """Yield a sentence for each reason why it cannot be trained on such data; batch_size: of the global batch."""
+        for _, likelihood in found_in(self, LikelihoodSpec, "model"):
+            yield from likelihood.refusals(data_shape, batch_size)
+
+    @abstractmethod
+    def build(self, data_shape: DataShape) -> nn.Module:
+        """Return the `protocols.Model` for data of one shape, on the CPU in torch's default dtype.
+
+        Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
+        ValueError if a part cannot take such data.
+        """
+
+
+TOPOLOGIES = Seam[type[TopologySpec]](
+    "topology",
+    ["vae_models.topologies.vae.specs:ModelConfig"],
+    check=spec_of(TopologySpec),
+    summary="how latents, networks and a likelihood make one model",
+)
