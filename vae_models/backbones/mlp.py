@@ -15,6 +15,8 @@ from vae_models.nn.heads import PosteriorHeads
 class MLPBackbone(nn.Module):
     """Encoder: x flattened -> `hidden` widths -> two linear heads. Decoder: z -> the widths reversed -> linear -> x.
 
+    x is a vector [n], an image, or a sequence of a fixed length [time, n]: the layers see its elements in their order.
+
     `hidden` = () is a linear VAE. Initialized as torch does, from its current generator.
     """
 
@@ -30,13 +32,13 @@ class MLPBackbone(nn.Module):
         decoder_activation: str | None = None,
         scale: bool = True,
     ) -> None:
-        """data_shape: (channels, height, width) of one datum. parameters_per_element: what the likelihood asks for.
+        """data_shape: of one datum, of any number of dimensions. parameters_per_element: what the likelihood asks for.
 
         decoder_hidden, decoder_activation: the mirror image of the encoder's where they are None.
         scale: whether q(z|x) reads a raw scale.
         """
         super().__init__()
-        channels, height, width = data_shape
+        first, *rest = data_shape
         inputs = math.prod(data_shape)
         down = [latent, *(reversed(hidden) if decoder_hidden is None else decoder_hidden)]
         outer, inner = [inputs, *hidden][-1], down[-1]
@@ -45,17 +47,17 @@ class MLPBackbone(nn.Module):
         self.decoder = nn.Sequential(
             dense(down, decoder_activation or activation),
             nn.Linear(inner, inputs * parameters_per_element),
-            nn.Unflatten(1, (channels * parameters_per_element, height, width)),
+            nn.Unflatten(1, (first * parameters_per_element, *rest)),
         )
 
     def encode(
-        self, x: Float[Tensor, "batch channels height width"]
+        self, x: Float[Tensor, "batch *data"]
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
         """(mean, raw scale) of q(z|x)."""
         mean, raw = self.heads(self.encoder(x))
         return mean, raw
 
-    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
+    def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch first_out *rest"]:
         """What the likelihood is parameterized by."""
         decoded: Tensor = self.decoder(z)
         return decoded

@@ -38,11 +38,13 @@ class LikelihoodSpec(Strict):
     measure:  whether log p(x|z) is of a density or of a mass: their nats are never compared
     levels:   how many values of x there are masses for; None: of a density
     supports: the values of x that it takes (see `vae_models.data.spec`)
+    masks:    whether it takes data of differing lengths: its `log_prob` has a mask, and leaves padding out
     """
 
     measure: ClassVar[Measure]
     levels: ClassVar[int | None] = None
     supports: ClassVar[frozenset[Support]]
+    masks: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         kind: str
@@ -69,6 +71,7 @@ class BernoulliConfig(LikelihoodSpec):
     measure: ClassVar[Measure] = "mass"
     levels: ClassVar[int | None] = 2
     supports: ClassVar[frozenset[Support]] = frozenset({"bits", "bytes", "unit"})
+    masks: ClassVar[bool] = True
 
     kind: Literal["bernoulli"] = "bernoulli"
 
@@ -87,6 +90,7 @@ class GaussianConfig(LikelihoodSpec):
 
     measure: ClassVar[Measure] = "density"
     supports: ClassVar[frozenset[Support]] = ANY
+    masks: ClassVar[bool] = True
     fusible: ClassVar[tuple[str, ...]] = ("sigma", "softclip", "epsilon")
 
     kind: Literal["gaussian"] = "gaussian"
@@ -180,6 +184,7 @@ class _Levels(LikelihoodSpec):
     measure: ClassVar[Measure] = "mass"
     levels: ClassVar[int | None] = 256
     supports: ClassVar[frozenset[Support]] = frozenset({"bytes"})
+    masks: ClassVar[bool] = True
 
 
 class CategoricalConfig(_Levels):
@@ -258,6 +263,7 @@ class BetaLikelihoodConfig(LikelihoodSpec):
 
     measure: ClassVar[Measure] = "density"
     supports: ClassVar[frozenset[Support]] = frozenset({"bytes", "unit"})
+    masks: ClassVar[bool] = True
 
     kind: Literal["beta"] = "beta"
 

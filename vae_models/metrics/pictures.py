@@ -20,6 +20,16 @@ PAPER = 255  # grey level between the tiles: white, so that black images keep th
 MOST_COLUMNS = 16
 
 
+def as_images(data: Float[Tensor, "n *data"]) -> Float[Tensor, "n channels height width"]:
+    """Return what there is to see of data of any shape: of an image itself, of a video its frames side by side, of a
+    sequence [time, n] one grey image with a row for each time, of a vector one row."""
+    if data.ndim == 5:  # [n, time, channels, height, width]
+        return data.permute(0, 2, 3, 1, 4).flatten(3)
+    if data.ndim > 5:
+        return data.flatten(1, -2).unsqueeze(1)
+    return data if data.ndim == 4 else data.reshape(len(data), 1, -1, data.shape[-1])
+
+
 def reconstructions(
     originals: Float[Tensor, "n channels height width"],
     means: Float[Tensor, "_n _channels _height _width"],

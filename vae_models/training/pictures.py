@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vae_models.data.batching import Resident
-from vae_models.metrics.pictures import reconstructions, samples
+from vae_models.metrics.pictures import as_images, reconstructions, samples
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
 
@@ -32,10 +32,13 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str,
         x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
         dreams = parts.sample_mean(source.draw(parts.prior_noise(), COLUMNS * ROWS, stream="samples", step=0))
-        found = {"reconstructions": reconstructions(x, mean, COLUMNS), "samples": samples(dreams, COLUMNS)}
+        found = {
+            "reconstructions": reconstructions(as_images(x), as_images(mean), COLUMNS),
+            "samples": samples(as_images(dreams), COLUMNS),
+        }
         if parts.sampled:
             draws = parts.sample(source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0))
-            found["draws"] = samples(draws, COLUMNS)
+            found["draws"] = samples(as_images(draws), COLUMNS)
         return found
     finally:
         model.train(was_training)
