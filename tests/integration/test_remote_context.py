@@ -61,7 +61,7 @@ def test_a_run_commits_what_retention_keeps_and_deletes_the_rest(worker: Worker)
     stored = {item.uri.split("/")[-2] for item in process.artifacts.list(process.artifacts.uri("checkpoints"))}
     assert stored == {one.uri.rstrip("/").split("/")[-1] for one in kept}
     assert not list(process.context.scratch.glob("*checkpoint*"))  # nothing is left on the worker's disk
-    assert set(said["pictures"]) == {"reconstructions", "samples"}
+    assert set(said["pictures"]) == {"reconstructions", "samples", "draws"}
     assert process.artifacts.get_bytes(said["pictures"]["samples"]).startswith(b"\x89PNG")
     wait_for(lambda: worker.api.store.job(worker.attempt.job_id).progress.get("step") == 40, 5, "no progress")
 

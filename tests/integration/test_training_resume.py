@@ -221,7 +221,7 @@ def test_the_end_has_everything(tmp_path: Path) -> None:
     )
     assert all(result.metrics[name] == value for name, value in manifest.metrics.items())
     assert result.metrics["val/elbo"] == pytest.approx(-result.metrics["val/rate"] - result.metrics["val/distortion"])
-    for name in ("reconstructions", "samples"):
+    for name in ("reconstructions", "samples", "draws"):
         png = (tmp_path / "pictures" / f"{name}-0000000003.png").read_bytes()
         assert Image.open(io.BytesIO(png)).format == "PNG"
     assert not list((tmp_path / "checkpoints").glob(".*"))

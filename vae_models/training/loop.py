@@ -8,7 +8,6 @@ depends on the config alone, not on the number of workers (up to rounding) nor o
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable
 from vae_models.training.speed import Speed
-from vae_models.training.state import Position, State, starting_point
+from vae_models.training.state import Position, initial, starting_point
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
@@ -44,7 +43,6 @@ from vae_models.training.step import (
     release,
     set_learning_rate,
 )
-from vae_models.training.window import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,20 +109,10 @@ class Run:
             steps_per_epoch=self.plan.steps_per_epoch,
             total_steps=self.timetable.total_steps,
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.model = config.model.build(dataset.shape).to(self.device, self.dtype)
-        self.parameters = list(self.model.parameters())
-        self.optimizer = config.optimizer.build(self.parameters)
         self.controller = config.beta.build(self.plan.steps_per_epoch)
-        self.window = Window(config.log_every_steps, self.device, self.dtype)
-        self.state = State(
-            model=self.model,
-            optimizer=self.optimizer,
-            control={name: value.to(self.device) for name, value in self.controller.initial().items()},
-            window=self.window,
-            at=Position(),
-        )
+        self.state = initial(config, self.controller, dataset.shape, self.device, self.dtype)
+        self.model, self.optimizer, self.window = self.state.model, self.state.optimizer, self.state.window
+        self.parameters = list(self.model.parameters())
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
         self.saved = 0  # the step whose checkpoint is written, with all that is due there
         self.kept: int | None = None  # the step of this run's last checkpoint
@@ -390,12 +378,7 @@ class Run:
         self.sound = self.at.step
 
     def _write(self) -> None:
-        directory = self.state.write(self.context, self.config, self.dataset.shape, self.fresh)
-        try:
-            self.context.save_checkpoint(self.at.step, directory, dict(self.fresh))
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+        self.state.save(self.context, self.config, self.dataset.shape, dict(self.fresh))
 
     def _restore(self) -> None:
         start = starting_point(self.context, self.config, self.device)

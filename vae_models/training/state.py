@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from vae_models import collectives
 from vae_models.config.shape import shape_of
 from vae_models.config.train import TrainConfig
-from vae_models.protocols import RunContext
+from vae_models.protocols import BetaController, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.checks import check_same
@@ -68,10 +69,10 @@ class State:
     window: Window
     at: Position
 
-    def write(
+    def save(
         self, context: RunContext, config: TrainConfig, data_shape: tuple[int, ...], metrics: Mapping[str, float]
-    ) -> Path:
-        """Write a checkpoint of the present step beside where the context keeps them; NoRoom, CheckpointError."""
+    ) -> None:
+        """Write a checkpoint of the present step and give it to the context; NoRoom, CheckpointError, Fenced."""
         scratch = context.scratch if isinstance(context, HasScratch) else Path(tempfile.gettempdir())
         directory = scratch / f".checkpoint-{self.at.step}-{uuid.uuid4().hex[:8]}"
         adam = optimizer_tensors(self.model, self.optimizer)
@@ -92,10 +93,14 @@ class State:
             state=state,
             metrics=metrics,
         )
-        return directory
+        try:
+            context.save_checkpoint(self.at.step, directory, metrics)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
 
     def restore(self, snapshot: checkpoint.Snapshot, device: torch.device) -> None:
-        """Become what `write` has written."""
+        """Become what `save` has written."""
         self.model.load_state_dict(dict(snapshot.model))
         restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
         for name, value in _under("control/", snapshot.training).items():
@@ -117,6 +122,26 @@ class State:
         name = next(name for name, whole in zip(tensors, sound.tolist(), strict=True) if not whole)
         value = tensors[name]
         return name, float(value[~value.isfinite()][0])
+
+
+def initial(
+    config: TrainConfig,
+    controller: BetaController,
+    data_shape: tuple[int, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> State:
+    """Return the state before the first step: weights are a function of the seed, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = config.model.build(data_shape).to(device, dtype)
+    return State(
+        model=model,
+        optimizer=config.optimizer.build(list(model.parameters())),
+        control={name: value.to(device) for name, value in controller.initial().items()},
+        window=Window(config.log_every_steps, device, dtype),
+        at=Position(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

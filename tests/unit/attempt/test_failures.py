@@ -13,6 +13,7 @@ from service.attempt.failures import Kind, classify, describe, worst
 from service.errors import FencedError, ImpossibleError, StorageError, UnavailableError, UsageError
 from vae_models.collectives import PeerError
 from vae_models.data.errors import DataCorrupt, DataMissing
+from vae_models.parts import PartError
 from vae_models.training.errors import Fenced, IncompatibleCheckpoint, NonFiniteLoss, NoRoom
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/x")
@@ -44,6 +45,7 @@ def full_storage() -> StorageError:
         (DataMissing("no file"), Kind.HOPELESS),
         (DataCorrupt("two sums"), Kind.HOPELESS),
         (KeyError("bucket"), Kind.HOPELESS),
+        (PartError("likelihood laplace: log_prob returned NaN"), Kind.HOPELESS),
         (ZeroDivisionError("x"), Kind.HOPELESS),
     ],
 )

@@ -197,7 +197,7 @@ def test_fault_18_every_part_trains_or_is_refused_in_a_sentence(case: Case) -> N
         return
     with tempfile.TemporaryDirectory() as folder:
         result = train(config, LocalContext(Path(folder)), dataset=levels(case.shape, case.sizes))
-        assert {path.name.partition("-")[0] for path in Path(folder, "pictures").iterdir()} == PICTURES
+        assert {path.name.partition("-")[0] for path in Path(folder, "pictures").iterdir()} >= PICTURES
     event("trained")
     assert result.steps == 2
     wanted = {"train/loss", "val/distortion", "test/distortion", "val/squared_error"}

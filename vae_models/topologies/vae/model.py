@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vae_models.protocols import Backbone, HasObjective, LatentLayer, Likelihood, Posterior, Prior
+from vae_models.protocols import Backbone, LatentLayer, Likelihood, Posterior, Prior
 from vae_models.records import NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
+from vae_models.topologies.likelihood import distortions
 
 LATENT = "z"
 X_NOISE = "sample/x"  # beside the prior's noise, of which no name has a stroke
@@ -135,12 +136,3 @@ class VAE(nn.Module):
     def _normal(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor]:
         """Mean and log std of q(z|x): for priors that are made of posteriors."""
         return self.posterior.normal(*self.backbone.encode(x))
-
-
-def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return (what is minimised, -log p(x|z)), each [batch], nats per datum."""
-    padded = () if mask is None else (mask,)
-    if isinstance(likelihood, HasObjective):
-        return likelihood.distortions(decoded, x, *padded)
-    distortion = -likelihood.log_prob(decoded, x, *padded)
-    return distortion, distortion

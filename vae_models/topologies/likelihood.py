@@ -1,0 +1,16 @@
+"""How a topology asks its likelihood."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vae_models.protocols import HasObjective, Likelihood
+
+
+def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return (what is minimised, -log p(x|z)), each [batch], nats per datum."""
+    padded = () if mask is None else (mask,)
+    if isinstance(likelihood, HasObjective):
+        return likelihood.distortions(decoded, x, *padded)
+    distortion = -likelihood.log_prob(decoded, x, *padded)
+    return distortion, distortion
