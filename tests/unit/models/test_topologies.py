@@ -258,14 +258,6 @@ def test_padding_counts_nothing(name: str, training: bool) -> None:
     torch.testing.assert_close(nats(decoded, x, mask), other)
 
 
-def test_a_backbone_of_images_refuses_vectors_with_what_to_choose() -> None:
-    reasons = list(ModelConfig(backbone=catalogue.BACKBONES["conv-28"][0]).data_refusals((5,), 8))
-    assert reasons == [
-        "the conv backbone takes images [channels, height, width], and a datum here has the shape [5]: use an mlp "
-        "backbone"
-    ]
-
-
 def test_draws_are_data_and_their_mean_is_the_mean() -> None:
     torch.manual_seed(0)
     model = ModelConfig(latent=2, likelihood=catalogue.LIKELIHOODS["bernoulli"]).build((1, 2, 2))
