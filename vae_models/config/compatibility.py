@@ -196,6 +196,21 @@ def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
         yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
 
 
+def padding_is_left_out(config: TrainConfig) -> Iterator[str]:
+    """Of data with lengths of their own what lies beyond them must not be counted."""
+    if not config.data.facts.lengths:
+        return
+    if not config.model.masks:
+        yield f"data of {config.data.name} have lengths of their own, and model {config.model.kind} takes no padding"
+    for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
+        if not likelihood.masks:
+            others = [kind for kind, spec in LIKELIHOODS.all().items() if spec.masks]
+            yield (
+                f"data of {config.data.name} have lengths of their own, and {path} {likelihood.kind} would count their "
+                f"padding: choose {_or(others)}"
+            )
+
+
 def some_objectives_are_of_one_latent(config: TrainConfig) -> Iterator[str]:
     objective, latents = config.objective, list(config.model.latents())
     if objective.one_latent and len(latents) > 1:
@@ -266,6 +281,7 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     metrics_need_a_bound,
     some_objectives_compare_data,
     some_objectives_are_of_one_latent,
+    padding_is_left_out,
     models_read_the_beta_that_is_drawn,
     parts_of_the_model_go_together,
     weights_are_bounded,

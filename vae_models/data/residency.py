@@ -22,6 +22,7 @@ from torch import Tensor
 from vae_models.config.data import DataConfig
 from vae_models.data.batching import Indices, Reader, Resident, Rows, Values
 from vae_models.data.errors import DataError, DataUnfit
+from vae_models.data.masks import Masks
 from vae_models.data.memory import free_bytes, free_host_bytes
 from vae_models.data.prefetch import Prefetch
 from vae_models.data.records import Dataset, Split, StoredSplit
@@ -93,6 +94,11 @@ class Residence:
             split: Split | StoredSplit = getattr(self._dataset, name)
             self._splits[name] = reside(split, self._config, self._device, self._dtype, self.place)
         return self._splits[name]
+
+    def masks(self, name: str) -> Masks:
+        """Return which elements of the split's data are no padding."""
+        split: Split | StoredSplit = getattr(self._dataset, name)
+        return Masks(split.lengths, self._dataset.shape, self._config.facts.axes, self._device)
 
     def close(self) -> None:
         """End what works in the background."""

@@ -11,11 +11,10 @@ from torch import nn
 
 from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config.train import EvaluationConfig
-from vae_models.data.batching import Reader, Resident
+from vae_models.data.batching import Resident
 from vae_models.measures import MEASURES, evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
-from vae_models.records import Trace
 from vae_models.training.step import NoiseSource
 
 
@@ -38,11 +37,13 @@ def evaluate(
     name: str,
     source: NoiseSource,
     beta: float | None = None,
+    masks: Callable[[torch.Tensor], torch.Tensor | None] = lambda indices: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """{"<name>/<metric>"} of `measures.EVALUATED` and `config.measures`, means over the split; elbo at beta = 1.
 
     beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
+    masks: which elements of the data with such indices are no padding (`records.Batch`).
     A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
 
     Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
@@ -61,6 +62,8 @@ def evaluate(
         start = starts[turn * world_size() + rank()]
         return torch.arange(start, min(start + size, total), device=data.index_device)
 
+    specs = {**data.noise(), **cast(Model, model).noise()}
+    gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
     reader = data.reader(indices, end=own)
     was_training = model.training
     model.eval()
@@ -69,7 +72,8 @@ def evaluate(
             if turn < own:
                 batch = turn * world_size() + rank()
                 rows = min(size, total - starts[batch])
-                trace = _trace(model, data, reader, turn, rows, name=name, batch=batch, source=source, beta=beta)
+                noise = source.draw(specs, rows, stream=name, step=batch)
+                trace = model(reader.batch(turn, noise), noise, gates, masks(indices(turn)))
                 batches.append(Sums.of(trace, asked))
             if stop():
                 return None
@@ -98,22 +102,3 @@ def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> i
     where = torch.tensor(min(own, default=total), device=device)
     first = int(all_gather(where).min())
     return first if first < total else 0
-
-
-def _trace(
-    model: nn.Module,
-    data: Resident,
-    reader: Reader,
-    turn: int,
-    size: int,
-    *,
-    name: str,
-    batch: int,
-    source: NoiseSource,
-    beta: float | None,
-) -> Trace:
-    specs = {**data.noise(), **cast(Model, model).noise()}
-    noise = source.draw(specs, size, stream=name, step=batch)
-    gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
-    trace: Trace = model(reader.batch(turn, noise), noise, gates)
-    return trace

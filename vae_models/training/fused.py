@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
+from torch.utils._pytree import tree_map
 
 from vae_models.config.train import TrainConfig
 from vae_models.training.loop import Run
+
+Given = tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]  # x, noise by name, and x's mask where there is one
 
 
 class CannotFuse(RuntimeError):  # noqa: N818 - says what is the case
@@ -35,16 +39,16 @@ class Fused:
         def loss(
             parameters: dict[str, Tensor],
             buffers: dict[str, Tensor],
-            x: Tensor,
-            noise: dict[str, Tensor],
+            given: Given,
             beta: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
+            x, noise, mask = given
             # a shared layer is one module under several names: set once; torch would put it back wrongly
-            total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta), tie_weights=False)
+            total, terms = functional_call(skeleton, (parameters, buffers), (x, noise, beta, *mask), tie_weights=False)
             return total, terms
 
         shared = None if self._one_batch else 0
-        self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, shared, shared, 0), randomness="error")
+        self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, shared, 0), randomness="error")
 
     def step(self) -> None:
         """One optimizer step of every lane.
@@ -53,8 +57,8 @@ class Fused:
         lanes alone because a part is not a function of what can be stacked. OutOfMemoryError: the stack is too large.
         In both cases nothing has changed, neither weights nor statistics.
         """
-        x, noise, beta = self._inputs()
-        gradients, (losses, terms) = self._first(x, noise, beta) if not self._tried else self._map(x, noise, beta)
+        given, beta = self._inputs()
+        gradients, (losses, terms) = self._first(given, beta) if not self._tried else self._map(given, beta)
         for lane, run in enumerate(self.runs):
             for name, view in self._views[lane].items():
                 # laid out as the weights: the optimizer's kernel goes through the memory of both side by side, and what
@@ -62,31 +66,31 @@ class Fused:
                 view.grad = gradients[name][lane].contiguous()
             run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
 
-    def _inputs(self) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def _inputs(self) -> tuple[Given, Tensor]:
         """Lanes of one seed have the same batches and noise: drawn once, and not stacked."""
         if self._one_batch:
             x, noise = self.runs[0].batch()
-            betas = [run.control_beta(noise) for run in self.runs]
-            return x, noise, torch.stack(betas)
-        by_seed: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+            return (x, noise, _mask(self.runs[0])), torch.stack([run.control_beta(noise) for run in self.runs])
+        by_seed: dict[int, Given] = {}
         for run in self.runs:
             if run.config.seed not in by_seed:
-                by_seed[run.config.seed] = run.batch()
+                by_seed[run.config.seed] = (*run.batch(), _mask(run))
         drawn = [by_seed[run.config.seed] for run in self.runs]
-        betas = [run.control_beta(noise) for run, (_, noise) in zip(self.runs, drawn, strict=True)]
-        noises = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
-        return torch.stack([x for x, _ in drawn]), noises, torch.stack(betas)
+        betas = [run.control_beta(noise) for run, (_, noise, _) in zip(self.runs, drawn, strict=True)]
+        noises = {name: torch.stack([noise[name] for _, noise, _ in drawn]) for name in drawn[0][1]}
+        masks = tuple(torch.stack(each) for each in zip(*(mask for _, _, mask in drawn), strict=True))
+        return (torch.stack([x for x, _, _ in drawn]), noises, masks), torch.stack(betas)
 
-    def _map(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+    def _map(self, given: Given, beta: Tensor) -> Any:
         """(gradients, (losses, terms)), each [lanes, ...]."""
-        return self._gradient(self._parameters, self._buffers, x, noise, beta)
+        return self._gradient(self._parameters, self._buffers, given, beta)
 
-    def _first(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Any:
+    def _first(self, given: Given, beta: Tensor) -> Any:
         """As `_map`, with an error where these lanes cannot be fused."""
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         try:
-            expected = self._alone(x, noise, beta) if self._parts_differ else None
-            found = self._map(x, noise, beta)
+            expected = self._alone(given, beta) if self._parts_differ else None
+            found = self._map(given, beta)
             if expected is not None and not torch.allclose(found[1][0], expected, rtol=1e-4, equal_nan=True):
                 raise CannotFuse(
                     "the parts differ in numbers that they do not hold as tensors (`vae_models.numbers.Number`)"
@@ -99,13 +103,13 @@ class Fused:
         self._tried = True
         return found
 
-    def _alone(self, x: Tensor, noise: dict[str, Tensor], beta: Tensor) -> Tensor:
+    def _alone(self, given: Given, beta: Tensor) -> Tensor:
         """[lanes]: the losses of the lanes one by one; changes nothing."""
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         losses = []
         for lane, run in enumerate(self.runs):
-            own = (x, noise) if self._one_batch else (x[lane], {name: value[lane] for name, value in noise.items()})
-            losses.append(run.module(*own, beta[lane])[0].detach())  # some losses are slopes: they need the graph
+            x, noise, mask = given if self._one_batch else tree_map(itemgetter(lane), given)
+            losses.append(run.module(x, noise, beta[lane], *mask)[0].detach())  # slopes in a loss need the graph
         self._restore(before)
         return torch.stack(losses)
 
@@ -124,6 +128,11 @@ class Fused:
                     for name, buffer in module._buffers.items():
                         if buffer is not None:
                             module._buffers[name] = buffer.clone()
+
+
+def _mask(run: Run) -> tuple[Tensor, ...]:
+    mask = run.mask()
+    return () if mask is None else (mask,)
 
 
 def _parts(config: TrainConfig) -> str:

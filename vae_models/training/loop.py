@@ -20,7 +20,7 @@ from vae_models import collectives, data
 from vae_models.config.compatibility import check_data
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
-from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.residency import Residence
 from vae_models.measures import ON_TRAIN
 from vae_models.protocols import Model, Objective, RunContext
@@ -39,6 +39,7 @@ from vae_models.training.step import (
     gradient_norm,
     hold,
     internals,
+    mean_beta,
     merged,
     release,
     set_learning_rate,
@@ -101,6 +102,7 @@ class Run:
         self.splits = residence or Residence(dataset, config.data, self.device, self.dtype, workers=context.world_size)
         self.shares_splits = residence is not None
         self.train_data, self.val_data = self.splits["train"], self.splits["val"]
+        self.masks = self.splits.masks("train")
         self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.train_data.index_device)
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
@@ -166,7 +168,7 @@ class Run:
     def step(self) -> None:
         """One optimizer step, alone."""
         x, noise = self.batch()
-        loss, terms = self.module(x, noise, self.control_beta(noise))
+        loss, terms = self.module(x, noise, self.control_beta(noise), self.mask())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.apply(loss, terms)
@@ -176,6 +178,10 @@ class Run:
         step = self.at.step
         noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
         return self.batches.batch(step, noise), noise
+
+    def mask(self) -> Tensor | None:
+        """Which elements of the coming step's x are no padding: see `records.Batch`."""
+        return self.masks.of(self.plan.indices(self.at.step)[self.rows])
 
     def control_beta(self, noise: Mapping[str, Tensor]) -> Tensor:
         """beta of the coming step, [] or [local batch]."""
@@ -252,7 +258,7 @@ class Run:
             return
         means = self._window_means()
         metrics = {f"train/{name}": value for name, value in means.items()}
-        metrics["train/beta"] = self._mean_beta()
+        metrics["train/beta"] = mean_beta(self.beta)
         metrics["train/lr"] = self.lr(step - 1)
         metrics["train/grad_norm"] = float(self.gradient_norm)
         metrics["epoch"] = step / self.plan.steps_per_epoch
@@ -272,11 +278,6 @@ class Run:
             return self.window.read(self.at.step - self.window.count + 1)
         except NonFiniteLoss as error:
             raise self._failure(error.term, error.value, error.step, self.plan.indices(error.step - 1)) from None
-
-    def _mean_beta(self) -> float:
-        """Of the last step's global batch: every worker has drawn its own data's."""
-        beta = self.beta.double()
-        return float(beta if beta.ndim == 0 else collectives.global_mean(beta))
 
     def _failure(
         self, term: str, value: float, step: int, data: Tensor | None = None, split: str = "train"
@@ -317,7 +318,7 @@ class Run:
             splits |= {ON_TRAIN: "train"} if settings.train else {}
         metrics: dict[str, float] = {}
         for name, split in splits.items():
-            found = self._evaluated_on(name, self.splits[split])
+            found = self._evaluated_on(name, split)
             if found is None:
                 return False
             metrics |= found
@@ -328,18 +329,26 @@ class Run:
                 self.context.log_picture(self.at.step, name, png)
         return True
 
-    def _evaluated_on(self, name: str, split: Resident) -> dict[str, float] | None:
-        """At beta = 1 and, where the config says so, at other beta of a multi-rate model."""
+    def _evaluated_on(self, name: str, part: str) -> dict[str, float] | None:
+        """At beta = 1 and, where the config says so, at other beta of a multi-rate model. part: which split it is."""
         poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         metrics: dict[str, float] = {}
         settings = self.config.evaluation
         last = self.timetable.is_last(self.at.step)
         for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
             try:
-                found = evaluate(self.model, split, settings, name=name, source=self.noise, beta=beta, stop=poller.tick)
+                found = evaluate(
+                    self.model,
+                    self.splits[part],
+                    settings,
+                    name=name,
+                    source=self.noise,
+                    beta=beta,
+                    masks=self.splits.masks(part).of,
+                    stop=poller.tick,
+                )
             except NotFinite as error:
                 data = torch.tensor(error.data)
-                part = "train" if name == ON_TRAIN else name
                 raise self._failure(error.metric, error.value, self.at.step, data, part) from None
             if found is None:
                 return None

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vae_models import random
+from vae_models import collectives, random
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 
@@ -79,6 +79,12 @@ def merged(*specs: Mapping[str, NoiseSpec]) -> dict[str, NoiseSpec]:
             raise ValueError(f"two parts ask for noise of the same name: {sorted(clash)}")
         result |= part
     return result
+
+
+def mean_beta(beta: Tensor) -> float:
+    """Return the mean over the global batch of beta, [] or [local batch]: every worker has drawn its own data's."""
+    beta = beta.double()
+    return float(beta if beta.ndim == 0 else collectives.global_mean(beta))
 
 
 @torch.no_grad()

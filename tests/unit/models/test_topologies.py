@@ -18,6 +18,7 @@ from tests import catalogue
 from vae_models import parts
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
+from vae_models.data.spec import DataSpec
 from vae_models.parts import PartError
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training import promises
@@ -272,3 +273,38 @@ def test_draws_are_data_and_their_mean_is_the_mean() -> None:
     drawn = model.sample(many)
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(drawn.mean(0, keepdim=True), mean, atol=0.015, rtol=0)
+
+
+def test_sequences_of_differing_lengths_are_trained_without_their_padding(tmp_path: Path) -> None:
+    """Whatever stands in the padding, and alone or as lanes of one stack, the losses are the same."""
+    lengths, model = torch.arange(40) % 4 + 1, LAPLACE | {"likelihood": {"kind": "gaussian"}}
+    facts = {"shape": (4, 3), "axes": ("time", "feature"), "support": "reals", "sizes": (20, 10, 10), "lengths": True}
+    plain = config(model, steps=10)
+    data = plain.data.model_copy(update={"facts": DataSpec.model_validate(facts)})
+    configs = [plain.model_copy(update={"data": data, "seed": seed}) for seed in (0, 1)]
+    x = torch.randn(40, 4, 3, generator=torch.Generator().manual_seed(0))
+    hidden = (torch.arange(4) >= lengths.unsqueeze(1)).unsqueeze(-1).expand_as(x)
+
+    def padded(value: float) -> Dataset:
+        parts = zip(x.masked_fill(hidden, value).split([20, 10, 10]), lengths.split([20, 10, 10]), strict=True)
+        train_, val, test = (Split(x=part, lengths=each) for part, each in parts)
+        return Dataset(name="mnist", train=train_, val=val, test=test, shape=(4, 3))
+
+    run = Run(configs[0], LocalContext(tmp_path / "one"), padded(0.0))
+    x_batch, noise = run.batch()
+    mask = run.mask()
+    assert mask is not None
+    other = x_batch.masked_fill(~mask.expand_as(x_batch), 5.0)
+    trace = run.model(x_batch, noise, None, mask)
+    squared = (x_batch - trace.mean).square() * mask
+    torch.testing.assert_close(trace.squared_error, squared.flatten(1).sum(1) / (3 * mask.flatten(1).sum(1)))
+    nats = [run.model.likelihood.log_prob(trace.decoded, each, mask) for each in (x_batch, other)]
+    assert torch.equal(*nats)
+    for number, each in enumerate(configs):
+        train(each, LocalContext(tmp_path / f"alone-{number}"), dataset=padded(0.0))
+    widths = Widths()
+    contexts = [LocalContext(tmp_path / f"lane-{number}") for number in range(2)]
+    train_pack(configs, contexts, dataset=padded(0.0), width=2, widths=widths)
+    assert widths.reasons == {}
+    for number in range(2):
+        assert losses(tmp_path / f"lane-{number}") == pytest.approx(losses(tmp_path / f"alone-{number}"), rel=1e-8)
