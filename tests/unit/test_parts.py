@@ -189,7 +189,13 @@ def test_parts_of_an_installed_package_are_listed_with_ours(env: dict[str, str])
         "summary": "A Laplace density of unit scale.",
         "package": "good 1.2",
         "value": "good_parts:LaplaceConfig",
-        "declares": {"fusible": [], "measure": "density", "levels": None, "supports": ["bytes", "unit"]},
+        "declares": {
+            "fusible": [],
+            "measure": "density",
+            "levels": None,
+            "supports": ["bytes", "unit"],
+            "masks": False,
+        },
     }
     assert likelihoods["bernoulli"]["package"] == "vaesvc"
     assert "digits/laplace-vae" in vaesvc(env, "recipes", "laplace").stdout
