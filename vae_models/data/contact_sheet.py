@@ -64,7 +64,7 @@ def label_of(data: StoredSet, split: SplitName, row: int) -> str:
 
 
 def _chosen(count: int, most: int) -> NDArray[np.int64]:
-    """Rows that lie evenly through a split."""
+    """Return rows that lie evenly through a split."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
@@ -73,7 +73,7 @@ def _labels(data: StoredSet, split: SplitName, count: int) -> list[str]:
 
 
 def _drawn(data: StoredSet, image: NDArray[Any]) -> Image.Image:
-    """[channels, height, width] of any support, as a picture that is large enough to see."""
+    """Return [channels, height, width] of any support as a picture that is large enough to see."""
     levels = image if image.dtype == np.uint8 else _levels(image, unit=data.spec.support == "unit")
     if levels.shape[0] not in (1, 3):
         levels = levels[:3] if levels.shape[0] > 3 else levels[:1]
@@ -92,7 +92,7 @@ def _levels(values: NDArray[Any], *, unit: bool) -> Canvas:
 
 
 def _films(data: StoredSet, split: SplitName) -> list[Image.Image]:
-    """A row of frames for each of a few videos; of a short one, only those that it has."""
+    """Return a row of frames for each of a few videos; of a short one, only those that it has."""
     x, lengths = data.x(split), data.lengths(split)
     films = []
     for row in _chosen(len(x), _ROWS):
@@ -119,7 +119,7 @@ def _grid(images: list[Image.Image], labels: list[str], columns: int) -> Image.I
 
 
 def _map(data: StoredSet, split: SplitName) -> Image.Image:
-    """A datum a row, its numbers as grey values from the lowest (black) to the highest (white) of those shown."""
+    """Draw a datum a row, its numbers as grey values from the lowest (black) to the highest (white) shown."""
     x = data.x(split)
     values = np.stack([np.asarray(x[int(row)]).reshape(-1)[:_MAP_COLUMNS] for row in _chosen(len(x), _MAP_ROWS)])
     picture = Image.fromarray(_levels(values.astype(np.float64), unit=False))

@@ -90,7 +90,7 @@ def fingerprint(path: Path, options: Options) -> str:
 
 
 def _stats(root: Path) -> list[tuple[str, os.stat_result]]:
-    """(name, status) of every file that can be looked at."""
+    """Return (name, status) of every file that can be looked at."""
     from vae_models.data.ingest.names import walk
 
     paths = walk(root).files if root.is_dir() else [(root.name, os.fspath(root))]
@@ -112,7 +112,7 @@ def point(cache_dir: Path, name: str, digest: str, source: str) -> Pointer:
 
 
 def _write(path: Path, text: str) -> None:
-    """Other processes see the whole text or none."""
+    """Write a text so that other processes see the whole of it or none."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

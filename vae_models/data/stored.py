@@ -239,7 +239,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _mapped(path: Path, entry: ShardFile, shape: tuple[int, ...] | None, dtypes: tuple[np.dtype[Any], ...]) -> Array:
-    """The memory map of a file of an array, with `shape` after its rows (None: at most one dimension more)."""
+    """Return the memory map of an array's file, with `shape` after its rows (None: one dimension more at most)."""
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -88,7 +88,7 @@ def _divided(chosen: _Chosen, options: Options) -> Division:
 
 
 def _chosen(path: Path, arrays: Arrays, options: Options, report: Report) -> _Chosen:
-    """The array of the data and that of their labels, by what they are called. Raises `DataRefused`."""
+    """Return the array of the data and that of their labels, by what they are called. Raises `DataRefused`."""
     if not arrays.named:
         raise DataRefused(f"{path} holds no arrays of numbers")
     base, parts = _data(path, arrays, options.key)
@@ -111,7 +111,7 @@ def _chosen(path: Path, arrays: Arrays, options: Options, report: Report) -> _Ch
 
 
 def _by_base(names: Iterable[str]) -> dict[str, dict[int | None, str]]:
-    """Names without their splits: {"x": {0: "x_train", 2: "test_x"}, "y": {None: "y"}}; splits in their order."""
+    """Return names without their splits, splits in order: {"x": {0: "x_train", 2: "test_x"}, "y": {None: "y"}}."""
     bases: dict[str, dict[int | None, str]] = {}
     for name in names:
         base, split = name, None
@@ -127,7 +127,7 @@ def _by_base(names: Iterable[str]) -> dict[str, dict[int | None, str]]:
 
 
 def _data(path: Path, arrays: Arrays, key: str | None) -> tuple[str, dict[int | None, str]]:
-    """What holds the data: its name without a split, and the array of each split."""
+    """Return what holds the data: its name without a split, and the array of each split."""
     bases = _by_base(arrays.named)
     if key is not None:
         if key in arrays.named:
@@ -157,7 +157,7 @@ def _may_be_data(arrays: Arrays, name: str) -> bool:
 
 
 def _label(path: Path, arrays: Arrays, base: str, label: str | None) -> tuple[str | None, dict[int | None, str]]:
-    """What holds the labels, as `_data`; none where nothing is called so."""
+    """Return what holds the labels, as `_data` does; none where nothing is called so."""
     bases = _by_base(arrays.named)
     if label is not None:
         if label in arrays.named:
@@ -178,12 +178,12 @@ def _listing(arrays: Arrays) -> str:
 
 
 def _squeezed(labels: Array) -> Array:
-    """MATLAB has no vectors: [n, 1] and [1, n] are [n]."""
+    """Return [n] for [n, 1] and [1, n]: MATLAB has no vectors."""
     return labels.reshape(-1) if labels.ndim == 2 and 1 in labels.shape else labels
 
 
 def _counted(array: Sliced | Zipped, labels: Array | None, axes: str | None, name: str, *, matlab: bool) -> Blocks:
-    """The array with the dimension first that counts the data. MATLAB mostly has it last."""
+    """Return the array with the dimension first that counts the data, which MATLAB mostly has last."""
     if not array.shape:
         raise DataRefused(f"{name} is one number: give an array [n, ...]")
     axis = axes_of.count_axis(axes)
@@ -215,7 +215,7 @@ def _joined(parts: list[Blocks], names: list[str], path: Path) -> Blocks:
 def _joined_labels(
     pieces: list[tuple[Blocks, Array | None, str]], label: str | None, options: Options, report: Report
 ) -> Array | None:
-    """The labels of all; none where they are not one for each datum, unless they were asked for."""
+    """Return the labels of all; none where they are not one for each datum, unless they were asked for."""
     if label is None:
         return None
     for x, labels, name in pieces:

@@ -109,7 +109,7 @@ def arranged(shape: Sequence[int], text: str | None, name: str) -> Arrangement:
 
 
 def _with_channel(shape: tuple[int, ...], name: str) -> Arrangement:
-    """Images, or videos: the channel is first or last, whichever can be one."""
+    """Return the arrangement of images or videos: the channel is first or last, whichever can be one."""
     time: tuple[Axis, ...] = ("time",) if len(shape) == 4 else ()
     first = (*time, "channel", "height", "width")
     last = (*time, "height", "width", "channel")

@@ -55,7 +55,7 @@ def of_name(name: str) -> Kind | None:
 
 
 def _in_folder(path: Path) -> Kind | None:
-    """Pictures where there is one, else what the first file that is known is."""
+    """Return "images" where there is a picture, else what the first file that is known is."""
     first: Kind | None = None
     for _, folders, names in os.walk(path, followlinks=False):
         folders[:] = sorted(name for name in folders if ignored(name) is None)

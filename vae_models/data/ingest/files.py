@@ -95,7 +95,7 @@ def content(locator: Locator) -> bytes:
 
 
 def _read(path: str, offset: int = 0, size: int | None = None) -> bytes:
-    """All bytes, or `size` from `offset` on; without Python's buffers, since files are small and many."""
+    """Return all bytes, or `size` from `offset` on; without Python's buffers: files are small and many."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if size is None:
@@ -185,7 +185,7 @@ class Files:
 
 
 def _ending(name: str) -> str:
-    """The ending of a name as it is counted: " (.heic)"."""
+    """Return the ending of a name as it is counted: " (.heic)"."""
     dot = name.rfind(".")
     return f" ({shown(name[dot:].lower())})" if dot > name.rfind("/") and len(name) - dot <= _MOST_ENDING else ""
 
@@ -238,7 +238,7 @@ class _Limits:
 
 
 def _refusal(name: str, size: int, *, link: bool = False, special: bool = False) -> str | None:
-    """Why a member is not taken; None: it is."""
+    """Return why a member is not taken; None: it is."""
     if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
         return "its name is absolute: pack relative names"
     if ".." in name.replace("\\", "/").split("/"):

@@ -51,7 +51,7 @@ def pictures_of(path: Path, progress: StepProgress | None) -> Files:
 
 
 def _bare(everything: Files) -> frozenset[str]:
-    """Files of a folder whose names have no ending, but which begin as pictures do."""
+    """Return the files of a folder whose names have no ending, but which begin as pictures do."""
     bare = []
     for name, locator in zip(everything.names, everything.locators or (), strict=False):
         if "." not in name.rpartition("/")[2] and isinstance(locator, InFile):

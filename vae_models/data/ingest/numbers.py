@@ -116,7 +116,7 @@ def _numbered(blocks: Blocks) -> Iterator[tuple[int, Array]]:
 
 
 def _training(source: Source, division: Division) -> Iterator[Array]:
-    """The training data, arranged."""
+    """Yield the training data, arranged."""
     for start, block in _numbered(source.blocks):
         mine = division.of[start : start + len(block)] == TRAIN
         if mine.any():

@@ -8,7 +8,7 @@ file is read once, and not all heads first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -19,7 +19,7 @@ from vae_models.data.canonical import SPLITS, SplitName
 from vae_models.data.errors import DataRefused
 from vae_models.data.ingest import pool
 from vae_models.data.ingest.decode import Look, Met, Opened
-from vae_models.data.ingest.files import Locator, Unreadable, content
+from vae_models.data.ingest.files import Given, Locator, Unreadable, content
 from vae_models.data.ingest.meter import Meter, StepProgress
 from vae_models.data.ingest.names import shown
 from vae_models.data.ingest.options import Options
@@ -111,14 +111,14 @@ class Decoder:
     def _one(self, piece: Piece, out: NDArray[np.uint8], tally: Tally) -> bool:
         try:
             opened = Opened(content(piece.locator))
-            if self.size is not None:
-                tally.count_size((opened.height, opened.width), piece.place)
-                if (opened.height, opened.width) != self.size:
-                    return False
             picture = opened.decode(self.look, tally.met)
         except Unreadable as error:
             tally.broken[piece.place] = str(error)
             return False
+        if self.size is not None:  # counted when it is decoded: what is broken is left out, whatever its head says
+            tally.count_size((opened.height, opened.width), piece.place)
+            if (opened.height, opened.width) != self.size:
+                return False
         tally.kinds[picture.kind] += 1
         if picture.kind == "colour" and self.channels == 1:
             tally.unfit += 1
@@ -128,7 +128,7 @@ class Decoder:
 
 
 def _runs(pieces: Sequence[Piece], good: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """(start, end) of consecutive rows of one split."""
+    """Yield (start, end) of consecutive rows of one split."""
     start = None
     for at, piece in enumerate(pieces):
         if start is not None and (
@@ -174,12 +174,15 @@ def decode_into(
         shards = draft.allocate(division.counts, (channels, *after), np.dtype(np.uint8))
         asked = None if look.size or look.crop else size
         decoder = Decoder(look=look, channels=channels, size=asked, shards=shards)
-        tally = _run(decoder, source, division, options, progress)
+        meter = Meter("decoding", len(source.names), "files", progress)
+        per_task = max(1, min(_TASK_PICTURES, _TASK_BYTES // shards["train"].row_bytes))
+        tally = _run(decoder, source, division, options, meter, per_task)
         if not tally.unfit:
             break
         channels = 3
-    if asked is not None and len(tally.sizes) > 1:
-        raise DataRefused(_sizes_differ(tally, source.names))
+    if len(tally.sizes) > 1:
+        heads = _run(_heads, source, division, options, Meter("sizes", len(source.names), "files", progress))
+        raise DataRefused(_sizes_differ(heads, source.names))
     kept = np.ones(len(source.names), bool)
     kept[list(tally.broken)] = False
     if tally.broken:
@@ -210,7 +213,7 @@ def refuse_broken(broken: Sequence[tuple[str, str]], count: int, *, skip: bool) 
 
 
 def _guessed(source: Source, look: Look) -> tuple[tuple[int, int], int]:
-    """(height, width) and channels, from a few of the pictures. Raises `DataRefused` where none can be read."""
+    """Return (height, width) and channels, from a few pictures. Raises `DataRefused` where none can be read."""
     size, kinds = None, set()
     broken: list[tuple[str, str]] = []
     for probed, (place, locator) in enumerate(_probes(source)):
@@ -218,8 +221,8 @@ def _guessed(source: Source, look: Look) -> tuple[tuple[int, int], int]:
             break
         try:
             opened = Opened(content(locator))
-            size = size or (opened.height, opened.width)
             kinds.add(opened.decode(look, Met()).kind)
+            size = size or (opened.height, opened.width)  # of one that can be decoded to its end
         except Unreadable as error:
             broken.append((source.names[place], str(error)))
     if size is None:
@@ -229,7 +232,7 @@ def _guessed(source: Source, look: Look) -> tuple[tuple[int, int], int]:
 
 
 def _probes(source: Source) -> Iterator[tuple[int, Locator]]:
-    """Pictures from everywhere, then all others: of a stream, which cannot be entered in its middle, from the start."""
+    """Yield pictures from everywhere, then all; of a stream, which has no middle to begin in, from its start."""
     locators = getattr(source, "locators", None)
     if locators is None:
         yield from source.stream()
@@ -239,28 +242,48 @@ def _probes(source: Source) -> Iterator[tuple[int, Locator]]:
     yield from enumerate(locators)
 
 
+def _heads(pieces: Sequence[Piece]) -> Tally:
+    """Count sizes without decoding."""
+    tally = Tally(done=len(pieces))
+    for piece in pieces:
+        try:
+            opened = Opened(content(piece.locator))
+        except Unreadable as error:
+            tally.broken[piece.place] = str(error)
+        else:
+            tally.count_size((opened.height, opened.width), piece.place)
+    return tally
+
+
 def _run(
-    decoder: Decoder, source: Source, division: Division, options: Options, progress: StepProgress | None
+    work: Callable[[Sequence[Piece]], Tally],
+    source: Source,
+    division: Division,
+    options: Options,
+    meter: Meter,
+    per_task: int = _TASK_PICTURES,
 ) -> Tally:
+    """Return what all tasks found; decoding stops at the first picture that shows that it was begun wrongly."""
     whole, count = Tally(), len(source.names)
-    meter = Meter("decoding", count, "files", progress)
-    per_task = max(1, min(_TASK_PICTURES, _TASK_BYTES // decoder.shards["train"].row_bytes))
     processes = min(options.processes, max(1, count // _ALONE) if per_task == _TASK_PICTURES else count)
-    for tally in pool.unordered(decoder, _tasks(source.stream(), division, per_task), processes):
+    for tally in pool.unordered(work, _tasks(source.stream(), division, per_task), processes):
         whole.add(tally)
         meter.add(tally.done)
-        if tally.unfit:
+        if work is not _heads and (whole.unfit or len(whole.sizes) > 1):
             break
     return whole
 
 
 def _tasks(stream: Iterable[tuple[int, Locator]], division: Division, per_task: int) -> Iterator[list[Piece]]:
-    rows, pieces = division.rows, []
+    """Yield so many pictures at a time, or fewer where their bytes come with them: what is on the way is in memory."""
+    rows, held = division.rows, 0
+    pieces: list[Piece] = []
     for place, locator in stream:
         pieces.append(Piece(place, int(division.of[place]), int(rows[place]), locator))
-        if len(pieces) == per_task:
+        held += len(locator.content) if isinstance(locator, Given) else 0
+        if len(pieces) == per_task or held >= _TASK_BYTES:
             yield pieces
-            pieces = []
+            pieces, held = [], 0
     if pieces:
         yield pieces
 

@@ -72,7 +72,7 @@ def _same_columns(files: Sequence[Path], tables: Sequence[Table]) -> None:
 
 
 def _picture_column(table: Table, key: str | None) -> str | None:
-    """The column that holds files of pictures: bytes, or a struct of bytes and path as Hugging Face writes it."""
+    """Return the column that holds pictures: bytes, or a struct of bytes and path as Hugging Face writes it."""
     import pyarrow
 
     def holds(kind: Any) -> bool:
@@ -120,7 +120,7 @@ class _Labels:
 
 
 def _numbers_of(texts: Array) -> Array:
-    """Texts of a CSV as integers or floats, where every one is such."""
+    """Return the texts of a CSV as integers or floats, where every one is such."""
     for kind in (np.int64, np.float64):
         try:
             converted: Array = texts.astype(kind)
@@ -133,7 +133,7 @@ def _numbers_of(texts: Array) -> Array:
 
 
 def _split_of(files: Sequence[Path], counts: Sequence[int], options: Options) -> Division:
-    """By file names such as train-00000-of-00002.parquet, where all say so."""
+    """Divide by file names such as train-00000-of-00002.parquet, where all say so."""
     words = [splits.word(file.name.replace(".", "-").replace("_", "-").partition("-")[0]) for file in files]
     if options.split_file is None and len(files) > 1 and None not in words and splits.TRAIN in words:
         of = np.concatenate([np.full(count, word, np.uint8) for count, word in zip(counts, words, strict=True)])
@@ -182,7 +182,7 @@ def _vectors(
 
 
 def _columns(table: Table, options: Options, report: Report) -> tuple[list[str], str | None]:
-    """The numeric columns, in their order, and the one of the labels."""
+    """Return the numeric columns, in their order, and the one of the labels."""
     import pyarrow
 
     types = pyarrow.types
@@ -241,7 +241,7 @@ def _spool(
 
 
 def _numeric(column: Any, name: str, path: Path, start: int) -> NDArray[np.float64]:
-    """A column as float64. Raises `DataRefused` with the row of a value that is missing or not finite."""
+    """Return a column as float64. Raises `DataRefused` with the row of a value that is missing or not finite."""
     if column.null_count:
         row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataRefused(

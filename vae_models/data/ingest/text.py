@@ -141,7 +141,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _divided(files: Sequence[Path], counts: Sequence[int], options: Options) -> Division:
-    """By file names such as train.txt or ptb.valid.txt, where every one says so."""
+    """Divide by file names such as train.txt or ptb.valid.txt, where every one says so."""
     total = sum(counts)
     if not total:
         raise DataRefused(f"{files[0]} has no sentences")
@@ -158,7 +158,7 @@ def _word(path: Path) -> int | None:
 
 
 def _counted(files: Sequence[Path], progress: StepProgress | None) -> tuple[list[int], int]:
-    """How many sentences each file has, and how many empty lines there are."""
+    """Return how many sentences each file has, and how many empty lines there are."""
     counts, empty = [], 0
     meter = Meter("counting", None, "lines", progress)
     for path in files:
@@ -172,7 +172,7 @@ def _counted(files: Sequence[Path], progress: StepProgress | None) -> tuple[list
 
 
 def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[str]:
-    """The lines of a file without blanks around them. Raises `DataRefused` for what is no UTF-8, with its line."""
+    """Yield the lines of a file without blanks around them. Raises `DataRefused` for what is no UTF-8."""
     with _opened(path), path.open("rb") as file:
         number = 0
         while raw := file.readline(_MOST_LINE_BYTES + 1):
@@ -208,7 +208,7 @@ def _tokens(line: str, options: Options) -> Sequence[str]:
 def _vocabulary(
     lines: Lines, division: Division, options: Options, progress: StepProgress | None
 ) -> tuple[dict[str, int], int, int]:
-    """Token -> number, the tokens of the longest sentence, and how many different tokens there are in training."""
+    """Return token -> number, the tokens of the longest sentence, and how many different ones training has."""
     counts: Counter[str] = Counter()
     longest = 0
     meter = Meter("vocabulary", len(division.of), "sentences", progress)
@@ -240,7 +240,7 @@ def _blocks(lines: Lines) -> Iterator[tuple[int, list[str]]]:
 def _encoded(
     block: Sequence[str], vocabulary: dict[str, int], width: int, options: Options
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:
-    """[n, width] and lengths [n] of sentences, how many were cut, and how many tokens are unknown."""
+    """Return [n, width] and lengths [n] of sentences, how many were cut, and how many tokens are unknown."""
     stored = np.full((len(block), width), PAD, np.int32)
     lengths = np.empty(len(block), np.int32)
     cut, unknown = 0, 0

@@ -83,7 +83,7 @@ def _described(dtype: np.dtype[np.generic]) -> str:
 
 
 def _refuse_not_finite(blocks: Blocks, name: str) -> None:
-    """DataRefused with the first place and the count. A second pass, over data that are refused anyway."""
+    """Raise `DataRefused` with the first place and the count, after a second pass over what is refused anyway."""
     first, count, data, start = "", 0, 0, 0
     for block in blocks:
         wrong = ~np.isfinite(block)
@@ -152,7 +152,7 @@ def _said(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str
 
 
 def _levels(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
-    """--scale bytes and 255."""
+    """Return what --scale bytes and 255 do."""
     if dtype == np.uint16 and scale == "bytes" and not surveyed.within(0, 255):
         return Scaling(
             support="bytes",

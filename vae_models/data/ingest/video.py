@@ -107,7 +107,7 @@ def add(path: Path, options: Options, draft: Draft, progress: StepProgress | Non
 
 
 def _as_video(path: Path, options: Options) -> Options:
-    """Four dimensions are grey videos here, and not images."""
+    """Return the options under which four dimensions are grey videos, and not images."""
     if options.axes is not None:
         return options
     try:
@@ -118,7 +118,7 @@ def _as_video(path: Path, options: Options) -> Options:
 
 
 def _clips(path: Path) -> tuple[list[str], list[Clip]]:
-    """Videos by name: files where there are any, else folders of frames."""
+    """Return the videos by name: files where there are any, else folders of frames."""
     if path.is_file():
         if files.is_archive(path):
             raise DataRefused(f"{path} is an archive: videos are read from folders. Unpack it, and give the folder")
@@ -214,7 +214,7 @@ def _measured(
 def _shape(
     names: Sequence[str], measured: _Measured, options: Options
 ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """The shape of all, and (height, width) that every frame must have. Raises `DataRefused` where they differ."""
+    """Return the shape of all, and (height, width) of every frame. Raises `DataRefused` where they differ."""
     if len(measured.sizes) > 1:
         listed = sorted(measured.sizes.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:10]
         lines = "\n".join(

@@ -65,7 +65,7 @@ class Shards:
 
     @property
     def per_shard(self) -> int:
-        """Rows of a full shard. Raises `DataError` where one datum is larger than a shard may be."""
+        """The rows of a full shard. Raises `DataError` where one datum is larger than a shard may be."""
         rows = (canonical.SHARD_BYTES - _HEADER_BYTES) // self.row_bytes
         if rows < 1:
             raise DataError(
@@ -136,7 +136,7 @@ class Shards:
                     file.truncate(len(head) + count * self.row_bytes)
 
     def _pieces(self, start: int, rows: int) -> Iterator[tuple[Path, int, int, int]]:
-        """(file, offset in it, first row of the block, rows) for each shard that a block touches."""
+        """Yield (file, offset in it, first row of the block, rows) for each shard that a block touches."""
         per, first = self.per_shard, 0
         while first < rows:
             shard, local = divmod(start + first, per)
@@ -328,7 +328,7 @@ _HELD: set[IO[bytes]] = set()
 
 
 def _let_go() -> None:
-    """In a process that was forked: the lock is its parent's, and must end with it and not with its children."""
+    """Close the locks in a process that was forked: they are its parent's, and must end with it."""
     for lock in _HELD:
         os.close(lock.fileno())
     _HELD.clear()
