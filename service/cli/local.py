@@ -75,6 +75,7 @@ def run(
 
 def _train(config: TrainConfig, folder: Path, device: str) -> Result:
     from vae_models.data.errors import DataError
+    from vae_models.parts import PartError
     from vae_models.training.errors import TrainingError
 
     data_folders()
@@ -95,6 +96,8 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
             return train(config, context)
         except (DataError, TrainingError) as error:
             raise VaesvcError(str(error)) from error
+        except PartError as error:  # a part of somebody's own keeps no promise of its protocol: nothing was trained
+            raise UsageError(str(error)) from error
 
 
 def data_folders() -> None:

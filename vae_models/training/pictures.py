@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -14,6 +15,7 @@ from vae_models.training.step import NoiseSource
 
 COLUMNS = 10
 ROWS = 6
+DRAWN = 2**16  # elements of the data that are drawn, or a row of them: some inverses take 20 microseconds for each
 
 
 @torch.no_grad()
@@ -37,7 +39,9 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str,
             "samples": samples(as_images(dreams), COLUMNS),
         }
         if parts.sampled:
-            draws = parts.sample(source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0))
+            count = COLUMNS * min(ROWS, max(1, DRAWN // (COLUMNS * math.prod(x.shape[1:]))))
+            noise = source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0)
+            draws = parts.sample({name: value[:count] for name, value in noise.items()})
             found["draws"] = samples(as_images(draws), COLUMNS)
         return found
     finally:
