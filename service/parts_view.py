@@ -23,6 +23,7 @@ DECLARED = (
     "vae_models.control.specs",
     "vae_models.optimization.specs",
     "vae_models.data.sources",
+    "vae_models.samplers.specs",
     "vae_models.data.noises",
     "vae_models.measures",
     "vae_models.config.train",

@@ -169,7 +169,7 @@ def _text(config: TrainConfig) -> str:
     """The configuration as one text, the same wherever it is read: a process that has not got a part keeps its fields
     as it was given them, in their order, a whole number of a real one for itself."""
     if not has_others(config):
-        return config.model_dump_json()
+        return config.identity()
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -178,7 +178,7 @@ def _text(config: TrainConfig) -> str:
             return [plain(each) for each in value]
         return float(value) if type(value) is int else value
 
-    return json.dumps(plain(config.model_dump(mode="json")), sort_keys=True)
+    return json.dumps(plain(json.loads(config.identity())), sort_keys=True)
 
 
 class StudyConfig(Strict):

@@ -236,6 +236,19 @@ class HasParts(Protocol):
 
 
 @runtime_checkable
+class Sampler(Protocol):
+    """Samples of a trained model, to look at: a pure function of the model and of noise."""
+
+    def noise(self, model: Model) -> Mapping[str, NoiseSpec]:
+        """Return the noise that a sample needs, by name."""
+        ...
+
+    def __call__(self, model: Model, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return E[x|z] of each sample, [n, *data]; noise: a row for each."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """A trace, beta -> Loss. What an objective does not need of its arguments it accepts and ignores."""
 

@@ -13,6 +13,7 @@ from vae_models.control.specs import BetaConfig, ConstantBetaConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
+from vae_models.samplers.specs import PriorSamplerConfig, SamplerConfig
 from vae_models.strict import Strict
 from vae_models.topologies.specs import TOPOLOGIES, TopologySpec
 from vae_models.topologies.vae.specs import ModelConfig
@@ -45,10 +46,10 @@ class EvaluationConfig(Strict):
         description="at the end on the training split too, at beta = 1 as everywhere: metrics train_eval/<name>",
     )
     pictures: bool = True
+    sampler: SamplerConfig = Field(default=PriorSamplerConfig(), description="whose samples the pictures show")
     measures: tuple[bounds.Name, ...] = Field(
         default=(),
         max_length=bounds.MEASURES,
-        exclude_if=lambda names: not names,  # so that what was written before is what it was
         description="what is measured beside elbo, rate, distortion and squared_error: measures of installed packages "
         "(vaesvc parts measure)",
     )
@@ -128,6 +129,18 @@ class TrainConfig(Strict):
     def determining(self) -> dict[str, Any]:
         """Return what the result depends on, as plain data: everything but where the data are kept meanwhile."""
         return self.model_dump(exclude={"data": {"residency"}})
+
+    def identity(self) -> str:
+        """Return the text that tells this configuration from others, which names a study's trial.
+
+        What earlier versions did not have counts only where it is not at its default: a trial of before keeps its name.
+        Facts follow from the set's name or digest, and where the data are kept determines nothing.
+        """
+        data, fields = {"facts", "residency"}, type(self.evaluation).model_fields
+        if self.data.digest is None:
+            data.add("digest")
+        later = {name for name in ("sampler", "measures") if getattr(self.evaluation, name) == fields[name].default}
+        return self.model_dump_json(exclude={"data": data, "evaluation": later})
 
     def metrics(self) -> tuple[str, ...]:
         """The names that a run of this configuration reports and that it can be judged by, known before it starts:

@@ -325,7 +325,9 @@ class Run:
         self._log(metrics)
         self.at.evaluated = self.at.step
         if self.context.rank == 0 and self.config.evaluation.pictures:
-            for name, png in pictures(self.model, self.val_data, self.noise).items():
+            for name, png in pictures(
+                self.model, self.val_data, self.noise, self.config.evaluation.sampler.build()
+            ).items():
                 self.context.log_picture(self.at.step, name, png)
         return True
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from vae_models.data.batching import Resident
 from vae_models.metrics.pictures import as_images, reconstructions, samples
-from vae_models.protocols import Model
+from vae_models.protocols import Model, Sampler
 from vae_models.training.step import NoiseSource
 
 COLUMNS = 10
@@ -19,9 +19,9 @@ DRAWN = 2**16  # elements of the data that are drawn, or a row of them: some inv
 
 
 @torch.no_grad()
-def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str, bytes]:
-    """{"reconstructions": rows of originals, each over its row of reconstructions; "samples": E[x|z] of z ~ p(z)}, and
-    "draws": x ~ p(x|z) of the same z, where the likelihood can draw.
+def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sampler) -> dict[str, bytes]:
+    """{"reconstructions": rows of originals, each over its row of reconstructions; "samples": the sampler's}, and
+    "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw.
 
     Always the same data and the same noise, so that pictures of different steps and runs can be laid side by side.
     """
@@ -33,7 +33,7 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource) -> dict[str,
         noise = source.draw({**data.noise(), **parts.noise()}, n, stream="pictures", step=0)
         x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
-        dreams = parts.sample_mean(source.draw(parts.prior_noise(), COLUMNS * ROWS, stream="samples", step=0))
+        dreams = sampler(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
         found = {
             "reconstructions": reconstructions(as_images(x), as_images(mean), COLUMNS),
             "samples": samples(as_images(dreams), COLUMNS),

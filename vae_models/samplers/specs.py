@@ -1,0 +1,49 @@
+"""How samples of a trained model are made, as data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+from vae_models.parts import Seam, spec_of
+from vae_models.strict import Strict
+
+if TYPE_CHECKING:
+    from vae_models.protocols import Sampler
+    from vae_models.samplers.prior import PriorSampler
+
+
+class SamplerSpec(Strict):
+    """How samples of a trained model are made, as data: of pictures, where nothing is trained or judged by them."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+    @abstractmethod
+    def build(self) -> Sampler:
+        """Return the sampler; torch is loaded here."""
+
+
+class PriorSamplerConfig(SamplerSpec):
+    """E[x|z] of z ~ p(z), each prior by its own way of sampling."""
+
+    kind: Literal["prior"] = "prior"
+
+    def build(self) -> PriorSampler:
+        """See `PriorSampler`."""
+        from vae_models.samplers.prior import PriorSampler
+
+        return PriorSampler()
+
+
+SAMPLERS = Seam[type[SamplerSpec]](
+    "sampler",
+    ["vae_models.samplers.specs:PriorSamplerConfig"],
+    check=spec_of(SamplerSpec),
+    summary="how samples of a trained model are made",
+)
+
+if TYPE_CHECKING:
+    SamplerConfig = SamplerSpec
+else:
+    SamplerConfig = SAMPLERS.union()
