@@ -33,6 +33,7 @@ from service.directories import (
     write_all,
 )
 from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
+from service.retry import again
 from service.storage_errors import NO_KEY, NoS3Error, error_code, explain, local, overloaded, public
 
 if TYPE_CHECKING:
@@ -348,16 +349,8 @@ class Artifacts:
 
     def _call(self, doing: str, uri: str, function: Callable[[], T]) -> T:
         """Run one repeatable request, again while it fails for a passing reason, and say plainly why it failed."""
-        import tenacity
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passing),
-            stop=tenacity.stop_after_delay(self.patience_seconds),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=3.0),
-            reraise=True,
-        )
         try:
-            return retrying(function)
+            return again(function, when=_passing, seconds=self.patience_seconds)
         except VaesvcError:
             raise
         except Exception as error:

@@ -23,7 +23,6 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 import pydantic
-import tenacity
 from pydantic import TypeAdapter
 
 from service import __version__, wire
@@ -31,6 +30,7 @@ from service.code.reference import CodeRef
 from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.queue.jobs import Checkpoint, Event, Job, JobState
+from service.retry import again
 
 if TYPE_CHECKING:
     from service.code.wheel import Wheel
@@ -122,14 +122,13 @@ class _Http:
             return self._parse(answer, adapter)
 
         try:
-            return tenacity.Retrying(
-                retry=tenacity.retry_if_exception(
-                    lambda error: isinstance(error, _AgainError) and (repeatable or not error.sent)
-                ),
-                wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.2),
-                stop=tenacity.stop_after_delay(self.retry_seconds),
-                reraise=True,
-            )(once)
+            return again(
+                once,
+                when=lambda error: isinstance(error, _AgainError) and (repeatable or not error.sent),
+                seconds=self.retry_seconds,
+                first=0.1,
+                longest=2.0,
+            )
         except _AgainError as error:
             raise error.final from None
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
-import tenacity
 
 from service import model_files, signing
 from service.client import LOOPBACK, Client
@@ -29,6 +28,7 @@ from service.directories import MANIFEST, altered, disk_error, replace_directory
 from service.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UntrustedError
 from service.model_files import MLMODEL, SIGNATURE, Reference, Statement
 from service.pyfunc import CODE
+from service.retry import again
 from service.wire import ModelFiles
 
 if TYPE_CHECKING:
@@ -253,15 +253,13 @@ def _file(
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Its bytes, at most `most`. sha256: what it must be; none where the caller checks it."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(httpx.TransportError),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=3.0, jitter=0.2),
-        stop=tenacity.stop_after_delay(RETRY_SECONDS),
-        reraise=True,
-    )
     public = urlsplit(address)._replace(query="").geturl()  # the query is a key for an hour
     try:
-        found, count = retrying(_stream, client, address, public, path, most, headers)
+        found, count = again(
+            lambda: _stream(client, address, public, path, most, headers),
+            when=lambda error: isinstance(error, httpx.TransportError),
+            seconds=RETRY_SECONDS,
+        )
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the storage at {urlsplit(address).netloc} does not answer ({error or type(error).__name__}); it must be "

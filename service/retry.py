@@ -1,14 +1,23 @@
-"""Servers that may be away: said once, asked less and less often, and again said when they are back."""
+"""Servers that may be away: the one place that knows how to ask again.
+
+`again` repeats one call that may be repeated, for a bounded time. `patiently` does so and says it to somebody. A
+`Patience` is for those who look at a server again and again: said once, asked less and less often, and again said when
+it is back.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.errors import UnavailableError, VaesvcError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -59,6 +68,50 @@ class Patience:
         self._next = self._clock() + wait
 
 
+def again(
+    call: Callable[[], T],
+    *,
+    when: Callable[[BaseException], bool],
+    seconds: float | None,
+    first: float = 0.2,
+    longest: float = 3.0,
+    give_up: threading.Event | None = None,
+    before: Callable[[BaseException], None] = lambda error: None,
+) -> T:
+    """Call until it succeeds. Raises the last error: one that will not pass, or the one at the end of the time.
+
+    when:    whether an error will pass
+    seconds: how long a call is begun again; None for ever
+    first, longest: seconds between two tries, random, of which the most doubles each time
+    give_up: ends the waiting, and with it the tries, when it is set
+    before:  is told of an error that is waited for
+    """
+    import tenacity
+
+    stops: list[Any] = [] if seconds is None else [tenacity.stop_after_delay(seconds)]
+    stops += [] if give_up is None else [tenacity.stop_when_event_set(give_up)]
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(when),
+        wait=tenacity.wait_random_exponential(multiplier=first, max=longest),
+        stop=tenacity.stop_any(*stops),
+        sleep=tenacity.nap.sleep if give_up is None else tenacity.sleep_using_event(give_up),
+        before_sleep=lambda state: before(_error(state)),
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _error(state: RetryCallState) -> BaseException:
+    error = None if state.outcome is None else state.outcome.exception()
+    assert error is not None  # it sleeps after a failure only
+    return error
+
+
+def unavailable(error: BaseException) -> bool:
+    """Whether a server does not answer, in our own words."""
+    return isinstance(error, UnavailableError)
+
+
 def patiently(
     call: Callable[[], T],
     *,
@@ -67,22 +120,21 @@ def patiently(
     say: Callable[[str], None] = lambda text: None,
     pause_seconds: float = 1.0,
 ) -> T:
-    """Again and again while a server does not answer, for so long; everything else is raised at once.
+    """Call again while a server does not answer, for so long; everything else is raised at once.
 
     what: that waits meanwhile, in the words that `say` is told: "the checkpoint of step 20".
     """
-    deadline, said = time.monotonic() + seconds, False
-    while True:
-        try:
-            result = call()
-        except UnavailableError as error:
-            if time.monotonic() >= deadline:
-                raise
-            if not said:
-                say(f"{what} waits: {error}")
-            said = True
-            time.sleep(pause_seconds)
-        else:
-            if said:
-                say(f"{what} is on its way again")
-            return result
+    said = False
+
+    def before(error: BaseException) -> None:
+        nonlocal said
+        if not said:
+            say(f"{what} waits: {error}")
+        said = True
+
+    result = again(
+        call, when=unavailable, seconds=seconds, first=pause_seconds, longest=2 * pause_seconds, before=before
+    )
+    if said:
+        say(f"{what} is on its way again")
+    return result

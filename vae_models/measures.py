@@ -103,8 +103,19 @@ MEASURES: Seam[Quantity] = Seam(
     "measure", ["vae_models.measures:OURS"], check=_wrong, summary="what is measured, per datum"
 )
 EVALUATED = ("elbo", "rate", "distortion", "squared_error")  # on a split; the last is a mean over elements
+VALIDATION = "val"
 ON_TRAIN = "train_eval"  # where an evaluation of the training split is: `train` is of the batches that it is trained on
 SELECTABLE = tuple(f"val/{name}" for name in EVALUATED)  # what the best checkpoint of a run can be chosen by
+
+
+def is_evaluation(metric: str) -> bool:
+    """Whether `metric` is of a whole split, and not of the batches of training."""
+    return metric.startswith((f"{VALIDATION}/", "test/", f"{ON_TRAIN}/"))
+
+
+def on_validation(name: str) -> str:
+    """Return the metric of quantity `name` on the validation split."""
+    return f"{VALIDATION}/{name}"
 
 
 def quantity(metric: str) -> Quantity | None:

@@ -21,7 +21,7 @@ from service.attempt.uploads import CheckpointUploads, Ready
 from service.errors import FencedError, NotFoundError, VaesvcError
 from service.queue.jobs import Checkpoint
 from service.wire import ProgressReport
-from vae_models.measures import ON_TRAIN, Goal
+from vae_models.measures import Goal, is_evaluation
 from vae_models.records import Progress
 from vae_models.training.errors import Fenced
 
@@ -194,7 +194,7 @@ class RunReports:
     def _narrate(self, step: int, metrics: Mapping[str, float]) -> None:
         """The attempt's log tells every evaluation, and training every few seconds: nats per datum."""
         now = time.monotonic()
-        evaluated = any(name.startswith(("val/", "test/", f"{ON_TRAIN}/")) for name in metrics)
+        evaluated = any(is_evaluation(name) for name in metrics)
         if evaluated or now - self._narrated_at >= _NARRATE_SECONDS:
             self._narrated_at = now
             print(f"step {step:,}  " + "  ".join(f"{k} {v:.6g}" for k, v in metrics.items()), flush=True)  # noqa: T201

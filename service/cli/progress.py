@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def metric(metrics: Mapping[str, float], name: str) -> float | None:
     """The value on the validation split where there is one, else that of the last training batches."""
-    return metrics.get(f"val/{name}", metrics.get(f"train/{name}"))
+    from vae_models.measures import on_validation
+
+    return metrics.get(on_validation(name), metrics.get(f"train/{name}"))
 
 
 def pieces(kind: str, progress: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import tenacity
 
 from service.client import LOOPBACK, Client
 from service.data.records import NamedSet
 from service.errors import StorageError, UnavailableError, UsageError
+from service.retry import again
 from service.wire import DataFile, DataMissing
 from vae_models.data import canonical
 from vae_models.data.canonical import DATA_JSON
@@ -113,14 +113,13 @@ def _check_size(folder: Path, file: DataFile) -> None:
 
 
 def _send(http: httpx.Client, folder: Path, file: DataFile, told: Told) -> None:
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(httpx.TransportError),
-        wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.5),
-        stop=tenacity.stop_after_delay(PATIENCE_SECONDS),
-        reraise=True,
-    )
     try:
-        retrying(_put, http, folder / file.file, file, told)
+        again(
+            lambda: _put(http, folder / file.file, file, told),
+            when=lambda error: isinstance(error, httpx.TransportError),
+            seconds=PATIENCE_SECONDS,
+            longest=5.0,
+        )
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the storage at {urlsplit(file.address).netloc} does not answer ({error or type(error).__name__}); it "

@@ -21,9 +21,9 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from service.errors import StorageError, UnavailableError, UsageError, VaesvcError
+from service.retry import again
 
 BUSY_SECONDS = 30  # how long a transaction waits for others
 CONNECT_SECONDS = 5
@@ -79,13 +79,7 @@ class Database:
 
     def _begun(self, write: bool) -> Connection:
         """A connection inside a transaction. Only this is retried: nothing has been done yet, so it is always safe."""
-        retrying = Retrying(
-            retry=retry_if_exception(_passes),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            stop=stop_after_delay(RETRY_SECONDS),
-            reraise=True,
-        )
-        return retrying(self._begin, write)
+        return again(lambda: self._begin(write), when=_passes, seconds=RETRY_SECONDS, first=0.1, longest=2.0)
 
     def _begin(self, write: bool) -> Connection:
         connection = self._engine.connect()

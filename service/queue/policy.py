@@ -20,8 +20,8 @@ SIGNALS: tuple[Signal, ...] = ("finish",)
 class Retention(Record):
     """Which checkpoints are kept: the last one, and the `keep_best` best of those before it, by `metric`."""
 
-    metric: str = "val/elbo"
-    mode: Mode = "max"
+    metric: str = Goal().metric
+    mode: Mode = Goal().mode
     keep_best: int = Field(default=1, ge=1)
 
     @property

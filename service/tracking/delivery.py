@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from service.errors import UsageError
+from service.retry import again
 from service.tracking import pictures, server
 from service.tracking.server import Point
 from service.tracking.spool import Metrics, Picture
@@ -31,28 +32,27 @@ class Patience:
         self._said = ""
 
     def __call__(self, function: Callable[[], T]) -> T:
-        import tenacity
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_not_exception_type(UsageError),
-            stop=tenacity.stop_when_event_set(self._give_up),
-            wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-            sleep=tenacity.sleep_using_event(self._give_up),
-            before_sleep=self._say,
-        )
         try:
-            result = retrying(function)
-        except tenacity.RetryError as error:
+            result = again(
+                function,
+                when=lambda error: isinstance(error, Exception) and not isinstance(error, UsageError),
+                seconds=None,
+                first=FIRST_PAUSE,
+                longest=LONGEST_PAUSE,
+                give_up=self._give_up,
+                before=self._say,
+            )
+        except UsageError:
+            raise
+        except Exception as error:
             raise GaveUp from error
         if self._said:
             log.warning("MLflow answers again")
             self._said = ""
         return result
 
-    def _say(self, state: object) -> None:
-        outcome = getattr(state, "outcome", None)
-        error = outcome.exception() if outcome is not None else None
-        if error is not None and not self._said:
+    def _say(self, error: BaseException) -> None:
+        if not self._said:
             self._said = str(error) or type(error).__name__
             log.warning("metrics and pictures wait: %s", self._said)
 

@@ -15,12 +15,11 @@ from service.queue.jobs import Checkpoint
 from service.tracking.notes import NOTE
 from service.tracking.runs import SETTLE
 from service.tracking.server import PARAMS_PER_CALL, all_pages, client, explained
-from vae_models.measures import ON_TRAIN
+from vae_models.measures import is_evaluation
 
 MODEL_TYPE = "vae"
 FILES, STEP = "vaesvc.files", "vaesvc.step"  # tags
 PARAM_LENGTH = 500  # characters; half of what all databases behind MLflow take
-EVALUATED = ("val/", "test/", f"{ON_TRAIN}/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ def _link(uri: str, run: Any, model_id: str, metrics: Mapping[str, float], check
     data = next((each.dataset for each in run.inputs.dataset_inputs), None)
     points = []
     for key, value in sorted(metrics.items()):
-        if not key.startswith(EVALUATED):
+        if not is_evaluation(key):
             continue
         at = [point for point in door.get_metric_history(run_id, key) if point.step == checkpoint.step]
         made_at, value = (at[0].timestamp, at[0].value) if at else (int(checkpoint.committed_at * 1000), value)

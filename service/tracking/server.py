@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from service.errors import AuthError, ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
+from service.retry import again, unavailable
 from service.storage_errors import local, public
 from service.tracking import login
 
@@ -98,15 +99,7 @@ def explained(uri: str, doing: str) -> Iterator[None]:
 
 def patiently(function: Callable[[], T], seconds: float) -> T:
     """Call again while the server does not answer, for `seconds`. Only for what may be repeated."""
-    import tenacity
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(UnavailableError),
-        stop=tenacity.stop_after_delay(seconds),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=3.0),
-        reraise=True,
-    )
-    return retrying(function)
+    return again(function, when=unavailable, seconds=seconds)
 
 
 def check(mlflow_uri: str) -> None:

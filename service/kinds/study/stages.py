@@ -8,6 +8,7 @@ from types import MappingProxyType
 from service.kinds.study.messages import StudyCandidate, StudyStage, StudyTrial
 from tuning.study import Outcome, StageConfig, Trial
 from tuning.winners import Candidate
+from vae_models.measures import VALIDATION
 
 
 def view(
@@ -62,5 +63,5 @@ def _line(trial: Trial, outcome: Outcome | None, running: Mapping[int, int]) -> 
         value=None if outcome is None else outcome.value,
         steps=running.get(trial.number, 0) if outcome is None else outcome.steps,
         error=None if outcome is None else outcome.error,
-        metrics={} if outcome is None else {k: v for k, v in outcome.metrics.items() if k.startswith("val/")},
+        metrics={} if outcome is None else {k: v for k, v in outcome.metrics.items() if k.startswith(f"{VALIDATION}/")},
     )
