@@ -23,14 +23,16 @@ ENTRIES = MappingProxyType({"beta.half": "specs:HalfConfig"})
 SPECS = """
 from typing import Literal
 
-from vae_models.strict import Strict
+from vae_models.control.specs import BetaSpec
 
 
-class HalfConfig(Strict):
+class HalfConfig(BetaSpec):
     kind: Literal["half"] = "half"
 
-    def build(self):
-        raise NotImplementedError
+    def build(self, steps_per_epoch):
+        from vae_models.control.schedules import Constant
+
+        return Constant(value=0.5)
 """
 
 

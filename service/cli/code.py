@@ -42,6 +42,15 @@ def bring(code: Path | None) -> Wheel | None:
     return wheel
 
 
+def require(code: CodeRef | None) -> None:
+    """Before a spec is run in this process: it has the package that the spec names. UsageError."""
+    from service.code.reference import absent
+    from service.errors import UsageError
+
+    if absent(code):
+        raise UsageError(f"the spec needs the package {code}, which is user's code: give it with --code DIR|WHEEL")
+
+
 def ref(wheel: Wheel | None) -> CodeRef | None:
     """What a spec says of it."""
     return None if wheel is None else wheel.ref

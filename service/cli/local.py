@@ -18,7 +18,7 @@ import typer
 
 from service.cli import output, own_data, progress
 from service.cli.arguments import AsJson, Overrides, Source
-from service.cli.code import Code, bring, ref
+from service.cli.code import Code, bring, ref, require
 from service.cli.own_data import DataHere
 from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 
@@ -54,6 +54,7 @@ def run(
 
     with own_data.of_this_machine(data) as called:
         resolved = kinds.resolve_as(KIND, source, own_data.changes(called, overrides), code=own)
+    require(resolved.code)
     folder = out or Path("runs") / resolved.name.replace("/", "-")
     with own_folder(folder):
         same_code(folder, own)

@@ -9,7 +9,7 @@ import typer
 
 from service.cli import connect, local, output, own_data, progress
 from service.cli.arguments import AsJson
-from service.cli.code import Code, bring, ref
+from service.cli.code import Code, bring, ref, require
 from service.cli.own_data import DataHere
 from service.cli.pictures import save
 from service.errors import NotFoundError, StorageError
@@ -90,6 +90,7 @@ def run(
     if dry_run:
         plan(spec, json=json)
         return
+    require(spec.code)
     folder = out or Path("studies") / spec.name.removeprefix("searches/").replace("/", "-")
     with local.own_folder(folder):
         local.same_code(folder, own)

@@ -1,0 +1,99 @@
+"""--code on the command line, without a service: what is trained with a package, and what is refused before it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command import RECIPE, vaesvc
+from tests.packages import package
+
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
+SHORT = ("--set", "steps=2", "--set", "evaluation.pictures=false", "--set", "evaluation.limit=64")
+BROKEN = {  # entry -> (where it is, the file there, why it is refused)
+    "beta.gone": ("gone:HalfConfig", "import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+    "beta.wild": ("wild:HalfConfig", "def half(:\n", "SyntaxError: invalid syntax"),
+    "beta.none": ("specs:Nothing", None, "has no attribute 'Nothing'"),
+    "betta.half": ("specs:HalfConfig", None, "there is no seam 'betta'; did you mean beta?"),
+    "beta.third": ("specs:HalfConfig", None, "has the kind 'half': name the entry beta.half"),
+    "beta.warmup": (
+        "ours:WarmupBetaConfig",
+        "from vae_models.control.specs import WarmupBetaConfig\n",
+        "there already",
+    ),
+    "beta.useless": ("useless:Useless", "class Useless:\n    kind = 'useless'\n", "is no BetaSpec"),
+}
+
+
+def test_a_run_with_a_package_goes_on_with_the_same_package_alone(env: dict[str, str], tmp_path: Path) -> None:
+    source = package(tmp_path / "source")
+    out = tmp_path / "run"
+    given = ("run", RECIPE, *SHORT, "--set", "beta.kind=half", "--out", str(out))
+    done = vaesvc(env, *given, "--code", str(source))
+    assert "Done: 2 steps" in done.stderr
+    kept = json.loads((out / "code.json").read_text())
+    assert (kept["name"], kept["version"], len(kept["digest"])) == ("my-parts", "1.0", 64)
+    assert json.loads((out / "config.json").read_text())["beta"] == {"kind": "half"}
+    vaesvc(env, *given, "--code", str(source))
+    unknown = vaesvc(env, *given, code=2)
+    assert "half is not allowed" in unknown.stderr
+    (source / "my_parts" / "more.py").write_text("")
+    other = vaesvc(env, *given, "--code", str(source), code=2)
+    assert f"was begun with the package my-parts 1.0 (SHA-256 {kept['digest'][:12]}" in other.stderr
+    spec = vaesvc(env, "submit", *given[1:-2], "--code", str(source), "--dry-run")
+    (tmp_path / "spec.yaml").write_text(spec.stdout)
+    without = vaesvc(env, "run", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "other"), code=2)
+    assert "the spec needs the package my-parts 1.0" in without.stderr
+    assert "give it with --code" in without.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_package_of_which_a_part_cannot_be_registered_is_refused_as_a_whole(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    entries = {"beta.half": "specs:HalfConfig"} | {entry: value for entry, (value, _, _) in BROKEN.items()}
+    files = {f"my_parts/{value.split(':')[0]}.py": text for value, text, _ in BROKEN.values() if text is not None}
+    source = package(tmp_path / "source", files=files, entries=entries)
+    refused = vaesvc(env, "run", RECIPE, "--code", str(source), "--out", str(tmp_path / "run"), code=2)
+    assert "the package my-parts 1.0 cannot be used" in refused.stderr
+    said = refused.stderr.split("; ")
+    for entry, (_, _, why) in BROKEN.items():
+        assert why in refused.stderr, entry
+        assert any(entry in each for each in said), entry
+    assert "beta.half (" not in refused.stderr  # it is right, and not taken all the same
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_package_whose_dependencies_are_not_there_or_that_is_none_is_refused(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    needs = package(tmp_path / "needs", dependencies=("nothing-of-this-name>=3",))
+    refused = vaesvc(env, "submit", RECIPE, "--code", str(needs), "--dry-run", code=2)
+    assert "it needs nothing-of-this-name>=3, which is not installed" in refused.stderr
+    none = vaesvc(env, "study", "run", "searches/none", "--code", str(tmp_path / "nowhere"), code=2)
+    assert "nowhere is not there; --code takes a folder with a pyproject.toml, or a wheel" in none.stderr
+
+
+FAULTS = {
+    "shape": ("-sum_per_datum(terms, mask)", "-terms"),
+    "draws": ("-sum_per_datum(terms, mask)", "-sum_per_datum(terms, mask) + torch.randn(x.shape[0])"),
+    "nan": ("-sum_per_datum(terms, mask)", "sum_per_datum(terms, mask) * float('nan')"),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_part_that_breaks_a_promise_is_named_with_the_method(env: dict[str, str], tmp_path: Path, what: str) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(PLUGINS, source)
+    path = source / "lighthouse" / "laplace.py"
+    before, after = FAULTS[what]
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    run = ("run", "rings/lighthouse", *SHORT, "--out", str(tmp_path / "run"), "--code", str(source))
+    failed = vaesvc(env, *run, code=1)
+    assert "likelihood" in failed.stderr
+    assert "Laplace" in failed.stderr or "laplace" in failed.stderr
+    assert "log_prob" in failed.stderr
