@@ -80,7 +80,6 @@ def test_a_package_whose_dependencies_are_not_there_or_that_is_none_is_refused(
 FAULTS = {
     "shape": ("-sum_per_datum(terms, mask)", "-terms"),
     "draws": ("-sum_per_datum(terms, mask)", "-sum_per_datum(terms, mask) + torch.randn(x.shape[0])"),
-    "nan": ("-sum_per_datum(terms, mask)", "sum_per_datum(terms, mask) * float('nan')"),
 }
 
 

@@ -6,9 +6,9 @@ import math
 from typing import Literal
 
 from pydantic import Field
-from vae_models.topologies.specs import TopologySpec
 
 from vae_models.likelihoods.specs import BernoulliConfig, LikelihoodConfig
+from vae_models.topologies.specs import TopologySpec
 
 
 class LadderConfig(TopologySpec):

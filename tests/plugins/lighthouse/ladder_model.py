@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from torch import nn
-from vae_models.topologies.groups import grouped
-from vae_models.topologies.likelihood import distortions
 
 from lighthouse.conditional import Conditional, halves
 from vae_models.posteriors.normal import DiagonalNormal, normal_latent
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer
 from vae_models.records import NoiseSpec, Trace
+from vae_models.topologies.groups import grouped
+from vae_models.topologies.likelihood import distortions
 
 
 class Ladder(nn.Module):
