@@ -28,7 +28,7 @@ from vae_models.data.shards import opened
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import Run
 
-SET_BYTES = 200 * 2**20
+SET_BYTES = 100 * 2**20
 MODELS = {
     "mlp": {"latent": 16, "backbone": {"kind": "mlp", "hidden": [64]}},
     "conv": {"latent": 16, "backbone": {"kind": "conv", "channels": [8, 16, 32, 32]}},

@@ -23,15 +23,26 @@ class BatchPlan:
 
     The stream is the concatenation of one permutation of 0 .. n-1 per epoch, cut every `batch_size`: every batch is
     full, every datum is seen once per epoch, and a batch may straddle two epochs (or more when it is larger than n).
+
+    order: the permutation of an epoch, where it is another than the uniformly random one of (seed, epoch)
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        *,
+        order: Callable[[int], Tensor] | None = None,
+    ) -> None:
         if n < 1 or batch_size < 1:
             raise ValueError(f"n and batch_size must be at least 1, got n={n} and batch_size={batch_size}")
         self.n = n
         self.batch_size = batch_size
         self.seed = seed
         self.device = torch.device(device)
+        self._permutation = order
         self._orders: dict[int, Tensor] = {}  # a cache only: the current epoch's order and the one before
 
     @property
@@ -58,6 +69,8 @@ class BatchPlan:
 
     def order(self, epoch: int) -> Tensor:
         """Return the order of the data in epoch 0, 1, ...: a permutation of 0 .. n-1, int64 [n], on the CPU."""
+        if self._permutation is not None:
+            return self._permutation(epoch)
         return random.permutation(self.n, seed=self.seed, epoch=epoch)
 
 

@@ -147,9 +147,12 @@ def test_a_disk_that_fails_is_told_with_the_datum(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "preadv", failing)
+    monkeypatch.setattr(os, "sendfile", failing)
     reader = data.reader(lambda step: torch.tensor([7, 3]), end=4)
     with pytest.raises(DataCorrupt, match=r"datum 7 cannot be read from .*train-x-00000.npy: Input/output error"):
         reader.batch(0, {})
+    with pytest.raises(DataCorrupt, match=r"datum 0 cannot be read from .*train-x-00000.npy: Input/output error"):
+        _ = made.train.x
     data.close()
 
 
