@@ -43,7 +43,7 @@ class BatchPlan:
         self.seed = seed
         self.device = torch.device(device)
         self._permutation = order
-        self._orders: dict[int, Tensor] = {}  # a cache only: the current epoch's order and the one before
+        self._orders: dict[int, Tensor] = {}  # a cache only: of the last epoch and those beside it
 
     @property
     def steps_per_epoch(self) -> float:
@@ -62,7 +62,7 @@ class BatchPlan:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            for old in [key for key in self._orders if key != epoch - 1]:
+            for old in [key for key in self._orders if abs(key - epoch) != 1]:
                 del self._orders[old]
             self._orders[epoch] = self.order(epoch).to(self.device)
         return self._orders[epoch]

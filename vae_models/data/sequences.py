@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vae_models import random
 from vae_models.data.batching import BatchPlan, Indices, Reader, Resident
+from vae_models.data.masks import Masks
 from vae_models.data.records import Split, StoredSplit
 from vae_models.data.spec import DataSpec
 from vae_models.records import Batch
@@ -61,12 +62,14 @@ class Sequences:
     data:    the split's values, all as long as the longest datum of the set
     lengths: int64 [n], on the CPU; None: all data are that long
     axis:    which axis of x is "time"; 1 is the first after the batch's
+    masks:   which elements of a datum are no padding
     labels:  [n, ...], on the CPU; None: none
     """
 
     data: Resident
     lengths: Tensor | None
     axis: int
+    masks: Masks
     labels: Tensor | None = None
 
     @classmethod
@@ -74,7 +77,9 @@ class Sequences:
         """Return `split`, whose values are `data`. Raises ValueError for a set without an axis "time"."""
         if "time" not in facts.axes:
             raise ValueError(f"axes {list(facts.axes)} have no time: these data are no sequences")
-        return cls(data=data, lengths=split.lengths, axis=1 + facts.axes.index("time"), labels=split.labels)
+        masks = Masks(split.lengths, facts.shape, facts.axes, torch.device("cpu"))
+        axis = 1 + facts.axes.index("time")
+        return cls(data=data, lengths=split.lengths, axis=axis, masks=masks, labels=split.labels)
 
     def plan(self, batch_size: int, seed: int) -> BatchPlan:
         """Return which data are in the batch of each step: of like lengths, where they have some."""
@@ -91,16 +96,14 @@ class Sequences:
         Its length is that of the longest datum of the global batch, the same for every worker; what is beyond a datum's
         own length is 0, and false in the mask.
         """
-        labels = None if self.labels is None else self.labels[indices.cpu()[rows]].to(x.device)
-        if self.lengths is None:
+        indices = indices.cpu()
+        mask = self.masks.of(indices[rows])
+        labels = None if self.labels is None else self.labels[indices[rows]].to(x.device)
+        if self.lengths is None or mask is None:
             return Batch(x=x, labels=labels)
-        lengths = self.lengths[indices.cpu()]
-        x = x.narrow(self.axis, 0, int(lengths.max()))
-        shape = [1] * x.ndim
-        shape[0], shape[self.axis] = x.shape[0], x.shape[self.axis]
-        times = torch.arange(x.shape[self.axis], device=x.device)
-        mask = (times < lengths[rows].to(x.device)[:, None]).reshape(shape)
-        return Batch(x=torch.where(mask, x, 0), mask=mask, labels=labels)
+        longest = int(self.lengths[indices].max())
+        mask = mask.narrow(self.axis, 0, longest).to(x.device)
+        return Batch(x=torch.where(mask, x.narrow(self.axis, 0, longest), 0), mask=mask, labels=labels)
 
 
 class SequenceReader:
