@@ -107,6 +107,7 @@ class Outcome(Record):
 
 CANCELLED = Outcome(outcome="cancelled", error="cancelled as asked")
 
+FATAL_MARK = "vaesvc-runner-fatal: "  # the runner's last line when it could not even claim its attempt
 OUTCOME = "outcome.json"  # written by the driver as its last act
 VERDICT = "verdict.json"  # written beside a driver that still runs: no use waiting for it
 

@@ -24,14 +24,13 @@ from typing import Any
 
 from service import __version__
 from service.attempt import assignment as messages
-from service.attempt.assignment import Assignment, AttemptAccess, Outcome
+from service.attempt.assignment import FATAL_MARK, Assignment, AttemptAccess, Outcome
 from service.attempt.failures import machines_lost
 from service.attempt.lease import Lease
 from service.attempt.logs import LogShipper
 from service.attempt.processes import Child, scratch
 from service.code import path
 from service.collector import collect_rarely
-from service.dispatch.decisions import FATAL_MARK
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
 from service.wire import AttemptContext, ClaimRequest
 

@@ -21,11 +21,11 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from service.attempt.assignment import FATAL_MARK
 from service.attempt.failures import machines_lost
 from service.dispatch.ray_jobs import RayJob, RayState
 from service.queue.jobs import Attempt, AttemptState, Job, JobState
 
-FATAL_MARK = "vaesvc-runner-fatal: "  # the runner's last line when it could not even claim its attempt
 _MISSING = re.compile(r"No module named '?(service|vae_models)\b")
 _NO_PYTHON = re.compile(r"python[\w.]*: (?:command )?not found|No such file or directory: '?\S*python")
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from service.attempt.assignment import FATAL_MARK
 from service.dispatch.decisions import (
-    FATAL_MARK,
     SILENT,
     Action,
     EndCancelled,
