@@ -108,8 +108,13 @@ def _check_parts(config: TrainConfig, model: Model, parts: Mapping[str, object],
     z_shape = (rows, *layer.shape)
     call = _Caller(config, model)
     mean, raw = call("backbone", "encode", lambda: backbone.encode(x), (z_shape, z_shape if posterior.scale else None))
-    noise = draw(prior.noise())
-    bound = prior.bind(lambda u: posterior.normal(*backbone.encode(u)), noise)
+    noise, of_prior = draw(prior.noise()), draw(prior.sample_noise())
+
+    def encode(u: Tensor) -> tuple[Tensor, Tensor]:
+        return posterior.normal(*backbone.encode(u))
+
+    call("prior", "sample", lambda: prior.sample(of_prior, encode), z_shape)
+    bound = prior.bind(encode, noise)
     z = mean
     if posterior.bound:
         z_noise = draw({"z": NoiseSpec(shape=layer.shape)})["z"]
@@ -117,6 +122,8 @@ def _check_parts(config: TrainConfig, model: Model, parts: Mapping[str, object],
         call.shapes("posterior", "latent", _latent(latent), _latent_shapes(rows, layer.shape))
         z = latent.sample
     call("prior", "log_prob", lambda: bound.log_prob(z), (rows,))
+    if posterior.bound and bound.normal_kl(mean, mean) is not None:
+        call("prior", "normal_kl", lambda: bound.normal_kl(*posterior.normal(mean, raw)), (rows,))
     per_element, (first, *rest) = likelihood.parameters_per_element(), x.shape[1:]
     decoded = call("backbone", "decode", lambda: backbone.decode(z), (rows, per_element * first, *rest))
     call("likelihood", "log_prob", lambda: likelihood.log_prob(decoded, x), (rows,))
