@@ -124,6 +124,7 @@ class Settings(BaseModel):
     s3: S3Settings = Field(default_factory=S3Settings)
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
+    cache_bytes: int | None = Field(default=None, ge=1)  # of data sets of users' own that a machine has fetched
     user_code: Literal["off", "admins", "users"] = "off"  # who may bring code of their own: it runs on the cluster
     code_bytes: int = Field(default=20 << 20, ge=1, le=1 << 30)  # of a package of own code, as a wheel
     code_grace_seconds: float = Field(

@@ -107,6 +107,8 @@ def data_folders() -> None:
 
     loaded = settings.load()
     os.environ["VAESVC_CACHE_DIR"] = str(loaded.cache_dir)
+    if loaded.cache_bytes is not None:
+        os.environ["VAESVC_CACHE_BYTES"] = str(loaded.cache_bytes)
     if loaded.data_dir is not None:
         os.environ["VAESVC_DATA_DIR"] = str(loaded.data_dir)
 

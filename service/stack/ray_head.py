@@ -63,6 +63,8 @@ def _environment(site: Site) -> dict[str, str]:
         VAESVC_CACHE_DIR=str(settings.cache_dir),
     )
     env.pop("RAY_AUTH_TOKEN", None)
+    if settings.cache_bytes is not None:
+        env["VAESVC_CACHE_BYTES"] = str(settings.cache_bytes)
     return env | ({"VAESVC_DATA_DIR": str(settings.data_dir)} if settings.data_dir else {})
 
 

@@ -66,8 +66,8 @@ def train(
 
     Call it on every worker, with `torch.distributed` initialized if there are several. `dataset`: instead of loading
     the one that the config names. `poll_seconds`: how often the context is asked to stop and told the progress.
-    Raises DataError before the first step, NonFiniteLoss, CheckpointError, Fenced; on workers other than 0
-    `collectives.PeerError` where worker 0's own error says more.
+    Raises DataError before the first step, or in the step whose data cannot be read, NonFiniteLoss, CheckpointError,
+    Fenced; on workers other than 0 `collectives.PeerError` where worker 0's own error says more.
     """
     dataset = dataset or data.load(config.data)
     support.check(dataset, config.data, levels=config.model.levels())
