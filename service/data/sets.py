@@ -11,13 +11,14 @@ right size, is the file that data.json names. Whoever fetches it checks its sum 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from service import areas, wire
 from service.artifacts import Artifacts
-from service.data.records import NamedSet, SetState, StoredSet
+from service.data.records import NamedSet, StoredSet
 from service.errors import ConflictError, NotFoundError, UsageError
 from service.mistakes import listed
 from service.queue.data_sets import DataSets
@@ -49,7 +50,7 @@ def begin(
         owner=owner,
     )
     area = areas.DataArea(artifacts, request.digest)
-    missing = _missing(area, found)
+    missing = _missing(area.sizes(), found)
     signed = (_signed(area, shard) for shard in missing[:AT_ONCE])
     return wire.DataMissing(files=tuple(signed), missing=len(missing), missing_bytes=sum(one.bytes for one in missing))
 
@@ -73,8 +74,8 @@ def checked(request: wire.DataUpload, limits: Limits) -> Canonical:
     return found
 
 
-def _missing(area: areas.DataArea, found: Canonical) -> list[canonical.ShardFile]:
-    there = area.sizes()
+def _missing(there: Mapping[str, int], found: Canonical) -> list[canonical.ShardFile]:
+    """there: bytes of the files that are stored, by name."""
     return [shard for shard in found.shards() if there.get(shard.file) != shard.bytes]
 
 
@@ -91,16 +92,16 @@ def complete(sets: DataSets, artifacts: Artifacts, digest: str) -> StoredSet:
     known = sets.stored(digest)
     if known is None:
         raise NotFoundError(f"no data set {digest} is known here: its upload begins with POST /v1/data/uploads")
-    if known.state is SetState.COMPLETE:
-        return known
-    area = areas.DataArea(artifacts, digest)
-    missing = _missing(area, canonical.decode(known.manifest.encode()))
+    area, manifest = areas.DataArea(artifacts, digest), known.manifest.encode()
+    there = area.sizes()  # also of a set that was whole: a bucket may have lost files
+    missing = _missing(there, canonical.decode(manifest))
     if missing:
         raise ConflictError(
             f"{len(missing):,} of {known.files:,} files of the data set {digest} are not there, {missing[0].file} "
             "first: send them (`vaesvc data add` again goes on where it stopped)"
         )
-    artifacts.put_bytes(area.file(DATA_JSON), known.manifest.encode(), "application/json")
+    if there.get(DATA_JSON) != len(manifest):
+        artifacts.put_bytes(area.file(DATA_JSON), manifest, "application/json")
     return sets.complete(digest)
 
 

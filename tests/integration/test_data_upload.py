@@ -109,6 +109,15 @@ def test_what_is_there_is_not_sent_again(client: Client, folder: Path, tmp_path:
     assert told == []
 
 
+def test_a_bucket_that_lost_a_set_gets_it_again(client: Client, artifacts: Artifacts, folder: Path) -> None:
+    digest = upload(folder, "lost", client).digest
+    artifacts.delete_prefix(artifacts.uri("data", digest))
+    with pytest.raises(ConflictError, match=r"8 of 8 files of the data set .* are not there"):
+        client.data.point("lost-too", digest)
+    assert upload(folder, "lost", client).digest == digest
+    assert stored(artifacts, folder) == on_disk(folder)
+
+
 def test_many_files_come_in_several_answers(client: Client, artifacts: Artifacts, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     own_data.write(folder, shard_rows=1, sizes=(60, 10, 10), test="many")
