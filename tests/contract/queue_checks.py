@@ -15,7 +15,8 @@ from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, 
 from service.specs.job import RetryPolicy
 from service.wire import FinishRequest
 from vae_models.config.data import DataConfig
-from vae_models.config.train import CheckpointConfig, TrainConfig
+from vae_models.config.run import CheckpointConfig
+from vae_models.config.train import TrainConfig
 
 
 def spec(

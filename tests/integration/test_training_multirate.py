@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from vae_models.config.data import DataConfig
-from vae_models.config.train import EvaluationConfig, TrainConfig
+from vae_models.config.run import EvaluationConfig
+from vae_models.config.train import TrainConfig
 from vae_models.data import load
 from vae_models.training.checkpoint import load_model
 from vae_models.training.context import LocalContext

@@ -18,7 +18,7 @@ from tests import catalogue
 from tuning.space import with_values
 from tuning.study import Outcome, StageConfig, StudyConfig, trials
 from tuning.winners import rank, winner
-from vae_models.config.train import CheckpointConfig, EvaluationConfig
+from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.measures import MEASURES, OURS, QUANTITIES, SELECTABLE, Goal, Quantity
 from vae_models.records import Trace
 from vae_models.training.context import LocalContext

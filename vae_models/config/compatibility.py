@@ -27,10 +27,10 @@ from vae_models.priors.specs import PRIORS, PriorSpec
 from vae_models.strict import DataShape
 
 if TYPE_CHECKING:
-    from vae_models.config.train import TrainConfig
+    from vae_models.config.run import RunConfig
 
 
-def check(config: TrainConfig) -> None:
+def check(config: RunConfig) -> None:
     """ValueError with every reason why these parts cannot be trained together."""
     if has_foreign(config):
         return  # what a part of a job's own code declares is known where that code is
@@ -38,7 +38,7 @@ def check(config: TrainConfig) -> None:
     _refuse([*_reasons(config), *_data_reasons(config, facts.shape, facts.sizes[0])])
 
 
-def check_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> None:
+def check_data(config: RunConfig, data_shape: DataShape, data_size: int) -> None:
     """ValueError with every reason why they cannot be trained on data of this shape and number (of training data)."""
     _refuse(list(_data_reasons(config, data_shape, data_size)))
 
@@ -48,21 +48,21 @@ def _refuse(reasons: list[str]) -> None:
         raise ValueError("; ".join(reasons))
 
 
-def _reasons(config: TrainConfig) -> Iterator[str]:
+def _reasons(config: RunConfig) -> Iterator[str]:
     return (reason for rule in RULES for reason in rule(config))
 
 
-def _data_reasons(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+def _data_reasons(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
     return (reason for rule in DATA_RULES for reason in rule(config, data_shape, data_size))
 
 
-def model_takes_the_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+def model_takes_the_data(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
     """Networks that are for other axes are asked nothing about the data's lengths along them."""
     refusals = list(_axes_refusals(config, data_shape))
     yield from refusals or config.model.data_refusals(data_shape, config.batch_size)
 
 
-def _axes_refusals(config: TrainConfig, data_shape: DataShape) -> Iterator[str]:
+def _axes_refusals(config: RunConfig, data_shape: DataShape) -> Iterator[str]:
     name, axes = config.data.name, config.data.facts.axes
     if len(data_shape) != len(axes):
         yield (
@@ -79,7 +79,7 @@ def _axes_refusals(config: TrainConfig, data_shape: DataShape) -> Iterator[str]:
             )
 
 
-def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
+def some_objectives_need_distinct_data(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
     """Such as estimates of q(z) that take the batch for M different ones of the N training data."""
     kind = config.objective.kind
     if config.objective.distinct and config.batch_size > data_size:
@@ -91,7 +91,7 @@ def some_objectives_need_distinct_data(config: TrainConfig, data_shape: DataShap
         )
 
 
-def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
+def only_bytes_are_binarized(config: RunConfig) -> Iterator[str]:
     noisy = config.data.noise.support is not None
     bytes_ = config.data.facts.support in ("bytes", "bits") and not noisy
     if config.data.binarize != "none" and not bytes_:
@@ -102,7 +102,7 @@ def only_bytes_are_binarized(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def noise_finds_its_labels(config: TrainConfig) -> Iterator[str]:
+def noise_finds_its_labels(config: RunConfig) -> Iterator[str]:
     if config.data.noise.labels is None:
         return
     (label, why), name = config.data.noise.labels, config.data.name
@@ -115,7 +115,7 @@ def _has_labels(facts: DataSpec, name: str) -> bool:
     return facts.labels is not None and facts.labels.name == name
 
 
-def likelihoods_take_the_values(config: TrainConfig) -> Iterator[str]:
+def likelihoods_take_the_values(config: RunConfig) -> Iterator[str]:
     """A mass over levels is of data that have them; a density on an interval, of data that are inside."""
     support = config.data.support
     for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
@@ -147,7 +147,7 @@ def _or(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def bounds_need_densities(config: TrainConfig) -> Iterator[str]:
+def bounds_need_densities(config: RunConfig) -> Iterator[str]:
     """Objectives with a rate need q(z|x) to have a density; autoencoders would let it shrink to nothing."""
     objective = config.objective
     for path, posterior in found_in(config.model, PosteriorSpec, "model"):
@@ -169,19 +169,19 @@ def bounds_need_densities(config: TrainConfig) -> Iterator[str]:
             )
 
 
-def autoencoders_train_no_prior(config: TrainConfig) -> Iterator[str]:
+def autoencoders_train_no_prior(config: RunConfig) -> Iterator[str]:
     for path, prior in found_in(config.model, PriorSpec, "model"):
         if not config.objective.rate and prior.trained:
             fixed = [kind for kind, spec in PRIORS.all().items() if not spec.trained]
             yield f"objective {config.objective.kind} trains no prior: {path} must be {_or(fixed)}, not {prior.kind}"
 
 
-def some_objectives_have_no_beta(config: TrainConfig) -> Iterator[str]:
+def some_objectives_have_no_beta(config: RunConfig) -> Iterator[str]:
     if not config.objective.beta and config.beta.constant() != 1:
         yield f"objective {config.objective.kind} has no beta: leave beta at the constant 1"
 
 
-def metrics_need_a_bound(config: TrainConfig) -> Iterator[str]:
+def metrics_need_a_bound(config: RunConfig) -> Iterator[str]:
     metric = config.checkpoint.metric
     if not config.model.bound and measures.has_bound(metric):
         without = [part.kind for _, part in found_in(config.model, PosteriorSpec, "model") if not part.bound]
@@ -191,12 +191,12 @@ def metrics_need_a_bound(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def some_objectives_compare_data(config: TrainConfig) -> Iterator[str]:
+def some_objectives_compare_data(config: RunConfig) -> Iterator[str]:
     if config.objective.compares and config.batch_size < 2:
         yield f"objective {config.objective.kind} compares the data of a batch: batch_size must be at least 2"
 
 
-def padding_is_left_out(config: TrainConfig) -> Iterator[str]:
+def padding_is_left_out(config: RunConfig) -> Iterator[str]:
     """Of data with lengths of their own what lies beyond them must not be counted."""
     if not config.data.facts.lengths:
         return
@@ -211,7 +211,7 @@ def padding_is_left_out(config: TrainConfig) -> Iterator[str]:
             )
 
 
-def some_objectives_are_of_one_latent(config: TrainConfig) -> Iterator[str]:
+def some_objectives_are_of_one_latent(config: RunConfig) -> Iterator[str]:
     objective, latents = config.objective, list(config.model.latents())
     if objective.one_latent and len(latents) > 1:
         several = [kind for kind, spec in OBJECTIVES.all().items() if spec.rate and not spec.one_latent]
@@ -221,7 +221,7 @@ def some_objectives_are_of_one_latent(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def models_read_the_beta_that_is_drawn(config: TrainConfig) -> Iterator[str]:
+def models_read_the_beta_that_is_drawn(config: RunConfig) -> Iterator[str]:
     """Gates read the beta of each datum, so beta must be drawn from their range; and nothing else can read it."""
     reads, drawn = config.model.beta_range(), config.beta.range()
     if reads is None:
@@ -244,11 +244,11 @@ def models_read_the_beta_that_is_drawn(config: TrainConfig) -> Iterator[str]:
         yield f"evaluation.betas {', '.join(outside)} are outside the gates' range, {low:g} to {high:g}"
 
 
-def parts_of_the_model_go_together(config: TrainConfig) -> Iterator[str]:
+def parts_of_the_model_go_together(config: RunConfig) -> Iterator[str]:
     yield from config.model.refusals()
 
 
-def weights_are_bounded(config: TrainConfig) -> Iterator[str]:
+def weights_are_bounded(config: RunConfig) -> Iterator[str]:
     if (weights := size.weights(config)) > bounds.WEIGHTS:
         yield (
             f"model: about {weights:,} weights, more than the {bounds.WEIGHTS:,} that are taken: choose smaller "
@@ -256,7 +256,7 @@ def weights_are_bounded(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def steps_are_bounded(config: TrainConfig) -> Iterator[str]:
+def steps_are_bounded(config: RunConfig) -> Iterator[str]:
     """Of a run, and the size of each."""
     if (steps := size.steps(config)) > bounds.STEPS:
         yield (
@@ -271,7 +271,7 @@ def steps_are_bounded(config: TrainConfig) -> Iterator[str]:
 
 
 # a rule yields a sentence for each thing that is wrong: what, why, and what to choose instead
-RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
+RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     only_bytes_are_binarized,
     noise_finds_its_labels,
     likelihoods_take_the_values,
@@ -287,7 +287,7 @@ RULES: tuple[Callable[[TrainConfig], Iterator[str]], ...] = (
     weights_are_bounded,
     steps_are_bounded,
 )
-DATA_RULES: tuple[Callable[[TrainConfig, DataShape, int], Iterator[str]], ...] = (
+DATA_RULES: tuple[Callable[[RunConfig, DataShape, int], Iterator[str]], ...] = (
     model_takes_the_data,
     some_objectives_need_distinct_data,
 )

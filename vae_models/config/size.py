@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vae_models.config.train import TrainConfig
+    from vae_models.config.run import RunConfig
 
 
-def weights(config: TrainConfig) -> int:
+def weights(config: RunConfig) -> int:
     """Trained numbers of the model, about: of fully connected parts exactly, of convolutions to a factor of a few, of
     nets that are as published (up to 1.4e8) only what the size of the latent space adds."""
     return config.model.weights(config.data.facts.shape)
 
 
-def outputs(config: TrainConfig) -> int:
+def outputs(config: RunConfig) -> int:
     """Numbers that the decoder gives in one step, over all workers."""
     of_datum = config.objective.samples_per_datum() * config.model.outputs(config.data.facts.shape)
     return config.batch_size * of_datum
 
 
-def steps(config: TrainConfig) -> float:
+def steps(config: RunConfig) -> float:
     """Optimizer steps of a run, whichever way its length is given."""
     if config.steps is not None:
         return config.steps

@@ -15,7 +15,8 @@ from functools import partial
 
 from vae_models.backbones.specs import SigmaVaeConfig
 from vae_models.config.data import DataConfig
-from vae_models.config.train import CheckpointConfig, TrainConfig
+from vae_models.config.run import CheckpointConfig
+from vae_models.config.train import TrainConfig
 from vae_models.likelihoods.specs import (
     BetaLikelihoodConfig,
     BitwiseConfig,

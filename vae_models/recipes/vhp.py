@@ -15,7 +15,8 @@ from functools import partial
 
 from vae_models.backbones.specs import MLPConfig, VhpGatedConfig
 from vae_models.config.data import DataConfig
-from vae_models.config.train import CheckpointConfig, EvaluationConfig, TrainConfig
+from vae_models.config.run import CheckpointConfig, EvaluationConfig
+from vae_models.config.train import TrainConfig
 from vae_models.control.specs import (
     AlternativeBetaConfig,
     BetaConfig,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
-from vae_models.config.train import EvaluationConfig
+from vae_models.config.run import EvaluationConfig
 from vae_models.data.batching import Resident
 from vae_models.measures import MEASURES, evaluated
 from vae_models.metrics.sums import Sums
