@@ -21,7 +21,7 @@ from service.queue.rows import unknown_job
 from service.wire import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
-    from service.api import Services
+    from service.services import Services
     from service.settings import Settings
     from service.specs.job import JobSpec
 

@@ -7,12 +7,9 @@ their own: a storage outage must never keep a runner's heartbeat waiting.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import anyio
@@ -22,119 +19,31 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from service import __version__, access, amendments, areas, auth, kinds, middleware, wire
 from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
-from service.data import names
 from service.data import routes as data
 from service.errors import (
     ConflictError,
     NotFoundError,
-    UnavailableError,
     UsageError,
     VaesvcError,
 )
 from service.kinds.kind import loaded
+from service.log_text import log_chunk
 from service.model_files import BEST, NAME, Reference
 from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
+from service.services import RESOLVING, SLOW_THREADS, App, Services
 from service.settings import Settings
-from service.signing import SigningKey, read_key
+from service.signing import read_key
 from service.tracking import login
-from vae_models.data.named import known
 
 if TYPE_CHECKING:
-    from service.artifacts import Artifacts
-    from service.models import Models
-    from service.specs.job import JobSpec
+    pass
 
 log = logging.getLogger("vaesvc.api")
 T = TypeVar("T")
 
-RESOLVE_SECONDS = 20.0  # for one of them, the wait for its turn included
-SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
-SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
-STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
-LOG_CHUNK_BYTES = 1 << 20
 MAX_OFFSET = 2**63 - 1  # what a database counts to
-RESOLVING = 2  # specs that are read and checked at once: it is all computing, and the calls of runners go first
 
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """What the handlers share; on `app.state.services`."""
-
-    settings: Settings
-    store: Store
-    secret: bytes
-    key: SigningKey
-    slow: asyncio.Semaphore
-    resolving: asyncio.Semaphore
-
-    @cached_property
-    def artifacts(self) -> Artifacts:
-        from service.artifacts import Artifacts  # boto3: only when a call needs it
-
-        return Artifacts(self.settings.storage(), patience_seconds=STORAGE_SECONDS)
-
-    @cached_property
-    def models(self) -> Models:
-        from service.models import Models
-
-        return Models(store=self.store, artifacts=self.artifacts, key=self.key)
-
-    def mlflow_uri(self) -> str:
-        if self.settings.mlflow_uri is None:
-            raise NotFoundError(
-                "this service has no MLflow server, so it has no models: set VAESVC_MLFLOW_URI (or mlflow_uri in the "
-                "settings file) for the API and the dispatcher"
-            )
-        return str(login.for_service(self.settings, self.secret))
-
-    async def wait_for(self, call: Callable[[], T]) -> T:
-        """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
-        late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
-        return await _apart(call, self.slow, SLOW_SECONDS, late)
-
-    async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
-        """Read a spec: every trial of a study is checked, names of data sets become the digests that they point to, of
-        those that the user sees. Few at a time, so that it keeps nobody else waiting."""
-        late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
-        return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
-
-    def _resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
-        sets, all_of_them = self.store.data, access.sees_all(self.settings, user)
-        with known(names.lookup(lambda: sets.names(None if all_of_them else user.name))):
-            spec = kinds.resolve(given)
-        names.check(spec.model_dump(mode="json"), sets, lambda digest: all_of_them or sets.brought(digest, user.name))
-        return spec
-
-
-async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:
-    """Run a call in a thread of its own, when there is a place for it; UnavailableError after so many seconds.
-
-    The place is held for as long as the thread runs, also when nobody waits for it any more: what cannot be stopped
-    must not be started again and again.
-    """
-
-    def ended(thread: asyncio.Future[T]) -> None:
-        places.release()
-        if not thread.cancelled():
-            thread.exception()  # looked at, also where nobody waits for it any more
-
-    try:
-        async with asyncio.timeout(seconds):
-            await places.acquire()
-            thread = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1)))
-            thread.add_done_callback(ended)
-            return await asyncio.shield(thread)
-    except TimeoutError:
-        raise UnavailableError(late) from None
-
-
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
-App = Annotated[Services, Depends(_services)]
 CodeDigest = Annotated[Digest, Path(description="SHA-256 of the package's canonical form")]
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
@@ -287,33 +196,7 @@ async def logs(
 ) -> wire.LogChunk:
     """At most 1 MiB at a time. It comes from S3, seconds behind the attempt, and stays when the cluster is gone."""
     detail = await anyio.to_thread.run_sync(services.store.detail, job_id)
-    return await services.wait_for(lambda: _log_chunk(services, detail, attempt, offset))
-
-
-def _log_chunk(services: Services, detail: wire.JobDetail, number: int | None, offset: int) -> wire.LogChunk:
-    if number is None:
-        number = detail.job.attempt
-        if number == 0:  # nothing ran yet
-            return wire.LogChunk(text="", offset=0, attempt=0, complete=detail.job.state.final)
-    attempt = next((one for one in detail.attempts if one.number == number), None)
-    if attempt is None:
-        raise NotFoundError(f"job {detail.job.id} has no attempt {number}: it has {detail.job.attempt}")
-    area = areas.log_area(services.artifacts, detail.job.id)
-    try:
-        data = area.get_bytes(attempt.log_uri or f"{area.uri}/{number}.log", start=offset)
-    except NotFoundError:
-        data = b""  # not written yet, or lost with its attempt
-    more = len(data) > LOG_CHUNK_BYTES
-    ended = not attempt.state.open and not more
-    text, used = decode_prefix(data[:LOG_CHUNK_BYTES], final=ended)
-    return wire.LogChunk(text=text, offset=offset + used, attempt=number, complete=ended)
-
-
-def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
-    """UTF-8 text and the bytes it took: unless `final`, a character cut off at the end waits for the next read."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data, final)
-    return text, len(data) - len(decoder.getstate()[0])
+    return await services.wait_for(lambda: log_chunk(services.artifacts, detail, attempt, offset))
 
 
 # --- users: models, cluster -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Checkpoints, models and logs in an S3 bucket. The only user of boto3.
+"""Checkpoints, models and logs in an S3 bucket. With `s3_client` the only user of boto3.
 
 A directory in the bucket is complete when its `manifest.json` is there: it is uploaded last, and it names every
 file's SHA-256 and size. What is downloaded is checked against it, so a damaged object is refused, never used.
@@ -34,19 +34,16 @@ from service.directories import (
 )
 from service.errors import NotFoundError, StorageError, UsageError, VaesvcError
 from service.retry import again
-from service.storage_errors import NO_KEY, NoS3Error, error_code, explain, local, overloaded, public
+from service.s3_client import listing, made_client, passing, root, unreachable
+from service.storage_errors import NO_KEY, error_code, explain, public
 
 if TYPE_CHECKING:
-    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
     from service.wire import StorageSettings
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 3.0  # seconds
-READ_TIMEOUT = 30.0  # seconds without a byte
 PART_BYTES = 8 * 2**20  # larger files go up in parts of this size
 CHUNK_BYTES = 2**20  # read from a download at a time
 DELETE_BATCH = 1000  # keys in one request, S3's own limit
@@ -143,7 +140,7 @@ class Artifacts:
     def check(self) -> None:
         """Is the bucket there, and do the keys open it? UnavailableError or StorageError with the cause if not."""
         bucket = self.settings.bucket
-        self._call("look into", self.uri(), lambda: _listing(self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)))
+        self._call("look into", self.uri(), lambda: listing(self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)))
 
     # --- single objects ---------------------------------------------------------------------------------------------
 
@@ -295,13 +292,13 @@ class Artifacts:
     def _client(self) -> S3Client:
         with self._lock:
             if self._made is None:
-                self._made = _client(self.settings)
+                self._made = made_client(self.settings)
             return self._made
 
     def _under(self, bucket: str, key: str) -> Iterator[StoredObject]:
         key = key.rstrip("/")
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-            for item in _listing(page).get("Contents", []):
+            for item in listing(page).get("Contents", []):
                 name = item["Key"]
                 if not key or name == key or name.startswith(f"{key}/"):
                     at = item["LastModified"].timestamp()
@@ -350,11 +347,11 @@ class Artifacts:
     def _call(self, doing: str, uri: str, function: Callable[[], T]) -> T:
         """Run one repeatable request, again while it fails for a passing reason, and say plainly why it failed."""
         try:
-            return again(function, when=_passing, seconds=self.patience_seconds)
+            return again(function, when=passing, seconds=self.patience_seconds)
         except VaesvcError:
             raise
         except Exception as error:
-            cause = _root(error)
+            cause = root(error)
             raise self._explain(cause, doing, uri) from cause
 
     def _explain(self, error: Exception, doing: str, uri: str) -> VaesvcError:
@@ -368,73 +365,5 @@ class Artifacts:
             what=f"could not {doing} {uri} at {where}",
             bucket=None if key else bucket,
             keyless=isinstance(error, NoCredentialsError | PartialCredentialsError),
-            unreachable=_unreachable(error),
+            unreachable=unreachable(error),
         )
-
-
-def _session(settings: StorageSettings) -> Session:
-    """With keys of ours nothing is asked of the user's AWS profile, which may be another service's, or gone."""
-    import boto3
-    import botocore.session
-
-    if settings.access_key is None or settings.secret_key is None:
-        return boto3.session.Session()
-    unread = {"profile": (None, None, None, None)}  # neither AWS_PROFILE nor AWS_DEFAULT_PROFILE
-    return boto3.session.Session(botocore_session=botocore.session.Session(session_vars=unread))
-
-
-def _client(settings: StorageSettings) -> S3Client:
-    from botocore.config import Config
-
-    config = Config(
-        signature_version="s3v4",
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        max_pool_connections=16,
-        retries={"mode": "standard", "total_max_attempts": 2},  # the long patience is ours: see `_call`
-        s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
-        # many S3-compatible servers know nothing of the newer checksum headers; the request's own signature covers
-        # what is sent, and manifests cover what is stored
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        proxies={} if local(settings.endpoint_url) else None,  # none: as the environment says
-    )
-    return _session(settings).client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        region_name=settings.region,
-        aws_access_key_id=settings.access_key,
-        aws_secret_access_key=settings.secret_key,
-        config=config,
-    )
-
-
-def _root(error: Exception) -> Exception:
-    """boto3's transfer errors carry the server's answer as their context."""
-    from boto3.exceptions import S3TransferFailedError, S3UploadFailedError
-
-    if isinstance(error, S3UploadFailedError | S3TransferFailedError):
-        inner = error.__cause__ or error.__context__
-        return inner if isinstance(inner, Exception) else error
-    return error
-
-
-def _listing(page: ListObjectsV2OutputTypeDef) -> ListObjectsV2OutputTypeDef:
-    """`page`, unless it is a stranger's: boto3 reads any page of HTML as an empty bucket."""
-    if not {"Name", "IsTruncated", "KeyCount"} & page.keys():
-        raise NoS3Error("its list of objects is none")
-    return page
-
-
-def _unreachable(error: Exception) -> bool:
-    from botocore import exceptions as e
-
-    return isinstance(error, e.HTTPClientError | e.IncompleteReadError | e.ConnectionError)
-
-
-def _passing(error: BaseException) -> bool:
-    """Will it be better in a moment?"""
-    if not isinstance(error, Exception):
-        return False
-    root = _root(error)
-    return _unreachable(root) or overloaded(root)

@@ -1,4 +1,4 @@
-"""Data sets in the service, for `vaesvc data`: sent, listed, looked at, removed."""
+"""Data sets in the service, for the commands on them: sent, listed, looked at, removed."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from service.data.records import NAME, NamedSet
 from service.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from service.api import Services
     from service.queue.jobs import TokenInfo
+    from service.services import Services
 
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 router = APIRouter(

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from service import api, client, download
+from service import client, download, services
 from service.cli import follow
 from service.cli.main import app, main
 from service.kinds.study import commands as study
@@ -80,7 +80,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         (client, "CONNECT_SECONDS", 0.3), (client, "READ_SECONDS", 0.3), (client, "SLOW_READ_SECONDS", 5.0),
         (client, "RETRY_SECONDS", 0.0), (follow, "PATIENCE_SECONDS", 0.0), (download, "CONNECT_SECONDS", 0.5),
         (download, "READ_SECONDS", 0.5), (download, "RETRY_SECONDS", 0.3), (study, "PICTURE_SECONDS", 0.5),
-        (api, "SLOW_SECONDS", 2.0), (api, "STORAGE_SECONDS", 0.3),
+        (services, "SLOW_SECONDS", 2.0), (services, "STORAGE_SECONDS", 0.3),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, seconds)
 
@@ -157,8 +157,8 @@ def test_fault_13_a_database_that_is_away_or_none(
 def service(way: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """An API that answers, in front of an S3 server and an MLflow that are bad; the settings of its user ann."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr("service.artifacts.CONNECT_TIMEOUT", 0.5)
-    monkeypatch.setattr("service.artifacts.READ_TIMEOUT", 0.5)
+    monkeypatch.setattr("service.s3_client.CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("service.s3_client.READ_TIMEOUT", 0.5)
     with bad_server(way, folder) as url:
         s3 = S3Settings(endpoint_url=url, access_key="a:b", secret_key="c")  # type: ignore[arg-type]
         with running_api(settings_in(folder / "service", s3=s3, mlflow_uri=url)) as running:

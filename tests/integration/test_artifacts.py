@@ -283,7 +283,7 @@ def test_the_server_may_die_in_the_middle_of_an_upload(
 
 
 def test_a_silent_server_is_given_up(swift: Swift, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.artifacts.READ_TIMEOUT", 0.5)
+    monkeypatch.setattr("service.s3_client.READ_TIMEOUT", 0.5)
     impatient = changed(artifacts)
     swift.freeze()
     try:

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from service import areas
 from service.access import JobId, User
 from service.amendments import amend
-from service.api import App
 from service.kinds.study.messages import StudyDetail, only_a_study
 from service.kinds.study.policy import Extend
 from service.kinds.study.view import stages
 from service.queue.jobs import Job
+from service.services import App
 from service.wire import AmendRequest
 
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 
 from service.access import JobId, User
 from service.amendments import amend
-from service.api import App
 from service.kinds.train.policy import Lengthen
 from service.queue.jobs import Job
+from service.services import App
 from service.wire import AmendRequest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.api import decode_prefix
+from service.log_text import decode_prefix
 
 
 @pytest.mark.parametrize("text", ["plain", "Größe ≥ 5 µs", "🙂" * 3])

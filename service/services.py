@@ -1,0 +1,120 @@
+"""What the handlers of the API share: settings, store, keys, storage, and bounded places for calls that take long.
+
+Handlers that only touch SQL run in FastAPI's thread pool. Those that wait on S3 or MLflow share a small pool of
+their own: a storage outage must never keep a runner's heartbeat waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import Depends, Request
+
+from service import access, kinds
+from service.data import names
+from service.errors import NotFoundError, UnavailableError
+from service.queue.jobs import TokenInfo
+from service.queue.store import Store
+from service.settings import Settings
+from service.signing import SigningKey
+from service.tracking import login
+from vae_models.data.named import known
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
+    from service.models import Models
+    from service.specs.job import JobSpec
+
+T = TypeVar("T")
+
+RESOLVE_SECONDS = 20.0  # for one of them, the wait for its turn included
+SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
+SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
+STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
+RESOLVING = 2  # specs that are read and checked at once: it is all computing, and the calls of runners go first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the handlers share; on `app.state.services`."""
+
+    settings: Settings
+    store: Store
+    secret: bytes
+    key: SigningKey
+    slow: asyncio.Semaphore
+    resolving: asyncio.Semaphore
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        from service.artifacts import Artifacts  # boto3: only when a call needs it
+
+        return Artifacts(self.settings.storage(), patience_seconds=STORAGE_SECONDS)
+
+    @cached_property
+    def models(self) -> Models:
+        from service.models import Models
+
+        return Models(store=self.store, artifacts=self.artifacts, key=self.key)
+
+    def mlflow_uri(self) -> str:
+        if self.settings.mlflow_uri is None:
+            raise NotFoundError(
+                "this service has no MLflow server, so it has no models: set VAESVC_MLFLOW_URI (or mlflow_uri in the "
+                "settings file) for the API and the dispatcher"
+            )
+        return str(login.for_service(self.settings, self.secret))
+
+    async def wait_for(self, call: Callable[[], T]) -> T:
+        """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
+        late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
+        return await _apart(call, self.slow, SLOW_SECONDS, late)
+
+    async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+        """Read a spec: every trial of a study is checked, names of data sets become the digests that they point to, of
+        those that the user sees. Few at a time, so that it keeps nobody else waiting."""
+        late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
+        return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
+
+    def _resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+        sets, all_of_them = self.store.data, access.sees_all(self.settings, user)
+        with known(names.lookup(lambda: sets.names(None if all_of_them else user.name))):
+            spec = kinds.resolve(given)
+        names.check(spec.model_dump(mode="json"), sets, lambda digest: all_of_them or sets.brought(digest, user.name))
+        return spec
+
+
+async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:
+    """Run a call in a thread of its own, when there is a place for it; UnavailableError after so many seconds.
+
+    The place is held for as long as the thread runs, also when nobody waits for it any more: what cannot be stopped
+    must not be started again and again.
+    """
+
+    def ended(thread: asyncio.Future[T]) -> None:
+        places.release()
+        if not thread.cancelled():
+            thread.exception()  # looked at, also where nobody waits for it any more
+
+    try:
+        async with asyncio.timeout(seconds):
+            await places.acquire()
+            thread = asyncio.ensure_future(anyio.to_thread.run_sync(call, limiter=anyio.CapacityLimiter(1)))
+            thread.add_done_callback(ended)
+            return await asyncio.shield(thread)
+    except TimeoutError:
+        raise UnavailableError(late) from None
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+App = Annotated[Services, Depends(_services)]
