@@ -76,10 +76,19 @@ def _digest(config: TrainConfig, context: LocalContext) -> dict[str, str]:
     metrics = evaluate(run.model, run.val_data, config.evaluation, name="val", source=run.noise)
     return {
         "losses": _sha256(enumerate(losses)),
-        "weights": _sha256(sorted(run.model.state_dict().items())),
+        "weights": _sha256(
+            (name, _as_before(config, name, value)) for name, value in sorted(run.model.state_dict().items())
+        ),
         "evaluation": hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest(),
         "loss": repr(float(losses[-1])),
     }
+
+
+def _as_before(config: TrainConfig, name: str, value: Tensor) -> Tensor:
+    """A digest is of the shape, too, and joint angles were images of one row: the same numbers in the same order."""
+    if config.data.name == "cmu-motion" and name.endswith("pseudo_inputs"):
+        return value.reshape(-1, 1, 1, value.shape[-1])
+    return value
 
 
 def generated(config: TrainConfig) -> data.Dataset:

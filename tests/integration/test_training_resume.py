@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.golden.recipes import generated
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.records import Progress
@@ -374,3 +376,32 @@ def test_progress_tells_where_the_run_is(tmp_path: Path) -> None:
     assert told[-1].seconds_left == 0
     assert told[7].epoch == pytest.approx(told[7].step * 8 / 31)
     assert told[-1].metrics["val/elbo"] < 0
+
+
+def test_a_checkpoint_of_joint_angles_as_images_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """They were (1, 1, 50) once: what has the shape of a datum is the same numbers in the same order."""
+
+    def config(steps: int) -> TrainConfig:
+        model = {"latent": 2, "backbone": MLP, "likelihood": {"kind": "gaussian"}, "prior": {"kind": "vampprior"}}
+        return _config(data={"name": "cmu-motion"}, model=model, steps=steps, schedule={"kind": "constant"})
+
+    dataset = generated(config(6))
+    train(config(6), LocalContext(tmp_path / "whole"), dataset=dataset)
+    train(config(3), LocalContext(tmp_path / "parts"), dataset=dataset)
+    path = tmp_path / "parts" / "checkpoints" / "step-0000000003"
+    snapshot = checkpoint.read(path)
+    assert snapshot.model["prior.pseudo_inputs"].shape == (500, 50)
+    shutil.rmtree(path)
+
+    def before(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        images = {name: value.reshape(500, 1, 1, 50) for name, value in tensors.items() if value.shape == (500, 50)}
+        return dict(tensors) | images
+
+    model, training = before(snapshot.model), before(snapshot.training)
+    assert sum(value.shape == (500, 1, 1, 50) for value in training.values()) == 2  # Adam's moments
+    state = {**snapshot.state, "data_shape": [1, 1, 50]}
+    checkpoint.write(path, step=3, config=snapshot.config, model=model, training=training, state=state, metrics={})
+    assert checkpoint.load_model(path)[0].prior.pseudo_inputs.shape == (500, 1, 1, 50)  # type: ignore[union-attr]
+    train(config(6), LocalContext(tmp_path / "parts"), dataset=dataset)
+    ends = [checkpoint.read(tmp_path / name / "checkpoints" / "step-0000000006").model for name in ("whole", "parts")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

@@ -100,9 +100,16 @@ class State:
             raise
 
     def restore(self, snapshot: checkpoint.Snapshot, device: torch.device) -> None:
-        """Become what `save` has written."""
-        self.model.load_state_dict(dict(snapshot.model))
-        restore_optimizer(self.model, self.optimizer, _under("optimizer/", snapshot.training))
+        """Become what `save` has written.
+
+        Numbers of data that had more axes when they were written are taken in their order: joint angles were images of
+        one row once.
+        """
+        shapes = {name: value.shape for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict({name: _in_shape(value, shapes.get(name)) for name, value in snapshot.model.items()})
+        adam = _under("optimizer/", snapshot.training)
+        of_parameters = {name: _in_shape(value, shapes.get(name.partition("/")[2])) for name, value in adam.items()}
+        restore_optimizer(self.model, self.optimizer, of_parameters)
         for name, value in _under("control/", snapshot.training).items():
             self.control[name] = value.to(device)
         self.window.restore(snapshot.state["window"], _under("window/", snapshot.training))
@@ -179,3 +186,9 @@ def starting_point(context: RunContext, config: TrainConfig, device: torch.devic
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _in_shape(value: Tensor, shape: torch.Size | None) -> Tensor:
+    """Return the same numbers in this shape, where it has as many; what is one number stays as it is."""
+    fits = shape is not None and value.ndim > 0 and value.numel() == shape.numel()
+    return value.reshape(shape) if fits and shape is not None else value

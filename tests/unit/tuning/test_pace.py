@@ -12,7 +12,11 @@ from vae_models.config.train import TrainConfig
 NOISE = {"kind": "gaussian", "pattern": "conditional", "variance": 0.1}
 
 
-@pytest.mark.parametrize("data", [{"name": "digits"}, {"name": "mnist", "noise": NOISE}])
+VECTORS = {"shape": [30], "axes": ["feature"], "support": "reals", "sizes": [90, 5, 5]}
+OWN = {"name": "mine", "digest": "0" * 64, "facts": VECTORS}
+
+
+@pytest.mark.parametrize("data", [{"name": "digits"}, {"name": "mnist", "noise": NOISE}, OWN])
 def test_a_step_is_timed_without_the_data(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAESVC_DATA_DIR", "/nowhere")
 

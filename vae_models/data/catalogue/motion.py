@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from vae_models.data.catalogue.records import DataFile, Form
-from vae_models.data.published import Published, images
-from vae_models.data.spec import LabelSpec
+from vae_models.data.published import Published
+from vae_models.data.spec import DataSpec, LabelSpec
 
 _HOME = "http://mocap.cs.cmu.edu"
 MOVEMENTS = ("walk", "jog", "balance", "punch")  # labels 0, 1, 2, 3
@@ -55,7 +55,13 @@ CMU_MOTION = {
 SETS = (
     Published(
         name="cmu-motion",
-        facts=images((1, 1, 50), (4783, 598, 602), support="reals", labels=LabelSpec(name="movement")),
+        facts=DataSpec(
+            shape=(50,),
+            axes=("feature",),
+            support="reals",
+            sizes=(4783, 598, 602),
+            labels=LabelSpec(name="movement", classes=MOVEMENTS),
+        ),
         folder="cmu_mocap",
         builder="vae_models.data.builders.small:cmu_motion",
         files=MappingProxyType(CMU_MOTION),
