@@ -143,6 +143,18 @@ class Seam(Generic[P]):
         """Return what to add to a list of the parts: those that could not be loaded; begins with a full stop."""
         return f". Could not be loaded: {'; '.join(map(str, self.broken))}" if self.broken else ""
 
+    def made(self, kind: str, make: Callable[[P], S]) -> S:
+        """Return what `make` makes of the part of this kind. PartError that names part and package where it fails."""
+        part = self.get(kind)
+        try:
+            return make(part)
+        except Exception as error:
+            found = self.registered()[kind]
+            if found.package == OURS:
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PartError(f"the {self.name} {kind} ({found.value}, of {found.package}) fails: {reason}") from error
+
     def broken_entry(self, kind: str) -> Broken | None:
         """Return the entry that would have brought this kind, had it been possible to load it."""
         return next((broken for broken in self.broken if broken.entry == f"{self.name}.{kind}"), None)

@@ -66,7 +66,14 @@ def study():
 
 
 SAID = {"paper": "friends", "section": "1", "summary": "Laplace"}
-RECIPES = (Recipe(name="digits/laplace-vae", data="digits", build=config, **SAID),)
+def failing():
+    raise KeyError("no such table")
+
+
+RECIPES = (
+    Recipe(name="digits/laplace-vae", data="digits", build=config, **SAID),
+    Recipe(name="digits/failing", data="digits", build=failing, **SAID),
+)
 SEARCHES = (Search(name="searches/digits/laplace-vae", build=study, **SAID),)
 '''
 BAD = """
@@ -226,8 +233,9 @@ def test_they_are_submitted_by_name_and_path(env: dict[str, str]) -> None:
         ("digits/laplace-vae", "model.likelihood.sharpnes=1"),
         ("digits/laplace-vae", "data.binarize=threshold"),
         ("digits/beta-vae-mlp", "model.likelihood.kind=gone"),
+        ("digits/failing",),
     )
-    recipe, search, prior, kind, field, data, broken = python(env, ASK.replace("QUESTIONS", repr(questions)))
+    recipe, search, prior, kind, field, data, broken, failing = python(env, ASK.replace("QUESTIONS", repr(questions)))
     assert recipe["train"]["model"]["likelihood"] == {"kind": "laplace", "sharpness": 3.0}
     assert search["study"]["base"]["model"]["likelihood"]["kind"] == "laplace"
     assert prior["train"]["model"]["prior"] == {"kind": "wide"}
@@ -235,6 +243,7 @@ def test_they_are_submitted_by_name_and_path(env: dict[str, str]) -> None:
     assert "did you mean sharpness?" in field
     assert "model.likelihood laplace takes x that is the levels k/255" in data
     assert "No module named 'bad_gone'" in broken
+    assert failing == "the recipe digits/failing (good_parts:RECIPES, of good 1.2) fails: KeyError: 'no such table'"
     assert "kind: laplace" in vaesvc(env, "submit", "digits/laplace-vae", "--dry-run").stdout
 
 

@@ -20,6 +20,7 @@ from tuning.space import Values, with_values
 from tuning.study import StudyConfig, trials
 from vae_models.config.train import TrainConfig
 from vae_models.measures import following
+from vae_models.parts import PartError
 
 LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years
 SEARCHES = "searches/"  # what a published search's name begins with
@@ -115,13 +116,18 @@ def _fields(given: Given) -> dict[str, Any]:
 
 
 def _published(name: str) -> dict[str, Any]:
-    from tuning.searches import catalogue
+    from tuning import searches
 
-    if name in catalogue():
-        return catalogue()[name].build().model_dump(mode="json")
-    near = spec_schema.nearest(name, list(catalogue()))
+    published = searches.SEARCHES
+    if name in published.all():
+        try:
+            return published.made(name, lambda search: search.build()).model_dump(mode="json")
+        except PartError as error:
+            raise UsageError(str(error)) from None
+    near = spec_schema.nearest(name, list(published.all()))
     hint = f"; did you mean {near}?" if near else "."
-    raise UsageError(f"there is no search {name}{hint} All {len(catalogue())}: vaesvc searches")
+    every = f"All {len(published.all())}: vaesvc searches{published.not_loaded()}"
+    raise UsageError(f"there is no search {name}{hint} {every}")
 
 
 def _resolve(

@@ -24,6 +24,7 @@ from service.specs.overrides import Rule, merge
 from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
 from vae_models.measures import STORED, evaluated, following
+from vae_models.parts import PartError
 
 if TYPE_CHECKING:
     pass
@@ -118,7 +119,7 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
 
     recipes = RECIPES.all()
     if name in recipes:
-        base = {"recipe": name, "train": recipes[name].build().model_dump(mode="json")}
+        base = {"recipe": name, "train": _built(name)}
         return dict(merge(base, given, _RULES))
     if not _complete(train):
         near = spec_schema.nearest(name, list(recipes))
@@ -128,6 +129,16 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
             f"A spec file ends in {', '.join(spec_text.SUFFIXES)}{RECIPES.not_loaded()}."
         )
     return dict(given)
+
+
+def _built(name: str) -> dict[str, Any]:
+    """The configuration of a recipe, as data. UsageError where one of an installed package cannot make it."""
+    from vae_models.recipes import RECIPES
+
+    try:
+        return RECIPES.made(name, lambda recipe: recipe.build()).model_dump(mode="json")
+    except PartError as error:
+        raise UsageError(str(error)) from None
 
 
 def _complete(train: Mapping[str, Any]) -> bool:
