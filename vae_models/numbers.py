@@ -31,7 +31,9 @@ class Number(nn.Module):
         """Follow the model to another device, and keep the precision."""
         before = self.value
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.value = before.to(self.value.device)
+        if self.value.device.type != "mps":  # which has no float64; it takes a number from the CPU, too
+            before = before.to(self.value.device)
+        self.value = before
         return self
 
     def extra_repr(self) -> str:
