@@ -121,10 +121,8 @@ class Run:
         self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.dimensions())
-        step = StepModule(self.model, objective).to(self.device, self.dtype)
-        self.module = collectives.data_parallel(step)
-        parts = (self.model, objective, self.controller)
-        promises.check_foreign(config, *parts, data=self.train_data, source=self.noise)
+        self.module = collectives.data_parallel(StepModule(self.model, objective).to(self.device, self.dtype))
+        promises.check_foreign(config, self.model, objective, self.controller, data=self.train_data, source=self.noise)
         self.prior_parameters = list(cast(Model, self.model).groups().get("prior", ()))
         self.noise_specs = merged(
             self.train_data.noise(),
