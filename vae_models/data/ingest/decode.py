@@ -39,7 +39,7 @@ _DRAFT = 2  # a JPEG may be decoded at a reduced scale that is this many times w
 Kind = Literal["bit", "grey", "colour"]
 Pixels = NDArray[np.uint8]
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is an error
+warnings.filterwarnings("ignore", module=r"PIL\.")  # the limit here is an error, and what is broken is named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from vae_models.data.errors import DataRefused
+from vae_models.data.errors import DataError, DataRefused
 from vae_models.data.ingest.names import ignored, normalised, shown, walk
 
 MOST_MEMBERS = 10_000_000
@@ -287,7 +287,7 @@ def _of_zip(path: Path) -> Files:
         packed = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+    except Exception as error:  # zipfile raises of everything on altered bytes
         raise DataRefused(f"{path} is no readable zip archive: {error}") from error
     limits, listing = _Limits(path, packed), _Listing()
     if sum(info.compress_size for info in infos) > packed:
@@ -347,7 +347,5 @@ class _tar_errors:  # noqa: N801 - a context manager, used as a function
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import lzma
-
-        if isinstance(error, tarfile.TarError | zlib.error | lzma.LZMAError | EOFError | OSError | ValueError):
+        if isinstance(error, Exception) and not isinstance(error, DataError):
             raise DataRefused(f"{self.path} is no readable tar archive: {error}") from error

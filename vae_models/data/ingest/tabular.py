@@ -22,13 +22,11 @@ _SEPARATORS = ",;\t|"
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what pyarrow raises into `DataRefused`."""
-    import pyarrow
-
     try:
         yield
     except (DataError, MemoryError):
         raise
-    except (pyarrow.ArrowException, OSError, ValueError, EOFError) as error:
+    except Exception as error:  # pyarrow, csv and gzip raise of everything on altered bytes
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataRefused(f"{path} is no readable table, or is truncated: {text}") from error
 
@@ -109,7 +107,9 @@ def _opened_csv(path: Path) -> Table:
         text = head.decode("utf-8-sig", "strict" if len(head) < 1 << 20 else "ignore")
     except UnicodeDecodeError as error:
         raise DataRefused(f"{path} is no UTF-8 at byte {error.start:,}: save it as UTF-8") from None
-    first = text.splitlines()[0]
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if not first:
+        raise DataRefused(f"{path} is empty")
     separator = "\t" if ".tsv" in path.name.lower() else max(_SEPARATORS, key=first.count)
     fields = next(csv.reader([first], delimiter=separator))
     names = None if not all(_is_number(part) for part in fields) else tuple(str(at) for at in range(len(fields)))

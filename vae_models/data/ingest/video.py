@@ -74,7 +74,9 @@ class File:
                 for frame in container.decode(video=0):
                     picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
                     yield arranged(picture, "colour", look, met).pixels
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except Unreadable:
+            raise
+        except Exception as error:  # FFmpeg's errors, and what PyAV raises of altered bytes
             raise Unreadable(f"it cannot be decoded: {error}") from error
 
 

@@ -392,6 +392,7 @@ CASES = [
         said=("no column 'z'",),
     ),
     Bad(name="csv, empty", make=text_file("t.csv", b""), said=("is empty",)),
+    Bad(name="csv of a byte order mark", make=text_file("t.csv", b"\xef\xbb\xbf"), said=("is empty",)),
     Bad(name="csv, only a header", make=text_file("t.csv", b"a,b\n"), said=("has no rows",)),
     Bad(name="text in latin-1", make=text_file("t.txt", b"abc\n\xe9t\xe9\n"), said=("line 2 is no UTF-8 at byte 0",)),
     Bad(name="text with zeros", make=text_file("t.txt", b"abc\n\0\n"), said=("line 2 has a zero byte",)),
