@@ -15,6 +15,7 @@ from vae_models.data.noises import NoiseConfig, NoNoiseConfig
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec, Digest, Support
 from vae_models.measures import is_stored
+from vae_models.open_union import is_foreign_allowed
 from vae_models.strict import Strict
 
 Residency = Literal["auto", "device", "host", "stream"]
@@ -62,6 +63,8 @@ class DataConfig(Strict):
         name, source = given["name"], SOURCES.find(given["name"])
         if is_stored(info):  # taken before, perhaps where a package brought a source that is not here
             return given if source is None else {"facts": source.facts, **given}
+        if source is None and given.get("facts") is not None and is_foreign_allowed():
+            return given  # a source of a job's own code, which this process has not got
         if source is None and given.get("digest") is None:
             given = {**given, **_named(cls, name)}
         if source is not None and given.get("digest") is not None:

@@ -59,6 +59,16 @@ def test_one_experiment_for_what_can_be_compared(overrides: tuple[str, ...], nam
     assert describe.experiment_name(make_job(overrides=overrides)) == name
 
 
+def test_a_run_says_which_package_of_own_code_it_has() -> None:
+    job = make_job()
+    assert not {describe.CODE, describe.CODE_DIGEST} & describe.tags(job, 1).keys()
+    code = {"digest": "a" * 64, "name": "my-parts", "version": "1.0"}
+    own = job.model_copy(update={"spec": {**job.spec, "code": code}})
+    tags = describe.tags(own, 1)
+    assert (tags["vaesvc.code"], tags["vaesvc.code_sha256"]) == ("my-parts 1.0", "a" * 64)
+    assert describe.params(own)["code"] == "a" * 64
+
+
 def test_every_likelihood_has_its_measure() -> None:
     """The configs spare the dispatcher an import of torch: they must say what the likelihoods say."""
     configs = typing.get_args(ModelConfig.model_fields["likelihood"].annotation)
