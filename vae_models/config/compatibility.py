@@ -82,12 +82,14 @@ def _axes_refusals(config: RunConfig, data_shape: DataShape) -> Iterator[str]:
 def some_objectives_need_distinct_data(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
     """Such as estimates of q(z) that take the batch for M different ones of the N training data."""
     kind = config.objective.kind
+    others = [other for other, spec in OBJECTIVES.all().items() if spec.rate and not spec.distinct]
     if config.objective.distinct and config.batch_size > data_size:
         yield (
             f"objective {kind} takes a batch for different ones of the training data, and batch_size "
             f"{config.batch_size} is more than there are, {data_size}: set batch_size to at most {data_size}"
             if data_size > 1
-            else f"objective {kind} compares training data, and there is one: give at least two, or choose elbo"
+            else f"objective {kind} compares training data, and there is one: give at least two, or choose "
+            f"{_or(others)}"
         )
 
 
