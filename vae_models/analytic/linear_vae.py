@@ -26,7 +26,8 @@ class LinearVAE:
 
 
 def optimum(s: Float64[Tensor, "dimensions dimensions"], latent: int, beta: float) -> LinearVAE:
-    """The global minimum of distortion + beta x rate, with R = I, for which q's diagonal C is the true posterior's.
+    """Return the global minimum of distortion + beta x rate, with R = I,
+    for which q's diagonal C is the true posterior's.
 
     D* = U (max(0, Lambda - beta))^(1/2), U and Lambda the first eigenvectors and values of S (eq 23);
     C* = beta (diag(D^T D) + beta)^-1 (eq 21), E* = (D^T D + beta)^-1 D^T (eq 22).
@@ -42,20 +43,22 @@ def optimum(s: Float64[Tensor, "dimensions dimensions"], latent: int, beta: floa
 
 
 def leading(s: Float64[Tensor, "dimensions dimensions"], latent: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of S, descending, [latent], and their eigenvectors, [dimensions, latent]."""
+    """Return the largest eigenvalues of S, descending, [latent], and their eigenvectors, [dimensions, latent]."""
     values, vectors = torch.linalg.eigh(s.double())
     return values.flip(0)[:latent], vectors.flip(1)[:, :latent]
 
 
 def rate(model: LinearVAE, s: Float64[Tensor, "dimensions dimensions"]) -> Float64[Tensor, ""]:
-    """E KL(q(z|x) || p(z)) = (-log det C + tr(E S E^T) + tr C - k) / 2 (eq 14, meaned over the data)."""
+    """Return E KL(q(z|x) || p(z)) = (-log det C + tr(E S E^T) + tr C - k) / 2 (eq 14, mean over the data)."""
     c = model.covariance
     means = torch.einsum("ki,ij,kj->", model.encoder, s, model.encoder)
     return 0.5 * (-torch.log(c).sum() + means + c.sum() - c.shape[0])
 
 
 def distortion(model: LinearVAE, s: Float64[Tensor, "dimensions dimensions"]) -> Float64[Tensor, ""]:
-    """-E log p(x|z) = [tr(D C D^T) + tr((I - D E) S (I - D E)^T) + d log 2 pi] / 2 (eqs 15-18, mean over the data)."""
+    """Return -E log p(x|z) = [tr(D C D^T) + tr((I - D E) S (I - D E)^T) + d log 2 pi] / 2 (eqs
+    15-18, mean over the data).
+    """
     dimensions = s.shape[0]
     rest = torch.eye(dimensions, dtype=s.dtype) - model.decoder @ model.encoder
     spread = (model.decoder.square() * model.covariance).sum()
@@ -65,8 +68,9 @@ def distortion(model: LinearVAE, s: Float64[Tensor, "dimensions dimensions"]) ->
 def optimal_rate_distortion(
     s: Float64[Tensor, "dimensions dimensions"], latent: int, beta: float
 ) -> tuple[float, float]:
-    """(rate, distortion) at the optimum: rate = sum_i log(lambda_i / beta) / 2 over lambda_i > beta, and
+    """Return (rate, distortion) at the optimum, nats per datum.
 
+    rate = sum_i log(lambda_i / beta) / 2 over lambda_i > beta, and
     distortion = [sum of the other eigenvalues + beta x (number of lambda_i > beta) + d log 2 pi] / 2.
     """
     values = torch.linalg.eigvalsh(s.double())

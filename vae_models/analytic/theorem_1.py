@@ -19,7 +19,7 @@ from vae_models.analytic.linear_vae import leading
 
 
 def sqrt_gate(t: Tensor) -> Tensor:
-    """sigma_D (eq 7)."""
+    """Return sigma_D (eq 7)."""
     return torch.sqrt(torch.relu(-torch.expm1(t)))
 
 
@@ -40,14 +40,14 @@ class Gated:
 
 
 def encoder_response(d: Float64[Tensor, "dimensions latent"], eta: float) -> Float64[Tensor, "latent dimensions"]:
-    """E*(eta) = (D^T D + e^eta I)^-1 D^T (eq 22)."""
+    """Return E*(eta) = (D^T D + e^eta I)^-1 D^T (eq 22)."""
     squares = d.T @ d + math.exp(eta) * torch.eye(d.shape[1], dtype=d.dtype)
     response: Tensor = torch.linalg.solve(squares, d.T)
     return response
 
 
 def gated_encoder(d: Float64[Tensor, "dimensions latent"]) -> tuple[Gated, Gated]:
-    """(first, second): second(eta) first(eta) = E*(eta), from D = A S B^T of full rank (eqs 25-28)."""
+    """Return (first, second) with second(eta) first(eta) = E*(eta), from D = A S B^T of full rank (eqs 25-28)."""
     a, singular, b_t = torch.linalg.svd(d, full_matrices=False)
     ones = torch.ones_like(singular)
     first = Gated(base=a.T, v=-ones, b=2 * torch.log(singular))
@@ -56,12 +56,14 @@ def gated_encoder(d: Float64[Tensor, "dimensions latent"]) -> tuple[Gated, Gated
 
 
 def covariance_response(d: Float64[Tensor, "dimensions latent"], eta: float) -> Float64[Tensor, " latent"]:
-    """diag C*(eta) = e^eta / (diag(D^T D) + e^eta) (eq 29)."""
+    """Return diag C*(eta) = e^eta / (diag(D^T D) + e^eta) (eq 29)."""
     return math.exp(eta) / (d.square().sum(0) + math.exp(eta))
 
 
 def gated_covariance(d: Float64[Tensor, "dimensions latent"]) -> Gated:
-    """Its one gated layer, base diagonal (eqs 30-32): 2 and a gate of 1/2 where diag(D^T D) is 0, else 1."""
+    """Return the one gated layer of C*, base diagonal (eqs 30-32):
+    2 and a gate of 1/2 where diag(D^T D) is 0, else 1.
+    """
     squares = d.square().sum(0)
     empty = squares == 0
     safe = torch.where(empty, torch.ones_like(squares), squares)
@@ -75,7 +77,7 @@ def gated_covariance(d: Float64[Tensor, "dimensions latent"]) -> Gated:
 def decoder_response(
     s: Float64[Tensor, "dimensions dimensions"], rotation: Float64[Tensor, "latent latent"], eta: float
 ) -> Float64[Tensor, "dimensions latent"]:
-    """D*(eta) = U (max(0, Lambda - e^eta))^(1/2) R (eq 33)."""
+    """Return D*(eta) = U (max(0, Lambda - e^eta))^(1/2) R (eq 33)."""
     values, vectors = leading(s, rotation.shape[0])
     return vectors * torch.sqrt(torch.relu(values - math.exp(eta))) @ rotation
 
@@ -83,7 +85,7 @@ def decoder_response(
 def gated_decoder(
     s: Float64[Tensor, "dimensions dimensions"], rotation: Float64[Tensor, "latent latent"]
 ) -> tuple[Gated, Gated]:
-    """(first, second): second(eta) first(eta) = D*(eta) (eqs 37-39)."""
+    """Return (first, second) with second(eta) first(eta) = D*(eta) (eqs 37-39)."""
     values, vectors = leading(s, rotation.shape[0])
     first = Gated(base=rotation, v=torch.ones_like(values), b=-torch.log(values), square_root=True)
     rows = vectors.new_ones(vectors.shape[0])

@@ -34,7 +34,10 @@ class ConvBackbone(nn.Module):
         parameters_per_element: int,
         scale: bool = True,
     ) -> None:
-        """data_shape: (channels, height, width) of one datum. ValueError if there is nothing left of it to decode."""
+        """Build both networks for data of `data_shape`, (channels, height, width) of one datum.
+
+        Raise ValueError if the convolutions leave nothing of the image to decode.
+        """
         super().__init__()
         geometry = benchmark_decoder(data_shape, channels)
         features = channels[-1] * features_left(data_shape, len(channels))
@@ -51,12 +54,12 @@ class ConvBackbone(nn.Module):
     def encode(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
-        """(mean, raw scale) of q(z|x)."""
+        """Return (mean, raw scale) of q(z|x)."""
         mean, raw = self.heads(self.encoder(x))
         return mean, raw
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
-        """What the likelihood is parameterized by."""
+        """Return the parameters of the likelihood, raw."""
         decoded: Tensor = self.decoder(z)
         return decoded
 

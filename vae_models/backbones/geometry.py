@@ -23,14 +23,16 @@ class Window:
     padding: int = 0
 
     def convolved(self, size: Size) -> Size:
-        """floor((n + 2 padding - kernel) / stride) + 1 along each axis; below 1 where the kernel does not fit."""
+        """Return floor((n + 2 padding - kernel) / stride) + 1 along each axis;
+        below 1 where the kernel does not fit.
+        """
         height, width = ((n + 2 * self.padding - self.kernel) // self.stride + 1 for n in size)
         return height, width
 
     def rest(self, size: Size) -> Size:
-        """The output padding with which the transposed convolution makes `size` of `convolved(size)`.
+        """Return the output padding with which the transposed convolution makes `size` of `convolved(size)`.
 
-        It makes (m - 1) stride - 2 padding + kernel + output padding of m, so this is what the floor above left.
+        Of m it makes (m - 1) stride - 2 padding + kernel + output padding, so this is the remainder of the floor above.
         """
         height, width = ((n + 2 * self.padding - self.kernel) % self.stride for n in size)
         return height, width
@@ -42,14 +44,16 @@ KERNEL = 16  # weights of a convolution from one channel to one: those here have
 
 def weights(data_shape: DataShape, widths: Sequence[int], heads: int) -> int:
     """Return the trained numbers of two mirrored stacks of convolutions that halve height and width, to a factor of a
-    few. heads: numbers at their narrow ends; widths: channels; of none, nets as published, only what the heads add."""
+    few. heads: numbers at their narrow ends; widths: channels; without widths (published nets), only what the heads
+    add.
+    """
     features = widths[-1] * max(1, math.prod(data_shape[1:]) >> 2 * len(widths)) if widths else PUBLISHED_FEATURES
     convolutions = 2 * KERNEL * sum(before * after for before, after in pairwise((data_shape[0], *widths)))
     return convolutions + features * heads
 
 
 def sizes(size: Size, windows: Sequence[Window]) -> list[Size]:
-    """`size`, and what it is after each of the convolutions."""
+    """Return `size`, and the size after each of the convolutions."""
     found = [size]
     for window in windows:
         found.append(window.convolved(found[-1]))
@@ -57,7 +61,7 @@ def sizes(size: Size, windows: Sequence[Window]) -> list[Size]:
 
 
 def check_size(kind: str, data_shape: DataShape, *stacks: Sequence[Window]) -> None:
-    """ValueError if one of the stacks of convolutions has nothing left of such images."""
+    """Raise ValueError if one of the stacks of convolutions leaves nothing of images of `data_shape`."""
     if all(_is_enough((data_shape[1], data_shape[2]), windows) for windows in stacks):
         return
     side = next(n for n in range(1, _LARGEST) if all(_is_enough((n, n), windows) for windows in stacks))
@@ -115,9 +119,9 @@ BENCHMARK_DECODERS: Mapping[int, DecoderGeometry] = MappingProxyType(
 
 
 def benchmark_decoder(data_shape: DataShape, channels: tuple[int, ...]) -> DecoderGeometry:
-    """The decoder for images of `data_shape`: the published one for its size, else the encoder's mirror image.
+    """Return the decoder for images of `data_shape`: the published one for its size, else the encoder's mirror image.
 
-    ValueError where the encoder, which halves the image once per channel, has nothing left of it.
+    Raise ValueError where the encoder, which halves the image once per channel, leaves nothing of it.
     """
     _, height, width = data_shape
     halvings, most = len(channels), min(height, width).bit_length() - 1
@@ -136,7 +140,7 @@ def benchmark_decoder(data_shape: DataShape, channels: tuple[int, ...]) -> Decod
 
 
 def features_left(data_shape: DataShape, halvings: int) -> int:
-    """Elements per channel after that many halvings."""
+    """Return the elements per channel after that many halvings."""
     return math.prod(sizes((data_shape[1], data_shape[2]), [HALVING] * halvings)[-1])
 
 
@@ -144,18 +148,20 @@ def features_left(data_shape: DataShape, halvings: int) -> int:
 
 
 def resnet_encoder(size: Size) -> tuple[Window, ...]:
-    """Of the benchmark ResNet: the published ones for 28, 32 and 64 pixels square, that of 28 for all others."""
+    """Return the windows of the benchmark ResNet's encoder:
+    published for 28, 32 and 64 pixels square, else those of 28.
+    """
     third = Window(3, 1 if size == (32, 32) else 2, 1)
     return (HALVING, HALVING, *[third] * (2 if size == (64, 64) else 1))
 
 
 def infogan_is_large(size: Size) -> bool:
-    """Whether AR-ELBO's nets of four convolutions are taken (64 and 128 pixels square), or those of two (28)."""
+    """Return whether AR-ELBO's nets of four convolutions are taken (64 and 128 pixels square), or those of two (28)."""
     return min(size) >= 64
 
 
 def infogan_window(kernel: int) -> Window:
-    """Half the size: floor for the kernel of 4, ceil for that of 5."""
+    """Return the window that halves the size: floor for the kernel of 4, ceil for that of 5."""
     return Window(kernel, 2, (kernel - 1) // 2)
 
 
@@ -164,7 +170,7 @@ def infogan_encoder(size: Size, kernel: int) -> tuple[Window, ...]:
 
 
 def infogan_decoder(size: Size, kernel: int) -> tuple[Window, ...]:
-    """From the image inwards: the last layer first."""
+    """Return the decoder's windows from the image inwards: the last layer first."""
     if infogan_is_large(size):
         return (Window(5, 1, 2), *[infogan_window(kernel)] * 3)
     return (HALVING, infogan_window(kernel))

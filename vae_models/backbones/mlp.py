@@ -32,8 +32,9 @@ class MLPBackbone(nn.Module):
         decoder_activation: str | None = None,
         scale: bool = True,
     ) -> None:
-        """data_shape: of one datum, of any number of dimensions. parameters_per_element: what the likelihood asks for.
+        """Build both networks for data of `data_shape`: of one datum, with any number of dimensions.
 
+        parameters_per_element: the likelihood's numbers per element.
         decoder_hidden, decoder_activation: the mirror image of the encoder's where they are None.
         scale: whether q(z|x) reads a raw scale.
         """
@@ -53,11 +54,11 @@ class MLPBackbone(nn.Module):
     def encode(
         self, x: Float[Tensor, "batch *data"]
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
-        """(mean, raw scale) of q(z|x)."""
+        """Return (mean, raw scale) of q(z|x)."""
         mean, raw = self.heads(self.encoder(x))
         return mean, raw
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch first_out *rest"]:
-        """What the likelihood is parameterized by."""
+        """Return the parameters of the likelihood, raw."""
         decoded: Tensor = self.decoder(z)
         return decoded

@@ -31,14 +31,15 @@ class ResidualBlock(nn.Module):
 
 
 def _blocks(channels: int) -> list[nn.Module]:
-    """Two of them, each followed by a ReLU."""
+    """Return two residual blocks, each followed by a ReLU."""
     return [nn.Sequential(ResidualBlock(channels), nn.ReLU()) for _ in range(2)]
 
 
 def resnet(
     *, data_shape: DataShape, latent: int, channels: int, parameters_per_element: int, scale: bool
 ) -> StackBackbone:
-    """The benchmark ResNet (Chadebec et al. 2022) as MR-VAE C.2 modified it: blocks with two 3x3 convolutions of 128.
+    """Return the benchmark ResNet (Chadebec et al. 2022) as MR-VAE C.2 modified it:
+    blocks with two 3x3 convolutions of 128.
 
     The published blocks have a bottleneck of 32; with `channels` = 128 throughout and no bottleneck, the parameters are
     exactly MR-VAE's table 1 (whose exponents are ten times too small): 1,881,217 for 1x28x28 and latent 32, 7,896,963
@@ -72,7 +73,7 @@ def resnet(
 
 
 def _first(passed: Sequence[Size], wide: int) -> list[nn.Module]:
-    """The decoder's layer before its blocks: from the last size that the encoder `passed` outwards."""
+    """Return the decoder's layer before its blocks: from the last size that the encoder `passed` outwards."""
     if passed[0] == (32, 32):
         return []
     rest = (0, 0) if passed[0] in _PUBLISHED else Window(3, 2, 1).rest(passed[2])
@@ -80,7 +81,9 @@ def _first(passed: Sequence[Size], wide: int) -> list[nn.Module]:
 
 
 def _last(passed: Sequence[Size], wide: int, half: int, outputs: int) -> list[nn.Module]:
-    """The decoder's layers after its blocks: published for 28, 32 and 64 pixels square, else the mirror image."""
+    """Return the decoder's layers after its blocks:
+    published for 28, 32 and 64 pixels square, else the mirror image.
+    """
     published = _PUBLISHED.get(passed[0])
     if published is not None:
         return published(wide, half, outputs)

@@ -40,18 +40,18 @@ class BackboneSpec(Strict):
         kind: str
 
     def check(self, data_shape: DataShape) -> None:
-        """Raise ValueError that says which data it takes, if not such."""
+        """Raise ValueError that says which data it takes, if these are not such."""
 
     def normed_values(self, data_shape: DataShape) -> int | None:
-        """Return the fewest values per channel of one datum that a batch norm has; None: there is no batch norm."""
+        """Return the fewest values per channel of one datum that a batch norm sees; None: there is no batch norm."""
         return None
 
     def widths(self) -> tuple[int, ...]:
-        """Return the widths of the encoder's hidden layers; none of nets that are as published."""
+        """Return the widths of the encoder's hidden layers; empty for published nets, whose widths are fixed."""
         return ()
 
     def weights(self, data_shape: DataShape, latent: int, heads: int, parameters_per_element: int) -> int:
-        """Return how many numbers of it are trained, about, from the numbers alone. heads: outputs of the encoder."""
+        """Return about how many numbers are trained, from the specification alone. heads: outputs of the encoder."""
         return geometry.weights(data_shape, self.widths(), heads + latent)
 
     def layers(self) -> int:
@@ -87,11 +87,11 @@ class MLPConfig(BackboneSpec):
     decoder_activation: Activation | None = Field(default=None, description="none: the encoder's")
 
     def widths(self) -> tuple[int, ...]:
-        """Of the encoder."""
+        """Return the widths of the encoder's hidden layers."""
         return self.hidden
 
     def layers(self) -> int:
-        """Of both networks."""
+        """Return the number of hidden layers of both networks."""
         return len(self.hidden) + len(self.decoder())
 
     def decoder(self) -> tuple[int, ...]:
@@ -99,7 +99,7 @@ class MLPConfig(BackboneSpec):
         return self.hidden[::-1] if self.decoder_hidden is None else self.decoder_hidden
 
     def weights(self, data_shape: DataShape, latent: int, heads: int, parameters_per_element: int) -> int:
-        """Exactly."""
+        """Return how many numbers are trained, exactly."""
         elements = math.prod(data_shape)
         return dense_weights([elements, *self.hidden, heads]) + dense_weights(
             [latent, *self.decoder(), elements * parameters_per_element]
@@ -136,23 +136,23 @@ class ConvConfig(BackboneSpec):
     )
 
     def check(self, data_shape: DataShape) -> None:
-        """ValueError if nothing is left of such images after a halving for each of `channels`."""
+        """Raise ValueError if the halvings, one for each of `channels`, leave nothing of such images."""
         geometry.benchmark_decoder(data_shape, self.channels)
 
     def widths(self) -> tuple[int, ...]:
-        """Of the convolutions."""
+        """Return the channels of the convolutions."""
         return self.channels
 
     def repeatable(self) -> int:
-        """Every convolution."""
+        """Return the number of convolutions: every one may have one more gate."""
         return len(self.channels)
 
     def normed(self) -> bool:
-        """After every convolution."""
+        """Return whether there is a batch norm: after every convolution."""
         return True
 
     def normed_values(self, data_shape: DataShape) -> int | None:
-        """Of the last convolution."""
+        """Return the values per channel after the last convolution, the fewest that a batch norm sees."""
         return geometry.features_left(data_shape, len(self.channels))
 
     def build(
@@ -179,11 +179,11 @@ class ResNetConfig(BackboneSpec):
     channels: int = Field(default=128, ge=2, le=bounds.CHANNELS, multiple_of=2)
 
     def widths(self) -> tuple[int, ...]:
-        """Of the blocks."""
+        """Return the channels of the blocks."""
         return (self.channels,) * 4
 
     def check(self, data_shape: DataShape) -> None:
-        """ValueError if nothing is left of such images."""
+        """Raise ValueError if the encoder leaves nothing of such images."""
         geometry.check_size(self.kind, data_shape, geometry.resnet_encoder(_size(data_shape)))
 
     def build(
@@ -215,11 +215,11 @@ class SigmaVaeConfig(BackboneSpec):
     )
 
     def widths(self) -> tuple[int, ...]:
-        """Of the convolutions."""
+        """Return the channels of the convolutions."""
         return self.channels, 2 * self.channels, 4 * self.channels
 
     def check(self, data_shape: DataShape) -> None:
-        """ValueError if nothing is left of such images."""
+        """Raise ValueError if the encoder leaves nothing of such images."""
         geometry.check_size(self.kind, data_shape, geometry.SIGMA_VAE_ENCODER, geometry.SIGMA_VAE_DECODER)
 
     def build(
@@ -247,17 +247,17 @@ class InfoGanConfig(BackboneSpec):
     kernel: Literal[4, 5] = 5
 
     def normed(self) -> bool:
-        """Where `norm` says so."""
+        """Return whether `norm` asks for batch norm."""
         return self.norm
 
     def check(self, data_shape: DataShape) -> None:
-        """ValueError if nothing is left of such images."""
+        """Raise ValueError if the encoder leaves nothing of such images."""
         size = _size(data_shape)
         stacks = geometry.infogan_encoder(size, self.kernel), geometry.infogan_decoder(size, self.kernel)
         geometry.check_size(self.kind, data_shape, *stacks)
 
     def normed_values(self, data_shape: DataShape) -> int | None:
-        """Of the small nets' linear layers, or of the large ones' last convolution."""
+        """Return the values per channel at the small nets' linear layers, or after the large nets' last convolution."""
         size = _size(data_shape)
         if not self.norm:
             return None

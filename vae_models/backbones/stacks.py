@@ -28,7 +28,9 @@ class StackBackbone(nn.Module):
     def __init__(
         self, *, encoder: nn.Sequential, features: int, decoder: nn.Sequential, latent: int, scale: bool
     ) -> None:
-        """features: of the encoder's flat output. scale: whether q(z|x) reads a raw scale."""
+        """Join an encoder and a decoder. features: of the encoder's flat output.
+        scale: whether q(z|x) reads a raw scale.
+        """
         super().__init__()
         self.encoder = encoder
         self.heads = PosteriorHeads(features, latent, scale=scale)
@@ -37,18 +39,18 @@ class StackBackbone(nn.Module):
     def encode(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"] | None]:
-        """(mean, raw scale) of q(z|x)."""
+        """Return (mean, raw scale) of q(z|x)."""
         mean, raw = self.heads(self.encoder(x))
         return mean, raw
 
     def decode(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels_out height width"]:
-        """What the likelihood is parameterized by."""
+        """Return the parameters of the likelihood, raw."""
         decoded: Tensor = self.decoder(z)
         return decoded
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int, *, padding: int, norm: bool = False) -> nn.Module:
-    """Convolution -> batch norm, if any -> ReLU."""
+    """Return convolution -> batch norm, if any -> ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding)]
     return nn.Sequential(*layers, *([BatchNorm2d(outputs)] if norm else []), nn.ReLU())
 
@@ -60,24 +62,26 @@ def transposed(
 
 
 def activated(layer: nn.Module, outputs: int, *, norm: bool = False) -> nn.Module:
-    """Transposed convolution -> batch norm, if any -> ReLU."""
+    """Return transposed convolution -> batch norm, if any -> ReLU."""
     return nn.Sequential(layer, *([BatchNorm2d(outputs)] if norm else []), nn.ReLU())
 
 
 def linear(inputs: int, outputs: int, *, norm: bool = False) -> nn.Module:
-    """Linear -> batch norm, if any -> ReLU."""
+    """Return linear -> batch norm, if any -> ReLU."""
     return nn.Sequential(nn.Linear(inputs, outputs), *([BatchNorm1d(outputs)] if norm else []), nn.ReLU())
 
 
 def mirrored(inputs: int, outputs: int, window: Window, size: Size) -> nn.ConvTranspose2d:
-    """The transposed convolution that ends at `size`."""
+    """Return the transposed convolution that ends at `size`."""
     return transposed(
         inputs, outputs, window.kernel, window.stride, padding=window.padding, output_padding=window.rest(size)
     )
 
 
 def _outwards(size: Size, windows: Sequence[Window]) -> tuple[Size, Iterator[tuple[Window, Size]]]:
-    """Where a decoder of these windows (given from the image inwards) starts, and each window with where it ends."""
+    """Return the size at which a decoder of these windows (from the image inwards) starts,
+    and each window with its output size.
+    """
     passed = sizes(size, windows)
     return passed[-1], zip(reversed(windows), reversed(passed[:-1]), strict=True)
 
@@ -85,8 +89,9 @@ def _outwards(size: Size, windows: Sequence[Window]) -> tuple[Size, Iterator[tup
 def sigma_vae(
     *, data_shape: DataShape, latent: int, channels: int, parameters_per_element: int, scale: bool
 ) -> StackBackbone:
-    """sigma-VAE B: three convolutions, 32 channels doubling (`channels` is the first), and linear heads; mirrored.
+    """Return sigma-VAE B's networks: three convolutions, 32 channels doubling, and linear heads; mirrored.
 
+    `channels` is the width of the first convolution.
     Kernels, strides and paddings, and that no activation follows the decoder's linear layer, are the published code's:
     `geometry.SIGMA_VAE_ENCODER`, `SIGMA_VAE_DECODER`. The sigmoid at its end is the likelihood's link here.
     """
@@ -117,7 +122,7 @@ def sigma_vae(
 def infogan(
     *, data_shape: DataShape, latent: int, norm: bool, kernel: int, parameters_per_element: int, scale: bool
 ) -> StackBackbone:
-    """AR-ELBO's nets after InfoGAN (Chen et al. 2016): appendices I.1 (28x28), I.2 (64x64), I.3 (128x128), and D.1.
+    """Return AR-ELBO's nets after InfoGAN (Chen et al. 2016): appendices I.1 (28x28), I.2 (64x64), I.3 (128x128), D.1.
 
     D.1 is 28x28 without batch norm and with 4x4 kernels. In I the kernels are 5x5 "except for the last": the last one's
     size is not given; here it is 4x4, stride 2 (28x28), and 5x5, stride 1 (64x64 and 128x128, where the size stays).
@@ -178,7 +183,8 @@ def _infogan_large(
 
 
 def vhp_conv(*, data_shape: DataShape, latent: int, parameters_per_element: int, scale: bool) -> StackBackbone:
-    """VHP table 3, Faces and Chairs, 64x64: eight convolutions 5x5 (stride 2) and 3x3 in turn, a linear layer of 256.
+    """Return VHP table 3's nets for Faces and Chairs, 64x64:
+    eight convolutions 5x5 (stride 2) and 3x3 in turn, linear 256.
 
     The decoder is the encoder reversed. Padding keeps the sizes at 64, 32, 16, 8, 4; of other images, at every half,
     rounded up.
@@ -205,7 +211,8 @@ def vhp_conv(*, data_shape: DataShape, latent: int, parameters_per_element: int,
 
 
 def vhp_gated(*, data_shape: DataShape, latent: int, parameters_per_element: int, scale: bool) -> StackBackbone:
-    """VHP table 3, MNIST, Fashion-MNIST and Omniglot: gated convolutions ("linear activation": only the gates).
+    """Return VHP table 3's nets for MNIST, Fashion-MNIST and Omniglot:
+    gated convolutions ("linear activation": only gates).
 
     Encoder 32 7x7, 32 3x3 stride 2, 64 5x5, 64 3x3 stride 2, 6 3x3. Decoder: gated linear to one value per pixel, four
     64 3x3; the table has no layer from 64 channels to the image, here a 1x1 convolution.

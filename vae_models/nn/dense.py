@@ -14,7 +14,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 
 
 def dense(widths: Sequence[int], activation: str) -> nn.Sequential:
-    """Linear + activation between each two of `widths`; one width alone is the identity."""
+    """Return Linear + activation between each two of `widths`; one width alone is the identity."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]

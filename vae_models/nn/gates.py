@@ -40,7 +40,9 @@ class Signal:
             self._value = None
 
     def rows(self, count: int) -> Tensor:
-        """[1, 1], or [count, 1]: a datum's u is repeated over its posterior samples, which lie side by side."""
+        """Return u as [1, 1] or [count, 1]: a datum's u is repeated over its posterior samples,
+        which lie side by side.
+        """
         if self._value is None:
             raise RuntimeError("a gated layer was called outside its MultiRate model, which tells it beta")
         if self._value.ndim == 0:
@@ -50,9 +52,9 @@ class Signal:
 
 
 def sqrt_gate(t: Tensor) -> Tensor:
-    """sigma_D(t) = sqrt(max(0, 1 - exp(t))) (MR-VAE eq 7), with a gradient of 0 at the kink and beyond.
+    """Return sigma_D(t) = sqrt(max(0, 1 - exp(t))) (MR-VAE eq 7), with a gradient of 0 at the kink and beyond.
 
-    By relu: `clamp` and `maximum` let the square root's infinite gradient through at the kink.
+    It uses relu: `clamp` and `maximum` let the square root's infinite gradient through at the kink.
     """
     return torch.sqrt(F.relu(-torch.expm1(t)))
 
@@ -94,7 +96,7 @@ class Gate(nn.Module):
 
 
 def _network(outputs: int, *, network: Network, hidden: int, first: nn.Module | None) -> nn.Sequential:
-    """n of `Gate`: 1 -> outputs."""
+    """Return the network n of `Gate`: 1 -> outputs."""
     depth = {"affine": 0, "mlp": 1, "mlp-shared": 1, "mlp-5": 4}[network]
     layers: list[nn.Module] = []
     for place in range(depth):
@@ -169,13 +171,13 @@ class HyperBatchNorm(nn.Module):
 
 
 def channels_of(layer: nn.Module) -> int:
-    """Outputs of one of `LAYERS`."""
+    """Return the number of outputs of one of `LAYERS`."""
     layer = layer.value if isinstance(layer, GatedLinear | GatedConv2d) else layer
     return cast(int, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
 
 def hidden_layers(part: nn.Module, *, decoder: bool) -> list[str]:
-    """Names, in order, of the layers of an encoder or decoder that get a gate.
+    """Return the names, in order, of the layers of an encoder or decoder that get a gate.
 
     All linear and convolutional ones, but in a decoder the last (the output) and one that only feeds an `Unflatten`
     (the map of z to the first image). The heads of the posterior are not part of the encoder.
@@ -191,7 +193,7 @@ def hidden_layers(part: nn.Module, *, decoder: bool) -> list[str]:
 
 
 def _next(part: nn.Module, name: str) -> nn.Module | None:
-    """The module after `name` in its Sequential."""
+    """Return the module after `name` in its Sequential; None after the last."""
     parent_name, _, last = name.rpartition(".")
     parent = part.get_submodule(parent_name)
     if not isinstance(parent, nn.Sequential) or int(last) + 1 >= len(parent):
@@ -209,7 +211,7 @@ def add_gates(
     hidden: int,
     first: nn.Module | None,
 ) -> int:
-    """Puts a gate after every layer that `hidden_layers` names, in place; how many."""
+    """Put a gate after every layer that `hidden_layers` names, in place; return how many."""
     names = hidden_layers(part, decoder=decoder)
     for name in names:
         layer = part.get_submodule(name)
@@ -219,7 +221,7 @@ def add_gates(
 
 
 def repeat_gate(part: nn.Module, place: int) -> None:
-    """Puts one more affine gate for the gated layer number `place`: at the end of its block, after the activation."""
+    """Put one more affine gate for the gated layer number `place`: at the end of its block, after the activation."""
     gated = [name for name, module in part.named_modules() if isinstance(module, GatedLayer)][place]
     layer = cast(GatedLayer, part.get_submodule(gated))
     again = Gate(
@@ -242,7 +244,7 @@ def add_head_gates(
     hidden: int,
     first: nn.Module | None,
 ) -> int:
-    """Puts a gate after the mean's outputs (theorem 1's second layer, eq 26) and on the variance; how many."""
+    """Put a gate after the mean's outputs (theorem 1's second layer, eq 26) and on the variance; return how many."""
     gate = Gate(heads.mean.out_features, signal, network=network, function=function, hidden=hidden, first=first)
     heads.set_submodule("mean", GatedLayer(heads.mean, gate))
     if heads.raw is None:
@@ -252,7 +254,7 @@ def add_head_gates(
 
 
 def spread(model: nn.Module, *, middle: float, half: float) -> None:
-    """Starts every affine gate as theorem 1 has it: slope +-1 in eta = log beta, kinks spread evenly over its range.
+    """Start every affine gate as in theorem 1: slope +-1 in eta = log beta, kinks spread evenly over its range.
 
     Channel j of C has xi_j = middle - half + 2 half (j + 1/2) / C. Encoder gates are sigmoid(xi_j - eta) (eq 27),
     decoder gates sqrt(max(0, 1 - exp(eta - xi_j))) (eq 36), those of variances sigmoid(eta - xi_j) (eq 32): each
@@ -274,7 +276,7 @@ def spread(model: nn.Module, *, middle: float, half: float) -> None:
 
 
 def replace_norms(part: nn.Module, signal: Signal, *, hidden: int, own: bool) -> int:
-    """Puts a `HyperBatchNorm` in place of every batch norm; how many."""
+    """Put a `HyperBatchNorm` in place of every batch norm; return how many."""
     names = [name for name, module in part.named_modules() if isinstance(module, BatchNorm1d | BatchNorm2d)]
     for name in names:
         part.set_submodule(name, HyperBatchNorm(part.get_submodule(name), signal, hidden=hidden, own=own))

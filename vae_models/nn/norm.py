@@ -9,7 +9,7 @@ from vae_models.collectives import all_gather, world_size
 
 
 def _merged_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance and number of values per channel over all workers' x, [channels], [channels], [].
+    """Return mean, biased variance and number of values per channel over all workers' x, [channels], [channels], [].
 
     The workers' means and sums of squared deviations are merged as in Chan, Golub and LeVeque (1979): no difference of
     large sums, so float32 keeps its digits. Local batches may differ in size. One message; differentiable.

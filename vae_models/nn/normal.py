@@ -29,6 +29,6 @@ class ConditionalNormal(nn.Module):
     def forward(
         self, u: Float[Tensor, "batch inputs"]
     ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch outputs"]]:
-        """(mean, log sigma)."""
+        """Return (mean, log sigma)."""
         mean, log_variance = self.heads(self.body(u))
         return mean, log_variance / 2
