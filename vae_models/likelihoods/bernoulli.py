@@ -30,19 +30,19 @@ class Bernoulli:
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum, to rounding at any logit.
+        """Return log P(x|z), [batch], nats per datum, to rounding at any logit.
 
-        Not `binary_cross_entropy_with_logits`, which loses the digits of a sure pixel (in float32 all of them from
-        logits of 17 on), and most pixels of a binary image are sure.
+        It is not `binary_cross_entropy_with_logits`, which loses the digits of a sure pixel (in float32 all of them
+        from logits of 17 on), and most pixels of a binary image are sure.
         """
         return sum_per_datum(x * F.logsigmoid(decoded) + (1 - x) * F.logsigmoid(-decoded), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        """E[x|z] = P(x = 1|z)."""
+        """Return E[x|z] = P(x = 1|z)."""
         return torch.sigmoid(decoded)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
-        """x in {0, 1} from uniform `noise` in [0, 1): x = 1 where noise < P(x = 1|z)."""
+        """Draw x in {0, 1} from uniform `noise` in [0, 1): x = 1 where noise < P(x = 1|z)."""
         return (noise < torch.sigmoid(decoded)).to(decoded.dtype)

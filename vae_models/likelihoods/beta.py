@@ -38,21 +38,21 @@ class Beta:
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum."""
+        """Return log p(x|z), [batch], nats per datum."""
         a, b = self._concentrations(decoded)
         y = x * SLOPE + 0.5 / LEVELS
         log_beta = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
         return sum_per_datum((a - 1) * torch.log(y) + (b - 1) * torch.log1p(-y) - log_beta + math.log(SLOPE), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """E[x|z], from E[y|z] = a / (a + b)."""
+        """Return E[x|z], from E[y|z] = a / (a + b)."""
         a, b = self._concentrations(decoded)
         return _x(a / (a + b))
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """x from uniform `noise` in [0, 1), by scipy's inverse of the regularized incomplete beta function."""
+        """Draw x from uniform `noise` in [0, 1), by scipy's inverse of the regularized incomplete beta function."""
         from scipy.special import betaincinv
 
         a, b = (value.detach().double().cpu().numpy() for value in self._concentrations(decoded))

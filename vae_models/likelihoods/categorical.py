@@ -33,13 +33,13 @@ class Categorical:
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum, of x = k/255."""
+        """Return log P(x|z) of x = k/255, [batch], nats per datum."""
         logits = by_parameter(decoded, LEVELS)
         chosen = logits.gather(1, level(x).unsqueeze(1)).squeeze(1)
         return sum_per_datum(chosen - torch.logsumexp(logits, dim=1), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """E[x|z] = sum_k P(k|z) k/255."""
+        """Return E[x|z] = sum_k P(k|z) k/255."""
         weights = torch.softmax(by_parameter(decoded, LEVELS), dim=1)
         levels = torch.arange(LEVELS, dtype=decoded.dtype, device=decoded.device) / (LEVELS - 1)
         mean: Tensor = torch.tensordot(weights, levels, dims=([1], [0]))
@@ -48,7 +48,7 @@ class Categorical:
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """k/255 from uniform `noise` in [0, 1)."""
+        """Draw x = k/255 from uniform `noise` in [0, 1)."""
         ends = torch.softmax(by_parameter(decoded, LEVELS), dim=1).cumsum(1)
         return (noise.unsqueeze(1) >= ends[:, :-1]).sum(1).to(decoded.dtype) / (LEVELS - 1)
 
@@ -71,7 +71,7 @@ class Bitwise:
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum, of x = k/255."""
+        """Return log P(x|z) of x = k/255, [batch], nats per datum."""
         logits = by_parameter(decoded, BITS)
         values = _values(decoded).view(-1, *[1] * (x.ndim - 1)).long()
         of_bits = None if mask is None else mask.unsqueeze(1)
@@ -79,7 +79,7 @@ class Bitwise:
         return sum_per_datum(F.logsigmoid(torch.where(bits == 1, logits, -logits)), of_bits)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """E[x|z] = sum_b 2^(7 - b) P(bit b is 1) / 255."""
+        """Return E[x|z] = sum_b 2^(7 - b) P(bit b is 1) / 255."""
         weights = torch.sigmoid(by_parameter(decoded, BITS))
         number: Tensor = torch.tensordot(weights, _values(decoded), dims=([1], [0]))
         return number / (LEVELS - 1)
@@ -87,7 +87,9 @@ class Bitwise:
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """k/255 from uniform `noise` in [0, 1): each bit takes its part of the interval, the next one is in that."""
+        """Draw x = k/255 from uniform `noise` in [0, 1): each bit takes its part of the interval,
+        the next one part of that.
+        """
         place, value = noise.double(), torch.zeros_like(noise)
         for one, weight in zip(
             torch.sigmoid(by_parameter(decoded, BITS).double()).unbind(1), _values(decoded), strict=True
@@ -99,5 +101,5 @@ class Bitwise:
 
 
 def _values(like: Tensor) -> Tensor:
-    """128, 64, ..., 1."""
+    """Return 128, 64, ..., 1: the bits' values."""
     return 2.0 ** torch.arange(BITS - 1, -1, -1, dtype=like.dtype, device=like.device)

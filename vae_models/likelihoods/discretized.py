@@ -20,7 +20,7 @@ MASSES = {"gaussian": normal_log_mass, "logistic": logistic_log_mass}
 
 
 def quantiles(shape: Shape, noise: Tensor) -> Tensor:
-    """Inverse distribution function of the standard distribution."""
+    """Return the inverse distribution function of the standard distribution at `noise`."""
     if shape == "gaussian":
         return standard_normal_of(noise)
     info = torch.finfo(noise.dtype)
@@ -28,7 +28,7 @@ def quantiles(shape: Shape, noise: Tensor) -> Tensor:
 
 
 def to_level(x: Tensor) -> Tensor:
-    """The level k/255 in whose interval x lies."""
+    """Return the level k/255 in whose interval x lies."""
     return torch.round(x * (LEVELS - 1)).clamp(0, LEVELS - 1) / (LEVELS - 1)
 
 
@@ -42,7 +42,7 @@ class Discretized(nn.Module):
     measure: ClassVar[Measure] = "mass"
 
     def __init__(self, *, shape: Shape, fit: Literal["trained", "predicted"], scale: float, link: Link) -> None:
-        """scale: where a trained s starts."""
+        """Set up the distribution. scale: the value at which a trained s starts."""
         super().__init__()
         self.shape = shape
         self.link = link
@@ -57,23 +57,23 @@ class Discretized(nn.Module):
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum, of x = k/255."""
+        """Return log P(x|z) of x = k/255, [batch], nats per datum."""
         location, log_scale = self._cut(decoded)
         return sum_per_datum(MASSES[self.shape](x, location, log_scale), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """The location clipped to [0, 1]: E[x|z] but for the little that the cut tails move it."""
+        """Return the location clipped to [0, 1]: E[x|z], up to the small shift by the cut tails."""
         return self._cut(decoded)[0].clamp(0, 1)
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """k/255 from uniform `noise` in [0, 1)."""
+        """Draw x = k/255 from uniform `noise` in [0, 1)."""
         location, log_scale = self._cut(decoded)
         return to_level(location + log_scale.exp() * quantiles(self.shape, noise))
 
     def _cut(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
-        """Location and log scale, of the data's shape (a trained scale broadcasts)."""
+        """Return location and log scale, of the data's shape (a trained scale broadcasts)."""
         if self.raw_log_scale is not None:
             return linked(decoded, self.link), softclip(self.raw_log_scale, MINIMUM)
         location, raw = decoded.chunk(2, dim=1)
@@ -102,20 +102,20 @@ class LogisticMixture(nn.Module):
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum, of x = k/255."""
+        """Return log P(x|z) of x = k/255, [batch], nats per datum."""
         logits, location, log_scale = self._cut(decoded)
         masses = logistic_log_mass(x.unsqueeze(1), location, log_scale)
         return sum_per_datum(torch.logsumexp(torch.log_softmax(logits, dim=1) + masses, dim=1), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """sum_c pi_c clip(location_c, 0, 1): E[x|z] but for the little that the cut tails move it."""
+        """Return sum_c pi_c clip(location_c, 0, 1): E[x|z], up to the small shift by the cut tails."""
         logits, location, _ = self._cut(decoded)
         return (torch.softmax(logits, dim=1) * location.clamp(0, 1)).sum(1)
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """k/255 from uniform `noise` in [0, 1): it chooses the component, and its place therein the value."""
+        """Draw x = k/255 from uniform `noise` in [0, 1): it chooses the component, and its place therein the value."""
         logits, location, log_scale = self._cut(decoded)
         weights = torch.softmax(logits, dim=1)
         ends = weights.cumsum(1)
@@ -126,7 +126,7 @@ class LogisticMixture(nn.Module):
         return to_level(value.squeeze(1))
 
     def _cut(self, decoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each [batch, components, channels, *rest]."""
+        """Return logits, locations and log scales, each [batch, components, channels, *rest]."""
         parts = by_parameter(decoded, 3 * self.components).chunk(3, dim=1)
         return parts[0], parts[1], softclip(parts[2], MINIMUM)
 

@@ -45,7 +45,7 @@ SLOWEST = 0.01  # smallest weight of a new batch in the running variance: a memo
 
 
 def linked(raw: Tensor, link: Link) -> Tensor:
-    """From the decoder's output to the mean."""
+    """Return the mean: `link` of the decoder's output."""
     return torch.sigmoid(raw) if link == "sigmoid" else raw
 
 
@@ -62,14 +62,16 @@ def _minimum(value: float | None) -> Number | None:
 
 
 def standard_normal_of(noise: Tensor) -> Tensor:
-    """Phi^-1(noise) of uniform noise in [0, 1); 0 and 1 (to which a float32 may round) give large finite values."""
+    """Return Phi^-1(noise) of uniform noise in [0, 1); 0 and 1 (to which a float32 may round)
+    give large finite values.
+    """
     info = torch.finfo(noise.dtype)
     standard: Tensor = torch.special.ndtri(noise.clamp(info.tiny, 1 - info.eps / 2))
     return standard
 
 
 def log_normal(error: Tensor, log_sigma: Tensor, mask: Tensor | None = None) -> Float[Tensor, " batch"]:
-    """-sum_i [(error_i / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2], [batch], nats; log_sigma broadcasts."""
+    """Return -sum_i [(error_i / sigma_i)^2 / 2 + log sigma_i + log(2 pi) / 2], [batch], nats; log_sigma broadcasts."""
     terms = 0.5 * (error * torch.exp(-log_sigma)).square() + log_sigma + HALF_LOG_TWO_PI
     return -sum_per_datum(terms, mask)
 
@@ -77,10 +79,11 @@ def log_normal(error: Tensor, log_sigma: Tensor, mask: Tensor | None = None) -> 
 def table_2(
     distortion: Tensor, log_sigma: Tensor, epsilon: float | Tensor, x: Tensor, mask: Tensor | None = None
 ) -> Float[Tensor, " batch"]:
-    """AR-ELBO's table 2 from the density's distortion: distortion + 1/2 sum_i epsilon / sigma_i^2, [batch], nats.
+    """Return AR-ELBO's table 2 from the density's distortion:
+    distortion + 1/2 sum_i epsilon / sigma_i^2, [batch], nats.
 
-    The mean over what shares a sigma^2 = S + epsilon is 1/2 sum_i [log 2 pi(S + epsilon) + 1], G.5 to G.17 with the
-    epsilon inside of the logarithm. `log_sigma` broadcasts to x.
+    Its mean over the elements that share a sigma^2 = S + epsilon is 1/2 sum_i [log 2 pi(S + epsilon) + 1], G.5 to G.17
+    with the epsilon inside of the logarithm. `log_sigma` broadcasts to x.
     """
     return distortion + sum_per_datum((0.5 * epsilon * torch.exp(-2 * log_sigma)).expand_as(x), mask)
 
@@ -106,7 +109,7 @@ class Gaussian(nn.Module):
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
-        """-sum_i [((x_i - mean_i) / sigma)^2 / 2 + log sigma + log(2 pi) / 2], [batch], nats per datum."""
+        """Return -sum_i [((x_i - mean_i) / sigma)^2 / 2 + log sigma + log(2 pi) / 2], [batch], nats per datum."""
         standard = (x - self.mean(decoded)) / self.sigma.like(x)
         if mask is None:
             dimensions = math.prod(x.shape[1:])
@@ -114,17 +117,17 @@ class Gaussian(nn.Module):
         return sum_per_datum(-0.5 * standard.square() - HALF_LOG_TWO_PI - self.log_of_sigma.like(x), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return linked(decoded, self.link)
 
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log sigma, []."""
+        """Return log sigma, []."""
         return self.log_of_sigma.like(decoded)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
-        """x from uniform `noise` in [0, 1): mean + sigma * Phi^-1(noise)."""
+        """Draw x from uniform `noise` in [0, 1): mean + sigma * Phi^-1(noise)."""
         return self.mean(decoded) + self.sigma.like(noise) * standard_normal_of(noise)
 
 
@@ -136,7 +139,7 @@ class TrainedGaussian(nn.Module):
     def __init__(
         self, *, data_shape: tuple[int, ...], tie: Tie, sigma: float, link: Link, minimum: float | None
     ) -> None:
-        """minimum: of log sigma, by `softclip`. ValueError if sigma is not above it."""
+        """Set up a trained sigma. minimum: of log sigma, by `softclip`. Raise ValueError if sigma is not above it."""
         super().__init__()
         self.link = link
         self.minimum = _minimum(minimum)
@@ -152,27 +155,27 @@ class TrainedGaussian(nn.Module):
         return 1
 
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log sigma, [] or [*data]."""
+        """Return log sigma, [] or [*data]."""
         return softclip(self.raw_log_sigma, self.minimum)
 
     def log_scale(self) -> Tensor:
-        """Mean of log sigma over the elements, []: for curves."""
+        """Return the mean of log sigma over the elements, []: for curves."""
         return softclip(self.raw_log_sigma, self.minimum).mean()
 
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum."""
+        """Return log p(x|z), [batch], nats per datum."""
         return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return linked(decoded, self.link)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
-        """x from uniform `noise` in [0, 1)."""
+        """Draw x from uniform `noise` in [0, 1)."""
         return self.mean(decoded) + self.log_sigma(decoded, noise).exp() * standard_normal_of(noise)
 
 
@@ -207,23 +210,27 @@ class DatasetMLE(nn.Module):
         return 1
 
     def log_sigma(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log sigma, [] or [*data]: of this batch in training, the running one in evaluation. Changes nothing."""
+        """Return log sigma, [] or [*data]: of this batch in training, the running one in evaluation.
+        It changes no state.
+        """
         return self._log_of(self._variance(decoded, x) if self.training else self.running_variance)
 
     def log_scale(self) -> Tensor:
-        """Mean of the running log sigma over the elements, []: for curves."""
+        """Return the mean of the running log sigma over the elements, []: for curves."""
         return self._log_of(self.running_variance).mean()
 
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum: of the density. In training it couples the batch and moves the running variance."""
+        """Return log p(x|z), [batch], nats per datum.
+        In training it couples the batch and moves the running variance.
+        """
         return -self.distortions(decoded, x, mask)[1]
 
     def distortions(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
+        """Return (the objective of table 2, -log p(x|z)), nats per datum; in evaluation both are the second."""
         if not self.training:
             distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance), mask)
             return distortion, distortion
@@ -239,17 +246,19 @@ class DatasetMLE(nn.Module):
         ), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return linked(decoded, self.link)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
-        """x from uniform `noise` in [0, 1), with the running variance."""
+        """Draw x from uniform `noise` in [0, 1), with the running variance."""
         return self.mean(decoded) + self._log_of(self.running_variance).exp() * standard_normal_of(noise)
 
     def _variance(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean over the global batch of what is data; an element that is data nowhere in it has the variance 0."""
+        """Return the mean of (x - mean)^2 over the unmasked elements of the global batch;
+        0 for an element masked everywhere.
+        """
         squared = (x - self.mean(decoded)).square()
         if mask is None:
             return global_mean(squared.flatten(1).mean(1) if self.tie == "iso" else squared)
@@ -286,7 +295,7 @@ class DatumMLE(nn.Module):
         return 1
 
     def log_sigma(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """log sigma, [batch, 1, ...] or [batch, *data]."""
+        """Return log sigma, [batch, 1, ...] or [batch, *data]."""
         squared = (x - self.mean(decoded)).square()
         if self.tie == "iso":
             squared = mean_per_datum(squared, mask).view(-1, *[1] * (x.ndim - 1))
@@ -295,13 +304,13 @@ class DatumMLE(nn.Module):
     def log_prob(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum: of the density with the fitted variances."""
+        """Return log p(x|z) with the fitted variances, [batch], nats per datum."""
         return -self.distortions(decoded, x, mask)[1]
 
     def distortions(
         self, decoded: Float[Tensor, "batch *data"], x: Float[Tensor, "batch *data"], mask: Tensor | None = None
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """(the objective of table 2, -log of the density), nats per datum; in evaluation both are the second."""
+        """Return (the objective of table 2, -log p(x|z)), nats per datum; in evaluation both are the second."""
         log_sigma = self.log_sigma(decoded, x, mask)
         distortion = -log_normal(x - self.mean(decoded), log_sigma, mask)
         if not (self.training and self.regularized):
@@ -309,11 +318,11 @@ class DatumMLE(nn.Module):
         return table_2(distortion, log_sigma, self.epsilon.like(x), x, mask), distortion
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return linked(decoded, self.link)
 
     def sample(self, decoded: Tensor, noise: Tensor) -> Tensor:
-        """NotImplementedError: the variance is that of a known x."""
+        """Raise NotImplementedError: the variance is that of a known x."""
         raise NotImplementedError("the variance of each datum is fitted to the datum itself: without x there is none")
 
 
@@ -335,7 +344,7 @@ class PredictedGaussian(nn.Module):
         return 2
 
     def log_sigma(self, decoded: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """log sigma, [batch, 1, ...] or [batch, *data]."""
+        """Return log sigma, [batch, 1, ...] or [batch, *data]."""
         raw = decoded.chunk(2, dim=1)[1]
         if self.tie == "iso":
             raw = mean_per_datum(raw, mask).view(-1, *[1] * (raw.ndim - 1))
@@ -347,15 +356,15 @@ class PredictedGaussian(nn.Module):
         x: Float[Tensor, "batch channels *rest"],
         mask: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """[batch], nats per datum."""
+        """Return log p(x|z), [batch], nats per datum."""
         return log_normal(x - self.mean(decoded), self.log_sigma(decoded, x, mask), mask)
 
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return linked(decoded.chunk(2, dim=1)[0], self.link)
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
-        """x from uniform `noise` in [0, 1)."""
+        """Draw x from uniform `noise` in [0, 1)."""
         return self.mean(decoded) + self.log_sigma(decoded, noise).exp() * standard_normal_of(noise)

@@ -23,12 +23,13 @@ FAR = 12.0  # standard deviations from which the tail is taken by its asymptotic
 
 
 def level(x: Tensor) -> Tensor:
-    """k of x = k/255, int64."""
+    """Return k of x = k/255, int64."""
     return torch.round(x * (LEVELS - 1)).long()
 
 
 def levels_from(location: Tensor, k: Tensor) -> Tensor:
-    """k - 255 location, the way from the location to k/255 in levels, to a rounding of itself and of the location.
+    """Return k - 255 location, the levels from the location to k/255,
+    to one rounding of the result and one of the location.
 
     256 location is exact in binary, and so is, near the location, its difference to k.
     """
@@ -36,7 +37,7 @@ def levels_from(location: Tensor, k: Tensor) -> Tensor:
 
 
 def log1mexp(value: Tensor) -> Tensor:
-    """log(1 - exp(value)) of value < 0 (Maechler 2012)."""
+    """Return log(1 - exp(value)) of value < 0 (Maechler 2012)."""
     near = value > -math.log(2)
     of_near = torch.log(-torch.expm1(torch.where(near, value, -1.0)))
     of_far = torch.log1p(-torch.exp(torch.where(near, -1.0, value)))
@@ -44,7 +45,7 @@ def log1mexp(value: Tensor) -> Tensor:
 
 
 def logistic_log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    """log P(level of x) of a logistic distribution, elementwise.
+    """Return log P(level of x) of a logistic distribution, elementwise.
 
     F(b) - F(a) = s(b) s(-a) (1 - e^(a - b)), s the logistic function: no difference of nearly equal numbers.
     """
@@ -56,11 +57,11 @@ def logistic_log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def normal_log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    """log P(level of x) of a normal distribution, elementwise.
+    """Return log P(level of x) of a normal distribution, elementwise.
 
-    log[Phi(b) - Phi(a)] with both ends turned to one tail; for narrow intervals, where the two are equal in floating
-    point, log[w phi(m) (1 + sum_(j = 1 to 3) (w/2)^2j He_2j(m) / (2j + 1)!)] of the middle m and the width w, He the
-    Hermite polynomials: to 1e-10.
+    It is log[Phi(b) - Phi(a)] with both ends turned to one tail; for narrow intervals, where the two are equal in
+    floating point, log[w phi(m) (1 + sum_(j = 1 to 3) (w/2)^2j He_2j(m) / (2j + 1)!)] of the middle m and the width w,
+    He the Hermite polynomials: to 1e-10.
     """
     k = torch.round(x * (LEVELS - 1))
     width = torch.exp(-log_scale) / (LEVELS - 1)
@@ -80,7 +81,7 @@ def normal_log_mass(x: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def _difference(distance: Tensor, width: Tensor) -> Tensor:
-    """log[Q(d - w/2) - Q(d + w/2)], Q the upper tail, d >= 0 the distance of the middle from the mean.
+    """Return log[Q(d - w/2) - Q(d + w/2)], Q the upper tail, d >= 0 the distance of the middle from the mean.
 
     Of two points far out the squares' difference is taken in closed form, d w: in floating point they would be equal.
     """
@@ -95,8 +96,9 @@ def _difference(distance: Tensor, width: Tensor) -> Tensor:
 
 
 def log_upper_tail(t: Tensor) -> Tensor:
-    """log Q(t) = log P(N(0, 1) > t), with its gradient, at any t: -t^2/2 - log(2 pi)/2 + log(Q(t)/phi(t)) far out.
+    """Return log Q(t) = log P(N(0, 1) > t), with its gradient, at any t.
 
+    Far out it is -t^2/2 - log(2 pi)/2 + log(Q(t)/phi(t)).
     `torch.special.log_ndtr` has the value, but its gradient goes wrong in the tail (in float32 from t = 50 on).
     """
     is_far = t > FAR
@@ -107,7 +109,7 @@ def log_upper_tail(t: Tensor) -> Tensor:
 
 
 def _log_mills(t: Tensor) -> Tensor:
-    """log(Q(t)/phi(t)) of t >= FAR: -log t + log(1 - 1/t^2 + 3/t^4 - 15/t^6 + ...), to 1e-10."""
+    """Return log(Q(t)/phi(t)) of t >= FAR: -log t + log(1 - 1/t^2 + 3/t^4 - 15/t^6 + ...), to 1e-10."""
     u = t.square().reciprocal()
     series = 1 - u * (1 - u * (3 - u * (15 - u * (105 - u * (945 - u * 10395)))))
     return torch.log(series) - torch.log(t)

@@ -9,5 +9,8 @@ from torch import Tensor
 def by_parameter(
     decoded: Float[Tensor, "batch channels_out *rest"], parameters: int
 ) -> Float[Tensor, "batch parameters channels *rest"]:
-    """channels_out = parameters x channels, all channels of the first parameter first."""
+    """Return the decoder's output with an axis of parameters: channels_out = parameters x channels.
+
+    All channels of the first parameter come first.
+    """
     return decoded.reshape(decoded.shape[0], parameters, decoded.shape[1] // parameters, *decoded.shape[2:])

@@ -50,7 +50,7 @@ class LikelihoodSpec(Strict):
         kind: str
 
     def parameters_per_element(self) -> int:
-        """Return how many numbers the decoder gives for each element of x: what the built likelihood says, too."""
+        """Return how many numbers the decoder gives for each element of x; the built likelihood has the same number."""
         return 1
 
     def refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
@@ -142,7 +142,7 @@ class GaussianConfig(LikelihoodSpec):
         return 2 if self.fit == "predicted" else 1
 
     def refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
-        """Of one squared error the likelihood under its own maximum-likelihood variance has no largest value."""
+        """Yield a sentence where a variance is fitted to one squared error: that likelihood has no largest value."""
         if self.fit != "mle" or self.softclip is not None:
             return
         of_elements = math.prod(data_shape) if self.tie == "iso" else 1
@@ -155,9 +155,10 @@ class GaussianConfig(LikelihoodSpec):
             )
 
     def against_lanes(self) -> str | None:
-        """A variance for each element of each datum, fitted to that element alone (AR-ELBO's Diag-D), has the loss
-        log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred steps the rounding by which fused
-        lanes differ from separate runs becomes another curve."""
+        """Return why Diag-D is not fused: a variance for each element of each datum (AR-ELBO), fitted to that element
+        alone, has the loss log(e^2 + epsilon), whose slope reaches 1/sqrt(epsilon): within a few hundred steps the
+        rounding by which fused lanes differ from separate runs becomes another curve.
+        """
         if (self.tie, self.per, self.fit) != ("diag", "datum", "mle"):
             return None
         return "a variance for each element of each datum amplifies rounding: fused, a lane would leave its own curve"
@@ -249,7 +250,7 @@ class LogisticMixtureConfig(_Levels):
     components: int = Field(default=10, ge=1, le=bounds.COMPONENTS)
 
     def parameters_per_element(self) -> int:
-        """Return a logit, a mean and a scale for each component."""
+        """Return the numbers of a logit, a mean and a scale for each component."""
         return 3 * self.components
 
     def build(self, data_shape: DataShape) -> LogisticMixture:

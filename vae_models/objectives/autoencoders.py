@@ -31,7 +31,7 @@ class Autoencoder:
     samples: ClassVar[int] = 1
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None beyond the model's."""
+        """Return no noise: the objective needs none beyond the model's."""
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
@@ -39,12 +39,14 @@ class Autoencoder:
 
 
 def squared_distances(a: Float[Tensor, "n latent"], b: Float[Tensor, "m latent"]) -> Float[Tensor, "n m"]:
-    """|a_i - b_j|^2, each difference squared on its own: no cancellation, and a gradient of 0 where two are equal."""
+    """Return |a_i - b_j|^2, each difference squared on its own:
+    no cancellation, and a gradient of 0 where two are equal.
+    """
     return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(-1)
 
 
 def mmd(z: Float[Tensor, "n latent"], prior: Float[Tensor, "n latent"], *, sigma: float = 1.0) -> Float[Tensor, ""]:
-    """Unbiased estimate of the squared maximum mean discrepancy between z and draws of the prior.
+    """Return an unbiased estimate of the squared maximum mean discrepancy between z and draws of the prior.
 
     (1/(n (n - 1))) sum_(i != j) [k(z_i, z_j) + k(p_i, p_j)] - (2/n^2) sum_(i, j) k(z_i, p_j) with the inverse
     multiquadratic kernels k(a, b) = sum_s C/(C + |a - b|^2), C = 2 d_z s sigma^2, s in SCALES (Tolstikhin et al. 2018;
@@ -72,13 +74,13 @@ class WaeMmd(nn.Module):
     samples: ClassVar[int] = 1
 
     def __init__(self, *, latent: int, weight: float = 10.0) -> None:
-        """latent: dimensions of z."""
+        """Prepare the penalty. latent: dimensions of z."""
         super().__init__()
         self.latent = latent
         self.weight = Number(weight)
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """mmd: standard normal [latent] per datum."""
+        """Return the noise of the prior's draws: mmd, standard normal [latent] per datum."""
         return {"mmd": NoiseSpec(shape=(self.latent,))}
 
     def forward(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
@@ -117,7 +119,7 @@ class RegularizedAutoencoder(nn.Module):
         self.decoder_weight = Number(decoder_weight)
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """penalty: standard normal of the data's shape, for the gradient penalty."""
+        """Return the noise of the gradient penalty: penalty, standard normal of the data's shape."""
         return {"penalty": NoiseSpec(shape=self.data_shape)} if self.regularizer == "gradient" else {}
 
     def forward(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:

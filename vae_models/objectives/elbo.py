@@ -15,15 +15,19 @@ from vae_models.records import Loss, NoiseSpec, Trace
 
 
 def per_row(beta: Tensor, trace: Trace) -> Tensor:
-    """beta for every row of the trace: one per datum, [batch], is repeated over its samples; a scalar stays one."""
+    """Return beta for every row of the trace: one per datum, [batch], is repeated over its samples;
+    a scalar stays one.
+    """
     return beta if beta.ndim == 0 else beta.repeat_interleave(trace.samples, 0)
 
 
 def reduced(total: Tensor, trace: Trace) -> Loss:
-    """The loss of one value per row of the trace, [batch x samples], with the terms that every objective reports.
+    """Return the loss of one value per row of the trace, [batch x samples],
+    with the terms that every objective reports.
 
-    Global means, detached: rate, distortion and elbo = -(distortion + rate) in nats per datum, the bound at beta = 1
-    whatever beta is; squared_error in units of x squared. Rate and elbo are left out where there is no bound.
+    The terms are global means, detached: rate, distortion and elbo = -(distortion + rate) in nats per datum, the bound
+    at beta = 1 whatever beta is; squared_error in units of x squared. Rate and elbo are left out where there is no
+    bound.
     """
     names = ("distortion", "squared_error", "rate") if trace.bound else ("distortion", "squared_error")
     rows = [total, *(getattr(trace, name).detach() for name in names)]
@@ -46,7 +50,7 @@ class Elbo:
     samples: ClassVar[int] = 1
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None beyond the model's."""
+        """Return no noise: the objective needs none beyond the model's."""
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:

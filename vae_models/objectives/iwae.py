@@ -26,7 +26,7 @@ class Iwae:
     samples: int = 50
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None beyond the model's."""
+        """Return no noise: the objective needs none beyond the model's."""
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:

@@ -74,7 +74,7 @@ class IwaeConfig(ObjectiveSpec):
     samples: int = Field(default=50, ge=1, le=bounds.SAMPLES, description="K, posterior samples per datum")
 
     def samples_per_datum(self) -> int:
-        """K."""
+        """Return K."""
         return self.samples
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> Iwae:

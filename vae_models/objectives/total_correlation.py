@@ -21,7 +21,7 @@ Estimator = Literal["mws", "mss"]
 
 
 def log_weights(rows: int, batch: int, start: int, data_size: int, estimator: Estimator, like: Tensor) -> Tensor:
-    """log w_im, [rows, batch], of the estimate q(z_i) = sum_m w_im q(z_i|x_m) of the aggregate posterior.
+    """Return log w_im, [rows, batch], of the estimate q(z_i) = sum_m w_im q(z_i|x_m) of the aggregate posterior.
 
     q(z) = (1/N) sum_n q(z|x_n) over all N data. z_i comes from x_i, which is row `start` + i of the batch; the other
     M - 1 data are drawn evenly from the N - 1 others.
@@ -47,10 +47,11 @@ def log_weights(rows: int, batch: int, start: int, data_size: int, estimator: Es
 def parts(
     latent: Latent, data_size: int, estimator: Estimator
 ) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """(index-code mutual information, total correlation, dimension-wise KL), [rows], nats per datum.
+    """Return (index-code mutual information, total correlation, dimension-wise KL), [rows], nats per datum.
 
-    log q(z|x) - log q(z), log q(z) - sum_j log q(z_j), sum_j log q(z_j) - log p(z): their sum is log q(z|x) - log p(z)
-    whatever the estimates are. The batch is the global one: the posteriors of all workers' data are gathered first.
+    They are log q(z|x) - log q(z), log q(z) - sum_j log q(z_j), sum_j log q(z_j) - log p(z): their sum is log q(z|x) -
+    log p(z) whatever the estimates are. The batch is the global one: the posteriors of all workers' data are gathered
+    first.
     """
     width = latent.mean.shape[1]
     posteriors, start = gather_rows(torch.cat([latent.mean, latent.log_std], dim=1))
@@ -77,7 +78,7 @@ class TotalCorrelation:
     estimator: Estimator = "mws"
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None beyond the model's."""
+        """Return no noise: the objective needs none beyond the model's."""
         return {}
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:

@@ -22,7 +22,7 @@ def normal_latent(
     noise: Float[Tensor, "batch latent"],
     prior: BoundPrior,
 ) -> Latent:
-    """z = mean + sigma * noise. The rate is the prior's closed form if it has one, else log q(z|x) - log p(z)."""
+    """Return the latent z = mean + sigma * noise. Its rate is the prior's closed form, else log q(z|x) - log p(z)."""
     z = mean + torch.exp(log_std) * noise
     log_q = log_density(z, mean, log_std)
     log_p = prior.log_prob(z)
@@ -44,7 +44,7 @@ class DiagonalNormal:
     def normal(
         self, mean: Float[Tensor, "batch latent"], raw: Float[Tensor, "batch latent"] | None
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """(mean, log sigma)."""
+        """Return (mean, log sigma)."""
         assert raw is not None, "the backbone was built without a scale head"
         return mean, raw / 2
 
@@ -56,7 +56,7 @@ class DiagonalNormal:
         noise: Float[Tensor, "batch latent"],
         prior: BoundPrior,
     ) -> Latent:
-        """One stochastic layer: see `normal_latent`."""
+        """Return one stochastic layer: see `normal_latent`."""
         return normal_latent(name, *self.normal(mean, raw), noise, prior)
 
 
@@ -81,7 +81,7 @@ class IsotropicNormal(nn.Module):
     def normal(
         self, mean: Float[Tensor, "batch latent"], raw: Tensor | None
     ) -> tuple[Float[Tensor, "batch latent"], Float[Tensor, "batch latent"]]:
-        """(mean, log sigma_z)."""
+        """Return (mean, log sigma_z)."""
         return mean, self.log_sigma.to(mean.dtype).expand_as(mean)
 
     def latent(
@@ -92,7 +92,7 @@ class IsotropicNormal(nn.Module):
         noise: Float[Tensor, "batch latent"],
         prior: BoundPrior,
     ) -> Latent:
-        """As of a diagonal normal."""
+        """Return one stochastic layer, as of a diagonal normal."""
         return normal_latent(name, *self.normal(mean, raw), noise, prior)
 
 
@@ -108,7 +108,7 @@ class Delta:
     bound: ClassVar[bool] = False
 
     def normal(self, mean: Tensor, raw: Tensor | None) -> tuple[Tensor, Tensor]:
-        """TypeError."""
+        """Raise TypeError: q(z|x) is no normal distribution."""
         raise TypeError("a deterministic encoder has no normal posterior")
 
     def latent(
@@ -119,7 +119,7 @@ class Delta:
         noise: Float[Tensor, "batch latent"],
         prior: BoundPrior,
     ) -> Latent:
-        """The mean as sample; log_std is minus infinity's stand-in, the logarithm of the smallest normal number."""
+        """Return the mean as sample; log_std, for minus infinity, is the logarithm of the smallest normal number."""
         zero = mean.new_zeros(mean.shape[0])
         log_std = torch.full_like(mean, math.log(torch.finfo(mean.dtype).tiny))
         return Latent(name=name, sample=mean, mean=mean, log_std=log_std, log_q=zero, log_p=zero, rate=zero)

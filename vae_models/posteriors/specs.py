@@ -32,7 +32,7 @@ class PosteriorSpec(Strict):
         kind: str
 
     def trains_scale(self) -> bool:
-        """Return whether training moves its scale: without a rate it would shrink to nothing."""
+        """Return whether training changes its scale: without a rate it would shrink to nothing."""
         return self.scale
 
     @abstractmethod
@@ -70,7 +70,7 @@ class IsotropicNormalConfig(PosteriorSpec):
     fit: Literal["fixed", "trained"] = "trained"
 
     def trains_scale(self) -> bool:
-        """Where `fit` says so."""
+        """Return `fit`: whether sigma_z is trained."""
         return self.fit == "trained"
 
     def build(self) -> IsotropicNormal:

@@ -31,11 +31,11 @@ class PriorSpec(Strict):
         kind: str
 
     def weights(self, latent: int, data_shape: DataShape) -> int:
-        """Return how many numbers of it are trained, about; latent: dimensions of z."""
+        """Return about how many numbers are trained; latent: dimensions of z."""
         return 0
 
     def pseudo_inputs(self) -> int | None:
-        """Return how many data of its own it sends through the encoder in each step; None: it needs no encoder."""
+        """Return how many pseudo-inputs it sends through the encoder in each step; None: it needs no encoder."""
         return None
 
     @abstractmethod
@@ -75,7 +75,7 @@ class VHPConfig(PriorSpec):
     gated: bool = Field(default=False, description="gated layers without any other activation")
 
     def weights(self, latent: int, data_shape: DataShape) -> int:
-        """Of q(zeta|z) and p(z|zeta): hidden layers, gated ones twice, and the two heads of each."""
+        """Return the weights of q(zeta|z) and p(z|zeta): hidden layers, gated ones twice, and the two heads of each."""
         inner, gated = self.inner or latent, 2 if self.gated else 1
         last = self.hidden[-1] if self.hidden else None
         return sum(
@@ -111,11 +111,11 @@ class VampPriorConfig(PriorSpec):
     clip: bool = Field(default=True, description="pseudo-inputs are clipped to [0, 1], the range of images")
 
     def weights(self, latent: int, data_shape: DataShape) -> int:
-        """Of the pseudo-inputs."""
+        """Return the number of values of the pseudo-inputs."""
         return self.components * math.prod(data_shape)
 
     def pseudo_inputs(self) -> int | None:
-        """One for each component."""
+        """Return the number of components: one pseudo-input for each."""
         return self.components
 
     def build(self, data_shape: DataShape, latent: int) -> VampPrior:

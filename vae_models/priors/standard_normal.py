@@ -20,26 +20,26 @@ class StandardNormal:
     latent: int
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: log p(z) is exact."""
         return {}
 
     def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> StandardNormal:
         return self
 
     def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
-        """-|z|^2 / 2 - (latent / 2) log(2 pi), [batch], nats per datum."""
+        """Return log p(z) = -|z|^2 / 2 - (latent / 2) log(2 pi), [batch], nats per datum."""
         return log_standard(z)
 
     def normal_kl(
         self, mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, " batch"]:
-        """KL(N(mean, sigma^2) || N(0, I)), closed form, [batch], nats per datum."""
+        """Return KL(N(mean, sigma^2) || N(0, I)) in closed form, [batch], nats per datum."""
         return kl_to_standard(mean, log_std)
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """z: standard normal [latent]."""
+        """Return the noise of a sample: z, standard normal [latent]."""
         return {"z": NoiseSpec(shape=(self.latent,))}
 
     def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Float[Tensor, "batch latent"]:
-        """z is the noise."""
+        """Return the noise z itself, a sample of N(0, I)."""
         return noise["z"]

@@ -33,26 +33,26 @@ class VampPrior(nn.Module):
         self.pseudo_inputs = nn.Parameter(mean + deviation * torch.randn(components, *data_shape))
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: log p(z) is exact."""
         return {}
 
     def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> BoundVampPrior:
-        """The components of one pass: the pseudo-inputs are encoded once."""
+        """Return the prior with the components of one pass: the pseudo-inputs are encoded once."""
         mean, log_std = self._components(encode)
         return BoundVampPrior(mean=mean, log_std=log_std)
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """z: standard normal [latent]; component: one uniform number."""
+        """Return the noise of a sample: z, standard normal [latent]; component, one uniform number."""
         return {"z": NoiseSpec(shape=(self.latent,)), "component": NoiseSpec(shape=(1,), kind="uniform")}
 
     def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Float[Tensor, "batch latent"]:
-        """A component, each as likely as the others, then z from it."""
+        """Draw a component, each as likely as the others, then z from it."""
         mean, log_std = self._components(encode)
         chosen = (noise["component"][:, 0] * mean.shape[0]).long().clamp(max=mean.shape[0] - 1)
         return mean[chosen] + log_std[chosen].exp() * noise["z"]
 
     def _components(self, encode: Encode) -> tuple[Tensor, Tensor]:
-        """Mean and log std, each [components, latent]."""
+        """Return mean and log std of the components, each [components, latent]."""
         inputs = self.pseudo_inputs.clamp(0, 1) if self.clip else self.pseudo_inputs
         mean, log_std = encode(inputs)
         return mean, log_std.clamp(LOG_VARIANCE[0] / 2, LOG_VARIANCE[1] / 2)
@@ -66,12 +66,12 @@ class BoundVampPrior:
     log_std: Tensor
 
     def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
-        """log (1/M) sum_m N(z; mean_m, sigma_m^2), [batch], nats per datum."""
+        """Return log (1/M) sum_m N(z; mean_m, sigma_m^2), [batch], nats per datum."""
         inverse = torch.exp(-self.log_std)
         standard = (z.unsqueeze(1) - self.mean) * inverse
         log_each = (-0.5 * standard.square() - HALF_LOG_TWO_PI - self.log_std).sum(-1)
         return torch.logsumexp(log_each, dim=1) - math.log(self.mean.shape[0])
 
     def normal_kl(self, mean: Tensor, log_std: Tensor) -> None:
-        """There is no closed form."""
+        """Return None: there is no closed form."""
         return

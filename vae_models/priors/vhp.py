@@ -27,7 +27,10 @@ class VHP(nn.Module):
     """
 
     def __init__(self, *, latent: int, inner: int, importance_samples: int, q: nn.Module, p: nn.Module) -> None:
-        """inner: dimensions of zeta. q: z -> (mean, log sigma) of zeta; p: zeta -> (mean, log sigma) of z."""
+        """Take the two networks. inner: dimensions of zeta.
+
+        q: z -> (mean, log sigma) of zeta; p: zeta -> (mean, log sigma) of z.
+        """
         super().__init__()
         self.latent = latent
         self.inner = inner
@@ -39,7 +42,7 @@ class VHP(nn.Module):
     def of_widths(
         cls, *, latent: int, inner: int, importance_samples: int, hidden: tuple[int, ...], activation: str, gated: bool
     ) -> VHP:
-        """Both networks with the same hidden widths."""
+        """Return the prior whose two networks have the same hidden widths."""
 
         def net(inputs: int, outputs: int) -> nn.Module:
             return ConditionalNormal(inputs, outputs, hidden=hidden, activation=activation, gated=gated)
@@ -53,7 +56,7 @@ class VHP(nn.Module):
         )
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """zeta: standard normal [K, inner] per latent sample."""
+        """Return the noise of the bound: zeta, standard normal [K, inner] per latent sample."""
         return {"zeta": NoiseSpec(shape=(self.importance_samples, self.inner))}
 
     def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> BoundVHP:
@@ -62,7 +65,7 @@ class VHP(nn.Module):
     def log_weights(
         self, z: Float[Tensor, "batch latent"], noise: Float[Tensor, "batch samples inner"]
     ) -> Float[Tensor, "batch samples"]:
-        """log p(z|zeta_k) + log p(zeta_k) - log q(zeta_k|z), zeta_k = mean(z) + sigma(z) noise_k, nats."""
+        """Return log p(z|zeta_k) + log p(zeta_k) - log q(zeta_k|z), zeta_k = mean(z) + sigma(z) noise_k, nats."""
         batch, samples, _ = noise.shape
         mean, log_sigma = (value.unsqueeze(1) for value in self.q(z))
         zeta = (mean + log_sigma.exp() * noise).flatten(0, 1)
@@ -75,16 +78,16 @@ class VHP(nn.Module):
     def inner_posterior(
         self, z: Float[Tensor, "batch latent"]
     ) -> tuple[Float[Tensor, "batch inner"], Float[Tensor, "batch inner"]]:
-        """Mean and log standard deviation of q(zeta|z), z ~ q(z|x): what VHP D.2 measures the KL of."""
+        """Return mean and log standard deviation of q(zeta|z), z ~ q(z|x), whose KL VHP D.2 measures."""
         mean, log_sigma = self.q(z)
         return mean, log_sigma
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """zeta and z: standard normal [inner] and [latent]."""
+        """Return the noise of a sample: zeta and z, standard normal [inner] and [latent]."""
         return {"zeta": NoiseSpec(shape=(self.inner,)), "z": NoiseSpec(shape=(self.latent,))}
 
     def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Float[Tensor, "batch latent"]:
-        """z ~ p(z|zeta), zeta ~ N(0, I)."""
+        """Draw z ~ p(z|zeta), zeta ~ N(0, I)."""
         mean, log_sigma = self.p(noise["zeta"])
         z: Tensor = mean + log_sigma.exp() * noise["z"]
         return z
@@ -98,10 +101,10 @@ class BoundVHP:
     zeta: Tensor
 
     def log_prob(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, " batch"]:
-        """The bound on log p(z), [batch], nats per datum."""
+        """Return the lower bound on log p(z), [batch], nats per datum."""
         weights = self.prior.log_weights(z, self.zeta)
         return torch.logsumexp(weights, dim=1) - math.log(weights.shape[1])
 
     def normal_kl(self, mean: Tensor, log_std: Tensor) -> None:
-        """There is no closed form."""
+        """Return None: there is no closed form."""
         return
