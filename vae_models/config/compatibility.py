@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def check(config: RunConfig) -> None:
-    """ValueError with every reason why these parts cannot be trained together."""
+    """Raise ValueError with every reason why these parts cannot be trained together."""
     if has_foreign(config):
         return  # what a part of a job's own code declares is known where that code is
     facts = config.data.facts
@@ -39,7 +39,9 @@ def check(config: RunConfig) -> None:
 
 
 def check_data(config: RunConfig, data_shape: DataShape, data_size: int) -> None:
-    """ValueError with every reason why they cannot be trained on data of this shape and number (of training data)."""
+    """Raise ValueError with every reason why they cannot be trained on data of this shape and
+    number (of training data).
+    """
     _refuse(list(_data_reasons(config, data_shape, data_size)))
 
 
@@ -57,7 +59,9 @@ def _data_reasons(config: RunConfig, data_shape: DataShape, data_size: int) -> I
 
 
 def model_takes_the_data(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    """Networks that are for other axes are asked nothing about the data's lengths along them."""
+    """Yield why the networks cannot take the data;
+    networks for other axes are not asked about the lengths along them.
+    """
     refusals = list(_axes_refusals(config, data_shape))
     yield from refusals or config.model.data_refusals(data_shape, config.batch_size)
 
@@ -80,7 +84,9 @@ def _axes_refusals(config: RunConfig, data_shape: DataShape) -> Iterator[str]:
 
 
 def some_objectives_need_distinct_data(config: RunConfig, data_shape: DataShape, data_size: int) -> Iterator[str]:
-    """Such as estimates of q(z) that take the batch for M different ones of the N training data."""
+    """Yield why the objective cannot have such a batch:
+    estimates of q(z), for one, take it for M different of N data.
+    """
     kind = config.objective.kind
     others = [other for other, spec in OBJECTIVES.all().items() if spec.rate and not spec.distinct]
     if config.objective.distinct and config.batch_size > data_size:
@@ -118,7 +124,9 @@ def _has_labels(facts: DataSpec, name: str) -> bool:
 
 
 def likelihoods_take_the_values(config: RunConfig) -> Iterator[str]:
-    """A mass over levels is of data that have them; a density on an interval, of data that are inside."""
+    """Yield why a likelihood cannot take x: a mass over levels needs data on them,
+    a density on an interval data inside.
+    """
     support = config.data.support
     for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
         if support not in likelihood.supports:
@@ -144,13 +152,13 @@ VALUES: Mapping[Support, str] = MappingProxyType(
 
 
 def _or(words: Iterable[str]) -> str:
-    """a, b or c."""
+    """Return the words as "a, b or c"."""
     *first, last = words
     return f"{', '.join(first)} or {last}" if first else last
 
 
 def bounds_need_densities(config: RunConfig) -> Iterator[str]:
-    """Objectives with a rate need q(z|x) to have a density; autoencoders would let it shrink to nothing."""
+    """Yield where a rate needs the density that q(z|x) lacks, or an autoencoder would let q(z|x) shrink to nothing."""
     objective = config.objective
     for path, posterior in found_in(config.model, PosteriorSpec, "model"):
         if objective.rate:
@@ -199,7 +207,7 @@ def some_objectives_compare_data(config: RunConfig) -> Iterator[str]:
 
 
 def padding_is_left_out(config: RunConfig) -> Iterator[str]:
-    """Of data with lengths of their own what lies beyond them must not be counted."""
+    """Yield the parts that would count the padding of data with lengths of their own."""
     if not config.data.facts.lengths:
         return
     if not config.model.masks:
@@ -224,7 +232,7 @@ def some_objectives_are_of_one_latent(config: RunConfig) -> Iterator[str]:
 
 
 def models_read_the_beta_that_is_drawn(config: RunConfig) -> Iterator[str]:
-    """Gates read the beta of each datum, so beta must be drawn from their range; and nothing else can read it."""
+    """Yield where gates do not read each datum's beta, drawn from their own range, or nothing reads the beta drawn."""
     reads, drawn = config.model.beta_range(), config.beta.range()
     if reads is None:
         if config.beta.per_datum:
@@ -259,7 +267,7 @@ def weights_are_bounded(config: RunConfig) -> Iterator[str]:
 
 
 def steps_are_bounded(config: RunConfig) -> Iterator[str]:
-    """Of a run, and the size of each."""
+    """Yield why the run has too many steps, or one step too many outputs."""
     if (steps := size.steps(config)) > bounds.STEPS:
         yield (
             f"epochs: {config.epochs:,g} at batch_size {config.batch_size:,} are {steps:,.0f} steps, more than the "

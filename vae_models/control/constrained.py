@@ -24,7 +24,7 @@ LIMITS = (1e-10, 1e10)
 
 
 def rewo_factor(beta: Tensor, delta: Tensor, tau: float) -> Tensor:
-    """f(beta, delta; tau) = (1 - H(delta)) tanh(tau (beta - 1)) - H(delta), H the Heaviside step (VHP eq 11)."""
+    """Return f(beta, delta; tau) = (1 - H(delta)) tanh(tau (beta - 1)) - H(delta), H the Heaviside step (VHP eq 11)."""
     violated = (delta > 0).to(beta.dtype)
     return (1 - violated) * torch.tanh(tau * (beta - 1)) - violated
 
@@ -44,20 +44,20 @@ class _Constrained:
     phases: bool = True
 
     def initial(self) -> dict[str, Tensor]:
-        """beta; average: C_t, NaN before the first step; phase: 1 or 2."""
+        """Return the initial state: beta; average, C_t, NaN before the first step; phase, 1 or 2."""
         values = {"beta": self.start, "average": float("nan"), "phase": 1.0 if self.phases else 2.0}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: beta is deterministic."""
         return {}
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """[], float64, on the loop's device."""
+        """Return beta, [], float64, on the loop's device."""
         return state["beta"]
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Reads terms["squared_error"]."""
+        """Return the state after a step; it reads terms["squared_error"]."""
         error = terms["squared_error"].double()
         average = torch.where(state["average"].isnan(), error, (1 - self.alpha) * error + self.alpha * state["average"])
         delta = average - self.kappa**2
@@ -66,7 +66,7 @@ class _Constrained:
         return {"beta": beta, "average": average, "phase": phase}
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """[] 0 in the first phase, 1 in the second; None without phases."""
+        """Return 0 in the first phase and 1 in the second, []; None without phases."""
         return (state["phase"] > 1).double() if self.phases else None
 
     def _next(self, beta: Tensor, delta: Tensor) -> Tensor:

@@ -19,22 +19,22 @@ class Constant:
     value: float = 1.0
 
     def initial(self) -> dict[str, Tensor]:
-        """No state."""
+        """Return no state."""
         return {}
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: beta is deterministic."""
         return {}
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """A scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
+        """Return beta, a scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
         return torch.tensor(self.value, dtype=torch.float64)
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Always."""
+        """Return None: the prior is always trained."""
         return None
 
 
@@ -47,15 +47,15 @@ class LinearWarmup:
     steps: float
 
     def initial(self) -> dict[str, Tensor]:
-        """No state."""
+        """Return no state."""
         return {}
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: beta is deterministic."""
         return {}
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """A scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
+        """Return beta, a scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
         fraction = min(1.0, step / self.steps)
         return torch.tensor((1 - fraction) * self.start + fraction * self.value, dtype=torch.float64)
 
@@ -63,7 +63,7 @@ class LinearWarmup:
         return dict(state)
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Always."""
+        """Return None: the prior is always trained."""
         return None
 
 
@@ -80,15 +80,15 @@ class CyclicWarmup:
     rising: float = 0.5  # part of a cycle
 
     def initial(self) -> dict[str, Tensor]:
-        """No state."""
+        """Return no state."""
         return {}
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """None."""
+        """Return no noise: beta is deterministic."""
         return {}
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """A scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
+        """Return beta, a scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
         fraction = min(1.0, step % self.steps / (self.rising * self.steps))
         return torch.tensor((1 - fraction) * self.start + fraction * self.value, dtype=torch.float64)
 
@@ -96,7 +96,7 @@ class CyclicWarmup:
         return dict(state)
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Always."""
+        """Return None: the prior is always trained."""
         return None
 
 
@@ -112,15 +112,15 @@ class LogUniform:
     high: float = 10.0
 
     def initial(self) -> dict[str, Tensor]:
-        """No state."""
+        """Return no state."""
         return {}
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """beta: one uniform number per datum."""
+        """Return the noise of beta: one uniform number per datum."""
         return {"beta": NoiseSpec(shape=(), kind="uniform")}
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """[batch]."""
+        """Return beta, [batch]."""
         low, high = math.log(self.low), math.log(self.high)
         return torch.exp(low + (high - low) * noise["beta"])
 
@@ -128,5 +128,5 @@ class LogUniform:
         return dict(state)
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Always."""
+        """Return None: the prior is always trained."""
         return None

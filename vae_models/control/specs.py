@@ -29,7 +29,7 @@ class BetaSpec(Strict):
         kind: str
 
     def constant(self) -> float | None:
-        """Return the one value that beta has in every step; None where there is none."""
+        """Return the one value that beta has in every step; None where it varies."""
         return None
 
     def range(self) -> tuple[float, float] | None:
@@ -48,7 +48,7 @@ class ConstantBetaConfig(BetaSpec):
     value: float = Field(default=1.0, ge=0, le=bounds.REAL)
 
     def constant(self) -> float | None:
-        """The value."""
+        """Return the value."""
         return self.value
 
     def build(self, steps_per_epoch: float) -> Constant:
@@ -104,7 +104,7 @@ class LogUniformBetaConfig(BetaSpec):
         return self
 
     def range(self) -> tuple[float, float] | None:
-        """Both ends of the draws."""
+        """Return both ends of the draws."""
         return self.low, self.high
 
     def build(self, steps_per_epoch: float) -> LogUniform:

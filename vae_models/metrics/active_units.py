@@ -11,7 +11,7 @@ ACTIVE_KL = 0.01  # nats per datum. Ours: VHP's figure 20 shows the KL of every 
 
 
 def active_units(means: Float[Tensor, "data latent"], threshold: float = ACTIVE_VARIANCE) -> int:
-    """#{u : Var_x(E_q[z_u | x]) > threshold}, over all data of a split (Burda et al. 2016, section 5).
+    """Return #{u : Var_x(E_q[z_u | x]) > threshold}, over all data of a split (Burda et al. 2016, section 5).
 
     `means` are the posterior means, `Latent.mean`, of at least two data. The variance is the unbiased one, in float64.
     """
@@ -23,7 +23,8 @@ def active_units(means: Float[Tensor, "data latent"], threshold: float = ACTIVE_
 def dimension_kl(
     means: Float[Tensor, "data latent"], log_stds: Float[Tensor, "data latent"]
 ) -> Float64[Tensor, " latent"]:
-    """E_x KL(q(z_j|x) || N(0, 1)) of each dimension j, largest first, [latent], nats per datum (VHP D.2, figure 20).
+    """Return E_x KL(q(z_j|x) || N(0, 1)) of each dimension j, largest first, [latent],
+    nats per datum (VHP D.2, figure 20).
 
     KL_j = (mean_j^2 + sigma_j^2 - 1) / 2 - log sigma_j. Of a VAE's own latent: `Latent.mean`, `Latent.log_std`. VHP
     measures the inner one, q(zeta|x): `inner_posterior` of its prior gives the two for samples z ~ q(z|x).
@@ -38,5 +39,5 @@ def dimension_kl(
 def active_units_by_kl(
     means: Float[Tensor, "data latent"], log_stds: Float[Tensor, "data latent"], threshold: float = ACTIVE_KL
 ) -> int:
-    """#{j : E_x KL(q(z_j|x) || N(0, 1)) > threshold}: see `dimension_kl`."""
+    """Return #{j : E_x KL(q(z_j|x) || N(0, 1)) > threshold}: see `dimension_kl`."""
     return int((dimension_kl(means, log_stds) > threshold).sum())

@@ -32,7 +32,7 @@ class AngleFit:
 
 
 def angle_fit(means: Float[Tensor, "data latent"], angles: Float[Tensor, " data"]) -> AngleFit:
-    """Posterior means and true angles in radians, of at least three data.
+    """Fit a circle to the posterior means, and its angle to the true angles in radians, of at least three data.
 
     The circle is the algebraic least-squares one (Kasa 1976): |z|^2 = 2 c.z + (r^2 - |c|^2) is linear in c and the
     constant. B.3 draws the joint angle against arcsin(z_2 / r); where on the circle the angle is zero, and which way
@@ -71,12 +71,12 @@ def _neighbour_error(z: Tensor, theta: Tensor) -> Tensor:
 
 
 def _wrapped(difference: Tensor) -> Tensor:
-    """Radians in [-pi, pi)."""
+    """Return radians in [-pi, pi)."""
     return torch.remainder(difference + math.pi, 2 * math.pi) - math.pi
 
 
 def _turned(phi: Tensor, theta: Tensor, sign: float) -> tuple[float, Tensor, Tensor]:
-    """(sign, offset, mean absolute error) with the circular mean of theta - sign * phi as offset, all in radians."""
+    """Return (sign, offset, mean absolute error) in radians; offset: the circular mean of theta - sign * phi."""
     difference = theta - sign * phi
     offset = torch.atan2(difference.sin().mean(), difference.cos().mean())
     return sign, offset, _wrapped(difference - offset).abs().mean()

@@ -37,7 +37,7 @@ class LogLikelihood:
         return cls(nats=nats, measure=likelihood.measure, levels=likelihood.levels)
 
     def __sub__(self, other: LogLikelihood) -> float:
-        """Nats; Incomparable if the two are of different measures."""
+        """Return the difference in nats. Raise Incomparable if the two are of different measures."""
         self._check(other)
         return self.nats - other.nats
 
@@ -62,8 +62,9 @@ class LogLikelihood:
 def gaussian_log_mass(
     x: Float[Tensor, "batch *data"], mean: Float[Tensor, "batch *data"], log_sigma: Tensor
 ) -> Float[Tensor, " batch"]:
-    """log P of the levels x = k/255 under a Gaussian decoder: its density integrated over each level's interval.
+    """Return log P of the levels x = k/255 under a Gaussian decoder: its density integrated over each level's interval.
 
-    sigma-VAE's "-log p" column of decoders that were trained with a density; nats per datum. log_sigma broadcasts.
+    It is sigma-VAE's "-log p" column of decoders that were trained with a density; nats per datum. log_sigma
+    broadcasts.
     """
     return sum_per_datum(normal_log_mass(x, mean, log_sigma.expand_as(mean)))

@@ -21,8 +21,9 @@ MOST_COLUMNS = 16
 
 
 def as_images(data: Float[Tensor, "n *data"]) -> Float[Tensor, "n channels height width"]:
-    """Return what there is to see of data of any shape: of an image itself, of a video its frames side by side, of a
-    sequence [time, n] one grey image with a row for each time, of a vector one row."""
+    """Return data of any shape as images: an image itself, a video's frames side by side, a sequence [time, n] as one
+    grey image with a row for each time, a vector as one row.
+    """
     if data.ndim == 5:  # [n, time, channels, height, width]
         return data.permute(0, 2, 3, 1, 4).flatten(3)
     if data.ndim > 5:
@@ -35,7 +36,7 @@ def reconstructions(
     means: Float[Tensor, "_n _channels _height _width"],
     columns: int = MOST_COLUMNS,
 ) -> bytes:
-    """Pairs of rows of at most `columns` images: originals over their reconstructions E[x|z]."""
+    """Draw pairs of rows of at most `columns` images: originals over their reconstructions E[x|z]. Return the PNG."""
     if originals.shape != means.shape or originals.shape[0] == 0:
         raise ValueError(
             "originals and reconstructions must be the same number of images, at least one, of one shape:"
@@ -48,7 +49,7 @@ def reconstructions(
 
 
 def samples(means: Float[Tensor, "n channels height width"], columns: int | None = None) -> bytes:
-    """A grid filled row by row, about square unless `columns` is given."""
+    """Draw a grid, filled row by row, about square unless `columns` is given. Return the PNG."""
     if means.shape[0] == 0:
         raise ValueError("a picture of samples needs at least one image")
     columns = columns or min(math.ceil(math.sqrt(means.shape[0])), MOST_COLUMNS)
@@ -56,7 +57,7 @@ def samples(means: Float[Tensor, "n channels height width"], columns: int | None
 
 
 def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n tile_height tile_width colours"]:
-    """Each image as it will stand on the paper, enlarged, in grey (1 colour) or RGB (3)."""
+    """Return each image as it is drawn: enlarged, in grey (1 colour) or RGB (3)."""
     levels = images.detach().double().cpu().nan_to_num(nan=0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
     channels, height, width = levels.shape[1:]
     if channels not in (1, 3):
@@ -66,7 +67,7 @@ def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n
 
 
 def _png(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> bytes:
-    """Rows of at most `columns` tiles on white paper. Lossless; the same images give the same bytes."""
+    """Return rows of at most `columns` tiles on white as PNG. Lossless; the same images give the same bytes."""
     _, height, width, colours = rows[0].shape
     step_y, step_x = height + PADDING_PIXELS, width + PADDING_PIXELS
     size = (len(rows) * step_y + PADDING_PIXELS, columns * step_x + PADDING_PIXELS, colours)

@@ -35,7 +35,9 @@ class Sums:
 
     @classmethod
     def of(cls, trace: Trace, more: tuple[Quantity, ...] = ()) -> Sums:
-        """The sums of one batch; no gradient is kept. ValueError where a measure is not one number for each datum."""
+        """Return the sums of one batch, without gradient.
+        Raise ValueError where a measure is not one number for each datum.
+        """
         rate, distortion, error = (
             value.detach().double().sum() for value in (trace.rate, trace.distortion, trace.squared_error)
         )
@@ -47,19 +49,20 @@ class Sums:
         return Sums.unpacked(self.packed() + other.packed(), tuple(self.more))
 
     def packed(self) -> Float64[Tensor, " sums"]:
-        """[count, rate, distortion, squared_error, *more]."""
+        """Return [count, rate, distortion, squared_error, *more]."""
         return torch.stack([self.count, self.rate, self.distortion, self.squared_error, *self.more.values()])
 
     @classmethod
     def unpacked(cls, packed: Float64[Tensor, " sums"], more: tuple[str, ...] = ()) -> Sums:
-        """The inverse of `packed`; more: the names of what comes after the fourth."""
+        """Return the sums of a packed vector, the inverse of `packed`; more: the names after the fourth."""
         count, rate, distortion, error, *others = packed.unbind(0)
         named = dict(zip(more, others, strict=True))
         return cls(count=count, rate=rate, distortion=distortion, squared_error=error, more=named)
 
     def means(self) -> dict[str, float]:
-        """{"elbo", "rate", "distortion", "squared_error"} per datum, elbo = -(rate + distortion) at beta = 1, and of
-        each other measure its mean."""
+        """Return {"elbo", "rate", "distortion", "squared_error"} per datum, elbo = -(rate + distortion) at beta = 1,
+        and the mean of each other measure.
+        """
         count, rate, distortion, error, *others = self.packed().tolist()
         if count == 0:
             raise ValueError("no data were evaluated: the split is empty, or no batch of it was added to the sums")
@@ -73,7 +76,7 @@ class Sums:
 
 
 def _per_datum(quantity: Quantity, trace: Trace) -> Tensor:
-    """[batch]."""
+    """Return the measure as [batch]. Raise ValueError where it is not one number for each datum."""
     values = quantity.function()(trace)
     batch = trace.distortion.shape[0]
     if not isinstance(values, Tensor) or values.shape != (batch,):

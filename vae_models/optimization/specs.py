@@ -59,7 +59,7 @@ class AdamConfig(OptimizerSpec):
     )
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """See `adam`."""
+        """Return the Adam optimizer of these parameters: see `adam`."""
         from vae_models.optimization.adam import adam
 
         return adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
@@ -99,7 +99,7 @@ class ConstantScheduleConfig(ScheduleSpec):
     warmup_epochs: float = Field(default=0.0, ge=0, le=bounds.EPOCHS)
 
     def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> LearningRate:
-        """See `LearningRate`."""
+        """Return the constant learning rate: see `LearningRate`."""
         warmup_steps = self.warmup_epochs * steps_per_epoch
         return LearningRate(peak=peak, warmup_steps=warmup_steps, total_steps=total_steps, final=None)
 
@@ -114,7 +114,7 @@ class CosineScheduleConfig(ScheduleSpec):
     final: float = Field(default=0.0, ge=0, le=1)
 
     def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> LearningRate:
-        """See `LearningRate`."""
+        """Return the cosine schedule: see `LearningRate`."""
         warmup_steps = self.warmup_epochs * steps_per_epoch
         return LearningRate(peak=peak, warmup_steps=warmup_steps, total_steps=total_steps, final=self.final)
 

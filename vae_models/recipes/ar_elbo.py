@@ -53,7 +53,7 @@ SQUARED_ERROR = GaussianConfig(sigma=0.5**0.5, link="sigmoid")
 
 
 def fitted(parameterization: str) -> GaussianConfig:
-    """Table 2: variances by maximum likelihood; 1e-6 inside the logarithm but for Iso-I."""
+    """Return table 2's Gaussian: variances by maximum likelihood; 1e-6 inside the logarithm but for Iso-I."""
     tie, per = AXES[parameterization]
     return GaussianConfig.model_validate(
         {
@@ -68,7 +68,7 @@ def fitted(parameterization: str) -> GaussianConfig:
 
 
 def trained(parameterization: str) -> GaussianConfig:
-    """The same four as trained parameters, or, per datum, as outputs of the decoder."""
+    """Return the same four Gaussians with variances as trained parameters or, per datum, as outputs of the decoder."""
     tie, per = AXES[parameterization]
     fit = "trained" if per == "dataset" else "predicted"
     return GaussianConfig.model_validate({"tie": tie, "per": per, "fit": fit, "link": "sigmoid", "softclip": None})
@@ -89,7 +89,7 @@ SYSTEMS: Mapping[str, tuple[LikelihoodConfig, ObjectiveConfig, str]] = {
 
 
 def penalties(data: str, objective: ObjectiveConfig) -> ObjectiveConfig:
-    """The objective with the published weights, which go with another scale of the error: see the module."""
+    """Return the objective with the published weights, which go with another scale of the error: see the module."""
     elements, (latent, _, _) = ELEMENTS[data], DATA[data]
     if isinstance(objective, WaeMmdConfig):
         return WaeMmdConfig(weight=10 / 0.05)
@@ -103,7 +103,7 @@ def penalties(data: str, objective: ObjectiveConfig) -> ObjectiveConfig:
 
 
 def ar_elbo(data: str, system: str) -> TrainConfig:
-    """Section 6 on one data set. Autoencoders have a deterministic encoder and are judged by the distortion."""
+    """Return section 6 on one data set. Autoencoders have a deterministic encoder and are judged by the distortion."""
     latent, lr, epochs = DATA[data]
     likelihood, objective, _ = SYSTEMS[system]
     objective = penalties(data, objective)
@@ -129,7 +129,8 @@ def ar_elbo(data: str, system: str) -> TrainConfig:
 
 
 def section_4(*, sigma: float, stochastic: bool) -> TrainConfig:
-    """Section 4.2, appendix D.1: a fixed sigma_x, and sigma_z trained (stochastic) or none (deterministic encoding).
+    """Return section 4.2, appendix D.1: a fixed sigma_x,
+    and sigma_z trained (stochastic) or none (deterministic encoding).
 
     Table 1's MSE and KL are of the training set: `train_eval/...`.
     """
@@ -154,9 +155,10 @@ def section_4(*, sigma: float, stochastic: bool) -> TrainConfig:
 
 
 def fixed_posterior() -> TrainConfig:
-    """Appendix E: sigma_z is fixed, sigma_x by maximum likelihood. Table E.8 has log10 sigma_z^2 from 1 to -1; 0 here.
+    """Return appendix E: sigma_z is fixed, sigma_x by maximum likelihood.
 
-    Set model.posterior.sigma, from 10^0.5 to 10^-0.5, or take the search of all 21.
+    Table E.8 has log10 sigma_z^2 from 1 to -1; 0 here. Set model.posterior.sigma, from 10^0.5 to 10^-0.5, or take the
+    search of all 21.
     """
     config = section_4(sigma=1.0, stochastic=True)
     model = config.model.model_copy(
@@ -166,7 +168,7 @@ def fixed_posterior() -> TrainConfig:
 
 
 def noise(pattern: str, parameterization: str, variance: float) -> TrainConfig:
-    """Section 5.3, table 3: noise of variance 0.1 or 0.01."""
+    """Return section 5.3, table 3: noise of variance 0.1 or 0.01."""
     config = ar_elbo("mnist", f"ar-elbo-{parameterization}")
     data = {"name": "mnist", "noise": {"kind": "gaussian", "pattern": pattern, "variance": variance}}
     return config.model_copy(update={"data": DataConfig.model_validate(data)})

@@ -13,7 +13,7 @@ from vae_models.topologies.vae.specs import ModelConfig
 
 
 def digits_beta_vae_mlp() -> TrainConfig:
-    """The quickstart: a beta-VAE on scikit-learn's 8 x 8 digits, 10 CPU seconds. Our own choice of numbers.
+    """Return the quickstart: a beta-VAE on scikit-learn's 8 x 8 digits, 10 CPU seconds. Our own choice of numbers.
 
     A Gaussian with sigma = 0.1, about the residual it reaches. A Bernoulli on these grey values keeps only 3 nats of
     rate and draws blurs.
@@ -34,7 +34,9 @@ def digits_beta_vae_mlp() -> TrainConfig:
 
 
 def binarized_mnist_beta_vae_mlp() -> TrainConfig:
-    """A plain VAE on static binarized MNIST: a test ELBO of -100 nats in 100 CPU seconds. Our own choice of numbers."""
+    """Return a plain VAE on static binarized MNIST: a test ELBO of -100 nats in 100 CPU seconds.
+    Our own choice of numbers.
+    """
     return TrainConfig(
         data=DataConfig(name="binarized-mnist"),
         model=ModelConfig(latent=32, backbone=MLPConfig(hidden=(400, 400))),

@@ -44,14 +44,15 @@ _NOT_IN_THE_PAPER = ("mnist", "fashion-mnist")
 
 
 def _of_c2(data: str, name: str, what: str, config: Callable[[], TrainConfig]) -> Recipe:
-    """Of appendix C.2 on its five data sets, ours after it on others."""
+    """Return the recipe as of appendix C.2 on its five data sets, and as ours after it on others."""
     if data in _NOT_IN_THE_PAPER:
         return ours(f"{data}/{name}", "MR-VAE", "appendix C.2", what, config)
     return recipe(f"{data}/{name}", "MR-VAE", "appendix C.2; the code of its nets", what, config)
 
 
 def _evaluation(gating: GatingConfig | None, *, train: bool = False) -> EvaluationConfig:
-    """Of a multi-rate model at the end also at ten log-spaced beta: its rate-distortion curve.
+    """Return the evaluation; a multi-rate model is evaluated at the end also at ten log-spaced beta:
+    its rate-distortion curve.
 
     train: on the training split too, by which C.1 and C.2.1 choose the learning rate.
     """
@@ -62,7 +63,7 @@ def _evaluation(gating: GatingConfig | None, *, train: bool = False) -> Evaluati
 
 
 def beta_vae_cnn(data: DataConfig, beta: BetaConfig, model: ModelConfig | None = None) -> TrainConfig:
-    """The baseline on one data set, with one beta or its warm-up; or another model trained in the same way."""
+    """Return the baseline on one data set, with one beta or its warm-up; or another model trained in the same way."""
     return TrainConfig(
         data=data,
         model=model or ModelConfig(latent=32, backbone=ConvConfig()),
@@ -96,7 +97,9 @@ GATING = GatingConfig()
 
 
 def image_vae(data: str, net: str, beta: BetaConfig, gating: GatingConfig | None = None) -> TrainConfig:
-    """C.2 on one data set and net. Colour images: a Gaussian of variance 1, its mean a sigmoid as in the code."""
+    """Return C.2 on one data set and net. Colour images:
+    a Gaussian of variance 1, its mean a sigmoid as in the code.
+    """
     config, latent = _IMAGES[data]
     grey = data in ("binarized-mnist", "omniglot", "mnist")
     likelihood: LikelihoodConfig = BernoulliConfig() if grey else GaussianConfig(link="sigmoid")
@@ -109,7 +112,8 @@ _REPEATED = {"binarized-mnist": 3, "omniglot": 3, "cifar10": None, "svhn": None,
 
 
 def table_1_gating(data: str) -> GatingConfig:
-    """The gating whose parameters are those of table 1's CNN rows, as in the paper's code (github.com/pomonam/mr-vae).
+    """Return the gating whose parameters are those of table 1's CNN rows,
+    as in the paper's code (github.com/pomonam/mr-vae).
 
     Each convolution with batch norm has Listing 1's gate, 2 C parameters, and networks 1 -> 64 -> C of log beta, 256 +
     130 C, that are added to the norm's own scale and shift. One gate is there twice for 28 x 28 (the 1024 channels of
@@ -120,7 +124,8 @@ def table_1_gating(data: str) -> GatingConfig:
 
 
 def linear_vae(*, multi_rate: bool) -> TrainConfig:
-    """C.1: linear VAE, latent 32, fixed identity covariance; MR-VAE's has two linear layers each side, as in theorem 1.
+    """Return C.1: linear VAE, latent 32, fixed identity covariance;
+    MR-VAE's has two linear layers each side (theorem 1).
 
     Gates are also on the posterior's mean and variance, as in eqs 26 and 30-31. Ours: the learning rate that won, the
     batch size, the width between the two layers and how the gates start. The width is four times the latent's, since
@@ -144,7 +149,7 @@ def linear_vae(*, multi_rate: bool) -> TrainConfig:
 
 
 def tcvae(*, multi_rate: bool) -> TrainConfig:
-    """C.2.1: beta-TCVAE on dSprites, two layers of 1200 (decoder Tanh), latent 10, batch 2048, 50 epochs.
+    """Return C.2.1: beta-TCVAE on dSprites, two layers of 1200 (decoder Tanh), latent 10, batch 2048, 50 epochs.
 
     Two hidden layers in the decoder too, as the text says; the code that it points to (Chen et al. 2018) has a third.
     From that code: Bernoulli, minibatch-weighted sampling. Ours: the learning rate that won.

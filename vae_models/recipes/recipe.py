@@ -51,7 +51,7 @@ DATA: Mapping[str, str] = MappingProxyType(
 
 
 def described(config: DataConfig) -> str:
-    """The data that a config needs."""
+    """Return a description of the data that a config needs."""
     text = DATA[config.name]
     if config.binarize == "dynamic":
         text += ", binarized anew at every step"
@@ -60,10 +60,10 @@ def described(config: DataConfig) -> str:
 
 
 def recipe(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
-    """With the data described as the config has them."""
+    """Return the recipe, with its data described from its configuration."""
     return Recipe(name=name, paper=paper, section=section, data=described(config().data), summary=summary, build=config)
 
 
 def ours(name: str, paper: str, section: str, summary: str, config: Callable[[], TrainConfig]) -> Recipe:
-    """A configuration that the paper does not have, after the section of it that it follows."""
+    """Return a recipe with a configuration that the paper does not have, citing the section that it follows."""
     return recipe(name, "ours", f"after {paper}, {section}", summary, config)

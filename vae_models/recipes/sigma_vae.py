@@ -72,7 +72,7 @@ DATA = {"svhn": ("svhn-28", 32), "celeba": ("celeba", 32), "cifar10": ("cifar10"
 
 
 def sigma_vae(data: str, system: str) -> TrainConfig:
-    """One decoder on one data set."""
+    """Return one decoder on one data set."""
     name, channels = DATA[data]
     return TrainConfig(
         data=DataConfig.model_validate({"name": name}),

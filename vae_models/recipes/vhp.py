@@ -34,7 +34,7 @@ from vae_models.topologies.vae.specs import ModelConfig
 
 
 def pendulum_beta_vae_mlp() -> TrainConfig:
-    """Table 3's networks and optimizer under the standard normal prior, which the paper does not train: ours.
+    """Return table 3's networks and optimizer under the standard normal prior, which the paper does not train: ours.
 
     From table 3: 2 latents, 4 x 256 ReLU on both sides, Gaussian likelihood, Adam 1e-4. Chosen here: sigma = 0.1
     (reconstructions end up closer, at a root mean square error of 0.009), batch size, epochs.
@@ -59,7 +59,7 @@ _Model = tuple[PriorConfig, ObjectiveConfig, BetaConfig, str, str]
 def _systems(
     kappa: float, nu: float, samples: int, *, prior: VHPConfig, components: VampPriorConfig
 ) -> dict[str, _Model]:
-    """system -> (prior, objective, beta, section, what)."""
+    """Return system -> (prior, objective, beta, section, what)."""
     elbo, one = ElboConfig(), ConstantBetaConfig()
     rewo, geco = RewoBetaConfig(kappa=kappa, nu=nu), GecoBetaConfig(kappa=kappa, nu=nu)
     other = AlternativeBetaConfig(kappa=kappa, nu=nu)
@@ -100,7 +100,7 @@ SYSTEMS: Mapping[str, Mapping[str, _Model]] = {
 
 
 def vhp(data: str, system: str) -> TrainConfig:
-    """One system on one data set, as table 3 has it."""
+    """Return one system on one data set, as in table 3."""
     prior, objective, beta, _, _ = SYSTEMS[data][system]
     vectors = data in SIGMA
     return TrainConfig(
@@ -140,7 +140,7 @@ IN_THE_PAPER: Mapping[str, tuple[str, ...]] = {
 
 
 def _cited(data: str, system: str) -> Recipe:
-    """With the section that has this system on these data, or ours after the one that has it on others."""
+    """Return the recipe with the section that has this system on these data, or as ours after another section."""
     *_, section, what = SYSTEMS[data][system]
     shown = data in IN_THE_PAPER[system]
     if shown and data != "pendulum":

@@ -30,7 +30,7 @@ class PriorSamplerConfig(SamplerSpec):
     kind: Literal["prior"] = "prior"
 
     def build(self) -> PriorSampler:
-        """See `PriorSampler`."""
+        """Return the sampler from the prior: see `PriorSampler`."""
         from vae_models.samplers.prior import PriorSampler
 
         return PriorSampler()
