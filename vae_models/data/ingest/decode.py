@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 from vae_models.data.ingest.files import Unreadable
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit, here an error: 256 MiB in RGB
+MOST_SIDE = 65_535  # pixels, as in JPEG: what Pillow reads by lines takes time as the square of a line's length
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _SUFFIXES = ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .tif .tiff .gif .pbm .pgm .ppm .pnm"
 SUFFIXES = frozenset(_SUFFIXES.split())
@@ -85,6 +86,8 @@ class Opened:
         except (OSError, SyntaxError, ValueError, TypeError, OverflowError, KeyError, EOFError) as error:
             raise Unreadable(_why(error, file)) from error
         width, height = self.image.size
+        if max(width, height) > MOST_SIDE:
+            raise Unreadable(f"it has {height}x{width} pixels; at most {MOST_SIDE:,} are taken on a side")
         if width * height > MOST_PIXELS:
             raise Unreadable(f"it has {width * height:,} pixels ({height}x{width}); at most {MOST_PIXELS:,} are taken")
         if self.image.format in ("JPEG", "MPO", "TIFF", "WEBP") and self._orientation() in _ROTATED:

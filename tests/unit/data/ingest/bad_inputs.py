@@ -21,7 +21,7 @@ import scipy.io
 from PIL import Image
 from safetensors.numpy import save_file
 
-from tests.unit.data.ingest.cases import Bad, Make, chunk
+from tests.unit.data.ingest.cases import Bad, Make, chunk, raw_png
 from tests.unit.data.ingest.good_arrays import IMAGES, npy, npz
 from tests.unit.data.ingest.good_others import png_bytes, text_file
 from vae_models.data.ingest import Options
@@ -45,6 +45,11 @@ def huge() -> bytes:
     """A head that says 100,000 x 100,000 pixels."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def long_line(folder: Path) -> None:
+    beside_good_ones("x.txt", b"")(folder)
+    raw_png(folder / "long.png", 70_000, 1, 8, 0, bytes(70_000))
 
 
 def many_broken(folder: Path) -> None:
@@ -283,6 +288,7 @@ CASES = [
     Bad(name="no picture", make=beside_good_ones("bad.jpg", b"hello"), said=("bad.jpg: it is no picture of a format",)),
     Bad(name="25 broken ones", make=many_broken, said=("22 of 25 files", "  12.png: ", "and 12 more")),
     Bad(name="a bomb of pixels", make=beside_good_ones("b.png", huge()), said=("b.png: it has more than 89,478,485",)),
+    Bad(name="a line too long", make=long_line, said=("long.png: it has 1x70000 pixels; at most 65,535",)),
     Bad(name="tiff of 32 bits", make=beside_good_ones("b.tif", tiff("I")), said=("b.tif: its pixels have 32 bits",)),
     Bad(
         name="tiff of floats",
