@@ -55,7 +55,7 @@ class Files:
         )
 
     def group(self) -> tuple[str, ...]:
-        """The first of the alternatives whose files are all there; when none is, the first, to be downloaded."""
+        """Return the first of the alternatives whose files are all there; when none is, the first, to be downloaded."""
         for keys in self.published.alternatives:
             if all(present(self.published, self.published.files[key], self.places) for key in keys):
                 return keys
@@ -77,7 +77,7 @@ def cut(images: NDArray[Any], labels: Labels, sizes: tuple[int, int, int]) -> tu
 
 
 def from_files(build: Callable[[Files], Dataset]) -> Builder:
-    """Return the builder that a published set names, of one that is given the set's files."""
+    """Return the builder of a published set that calls `build` with the set's files."""
 
     def builder(
         published: Published, places: Places, progress: ProgressCallback | None, policy: Policy | None
@@ -88,7 +88,9 @@ def from_files(build: Callable[[Files], Dataset]) -> Builder:
 
 
 def dataset(files: Files, train: Part, val: Part, test: Part, *, sources: Mapping[str, str] | None = None) -> Dataset:
-    """Return the set; its tensors own their memory and can be written. sources: instead of the files that were read."""
+    """Return the set; its tensors own their memory and can be written.
+    sources: those to report in place of the files read.
+    """
     facts = files.facts
     return Dataset(
         name=files.published.name,
@@ -108,6 +110,6 @@ def _split(facts: DataSpec, part: Part) -> Split:
 
 
 def _owned(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy, unless it is a whole array already: some sets are gigabytes."""
+    """Return the array, copied unless it owns its memory, is writable and contiguous: some sets are gigabytes."""
     whole = array.flags.owndata and array.flags.writeable and array.flags.c_contiguous
     return array if whole else array.copy(order="C")

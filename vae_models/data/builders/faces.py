@@ -32,7 +32,7 @@ def celeba(files: Files) -> Dataset:
 
 @from_files
 def celeba_hq(files: Files) -> Dataset:
-    """Picture i is in the split of the CelebA picture that it was made from."""
+    """Build CelebA-HQ: picture i is in the split of the CelebA picture that it was made from."""
 
     @contextmanager
     def source() -> Iterator[Source]:
@@ -68,7 +68,7 @@ def _pictures(files: Files) -> Iterator[Pictures]:
 
 
 def _partition(content: bytes) -> dict[str, int]:
-    """`list_eval_partition.txt`: a name and 0 (train), 1 (val) or 2 (test) a line."""
+    """Read `list_eval_partition.txt`: a name and 0 (train), 1 (val) or 2 (test) a line."""
     parts = {}
     for number, line in enumerate(_text(content), 1):
         words = line.split()
@@ -79,7 +79,7 @@ def _partition(content: bytes) -> dict[str, int]:
 
 
 def _hq_partition(content: bytes, celeba_parts: Mapping[str, int]) -> dict[str, int]:
-    """`CelebA-HQ-to-CelebA-mapping.txt`: a line of titles, then `idx orig_idx orig_file` a line."""
+    """Read `CelebA-HQ-to-CelebA-mapping.txt`: a line of titles, then `idx orig_idx orig_file` a line."""
     parts = {}
     for number, line in enumerate(_text(content)[1:], 2):
         words = line.split()

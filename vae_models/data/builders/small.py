@@ -93,7 +93,9 @@ def _skeleton(content: bytes) -> formats.Skeleton:
 
 
 def _joint_angles(skeleton: formats.Skeleton, trial: Trial, content: bytes) -> NDArray[np.float32]:
-    """[frames, 50] radians; the published file's number of frames is known."""
+    """Return the joint angles, [frames, 50], in radians.
+    Raise ValueError unless there are as many frames as published.
+    """
     motion = formats.read_amc(content, skeleton)
     if len(motion) != trial.frames:
         raise ValueError(f"{len(motion):,} frames, expected {trial.frames:,}")

@@ -56,7 +56,7 @@ def omniglot(files: Files) -> Dataset:
 
 
 def _checked_chardata(content: bytes) -> formats.Chardata:
-    """The published file has no published checksum: its counts must be right at least."""
+    """Read `chardata.mat` and check its counts: the published file has no published checksum."""
     data = formats.read_chardata(content)
     counts = (len(data.train), len(data.test))
     if counts not in ((24345, 8070), (24345, 8115)):
@@ -67,7 +67,9 @@ def _checked_chardata(content: bytes) -> formats.Chardata:
 
 
 def _from_drawings(files: Files) -> formats.Chardata:
-    """Drawings 1-15 of every character are the training file, 16-20 the test set: `chardata`'s counts but 45."""
+    """Build `chardata` from the drawings: 1-15 of every character for training, 16-20 for test;
+    its counts differ by 45.
+    """
     background = files.read("background", formats.read_drawings)
     evaluation = files.read("evaluation", formats.read_drawings)
     images = np.concatenate([background.images, evaluation.images])
@@ -117,7 +119,7 @@ def _cifar_batch(content: bytes) -> tuple[Images, Labels]:
 
 
 def _cifar_batches(content: bytes) -> dict[str, tuple[Images, Labels]]:
-    """In the order of their names: training batches 1-5, then the test batch."""
+    """Read the batches in the order of their names: training batches 1-5, then the test batch."""
     return {name: _cifar_batch(batch) for name, batch in sorted(formats.read_cifar_archive(content).items())}
 
 
@@ -139,7 +141,7 @@ def _svhn(facts: DataSpec, count: int, content: bytes) -> tuple[Images, Labels]:
 
 
 def _resized(image: Images, side: int) -> Images:
-    """[3, h, w] -> [3, side, side]: bilinear with antialiasing (the filter's support grows with the factor)."""
+    """Return [3, h, w] as [3, side, side]: bilinear with antialiasing (the filter's support grows with the factor)."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
@@ -148,7 +150,9 @@ def _resized(image: Images, side: int) -> Images:
 
 @from_files
 def dsprites(files: Files) -> Dataset:
-    """Labels: the classes 0, 1, ... of shape, scale, orientation, x and y (colour is white throughout)."""
+    """Build dSprites. Labels: the classes 0, 1, ...
+    of shape, scale, orientation, x and y (colour is white throughout).
+    """
     images, classes = files.read("sprites", partial(formats.read_dsprites, latents=formats.DSPRITES_LATENTS))
     images *= np.uint8(255)
     order = np.random.RandomState(_DSPRITES_SEED).permutation(len(images))

@@ -11,7 +11,9 @@ _HOME = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 def _drive(identity: str) -> tuple[str, ...]:
-    """Google Drive may answer with a page about its quota instead; the sum refuses it."""
+    """Return Google Drive's addresses of a file;
+    it may answer with a page about its quota, which the checksum refuses.
+    """
     return (
         f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t",
         f"https://drive.google.com/uc?export=download&id={identity}",
@@ -19,7 +21,7 @@ def _drive(identity: str) -> tuple[str, ...]:
 
 
 def _from_table(content: bytes) -> bytes:
-    """Kaggle's `list_eval_partition.csv`: a line of titles, and commas where the published list has spaces."""
+    """Convert Kaggle's `list_eval_partition.csv`: a line of titles, and commas where the published list has spaces."""
     title, _, rows = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
     if title.strip() != b"image_id,partition":
         raise ValueError(f"its first line is {title[:40]!r}, expected image_id,partition")

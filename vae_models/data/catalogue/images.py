@@ -31,7 +31,9 @@ _LAKE = "https://github.com/brendenlake/omniglot"
 
 
 def _archive(part: str, sha256: str, size: int, content: str) -> DataFile:
-    """content: of the archives' PNG files, so that one packed anew is accepted too."""
+    """Return the file of one Omniglot archive.
+    content: sum of its PNG files, so that one packed anew is accepted too.
+    """
     name = f"images_{part}.zip"
     packed = Form(name=name, sha256=sha256, bytes=size, urls=(f"{_LAKE}/raw/master/python/{name}",))
     unpacked = Form(name=f"images_{part}", sha256=None, unpacked=True)
@@ -68,7 +70,7 @@ _CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 def _batch(name: str, binary: str, python: str | None = None) -> DataFile:
-    """A file of the binary version as it lies in the archive's folder, plain or compressed, or of the Python version.
+    """Return a file of the binary version as in the archive's folder, plain or compressed, or of the Python version.
 
     binary, python: their contents' sums. The two hold the same records, in the same order.
     """

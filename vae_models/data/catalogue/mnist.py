@@ -16,7 +16,7 @@ from vae_models.data.spec import LabelSpec
 def _idx(
     urls: tuple[str, ...], home: str, stem: str, published: str, size: int, content: str, folder: str = "MNIST"
 ) -> DataFile:
-    """folder: torchvision's, below which the files lie in `raw`."""
+    """Return one IDX file. folder: torchvision's, below which the files lie in `raw`."""
     gz = Form(name=f"{stem}.gz", sha256=published, bytes=size, urls=tuple(f"{url}{stem}.gz" for url in urls))
     plain = Form(name=stem, sha256=content)
     dotted = Form(name=stem.replace("-idx", ".idx", 1), sha256=content)  # the name inside the authors' archives

@@ -54,5 +54,5 @@ class DataFile:
 
     @property
     def download(self) -> Form | None:
-        """The form that is fetched when the file is nowhere; None: it has to be brought by hand."""
+        """Return the form that is downloaded when the file is not found; None: it has to be brought by hand."""
         return next((form for form in self.forms if form.urls), None)

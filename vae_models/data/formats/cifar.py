@@ -14,9 +14,9 @@ _RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue plan
 
 
 def read_cifar(content: bytes, records: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`data_batch_N.bin` or `test_batch.bin` (Krizhevsky 2009) -> images [records, 3, 32, 32], labels 0..9.
+    """Read `data_batch_N.bin` or `test_batch.bin` (Krizhevsky 2009) -> images [records, 3, 32, 32], labels 0..9.
 
-    Or `data_batch_N` or `test_batch` of the Python version, which is told by how it begins.
+    It may be `data_batch_N` or `test_batch` of the Python version, recognised by its first bytes.
     """
     if content.startswith(cifar_python.MAGIC):
         return cifar_python.read_cifar_python(content, records)
@@ -31,8 +31,9 @@ def read_cifar(content: bytes, records: int) -> tuple[NDArray[np.uint8], NDArray
 
 
 def read_cifar_archive(content: bytes) -> dict[str, bytes]:
-    """The decompressed `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz` -> {"data_batch_1": its bytes, ...}, all
-    six batch files."""
+    """Read the decompressed `cifar-10-binary.tar.gz` or `cifar-10-python.tar.gz` -> {"data_batch_1": its bytes, ...},
+    all six batch files.
+    """
     expected = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     batches = {}
     try:

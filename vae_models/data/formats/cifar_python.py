@@ -129,7 +129,7 @@ _STEPS: Mapping[str, _Step] = MappingProxyType(
 
 
 def read_cifar_python(content: bytes, records: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`data_batch_N` or `test_batch` of the Python version -> images [records, 3, 32, 32], labels 0..9."""
+    """Read `data_batch_N` or `test_batch` of the Python version -> images [records, 3, 32, 32], labels 0..9."""
     batch = _gathered(content)
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError("a pickle, but not of a batch of CIFAR-10's Python version: it has no data and labels")
@@ -158,7 +158,7 @@ def _gathered(content: bytes) -> Any:
 
 
 def _instructions(content: bytes) -> Iterator[tuple[str, Any, int]]:
-    """(name, argument, place) of each; ValueError where the bytes end or are none."""
+    """Yield (name, argument, offset) of each instruction. Raise ValueError where the bytes end early or are none."""
     steps = pickletools.genops(content)
     while True:
         try:
@@ -171,7 +171,7 @@ def _instructions(content: bytes) -> Iterator[tuple[str, Any, int]]:
 
 
 def _array(value: Any, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """What numpy's own pickle of a uint8 array says: `_reconstruct`, with (version, shape, dtype, fortran, bytes)."""
+    """Return the uint8 array of numpy's own pickle: `_reconstruct`, with (version, shape, dtype, fortran, bytes)."""
     state = value.state if isinstance(value, _Call) else None
     if not isinstance(state, tuple) or len(state) != 5 or not _is(value.of, "numpy.core.multiarray _reconstruct"):
         raise ValueError("the batch's data are not a numpy array")

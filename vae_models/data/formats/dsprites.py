@@ -15,7 +15,7 @@ DSPRITES_LATENTS = (1, 3, 6, 40, 32, 32)  # values of colour, shape, scale, orie
 def read_dsprites(
     content: bytes, latents: tuple[int, ...] = DSPRITES_LATENTS
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The published `.npz` (Matthey et al. 2017) -> images 0/1 [n, 64, 64], latent classes [n, 6] (0, 1, ...).
+    """Read the published `.npz` (Matthey et al. 2017) -> images 0/1 [n, 64, 64], latent classes [n, 6] (0, 1, ...).
 
     Every combination of the latents occurs once, in order: n is their product. Of the members only `imgs` and
     `latents_classes` are read; `metadata` is a pickle, and nothing is unpickled.

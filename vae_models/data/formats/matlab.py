@@ -24,7 +24,8 @@ class Chardata:
 
 
 def read_chardata(content: bytes) -> Chardata:
-    """`chardata.mat` of the IWAE authors (Burda et al. 2016): MATLAB 5, an image a column of `data` and `testdata`.
+    """Read `chardata.mat` of the IWAE authors (Burda et al. 2016):
+    MATLAB 5, an image a column of `data` and `testdata`.
 
     Pixels are in column-major order and in [0, 1], ink 1; they are rounded to k/255. `target` and `testtarget` are
     one-hot rows of 50 alphabets.
@@ -40,9 +41,9 @@ def read_chardata(content: bytes) -> Chardata:
 
 
 def read_svhn(content: bytes) -> tuple[Bytes, Labels]:
-    """SVHN's cropped digits (Netzer et al. 2011): `X` uint8 (32, 32, 3, n), `y` (n, 1) with 10 for the digit 0.
+    """Read SVHN's cropped digits (Netzer et al. 2011): `X` uint8 (32, 32, 3, n), `y` (n, 1) with 10 for the digit 0.
 
-    -> images [n, 3, 32, 32], labels [n] in 0..9.
+    Return images [n, 3, 32, 32], labels [n] in 0..9.
     """
     variables = _variables(content, "X", "y")
     x, y = variables["X"], variables["y"]
@@ -53,7 +54,7 @@ def read_svhn(content: bytes) -> tuple[Bytes, Labels]:
 
 
 def read_frey_faces(content: bytes) -> Bytes:
-    """Frey Faces (S. Roweis): `ff` uint8 (560, n), a frame of 28 rows and 20 columns a column -> [n, 28, 20]."""
+    """Read Frey Faces (S. Roweis): `ff` uint8 (560, n), a frame of 28 rows and 20 columns a column -> [n, 28, 20]."""
     faces = _variables(content, "ff")["ff"]
     if faces.dtype != np.uint8 or faces.ndim != 2 or faces.shape[0] != 560:
         raise ValueError(f"ff is {faces.dtype} of shape {faces.shape}, expected uint8 (560, n)")
@@ -61,10 +62,11 @@ def read_frey_faces(content: bytes) -> Bytes:
 
 
 def read_silhouettes(content: bytes) -> dict[str, tuple[Bytes, Labels]]:
-    """`caltech101_silhouettes_28_split1.mat` (Marlin et al. 2010) -> {"train", "val", "test"}: images, labels 0..100.
+    """Read `caltech101_silhouettes_28_split1.mat` (Marlin et al. 2010).
 
+    Return {"train", "val", "test"}: images, labels 0..100.
     The file has the object as 0 and the background as 1, 784 pixels a row in column-major order. Images come out as
-    [n, 28, 28], upright, **1 for the object**: what papers on deep generative models do (Tomczak, Welling 2018).
+    [n, 28, 28], upright, **1 for the object**, as in papers on deep generative models (Tomczak, Welling 2018).
     """
     names = [name for part in ("train", "val", "test") for name in (f"{part}_data", f"{part}_labels")]
     variables, parts = _variables(content, *names), {}

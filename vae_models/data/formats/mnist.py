@@ -13,7 +13,7 @@ _IDX_UBYTE = 0x08
 
 
 def read_idx(content: bytes) -> Bytes:
-    """IDX, the format of MNIST: two zero bytes, element type, number of axes, lengths (big-endian uint32), data.
+    """Read IDX, the format of MNIST: two zero bytes, element type, number of axes, lengths (big-endian uint32), data.
 
     Only unsigned bytes (type 0x08) occur in the published files.
     """
@@ -33,7 +33,8 @@ def read_idx(content: bytes) -> Bytes:
 
 
 def read_amat(content: bytes, columns: int = 784) -> Bytes:
-    """`.amat` of binarized MNIST: a line an image, `columns` times 0 or 1, one space between -> 0/1, [lines, columns].
+    """Read `.amat` of binarized MNIST: a line an image, `columns` times 0 or 1,
+    one space between -> 0/1 [lines, columns].
 
     Every value takes two bytes (itself and what separates it), so the text is an array already: no parsing, 78 MB in
     a fraction of a second.

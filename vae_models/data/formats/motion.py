@@ -17,7 +17,9 @@ class Skeleton:
 
 
 def read_asf(content: bytes) -> Skeleton:
-    """The order of the channels: `:root order ...`, then the `dof` of every bone of `:bonedata`; angles in degrees."""
+    """Read the order of the channels: `:root order ...`, then the `dof` of every bone of `:bonedata`;
+    angles in degrees.
+    """
     section, bone, channels = "", "", []
     for number, line in enumerate(_lines(content), 1):
         words = line.split()
@@ -39,7 +41,7 @@ def read_asf(content: bytes) -> Skeleton:
 
 
 def read_amc(content: bytes, skeleton: Skeleton) -> NDArray[np.float64]:
-    """Frames x channels, in the order of the skeleton; angles in degrees.
+    """Read the motion, frames x channels, in the order of the skeleton; angles in degrees.
 
     A frame is its number on a line, then a line a bone: its name and its values, bones in any order.
     """
@@ -86,7 +88,7 @@ def _values(words: list[str], count: int, number: int) -> list[float]:
 
 
 def _complete(frames: list[list[list[float]]], skeleton: Skeleton, line: int | str) -> None:
-    """The frame before `line` has every bone."""
+    """Raise ValueError unless the frame before `line` has every bone."""
     absent = (
         [name for (name, _), values in zip(skeleton.channels, frames[-1], strict=True) if not values] if frames else []
     )

@@ -25,10 +25,12 @@ class Drawings:
 
 
 def read_drawings(content: bytes) -> Drawings:
-    """`images_background.zip` or `images_evaluation.zip` (Lake et al. 2015): <part>/<Alphabet>/characterNN/IIII_DD.png.
+    """Read `images_background.zip` or `images_evaluation.zip` (Lake et al. 2015):
+    <part>/<Alphabet>/characterNN/IIII_DD.png.
 
-    105x105, 1 bit, ink 0 on white 1. Inverted and reduced to 28x28 by Pillow's box filter, rounded to bytes: a pixel is
-    the share of ink among the 3 or 4 by 3 or 4 pixels whose centres lie in its 3.75x3.75 square of the original.
+    The files are 105x105, 1 bit, ink 0 on white 1. They are inverted and reduced to 28x28 by Pillow's box filter,
+    rounded to bytes: a pixel is the share of ink among the 3 or 4 by 3 or 4 pixels whose centres lie in its 3.75x3.75
+    square of the original.
     """
     alphabets: dict[str, int] = {}
     images, labels, numbers = [], [], []
