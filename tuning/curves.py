@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Outcome], path: Path) -> None:
-    """A PNG: one panel for each path of numbers, every trial a point, the mean over seeds a line with its spread where
-    one path alone was searched; rate against distortion [nats per datum] with the Pareto front where they were
-    measured; parallel axes where several paths were searched. Nothing where nothing was measured."""
+    """Write a PNG: one panel for each path of numbers, every trial a point, the mean over seeds a line with its spread
+    where one path alone was searched; rate against distortion [nats per datum] with the Pareto front where they were
+    measured; parallel axes where several paths were searched. Write nothing where nothing was measured.
+    """
     from matplotlib.figure import Figure
 
     done = [(trial, outcomes[trial.number]) for trial in trials if trial.number in outcomes]
@@ -55,8 +56,10 @@ class Curve:
 
 
 def curve(name: str, runs: Iterable[tuple[Mapping[str, Any], Mapping[str, float]]]) -> Curve | None:
-    """runs: (assignment, metrics) of trials that belong together. None where neither their gates nor `beta.value` says
-    which beta their rates belong to."""
+    """Return the rate-distortion curve of trials that belong together; runs: their (assignment, metrics).
+
+    Return None where neither their gates nor `beta.value` says which beta their rates belong to.
+    """
     points: dict[float, list[tuple[float, float]]] = {}
     continuous = False
     for assignment, metrics in runs:
@@ -77,8 +80,9 @@ _GATED = re.compile(r"val/beta_([^/]+)/rate")
 
 
 def compare(curves: Sequence[Curve], path: Path) -> None:
-    """A PNG: rate against distortion, and the ELBO over beta. A model for each beta gives points with the spread over
-    seeds; one model that was trained for all of them gives a line through its means, with its spread as a band."""
+    """Write a PNG: rate against distortion, and the ELBO over beta. A model for each beta gives points with the spread
+    over seeds; one model that was trained for all of them gives a line through its means, with its spread as a band.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
@@ -141,8 +145,10 @@ def _plane(axis: Axes, planes: Sequence[tuple[Trial, Outcome]]) -> None:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that no other point beats in one coordinate without being worse in the other; smaller is better. By the
-    first coordinate."""
+    """Return the Pareto front, by the first coordinate; smaller is better.
+
+    No other point beats one of it in one coordinate without being worse in the other.
+    """
     front: list[tuple[float, float]] = []
     for point in sorted(set(points)):
         if not front or point[1] < front[-1][1]:
@@ -151,7 +157,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _parallel(axis: Axes, measured: Sequence[tuple[Trial, Outcome]], stage: StageConfig) -> None:
-    """A line for each trial over one axis for each path and one for the metric; the best trials are drawn last."""
+    """Draw a line for each trial over one axis for each path and one for the metric; the best trials come last."""
     from matplotlib import colormaps
 
     best_last = sorted(measured, key=lambda pair: stage.goal.score(pair[1].value))
@@ -176,7 +182,9 @@ def _parallel(axis: Axes, measured: Sequence[tuple[Trial, Outcome]], stage: Stag
 
 
 def _places(values: Sequence[object]) -> list[float]:
-    """Heights in [0, 1]: of numbers by size (by the logarithm where they span more than 20), of others by order."""
+    """Return heights in [0, 1]: of numbers by size (by the logarithm where they span more than 20),
+    of others by order.
+    """
     if not all(_is_number(value) for value in values):
         known = list(dict.fromkeys(map(repr, values)))
         return [known.index(repr(value)) / max(1, len(known) - 1) for value in values]
@@ -188,7 +196,7 @@ def _places(values: Sequence[object]) -> list[float]:
 
 
 def _ends(values: Sequence[object]) -> list[tuple[float, str]]:
-    """(height, text) of the axis's lowest and highest value."""
+    """Return (height, text) of the axis's lowest and highest value."""
     places = _places(values)
     found = {}
     for place, value in zip(places, values, strict=True):

@@ -63,7 +63,7 @@ def run_study(
     say: Callable[[str], None] = lambda text: None,
     on_progress: Callable[[StudyProgress], None] = lambda progress: None,
 ) -> list[StageResult]:
-    """Every stage, each from the winner of the one before; ends early at a stage that nobody won, or when stopped.
+    """Run every stage, each from the winner of the one before; end early at a stage without a winner, or when stopped.
 
     out: `<stage>/trial-0007/` is the folder of one trial as `vaesvc run` keeps it. A trial that has ended is not run
     again. dataset: instead of loading those that the configurations name. width: see `train_pack`.
@@ -82,7 +82,7 @@ def run_study(
 
 
 def read_study(study: StudyConfig, out: Path) -> list[StageResult]:
-    """What `run_study` has left in `out` so far; runs nothing."""
+    """Return what `run_study` has left in `out` so far; run nothing."""
     results: list[StageResult] = []
     base = study.base
     for stage in study.stages:
@@ -222,7 +222,7 @@ def _result(stage: StageConfig, every: Sequence[Trial], outcomes: Mapping[int, O
 
 
 def _read(folder: Path) -> Outcome | None:
-    """How the trial ended; None while it has not. TrainingError where the file is damaged."""
+    """Return how the trial ended; None while it has not. Raise TrainingError where the file is damaged."""
     path = folder / RESULT
     try:
         return Outcome(**json.loads(path.read_text()))

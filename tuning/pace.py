@@ -35,7 +35,9 @@ def seconds_per_step(config: TrainConfig) -> float:
 
 
 def _random(facts: DataSpec, count: int) -> Split:
-    """Tokens where the set has them, else bytes, which cost a step what real numbers do. All as long as can be."""
+    """Return random tokens where the set has them, else bytes, which cost a step the same as reals;
+    of maximal length.
+    """
     generator = torch.Generator().manual_seed(0)
     shape, tokens = (count, *facts.shape), facts.support == "tokens"
     values = torch.randint(0, facts.vocabulary or 256, shape, generator=generator)

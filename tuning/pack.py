@@ -20,7 +20,7 @@ LANES = 64  # of one pack: each holds a model and its optimizer's state
 
 
 def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int = LANES) -> list[list[Trial]]:
-    """Trials in shares for `processes` that work side by side.
+    """Return the trials in packs for `processes` that work side by side.
 
     Those of one pack have one data set; the seeds of one assignment stay together; no more than `lanes` are in one,
     unless they are compared while they train (halving, Hyperband): then all of one data set are in one.
@@ -52,10 +52,10 @@ def train(
     stopping: Callable[[], bool],
     on_end: Callable[[Trial, Outcome], None],
 ) -> None:
-    """Trains `pack`, each trial from its context's checkpoint; `on_end` is told of each as soon as it has ended.
+    """Train `pack`, each trial from its context's checkpoint; `on_end` is called for each as soon as it has ended.
 
-    assignments: of the whole stage, those that have ended included. rungs: of the whole stage. stopping: whether
-    somebody asked to stop; trials that end by that are not told of, they go on another time.
+    assignments: how many the whole stage has, ended ones included. rungs: of the whole stage. stopping: whether a stop
+    was requested; `on_end` is not called for trials that stop by that, they go on another time.
     """
 
     from vae_models.training.lanes import train_pack
@@ -78,7 +78,9 @@ def train(
 
 
 def outcome(lane: Lane, metric: str, *, stopping: bool) -> Outcome:
-    """How a trial ended. stopping: whether somebody asked to stop; one that ended by that is "missing" still."""
+    """Return how a trial ended. stopping: whether a stop was requested;
+    a trial that stopped by that is still "missing".
+    """
     if lane.error is not None:
         return Outcome(state="failed", error=str(lane.error))
     assert lane.result is not None

@@ -37,7 +37,8 @@ def run_packs(
     at_once: int,
     restarts: int,
 ) -> list[str]:
-    """Calls `work` with each pack, in a process of its own on the cluster. What went wrong, a line for each pack.
+    """Call `work` with each pack, in a process of its own on the cluster.
+    Return the errors, a line for each failed pack.
 
     work: must be serializable; it may be called again with the same pack when its process died. bundle: what one pack
     takes, in Ray's names (CPU, GPU, memory in bytes). at_once: side by side. restarts: of each pack.

@@ -45,7 +45,7 @@ class Values(Strict):
         return values if is_stored(info) else once(values)  # a stored study's trials are numbered as they were
 
     def count(self) -> int:
-        """Of `points_of`, without making them."""
+        """Return the number of `points_of`, without making them."""
         return len(self.values)
 
     def points_of(self) -> tuple[Any, ...]:
@@ -55,18 +55,18 @@ class Values(Strict):
         return self.values[min(int(uniform * len(self.values)), len(self.values) - 1)]
 
     def near(self, value: Any, *, up: bool) -> Any:
-        """The next value of the list, or the one before."""
+        """Return the next value of the list, or the one before."""
         place = self.values.index(value) + (1 if up else -1)
         return self.values[min(max(place, 0), len(self.values) - 1)]
 
 
 def once(values: Iterable[Any]) -> tuple[Any, ...]:
-    """The different ones of `values`, in their order: 1 and 1.0 are one number, and true is none."""
+    """Return the distinct ones of `values`, in their order: 1 and 1.0 are the same number, and true is not 1."""
     return tuple({_identity(value): value for value in reversed(list(values))}.values())[::-1]
 
 
 def _identity(value: Any) -> Any:
-    """The same for two values that make the same run."""
+    """Return a key that is equal for two values that make the same run."""
     if isinstance(value, Mapping):
         return frozenset((name, _identity(part)) for name, part in value.items())
     if isinstance(value, list | tuple):
@@ -88,7 +88,7 @@ class _Interval(Strict):
         return self
 
     def count(self) -> int:
-        """Of `points_of`, without making them."""
+        """Return the number of `points_of`, without making them."""
         if self.points is None:
             raise ValueError(_NO_POINTS)
         return self.points
@@ -104,7 +104,7 @@ class _Interval(Strict):
         raise NotImplementedError
 
     def near(self, value: float, *, up: bool) -> float:
-        """A fifth more, or less; not out of the interval."""
+        """Return the value a fifth larger, or smaller, clipped to the interval."""
         return min(max(value * (1.2 if up else 0.8), self.low), self.high)
 
 
@@ -143,7 +143,7 @@ class _Integers(Strict):
         return self
 
     def count(self) -> int:
-        """Of `points_of`, without making more than `points`."""
+        """Return the number of `points_of`, without making more than `points`."""
         return len(self.points_of())
 
     def points_of(self) -> tuple[int, ...]:
@@ -153,11 +153,11 @@ class _Integers(Strict):
         return tuple(dict.fromkeys(round(self._between(place)) for place in places))
 
     def _between(self, place: float) -> float:
-        """A real number: `low` at 0, `high` at 1, evenly spaced in the domain's own scale."""
+        """Return a real number: `low` at 0, `high` at 1, evenly spaced in the domain's own scale."""
         raise NotImplementedError
 
     def near(self, value: int, *, up: bool) -> int:
-        """A fifth more, or less, at least one; not out of the interval."""
+        """Return the value a fifth larger, or smaller, by one at least, clipped to the interval."""
         moved = max(value + 1, round(value * 1.2)) if up else min(value - 1, round(value * 0.8))
         return min(max(moved, self.low), self.high)
 
@@ -200,7 +200,10 @@ Space = Mapping[Path, Domain]
 
 
 def counts(space: Space) -> dict[str, int]:
-    """path -> values of a grid's, none of them made. ValueError names the path of an interval without points."""
+    """Return path -> number of a grid's values, none of them made.
+
+    Raise ValueError that names the path of an interval without points.
+    """
     found = {}
     for path, domain in space.items():
         try:
@@ -211,7 +214,10 @@ def counts(space: Space) -> dict[str, int]:
 
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:
-    """Every combination, the last path changing fastest. ValueError names the path of an interval without points."""
+    """Yield every combination, the last path changing fastest.
+
+    Raise ValueError that names the path of an interval without points.
+    """
     columns = []
     for path, domain in space.items():
         try:
@@ -222,12 +228,14 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def sample(space: Space, number: int, seed: int) -> dict[str, Any]:
-    """The assignment of trial `number`: a function of (seed, number, path), so more trials never change the first."""
+    """Return the assignment of trial `number`:
+    a function of (seed, number, path), so more trials never change the first.
+    """
     return {path: domain.at(uniform(seed, number, path)) for path, domain in space.items()}
 
 
 def uniform(seed: int, number: int, path: str) -> float:
-    """In [0, 1), a function of all three."""
+    """Return a uniform number in [0, 1), a function of all three."""
     import numpy as np  # a tenth of a second, and most who read a space draw nothing
 
     digest = blake2b(f"{seed}/{number}/{path}".encode(), digest_size=16).digest()
@@ -236,7 +244,7 @@ def uniform(seed: int, number: int, path: str) -> float:
 
 
 def refuse_reals(space: Space, config: TrainConfig) -> None:
-    """ValueError where a domain of real numbers is given for a field of whole ones, saying which one to use."""
+    """Raise ValueError where a field of whole numbers has a domain of real ones, naming the domain to use."""
     for path, domain in space.items():
         if isinstance(domain, Uniform | LogUniform) and _takes_integers_only(config, path):
             raise ValueError(
@@ -255,10 +263,11 @@ def _takes_integers_only(config: TrainConfig, path: str) -> bool:
 
 
 def with_values(config: TrainConfig, assignment: Assignment) -> TrainConfig:
-    """`config` with every path set. A mapping of another `kind` replaces what was there, of the same kind it is merged.
+    """Return `config` with every path set.
 
-    A path that ends in `kind` starts from that kind's defaults. Setting `steps` clears `epochs` and the other way
-    round. InvalidAssignment says which path or value is wrong.
+    A mapping of another `kind` replaces the old one; one of the same kind is merged with it. A path that ends in `kind`
+    starts from that kind's defaults. Setting `steps` clears `epochs` and the other way round. Raise InvalidAssignment
+    that says which path or value is wrong.
     """
     plain = config.model_dump(mode="json")
     if "checkpoint.metric" in assignment and "checkpoint.mode" not in assignment:
@@ -284,7 +293,7 @@ def _is_kind(path: str) -> bool:
 
 
 def _hints(assignment: Assignment) -> Iterator[str]:
-    """Where a part's kind is varied beside its fields: only some of the kinds have them."""
+    """Yield a hint where a part's kind is varied beside its fields: only some of the kinds have them."""
     for path in assignment:
         part = path.removesuffix(".kind")
         others = [other for other in assignment if other != path and other.startswith(f"{part}.")]
@@ -347,7 +356,7 @@ def _line(detail: Any, assignment: Assignment, plain: Mapping[str, Any]) -> str:
 
 
 def _place(loc: tuple[int | str, ...], plain: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The path of pydantic's location, without the kinds that it names on the way, and the last of those."""
+    """Return the path of pydantic's location, without the kinds that it names on the way, and the last of those."""
     path: list[str] = []
     kind, at = None, dict(plain)
     for part in map(str, loc):

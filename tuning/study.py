@@ -69,7 +69,7 @@ class StageConfig(Strict):
 
     @property
     def goal(self) -> Goal:
-        """What the winner is the best of."""
+        """Return the goal by which the winner is chosen."""
         return Goal(metric=self.metric, mode=self.mode)
 
     @model_validator(mode="after")
@@ -94,19 +94,25 @@ class StageConfig(Strict):
 
     @property
     def foreign(self) -> bool:
-        """Whether what chooses or prunes is of a job's own code, which this process has not got: nothing is planned."""
+        """Return whether the search or the pruner is of a job's own code, not installed in this process:
+        nothing is planned.
+        """
         return isinstance(self.search, Foreign) or isinstance(self.pruning, Foreign)
 
     def draws(self, outcomes: Mapping[int, Outcome] = MappingProxyType({})) -> Iterator[Draw]:
-        """Its assignments. outcomes: by trial, what has ended: a search that learns from them knows more then."""
+        """Yield its assignments. outcomes: of the trials that have ended;
+        a search that learns from them then yields more.
+        """
         return self.search.draws(self.space, self.goal, partial(self._mean, outcomes), partial(self._over, outcomes))
 
     def planned(self) -> int:
-        """Trials in all, those that are not known yet included."""
+        """Return the number of trials in all, those that are not known yet included."""
         return self.search.planned(self.space) * len(self.repeats)
 
     def _refuse_too_many(self) -> None:
-        """Before any is made: ValueError that says how many they would be, of what, and what to do about it."""
+        """Raise ValueError where too many trials are planned, with their number, its factors and a remedy;
+        none is made.
+        """
         if (planned := self.planned()) <= LIMIT:
             return
         seeds = f" x {len(self.repeats)} seeds" if len(self.repeats) > 1 else ""
@@ -116,7 +122,7 @@ class StageConfig(Strict):
         )
 
     def side_by_side(self, known: int) -> int:
-        """Of `known` assignments the number of those that are trained at a time, and may be compared meanwhile."""
+        """Return how many of `known` assignments are trained at a time, and may be compared meanwhile."""
         return self.search.side_by_side(known)
 
     def _of(self, outcomes: Mapping[int, Outcome], candidate: int) -> list[Outcome | None]:
@@ -127,7 +133,7 @@ class StageConfig(Strict):
         return all(outcome is not None for outcome in self._of(outcomes, candidate))
 
     def _mean(self, outcomes: Mapping[int, Outcome], candidate: int) -> float | None:
-        """Of an assignment that was trained to its end with every seed; None for one that failed or was pruned."""
+        """Return the mean over all seeds of an assignment; None unless every seed was trained to its end."""
         found = self._of(outcomes, candidate)
         values = [one.value for one in found if one is not None and one.state == "done" and one.value is not None]
         return statistics.fmean(values) if len(values) == len(found) else None
@@ -160,14 +166,16 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Names the trial in its stage for as long as its configuration is this one: `0007-3f9a51c2e0b4`."""
+        """Return the name of the trial in its stage, valid while its configuration is this one: `0007-3f9a51c2e0b4`."""
         digest = hashlib.sha256(_text(self.config).encode()).hexdigest()
         return f"{self.number:04d}-{digest[:12]}"
 
 
 def _text(config: TrainConfig) -> str:
-    """The configuration as one text, the same wherever it is read: a process that has not got a part keeps its fields
-    as it was given them, in their order, a whole number of a real one for itself."""
+    """Return the configuration as one text, the same in every process.
+
+    A process without a part's package keeps the part's fields as given: in their order, with 1 where 1.0 is meant.
+    """
     if not has_others(config):
         return config.identity()
 
@@ -225,12 +233,12 @@ class StudyConfig(Strict):
         return self
 
     def size(self) -> int:
-        """Trials of all stages."""
+        """Return the number of trials of all stages."""
         return sum(stage.planned() for stage in self.stages)
 
 
 def _check_corners(stage: StageConfig, base: TrainConfig) -> None:
-    """What a search will choose is not known yet, but its extremes are. InvalidAssignment where one cannot be."""
+    """Check the extremes of what a search may choose. Raise InvalidAssignment where one of them cannot be trained."""
     if stage.search.complete:
         return
     for end in (0.0, 1.0):
@@ -253,7 +261,8 @@ def _check_corners(stage: StageConfig, base: TrainConfig) -> None:
 def trials(
     stage: StageConfig, base: TrainConfig, outcomes: Mapping[int, Outcome] = MappingProxyType({})
 ) -> Iterator[Trial]:
-    """Those of one stage: for every assignment one for every seed. InvalidAssignment where `base` does not take one.
+    """Yield the trials of one stage: one for every assignment and seed.
+    Raise InvalidAssignment where `base` refuses one.
 
     outcomes: see `StageConfig.draws`.
     """
@@ -269,7 +278,9 @@ def trials(
 def known(
     stage: StageConfig, base: TrainConfig, find: Callable[[Trial], Outcome | None]
 ) -> tuple[list[Trial], dict[int, Outcome]]:
-    """The trials that are known by now, and how those ended that have. find: how a trial ended, None if it has not."""
+    """Return the trials known by now, and the outcomes of those that have ended.
+    find: a trial's outcome, None without one.
+    """
     outcomes: dict[int, Outcome] = {}
     while True:
         every = list(trials(stage, base, outcomes))
@@ -288,7 +299,7 @@ def made(
     epochs: float | None = None,
     origin: str | None = None,
 ) -> Trial:
-    """The trial of an assignment on `base`. epochs: instead of those of `base`. origin: see `Trial`."""
+    """Return the trial of an assignment on `base`. epochs: instead of those of `base`. origin: see `Trial`."""
     length = {} if epochs is None else {"epochs": epochs}
     config = spaces.with_values(base, {**assignment, "seed": seed, **length})
     return Trial(
@@ -298,6 +309,6 @@ def made(
 
 
 def _comes_last(metric: str, config: TrainConfig) -> bool:
-    """Whether only a run's last evaluation has it."""
+    """Return whether only a run's last evaluation reports the metric."""
     at_other_beta = metric.startswith("val/beta_") and config.evaluation.betas_at_end_only
     return at_other_beta or metric.startswith(f"{measures.ON_TRAIN}/")

@@ -28,7 +28,8 @@ class Candidate:
 
 
 def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], goal: Goal) -> list[Candidate]:
-    """Candidates, best first: complete ones by their mean, then the others by theirs; ties by the order of the space.
+    """Return the candidates, best first: complete ones by their mean, then the others by theirs;
+    ties in the space's order.
 
     outcomes by the trial's number; a trial without one is missing.
     """
@@ -40,7 +41,7 @@ def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], goal: Goal) -
 
 
 def winner(ranked: Sequence[Candidate]) -> Candidate | None:
-    """The first, if it is complete: an assignment that failed for one seed has not won, however good the others."""
+    """Return the first candidate, if it is complete: an assignment that failed for one seed does not win."""
     return ranked[0] if ranked and ranked[0].complete else None
 
 

@@ -31,7 +31,7 @@ class Rungs(Protocol):
     """What came to the rungs of one stage. The same record again changes nothing."""
 
     def record(self, rung: int, candidate: int, score: float) -> Sequence[float]:
-        """Scores of all that have come to this rung, this one included; larger is better."""
+        """Return the scores of all that have reached this rung, this one included; larger is better."""
         ...
 
 
@@ -86,7 +86,9 @@ class Pack:
 
 
 def decisions_due(step: int, steps_per_epoch: float, first_epochs: float, factor: float) -> int:
-    """How many of the decisions after first, first x factor, first x factor^2, ... epochs are due after `step`."""
+    """Return how many of the decisions after first, first x factor, first x factor^2, ...
+    epochs are due after `step`.
+    """
     epochs = step / steps_per_epoch
     if epochs < first_epochs:
         return 0
@@ -108,7 +110,9 @@ class Halver:
     assignments: int
 
     def __call__(self, step: int, metrics: Mapping[int, Mapping[str, float]]) -> list[int]:
-        """step: of the lanes that still run; metrics: of these, by their place. The places of those to stop."""
+        """Return the indices of the lanes to stop.
+        step: of the lanes that still run; metrics: theirs, by their index.
+        """
         decisions = self.pack.decisions(step, self.epochs, self.factor)
         keep = max(1, math.floor(self.assignments / self.factor**decisions + 1e-9))
         scores = self.pack.scores(metrics)

@@ -30,7 +30,7 @@ class PrunerSpec(Strict):
 
     @abstractmethod
     def decider(self, pack: Pack) -> Decide:
-        """Return what is asked after every evaluation of a pack, (step, metrics by lane) -> the lanes to stop."""
+        """Return the function called after every evaluation of a pack, (step, metrics by lane) -> the lanes to stop."""
 
 
 class NoPruning(PrunerSpec):
@@ -41,7 +41,7 @@ class NoPruning(PrunerSpec):
     kind: Literal["none"] = "none"
 
     def decider(self, pack: Pack) -> Decide:
-        """Nobody stops."""
+        """Return a decision that stops no lane."""
         return lambda step, metrics: ()
 
 
@@ -59,7 +59,7 @@ class Halving(PrunerSpec):
     factor: float = Field(default=3.0, gt=1, le=LIMIT)
 
     def decider(self, pack: Pack) -> Decide:
-        """See `rules.Halver`."""
+        """Return successive halving's decision: see `rules.Halver`."""
         return rules.Halver(pack=pack, epochs=self.epochs, factor=self.factor, assignments=pack.assignments)
 
 
@@ -79,7 +79,7 @@ class Hyperband(PrunerSpec):
     brackets: int = Field(default=3, ge=2, le=20)
 
     def decider(self, pack: Pack) -> Decide:
-        """See `rules.Brackets`."""
+        """Return Hyperband's decision: see `rules.Brackets`."""
         return rules.Brackets.of(pack, epochs=self.epochs, factor=self.factor, brackets=self.brackets)
 
 
@@ -95,7 +95,7 @@ class Asha(PrunerSpec):
     factor: float = Field(default=3.0, gt=1, le=LIMIT)
 
     def decider(self, pack: Pack) -> Decide:
-        """See `rules.AsyncHalver`."""
+        """Return asynchronous halving's decision: see `rules.AsyncHalver`."""
         return rules.AsyncHalver(pack=pack, epochs=self.epochs, factor=self.factor)
 
 
@@ -112,7 +112,7 @@ class Median(PrunerSpec):
     epochs: float = Field(default=1.0, gt=0, le=bounds.EPOCHS, description="before the first decision")
 
     def decider(self, pack: Pack) -> Decide:
-        """See `rules.MedianStopper`."""
+        """Return the median rule's decision: see `rules.MedianStopper`."""
         return rules.MedianStopper(pack=pack, first_step=self.epochs * pack.steps_per_epoch)
 
 

@@ -34,10 +34,10 @@ class Numbers(Protocol):
 def assignments(
     search: Numbers, space: Space, goal: Goal, value: Callable[[int], float | None], over: Callable[[int], bool]
 ) -> Iterator[dict[str, Any]]:
-    """Those that can be known: batch after batch, up to the first of which not every assignment is over.
+    """Yield the assignments known by now: batch after batch, up to the first in which not every assignment has ended.
 
     over, value: of the assignment with this number, whether all its seeds have ended, and their mean; None for one that
-    failed. ValueError where optuna is not installed.
+    failed. Raise ValueError where optuna is not installed.
     """
     optuna = _optuna()
     made = _Gaussian if search.sampler == "gp" else _Parzen
@@ -70,7 +70,7 @@ class _Parzen:
         return [trial.params for trial in self._asked]
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Of the assignments asked for last."""
+        """Report the values of the assignments asked for last."""
         for trial, found in zip(self._asked, values, strict=True):
             if found is None:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -101,7 +101,7 @@ class _Gaussian:
         return self._asked
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Of the assignments asked for last; those that failed are forgotten."""
+        """Report the values of the assignments asked for last; failed ones are forgotten."""
         self._known += [(params, found) for params, found in zip(self._asked, values, strict=True) if found is not None]
 
     def _one(self, known: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
@@ -120,8 +120,10 @@ _COMPUTING = threading.Lock()
 
 @lru_cache(maxsize=10_000)
 def _expected_improvement(space: str, mode: str, startup: int, seed: int, known: str) -> str:
-    """The next assignment, about half a second of computing; all of it as JSON. A pure function, so each is computed
-    once in a process however often the search is gone through."""
+    """Return the next assignment, about half a second of computing; arguments and result as JSON.
+
+    It is a pure function, so each is computed once in a process however often the search is gone through.
+    """
     optuna = _optuna()
     distributions = {path: optuna.distributions.json_to_distribution(text) for path, text in json.loads(space).items()}
     with warnings.catch_warnings():

@@ -34,7 +34,7 @@ def draws(
     value: Callable[[int], float | None],
     over: Callable[[int], bool],
 ) -> Iterator[Draw]:
-    """Those that can be known: generation after generation, up to the first of which not every member is over.
+    """Yield the members known by now: generation after generation, up to the first in which not every member has ended.
 
     Member i of generation g is number g x size + i. over, value: of the assignment with this number, whether all its
     seeds have ended, and their mean; None for one that failed. Where all of a generation failed there is no next one.
@@ -74,7 +74,9 @@ def _next(search: Numbers, space: Space, members: list[Assignment], scores: list
 
 
 def _explored(search: Numbers, space: Space, assignment: Assignment, number: int) -> Mapping[str, Any]:
-    """Each value drawn again with probability `resample`, else moved a little, up or down."""
+    """Return the assignment with each value drawn again with probability `resample`, else moved a little,
+    up or down.
+    """
     found = {}
     for path, domain in space.items():
         if spaces.uniform(search.seed, number, f"{path}/again") < search.resample:

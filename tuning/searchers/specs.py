@@ -38,7 +38,7 @@ class SearcherSpec(Strict):
 
     @abstractmethod
     def draws(self, space: Space, goal: Goal, value: Value, over: Over) -> Iterator[Draw]:
-        """Yield the assignments that can be known by now, in their order: a pure function of what the ones before gave.
+        """Yield the assignments known by now, in their order: a pure function of the results of the ones before.
 
         value, over: of the assignment of a number, its mean over all seeds (None: it failed), and whether it has ended
         """
@@ -48,11 +48,11 @@ class SearcherSpec(Strict):
         """Return how many assignments there will be in all, those that are not known yet included."""
 
     def counted(self, space: Space) -> tuple[str, str]:
-        """Return what `planned` counts, and how to make it fewer, for people."""
+        """Return what `planned` counts, and how to reduce it, as texts for people."""
         return f"{self.planned(space):,} assignments", "fewer of either"
 
     def side_by_side(self, known: int) -> int:
-        """Return how many of the assignments that are known are trained at a time, and may be compared meanwhile."""
+        """Return how many of the known assignments are trained at a time, and may be compared meanwhile."""
         return known
 
 
@@ -64,15 +64,15 @@ class GridSearch(SearcherSpec):
     kind: Literal["grid"] = "grid"
 
     def draws(self, space: Space, goal: Goal, value: Value, over: Over) -> Iterator[Draw]:
-        """Every point, the last path fastest."""
+        """Yield every point, the last path fastest."""
         return (Draw(assignment=assignment) for assignment in spaces.grid(space))
 
     def planned(self, space: Space) -> int:
-        """The product of the points of every path."""
+        """Return the product of the numbers of points of every path."""
         return math.prod(spaces.counts(space).values())
 
     def counted(self, space: Space) -> tuple[str, str]:
-        """The points of each path."""
+        """Return the points of each path, and how to reduce them."""
         counts = spaces.counts(space)
         shown = " x ".join(f"{count:,} of {path}" for path, count in list(counts.items())[:SHOWN])
         mend = "fewer points of each, a stage for some of the paths, or search.kind=random with so many trials"
@@ -89,11 +89,11 @@ class RandomSearch(SearcherSpec):
     seed: bounds.Seed = 0
 
     def draws(self, space: Space, goal: Goal, value: Value, over: Over) -> Iterator[Draw]:
-        """Of each number its own."""
+        """Yield assignments drawn independently, each from its own number."""
         return (Draw(assignment=spaces.sample(space, number, self.seed)) for number in range(self.trials))
 
     def planned(self, space: Space) -> int:
-        """As many as are asked for."""
+        """Return the number of trials in the specification."""
         return self.trials
 
 
@@ -117,17 +117,17 @@ class OptunaSearch(SearcherSpec):
     seed: bounds.Seed = 0
 
     def draws(self, space: Space, goal: Goal, value: Value, over: Over) -> Iterator[Draw]:
-        """Batch after batch. ValueError where optuna is not installed."""
+        """Yield batch after batch. Raise ValueError where optuna is not installed."""
         from tuning.searchers import parzen
 
         return (Draw(assignment=assignment) for assignment in parzen.assignments(self, space, goal, value, over))
 
     def planned(self, space: Space) -> int:
-        """As many as are asked for."""
+        """Return the number of trials in the specification."""
         return self.trials
 
     def side_by_side(self, known: int) -> int:
-        """Of the last batch."""
+        """Return the size of the last batch."""
         return (known - 1) % self.batch + 1
 
 
@@ -150,15 +150,15 @@ class PopulationSearch(SearcherSpec):
     seed: bounds.Seed = 0
 
     def draws(self, space: Space, goal: Goal, value: Value, over: Over) -> Iterator[Draw]:
-        """Generation after generation."""
+        """Yield generation after generation."""
         return population.draws(self, space, goal, value, over)
 
     def planned(self, space: Space) -> int:
-        """Every member of every generation."""
+        """Return the number of members of all generations."""
         return self.size * self.generations
 
     def counted(self, space: Space) -> tuple[str, str]:
-        """Members and generations."""
+        """Return members and generations, and how to reduce them."""
         return (
             f"{self.size:,} members x {self.generations:,} generations",
             "smaller size or fewer generations",

@@ -22,7 +22,7 @@ def sweep(base: str) -> StudyConfig:
 
 
 def parts(base: str, path: str, recipes: tuple[str, ...], name: str) -> StudyConfig:
-    """One part of the configuration taken from each of the recipes in turn."""
+    """Return a study of one part of the configuration, taken from each of the recipes in turn."""
     values = []
     for one in recipes:
         value = recipe(one).model_dump(mode="json")
@@ -50,7 +50,9 @@ TABLE_E8 = tuple(round(10 ** (k / 20), 6) for k in range(10, -11, -1))
 
 
 def sigmas(base: str, path: str, values: tuple[float, ...], metric: str) -> StudyConfig:
-    """One run for each standard deviation and seed; their MSE and KL of the training set are in `train_eval/...`."""
+    """Return a study with a run for each standard deviation and seed;
+    MSE and KL of the training set: `train_eval/...`.
+    """
     stage = StageConfig(name="variances", space={path: Values(values=values)}, repeats=SEEDS, metric=metric)
     return StudyConfig(base=recipe(base), stages=(stage,))
 

@@ -23,7 +23,7 @@ IMAGES = ("binarized-mnist", "omniglot", "cifar10", "svhn", "celeba")
 
 
 def rates(metric: str = "val/elbo", mode: str = "max") -> StageConfig:
-    """Seven learning rates; at beta = 1, which is what evaluation uses."""
+    """Return a stage of seven learning rates; at beta = 1, which evaluation uses."""
     space = {"optimizer.lr": Values(values=RATES)}
     return StageConfig.model_validate(
         {"name": "rates", "space": space, "metric": metric, "mode": mode, "repeats": SEEDS}
@@ -31,7 +31,7 @@ def rates(metric: str = "val/elbo", mode: str = "max") -> StageConfig:
 
 
 def betas(low: float = 0.01, metric: str = "val/elbo", mode: str = "max") -> StageConfig:
-    """Ten beta, log-spaced up to 10."""
+    """Return a stage of ten beta, log-spaced up to 10."""
     space = {"beta.value": LogUniform(low=low, high=10.0, points=10)}
     return StageConfig.model_validate(
         {"name": "betas", "space": space, "metric": metric, "mode": mode, "repeats": SEEDS}

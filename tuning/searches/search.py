@@ -21,7 +21,7 @@ class Search:
 
 
 def recipe(name: str) -> TrainConfig:
-    """The configuration of a recipe."""
+    """Return the configuration of a recipe."""
     from vae_models.recipes import catalogue
 
     return catalogue()[name].build()
