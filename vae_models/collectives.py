@@ -67,7 +67,7 @@ class _AllGather(torch.autograd.Function):
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum over workers, same shape, the same bits on every worker; x itself when there is one worker."""
+    """Return the sum over workers, same shape, the same bits on every worker; x itself when there is one worker."""
     if world_size() == 1:
         return x
     result: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """[workers, *shape]: every worker's x, which must have one shape on all of them. Differentiable."""
+    """Return every worker's x, [workers, *shape]; it must have one shape on all of them. Differentiable."""
     if world_size() == 1:
         return x.unsqueeze(0)
     result: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ def all_gather(x: Tensor) -> Tensor:
 
 
 def gather_rows(x: Tensor) -> tuple[Tensor, int]:
-    """All workers' rows in the global batch's order, [global, *rest], and the place of this worker's first one.
+    """Return all workers' rows in the global batch's order, [global, *rest], and the index of this worker's first one.
 
     Local batches may differ in size. Differentiable: a loss that every worker computes from the same rows, and adds to
     its global loss, has the gradient of one worker that has them all. It waits for the sizes.
@@ -99,7 +99,7 @@ def gather_rows(x: Tensor) -> tuple[Tensor, int]:
 
 
 def global_mean(per_datum: Tensor) -> Tensor:
-    """Mean over the global batch: sum over workers and data / number of data. [local, *rest] -> [*rest].
+    """Return the mean over the global batch: sum over workers and data / number of data. [local, *rest] -> [*rest].
 
     Differentiable; local batches may differ in size, and one may be empty. Stack several quantities along a trailing
     axis to reduce them in one message.
@@ -113,7 +113,9 @@ def global_mean(per_datum: Tensor) -> Tensor:
 
 
 def broadcast_integers(values: Sequence[int], device: torch.device) -> list[int]:
-    """The first worker's integers on every worker; `device` is where the backend wants its messages (nccl: its GPU)."""
+    """Return the first worker's integers on every worker;
+    `device`: where the backend wants its messages (nccl: its GPU).
+    """
     if world_size() == 1:
         return list(values)
     message = torch.tensor(list(values), dtype=torch.int64, device=device)
@@ -122,7 +124,7 @@ def broadcast_integers(values: Sequence[int], device: torch.device) -> list[int]
 
 
 def broadcast_text(text: str, device: torch.device) -> str:
-    """Rank 0's text on every rank."""
+    """Return rank 0's text on every rank."""
     data = list(text.encode())
     (length,) = broadcast_integers([len(data)], device)
     if length == 0:
@@ -132,7 +134,7 @@ def broadcast_text(text: str, device: torch.device) -> str:
 
 
 def on_first_rank(action: Callable[[], None], device: torch.device) -> None:
-    """Runs `action` on rank 0 while the others wait; when it raises there, the others raise `PeerError`.
+    """Run `action` on rank 0 while the others wait; when it raises there, the others raise `PeerError`.
 
     Without this a worker whose disk is full would leave its peers waiting in their next sum until the timeout.
     """
@@ -150,7 +152,7 @@ def on_first_rank(action: Callable[[], None], device: torch.device) -> None:
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """`module` with its gradients averaged over workers (DistributedDataParallel); the module itself with one worker.
+    """Return `module` with its gradients averaged over workers (DistributedDataParallel); itself with one worker.
 
     Buffers are not broadcast: batch statistics are the global batch's, hence the same on all workers by construction.
     """

@@ -50,7 +50,7 @@ class Quantity:
     summary: str = ""
 
     def function(self) -> Callable[[Trace], Tensor]:
-        """Return `of`, loaded. TypeError of a quantity without."""
+        """Return the function that `of` names, loaded. Raise TypeError for a quantity without one."""
         if self.of is None:
             raise TypeError(f"the measure {self.name} is not a function of a trace")
         if not isinstance(self.of, str):
@@ -109,7 +109,7 @@ SELECTABLE = tuple(f"val/{name}" for name in EVALUATED)  # what the best checkpo
 
 
 def is_evaluation(metric: str) -> bool:
-    """Whether `metric` is of a whole split, and not of the batches of training."""
+    """Return whether `metric` is of a whole split, and not of the batches of training."""
     return metric.startswith((f"{VALIDATION}/", "test/", f"{ON_TRAIN}/"))
 
 
@@ -124,26 +124,27 @@ def quantity(metric: str) -> Quantity | None:
 
 
 def direction(metric: str) -> Mode | None:
-    """Which way `metric` is better; None where neither is, and of an unknown one."""
+    """Return which way `metric` is better; None where neither is, or the metric is unknown."""
     known = quantity(metric)
     return None if known is None else known.mode
 
 
 def has_bound(metric: str) -> bool:
-    """Whether `metric` is there only where q(z|x) has a density."""
+    """Return whether `metric` exists only where q(z|x) has a density."""
     known = quantity(metric)
     return known is not None and known.bound
 
 
 def evaluated(*, bound: bool, where: Iterable[str] = ("val",), more: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the metrics of an evaluation. where: their first parts, such as `val` and `val/beta_0.5`; more: the
-    measures that are asked for (`evaluation.measures`)."""
+    """Return the metrics of an evaluation. where: their first parts, such as `val` and `val/beta_0.5`;
+    more: the requested measures (`evaluation.measures`).
+    """
     names = [name for name in (*EVALUATED, *more) if bound or not has_bound(name)]
     return tuple(f"{place}/{name}" for place in where for name in names)
 
 
 def asked_for(names: Sequence[str]) -> tuple[str, ...]:
-    """Return `names` where each is a measure that an evaluation can be asked for. ValueError with what there is."""
+    """Return `names` if each is a measure that can be requested. Raise ValueError that lists them otherwise."""
     for place, name in enumerate(names):
         found = MEASURES.find(name)
         if found is None and not is_foreign_allowed():
@@ -169,7 +170,9 @@ class Goal:
 
     @classmethod
     def of(cls, metric: str, mode: Mode | None = None) -> Goal:
-        """`mode` left out: the measure's own. ValueError where it contradicts that, or has to be said."""
+        """Return the goal; without `mode`, the measure's own.
+        Raise ValueError where it contradicts that, or is required.
+        """
         own = direction(metric)
         found = own if mode is None else mode
         if found is None:
@@ -180,34 +183,38 @@ class Goal:
 
     @classmethod
     def stored(cls, metric: str, mode: str | None) -> Goal:
-        """Of what an earlier version wrote down: the measure's own direction counts, whatever stands there."""
+        """Return the goal that an earlier version stored:
+        the measure's own direction counts, whatever mode was stored.
+        """
         return cls(metric=metric, mode=direction(metric) or ("min" if mode == "min" else "max"))
 
     def score(self, value: float | None) -> float:
-        """Larger is better, whichever way the measure goes; -inf where there is no finite value."""
+        """Return a score of which larger is better, whichever way the measure goes;
+        -inf where there is no finite value.
+        """
         if value is None or not math.isfinite(value):
             return -math.inf
         return value if self.mode == "max" else -value
 
     def better(self, value: float | None, other: float | None) -> bool:
-        """Strictly; no value is better than one that is not finite, or than none."""
+        """Return whether `value` is strictly better; none is better than a missing value or one that is not finite."""
         return self.score(value) > self.score(other)
 
 
 def contradiction(metric: str, mode: str) -> str:
-    """What to say to somebody who wants the worst."""
+    """Return the message about a mode that would choose the worst."""
     own = direction(metric)
     how = "larger" if own == "max" else "smaller"
     return f"mode {mode} would choose the worst: {how} is better of {metric}; leave mode out, or set it to {own}"
 
 
 def is_stored(info: ValidationInfo) -> bool:
-    """Whether what is read was accepted before: it must stay readable. See `STORED`."""
+    """Return whether a stored specification is read, accepted before, which must stay readable. See `STORED`."""
     return bool(info.context and info.context.get("stored"))
 
 
 def own_mode(given: Any, metric: str) -> Any:
-    """A stored mapping with `metric` and `mode` fields, without a mode that contradicts the measure. See `STORED`."""
+    """Return a stored mapping with `metric` and `mode`, without a mode that contradicts the measure. See `STORED`."""
     if not isinstance(given, Mapping) or "mode" not in given:
         return given
     own = direction(str(given.get("metric", metric)))
@@ -217,7 +224,9 @@ def own_mode(given: Any, metric: str) -> Any:
 
 
 def following(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`before` as `change` will be put over it: another metric brings its own mode unless one is named with it."""
+    """Return `before` without what `change` invalidates:
+    another metric brings its own mode unless one is given with it.
+    """
     if "metric" in change and "mode" not in change:
         return {name: value for name, value in before.items() if name != "mode"}
     return dict(before)

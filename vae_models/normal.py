@@ -29,21 +29,21 @@ def mean_per_datum(values: Float[Tensor, "batch *dims"], mask: Tensor | None = N
 
 
 def log_standard(u: Float[Tensor, "batch *dims"]) -> Float[Tensor, " batch"]:
-    """log N(u; 0, I) = -sum_i [u_i^2 / 2 + log(2 pi) / 2]."""
+    """Return log N(u; 0, I) = -sum_i [u_i^2 / 2 + log(2 pi) / 2]."""
     return sum_per_datum(-0.5 * u.square() - HALF_LOG_TWO_PI)
 
 
 def log_density(
     x: Float[Tensor, "batch *dims"], mean: Float[Tensor, "batch *dims"], log_std: Float[Tensor, "batch *dims"]
 ) -> Float[Tensor, " batch"]:
-    """log N(x; mean, diag sigma^2) = log N((x - mean) / sigma; 0, I) - sum_i log sigma_i, from log sigma."""
+    """Return log N(x; mean, diag sigma^2) = log N((x - mean) / sigma; 0, I) - sum_i log sigma_i, from log sigma."""
     return log_standard((x - mean) * torch.exp(-log_std)) - sum_per_datum(log_std)
 
 
 def kl_to_standard(
     mean: Float[Tensor, "batch latent"], log_std: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:
-    """KL(N(mean, diag sigma^2) || N(0, I)) = sum_i (mean_i^2 + sigma_i^2 - 1) / 2 - log sigma_i, from log sigma.
+    """Return KL(N(mean, diag sigma^2) || N(0, I)) = sum_i (mean_i^2 + sigma_i^2 - 1) / 2 - log sigma_i, from log sigma.
 
     Kingma & Welling 2013, appendix B. sigma^2 - 1 is taken by expm1, so that the value stays exact near sigma = 1,
     where a collapsed posterior sits.

@@ -35,7 +35,7 @@ class Foreign(BaseModel):
 
 @contextmanager
 def foreign_allowed(allowed: bool = True) -> Iterator[None]:
-    """Inside, parts of unknown kinds are read as `Foreign`; in this thread, or this task, alone."""
+    """Read parts of unknown kinds as `Foreign` inside; in this thread, or this task, alone."""
     before = _allowed.set(allowed)
     try:
         yield
@@ -44,12 +44,12 @@ def foreign_allowed(allowed: bool = True) -> Iterator[None]:
 
 
 def is_foreign_allowed() -> bool:
-    """Return whether a part of an unknown kind may be one of a job's own code, which is not here."""
+    """Return whether a part of unknown kind may belong to a job's own code, which is not installed here."""
     return _allowed.get()
 
 
 def has_foreign(value: Any) -> bool:
-    """Whether some part in it is foreign: what belongs together can then not be checked here."""
+    """Return whether some part is foreign: whether the parts go together can then not be checked here."""
     if isinstance(value, Foreign):
         return True
     if isinstance(value, BaseModel):
@@ -60,7 +60,7 @@ def has_foreign(value: Any) -> bool:
 
 
 def has_others(value: Any) -> bool:
-    """Whether some part in it is not this package's own: foreign, or an installed package's."""
+    """Return whether some part is not this package's own: foreign, or an installed package's."""
     if isinstance(value, BaseModel):
         ours = type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
         inner = (getattr(value, name) for name in type(value).model_fields)
@@ -82,7 +82,7 @@ class Parts(Protocol):
         ...
 
     def broken_entry(self, kind: str) -> Any:
-        """Return what could not be loaded, of this kind: its text says why. None: nothing of this kind."""
+        """Return the entry of this kind that could not be loaded, whose text says why; None if there is none."""
         ...
 
 

@@ -113,7 +113,7 @@ class Seam(Generic[P]):
 
     @property
     def broken(self) -> tuple[Broken, ...]:
-        """The entries that could not be loaded."""
+        """Return the entries that could not be loaded."""
         self.registered()
         return self._broken
 
@@ -125,14 +125,16 @@ class Seam(Generic[P]):
         return None if found is None else found.part
 
     def get(self, kind: str) -> P:
-        """Return the part of this kind. UnknownPart with the nearest name, all names, or why it could not be loaded."""
+        """Return the part of this kind. Raise UnknownPart with the nearest name, all names,
+        or why it could not be loaded.
+        """
         part = self.find(kind)
         if part is None:
             raise UnknownPart(f"there is no {self.name} {kind!r}{self.hint(kind)}")
         return part
 
     def hint(self, kind: str) -> str:
-        """Return what to say to somebody who wrote `kind`, which there is not: begins with a semicolon or a colon."""
+        """Return the hint for the unknown `kind`: begins with a semicolon or a colon."""
         if (broken := self.broken_entry(kind)) is not None:
             return f": {broken.value} of {broken.package} could not be loaded: {broken.reason}"
         near = difflib.get_close_matches(kind, self.kinds(), n=1)
@@ -140,11 +142,15 @@ class Seam(Generic[P]):
         return f"; {meant}There are: {', '.join(self.kinds())}{self.not_loaded()}"
 
     def not_loaded(self) -> str:
-        """Return what to add to a list of the parts: those that could not be loaded; begins with a full stop."""
+        """Return the parts that could not be loaded, to end a list of parts: begins with a full stop;
+        empty if there are none.
+        """
         return f". Could not be loaded: {'; '.join(map(str, self.broken))}" if self.broken else ""
 
     def made(self, kind: str, make: Callable[[P], S]) -> S:
-        """Return what `make` makes of the part of this kind. PartError that names part and package where it fails."""
+        """Return what `make` makes of the part of this kind.
+        Raise PartError that names part and package where it fails.
+        """
         part = self.get(kind)
         try:
             return make(part)
@@ -160,7 +166,7 @@ class Seam(Generic[P]):
         return next((broken for broken in self.broken if broken.entry == f"{self.name}.{kind}"), None)
 
     def union(self) -> Any:
-        """Return the type of a field that takes any of the parts, which are pydantic classes: told apart by `kind`.
+        """Return the type of a field that takes any of the parts, which are pydantic classes, discriminated by `kind`.
 
         The package's own are its members. All others are looked up when written (`vae_models.open_union`): so a
         module of specifications is whole before any stranger's is imported, and a package may come onto the path later.
@@ -183,7 +189,7 @@ class Seam(Generic[P]):
         return self._parts
 
     def _ours_registered(self) -> Mapping[str, Registered[P]]:
-        """Of these an error is one of the code, and stops everything."""
+        """Return this package's own parts; an error in one of them is a programming error, and is raised."""
         if self._own is None:
             parts: dict[str, Registered[P]] = {}
             for value in self._ours:
@@ -210,7 +216,7 @@ class Seam(Generic[P]):
     def _fitting(
         self, given: Any, value: str, package: str, before: Mapping[str, Registered[P]]
     ) -> dict[str, Registered[P]]:
-        """What `given` holds, by kind; all of it or nothing. PartError."""
+        """Return the parts in `given`, by kind: all or none. Raise PartError for one that does not fit."""
         fitting: dict[str, Registered[P]] = {}
         for part in given if isinstance(given, tuple | list) else (given,):
             kind = kind_of(part)
@@ -228,12 +234,12 @@ _SEAMS: dict[str, Seam[Any]] = {}
 
 
 def seams() -> Mapping[str, Seam[Any]]:
-    """Every seam that has been declared by the modules imported so far."""
+    """Return every seam that has been declared by the modules imported so far."""
     return MappingProxyType(_SEAMS)
 
 
 def kind_of(part: Any) -> str | None:
-    """By what name a part is written: the default of a specification's `kind`, else its attribute `kind` or `name`."""
+    """Return the name of a part in a specification: the default of its `kind`, else its attribute `kind` or `name`."""
     fields = getattr(part, "model_fields", None)
     if isinstance(fields, Mapping) and "kind" in fields:
         kind = fields["kind"].default
@@ -243,7 +249,9 @@ def kind_of(part: Any) -> str | None:
 
 
 def _loaded(entry: EntryPoint, seam: str) -> Any:
-    """The part, or parts, that an entry names. PartError where the part's kind is not the one in the entry's name."""
+    """Return the part, or parts, that an entry names.
+    Raise PartError where its kind is not the one in the entry's name.
+    """
     given = entry.load()
     named = entry.name.removeprefix(seam).removeprefix(".")
     if named and kind_of(given) not in (None, named):
@@ -258,7 +266,7 @@ def _object(value: str) -> Any:
 
 @cache
 def _entries() -> tuple[EntryPoint, ...]:
-    """Of every installed package, in the order of their names."""
+    """Return the entry points of every installed package, in the order of their names."""
     from importlib.metadata import entry_points  # a tenth of `vaesvc --help`, which needs none
 
     return tuple(sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry), entry.name)))
@@ -269,7 +277,7 @@ def _package(entry: EntryPoint) -> str:
 
 
 def declared(part: Any) -> dict[str, Any]:
-    """Return what a part says of itself: the class variables of a specification, what a record has beside its name."""
+    """Return what a part declares: the class variables of a specification, a record's fields beside its name."""
     if isinstance(part, type):
         names = [
             name
@@ -286,7 +294,7 @@ def declared(part: Any) -> dict[str, Any]:
 
 
 def summary_of(part: Any) -> str:
-    """Return the first sentence that a part says of itself."""
+    """Return a part's `summary` or `noun`, else the first paragraph of its docstring."""
     text = getattr(part, "summary", None) or getattr(part, "noun", None)  # a kind of job is called something
     if not isinstance(text, str):
         text = (part.__doc__ if isinstance(part, type) or callable(part) else type(part).__doc__) or ""
@@ -294,12 +302,12 @@ def summary_of(part: Any) -> str:
 
 
 def _is_said(value: Any) -> bool:
-    """Whether it says something to people: where code is ("module:name") does not."""
+    """Return whether a value is worth showing to people: a reference to code ("module:name") is not."""
     return isinstance(value, int | float | bool) or (isinstance(value, str) and not re.match(r"[\w.]+:\w+$", value))
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """Return the value in JSON's types."""
     if isinstance(value, frozenset | set):
         return sorted(value)
     return list(value) if isinstance(value, tuple) else value
@@ -315,7 +323,7 @@ def forget() -> None:
 def spec_of(base: type[BaseModel]) -> Callable[[Any], str | None]:
     """Return the check of a seam whose parts are specifications: pydantic classes below `base`, whole and declared.
 
-    What `base` leaves open a part must give: its abstract methods, and the class variables without a value.
+    A part must define what `base` leaves abstract: its abstract methods, and the class variables without a value.
     """
 
     def check(part: Any) -> str | None:

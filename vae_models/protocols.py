@@ -30,14 +30,16 @@ class Backbone(Protocol):
     def decoder(self) -> nn.Module: ...
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """[batch, *data] -> (mean, raw scale), each [batch, latent]; the posterior says what the raw scale means.
+        """Return (mean, raw scale) of x [batch, *data], each [batch, latent];
+        the posterior defines the raw scale's meaning.
 
         The raw scale is None in a backbone built with `scale=False`, for posteriors that read none.
         """
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """[batch, latent] -> [batch, parameters x first, *rest] for data of shape [first, *rest].
+        """Return the likelihood's parameters, [batch, parameters x first, *rest], of z [batch, latent],
+        data [first, *rest].
 
         `parameters` is the likelihood's number per element. The first axis of a datum holds them, all of it for the
         first parameter, then all of it for the second: of images [channels, height, width] that is [batch, parameters x
@@ -67,17 +69,17 @@ class Likelihood(Protocol):
     def parameters_per_element(self) -> int: ...
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """[batch], nats per datum, summed over dimensions."""
+        """Return log p(x|z), [batch], nats per datum, summed over dimensions."""
         ...
 
     def mean(self, decoded: Tensor) -> Tensor:
-        """E[x|z], [batch, *data]."""
+        """Return E[x|z], [batch, *data]."""
         ...
 
     def sample(self, decoded: Tensor, noise: Tensor) -> Tensor:
         """Return x ~ p(x|z), [batch, *data], from uniform `noise` of that shape (inverse distribution function).
 
-        NotImplementedError with the reason where x cannot be drawn; it has `sampled = False` then.
+        Raise NotImplementedError with the reason where x cannot be drawn; it has `sampled = False` then.
         """
         ...
 
@@ -87,7 +89,7 @@ class HasLogScale(Protocol):
     """A likelihood with one scale for all data, which moves while training."""
 
     def log_scale(self) -> Tensor:
-        """Mean over the elements of the scale's logarithm, []."""
+        """Return the mean over the elements of the scale's logarithm, []."""
         ...
 
 
@@ -96,7 +98,9 @@ class HasObjective(Protocol):
     """A likelihood that is trained on something else than its -log p(x|z)."""
 
     def distortions(self, decoded: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(what an objective minimises, -log p(x|z)), each [batch], nats per datum: one pass, as `log_prob` is."""
+        """Return (what an objective minimises, -log p(x|z)), each [batch], nats per datum,
+        in one pass like `log_prob`.
+        """
         ...
 
 
@@ -108,11 +112,13 @@ class BoundPrior(Protocol):
     """p(z) in one forward pass: a prior together with the noise and the encoder that it reads."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """[batch], nats per datum; a lower bound on it where the prior says so."""
+        """Return log p(z), [batch], nats per datum, or a lower bound on it where the prior declares one."""
         ...
 
     def normal_kl(self, mean: Tensor, log_std: Tensor) -> Tensor | None:
-        """KL(N(mean, sigma^2) || p) of a diagonal normal, [batch], nats per datum; None if there is no closed form."""
+        """Return KL(N(mean, sigma^2) || p) of a diagonal normal, [batch], nats per datum;
+        None if there is no closed form.
+        """
         ...
 
 
@@ -121,19 +127,19 @@ class Prior(Protocol):
     """p(z). One that needs nothing returns itself from `bind`."""
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `log_prob` needs, by name, per latent sample."""
+        """Return the noise that `log_prob` needs, by name, per latent sample."""
         ...
 
     def bind(self, encode: Encode, noise: Mapping[str, Tensor]) -> BoundPrior:
-        """For one forward pass; `noise` is what `noise()` names, a row per latent sample."""
+        """Return the prior for one forward pass; `noise`: as `noise()` declares, a row per latent sample."""
         ...
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `sample` needs, by name, per sample."""
+        """Return the noise that `sample` needs, by name, per sample."""
         ...
 
     def sample(self, noise: Mapping[str, Tensor], encode: Encode) -> Tensor:
-        """z ~ p(z), [n, latent]."""
+        """Draw z ~ p(z), [n, latent]."""
         ...
 
 
@@ -143,16 +149,16 @@ class Posterior(Protocol):
 
     @property
     def scale(self) -> bool:
-        """Whether it reads the encoder's raw scale."""
+        """Return whether it reads the encoder's raw scale."""
         ...
 
     @property
     def bound(self) -> bool:
-        """Whether -(distortion + rate) is a lower bound on log p(x): false where q(z|x) has no density."""
+        """Return whether -(distortion + rate) is a lower bound on log p(x): false where q(z|x) has no density."""
         ...
 
     def normal(self, mean: Tensor, raw: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log std of q(z|x), each [batch, latent]."""
+        """Return mean and log std of q(z|x), each [batch, latent]."""
         ...
 
     def latent(self, name: str, mean: Tensor, raw: Tensor | None, noise: Tensor, prior: BoundPrior) -> Latent: ...
@@ -179,12 +185,12 @@ class Model(Protocol):
 
     @property
     def bound(self) -> bool:
-        """Whether -(distortion + rate) of its traces is a lower bound on log p(x)."""
+        """Return whether -(distortion + rate) of its traces is a lower bound on log p(x)."""
         ...
 
     @property
     def sampled(self) -> bool:
-        """Whether `sample` can draw x: false where the likelihood's parameters are known only beside an x."""
+        """Return whether `sample` can draw x: false where the likelihood's parameters are known only beside an x."""
         ...
 
     def latents(self) -> Mapping[str, LatentLayer]:
@@ -192,37 +198,39 @@ class Model(Protocol):
         ...
 
     def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """Return the trained numbers by what they are for, each in one group: "encoder", "decoder", "likelihood",
+        """Return the trained parameters by role, each in one group: "encoder", "decoder", "likelihood",
         "posterior", "prior", and others of a topology's own. A group may be empty or absent.
 
-        A controller of beta holds "prior", penalties on the decoder's weights read "decoder".
+        A controller of beta freezes "prior", penalties on the decoder's weights read "decoder".
         """
         ...
 
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
-        """The noise that `__call__` needs, by name, per datum, for `samples` posterior samples of each datum."""
+        """Return the noise that `__call__` needs, by name, per datum, for `samples` posterior samples of each datum."""
         ...
 
     def __call__(
         self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor | None = None, mask: Tensor | None = None
     ) -> Trace:
-        """One pass: a pure function of its arguments, the parameters and the buffers. mask: see `records.Batch`."""
+        """Compute one pass: a pure function of its arguments, the parameters and the buffers.
+        mask: see `records.Batch`.
+        """
         ...
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `sample_mean` needs, by name, per datum."""
+        """Return the noise that `sample_mean` needs, by name, per datum."""
         ...
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
-        """E[x|z] of z ~ p(z), [batch, *data]."""
+        """Return E[x|z] of z ~ p(z), [batch, *data]."""
         ...
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `sample` needs, by name, per datum: `prior_noise` and that of x."""
+        """Return the noise that `sample` needs, by name, per datum: `prior_noise` and that of x."""
         ...
 
     def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
-        """Return x ~ p(x|z) of z ~ p(z), [batch, *data]; NotImplementedError where it is not `sampled`."""
+        """Draw x ~ p(x|z) of z ~ p(z), [batch, *data]. Raise NotImplementedError where it is not `sampled`."""
         ...
 
 
@@ -231,7 +239,7 @@ class HasParts(Protocol):
     """A topology of one latent that says which parts it is made of: an error can then name the one it is in."""
 
     def parts(self) -> Mapping[str, object]:
-        """Return them as its specification names them: "backbone", "likelihood", "prior", "posterior"."""
+        """Return the parts by their names in the specification: "backbone", "likelihood", "prior", "posterior"."""
         ...
 
 
@@ -254,15 +262,15 @@ class Objective(Protocol):
 
     @property
     def samples(self) -> int:
-        """Posterior samples per datum."""
+        """Return the number of posterior samples per datum."""
         ...
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that it needs beyond the model's, by name, per datum."""
+        """Return the noise that it needs beyond the model's, by name, per datum."""
         ...
 
     def __call__(self, trace: Trace, beta: Tensor, *, model: Model, noise: Mapping[str, Tensor]) -> Loss:
-        """beta is a scalar or [batch] (MR-VAE), one per datum, and multiplies the rate."""
+        """Compute the loss; beta, a scalar or [batch] (MR-VAE), one per datum, multiplies the rate."""
         ...
 
 
@@ -273,19 +281,21 @@ class BetaController(Protocol):
     def initial(self) -> dict[str, Tensor]: ...
 
     def noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `beta` needs, by name, per datum."""
+        """Return the noise that `beta` needs, by name, per datum."""
         ...
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """[] or, drawn for every datum, [batch]."""
+        """Return beta, [] or, drawn for every datum, [batch]."""
         ...
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state after a step whose loss had these terms (global means, the same on every worker)."""
+        """Return the state after a step whose loss had these terms (global means, the same on every worker)."""
         ...
 
     def trains_prior(self, state: Mapping[str, Tensor]) -> Tensor | None:
-        """[] 1 or 0: whether this step changes the prior's parameters (REWO's first phase holds them); None: always."""
+        """Return 1 or 0, [], for whether this step changes the prior's parameters (REWO's first phase freezes them);
+        None: always.
+        """
         ...
 
 
@@ -303,7 +313,9 @@ class RunContext(Protocol):
     device: torch.device
 
     def latest_checkpoint(self) -> Path | None:
-        """A verified local copy of the checkpoint to go on from, the same one on every rank; None to start afresh."""
+        """Return a verified local copy of the checkpoint to go on from, the same one on every rank;
+        None to start afresh.
+        """
         ...
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None: ...
@@ -313,12 +325,14 @@ class RunContext(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
-        """Takes over `directory` (a complete checkpoint, manifest included) and deletes it when it is kept elsewhere.
+        """Take over `directory` (a complete checkpoint, manifest included) and delete it when it is kept elsewhere.
 
-        Raises `vae_models.training.context.Fenced` when this attempt has been superseded.
+        Raise `vae_models.training.context.Fenced` when this attempt has been superseded.
         """
         ...
 
     def stop_requested(self) -> bool:
-        """Polled on rank 0 about once a second: the loop then checkpoints and returns, all ranks together."""
+        """Return whether to stop; polled on rank 0 about once a second:
+        the loop then checkpoints and returns, all ranks together.
+        """
         ...

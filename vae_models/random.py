@@ -41,7 +41,8 @@ def _mixed_seed(seed: int, stream: str, step: int) -> int:
 def draw(
     spec: NoiseSpec, batch: int, *, seed: int, step: int, stream: str, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """Noise for the **global** batch, [batch, *spec.shape]: N(0, 1) or uniform on [0, 1); workers slice their rows.
+    """Draw noise for the **global** batch, [batch, *spec.shape]:
+    N(0, 1) or uniform on [0, 1); workers slice their rows.
 
     The same (spec, batch, seed, step, stream, dtype, kind of device) gives the same bits, whatever was drawn before.
     """
@@ -57,5 +58,5 @@ def draw(
 
 
 def permutation(n: int, *, seed: int, epoch: int, stream: str = "order") -> Tensor:
-    """A uniformly random order of 0 .. n-1, int64 [n], on the CPU: the same on every device and worker."""
+    """Return a uniformly random order of 0 .. n-1, int64 [n], on the CPU: the same on every device and worker."""
     return torch.from_numpy(_philox(seed, stream, epoch).permutation(n))

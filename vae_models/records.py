@@ -91,7 +91,7 @@ class Trace:
 
     @property
     def rate(self) -> Tensor:
-        """Sum of the latents' rates, [batch], nats per datum."""
+        """Return the sum of the latents' rates, [batch], nats per datum."""
         total = self.latents[0].rate
         for latent in self.latents[1:]:
             total = total + latent.rate
@@ -99,7 +99,7 @@ class Trace:
 
     @property
     def squared_error(self) -> Tensor:
-        """Mean over the elements of (x - E[x|z])^2, [batch], in units of x squared."""
+        """Return the mean over the elements of (x - E[x|z])^2, [batch], in units of x squared."""
         squared = (self.target - self.mean).square()
         if self.mask is None:
             return squared.flatten(1).mean(1)

@@ -26,13 +26,13 @@ class Strict(BaseModel):
     fusible: ClassVar[tuple[str, ...]] = ()
 
     def against_lanes(self) -> str | None:
-        """Return why a lane with this part is trained by itself; None: nothing speaks against one stack."""
+        """Return why a configuration with this part is not fused with others; None: nothing is against it."""
         return None
 
     @model_validator(mode="before")
     @classmethod
     def _numbers_are_numbers(cls, given: Any) -> Any:
-        """pydantic would quietly take true for 1, and "1" for 1: two runs that are one."""
+        """Refuse true and "1" for the number 1, which pydantic would accept: two runs would be one."""
         if not isinstance(given, dict):
             return given
         wrong: list[InitErrorDetails] = []
@@ -50,7 +50,7 @@ _OTHERS = frozenset({bool, str, list, tuple})
 
 @cache
 def _numeric(model: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
-    """(name, type) of the fields that hold numbers, or lists of them."""
+    """Return (name, type) of the fields that hold numbers, or lists of them."""
     fields = ((name, field.annotation) for name, field in model.model_fields.items())
     return tuple(
         (name, annotation)
@@ -60,7 +60,7 @@ def _numeric(model: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
 
 
 def _no_number(given: Any, annotation: Any) -> str | None:
-    """Why `given` does not stand for the number that the field takes; None where it does, or other reasons say more."""
+    """Return why `given` is no number for the field; None where it is, or another validation reports more."""
     if isinstance(given, list | tuple):
         each = _of_each(annotation)
         reasons = (_no_number(part, each) for part in given if isinstance(part, bool | str))
@@ -83,18 +83,20 @@ def dense_weights(widths: Sequence[int]) -> int:
 
 
 def plain_types(annotation: Any) -> frozenset[Any]:
-    """The types that are neither models nor lists, of a field: {int, NoneType} of `Annotated[int, ...] | None`."""
+    """Return the types of a field that are neither models nor lists:
+    {int, NoneType} of `Annotated[int, ...] | None`.
+    """
     return frozenset(found for found in _alternatives(annotation) if isinstance(found, type))
 
 
 def _of_each(annotation: Any) -> Any:
-    """The type of a list's items; `object`, which is no number, where it is no list."""
+    """Return the type of a list's items; `object`, which is no number, where it is no list."""
     inner = [get_args(found)[0] for found in _alternatives(annotation) if get_origin(found) is tuple]
     return inner[0] if inner else object
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
-    """The members of a union, without what is said about them."""
+    """Yield the members of a union, without their annotations."""
     if get_origin(annotation) is Annotated:
         yield from _alternatives(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, types.UnionType):

@@ -95,17 +95,17 @@ class DataConfig(Strict):
 
     @property
     def reals(self) -> bool:
-        """x is real-valued and unbounded: no byte, and no bit."""
+        """Return whether x is real-valued and unbounded: neither bytes nor bits."""
         return self.support == "reals"
 
     @property
     def bits(self) -> bool:
-        """x is 0 or 1."""
+        """Return whether x is 0 or 1."""
         return self.support == "bits"
 
 
 def _named(model: type[Strict], name: str) -> dict[str, Any]:
-    """Digest and facts of a set of one's own, as who reads the specification knows them."""
+    """Return digest and facts of a user's own set, as the reader of the specification looks it up (`named.find`)."""
     try:
         facts = named.find(name)
     except ValueError as error:
@@ -116,7 +116,7 @@ def _named(model: type[Strict], name: str) -> dict[str, Any]:
 
 
 def unknown(name: str) -> str:
-    """Return what to say to somebody who asked for a set that there is not."""
+    """Return the message about a name that no data set has."""
     return f"there is no data set {name!r}{SOURCES.hint(name)}. Add your own: vaesvc data add {shown(name)} PATH"
 
 
@@ -125,14 +125,14 @@ def shown(name: str) -> str:
 
 
 def renamed(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `before` as `change` will be put over it: another name brings its own digest and facts."""
+    """Return `before` without what `change` invalidates: another name brings its own digest and facts."""
     if "name" not in change or change["name"] == before.get("name"):
         return dict(before)
     return {key: value for key, value in before.items() if key not in ("digest", "facts")}
 
 
 def _one_digest(given: dict[str, Any]) -> dict[str, Any]:
-    """With the digest of the facts where it is looked for, beside them."""
+    """Return `given` with the digest moved from the facts to the field beside them."""
     facts = given.get("facts")
     plain = facts.model_dump(exclude_unset=True) if isinstance(facts, DataSpec) else facts
     if not isinstance(plain, Mapping) or plain.get("digest") is None:

@@ -19,12 +19,12 @@ BUDGETS = ("epochs", "steps")
 
 
 def goes_on(before: TrainConfig, after: TrainConfig) -> bool:
-    """Whether `after` is `before`, or the same for longer."""
+    """Return whether `after` is `before`, or the same for longer."""
     return before == after or refusal(before, after) is None
 
 
 def refusal(before: TrainConfig, after: TrainConfig) -> str | None:
-    """Why a run of `after` cannot go on from a checkpoint of `before`; None where it can."""
+    """Return why a run of `after` cannot go on from a checkpoint of `before`; None where it can."""
     if different := [name for name, value in _but_length(before).items() if value != _but_length(after)[name]]:
         return f"it differs in {', '.join(different)}"
     if size.steps(after) < size.steps(before):

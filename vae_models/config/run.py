@@ -85,7 +85,7 @@ class CheckpointConfig(Strict):
 
     @property
     def goal(self) -> Goal:
-        """What the best checkpoint is the best of."""
+        """Return the goal by which the best checkpoint is chosen."""
         return Goal(metric=self.metric, mode=self.mode)
 
 
@@ -112,14 +112,14 @@ class RunConfig(Strict):
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     def determining(self) -> dict[str, Any]:
-        """Return what the result depends on, as plain data: everything but where the data are kept meanwhile."""
+        """Return what the result depends on, as plain data: everything but where the data are kept while it runs."""
         return self.model_dump(exclude={"data": {"residency"}})
 
     def identity(self) -> str:
-        """Return the text that tells this configuration from others, which names a study's trial.
+        """Return the text that identifies this configuration, which names a study's trial.
 
-        What earlier versions did not have counts only where it is not at its default: a trial of before keeps its name.
-        Facts follow from the set's name or digest, and where the data are kept determines nothing.
+        Fields that earlier versions did not have count only where they are not at their default: older trials keep
+        their names. Facts follow from the set's name or digest, and where the data are kept determines nothing.
         """
         data, fields = {"facts", "residency"}, type(self.evaluation).model_fields
         if self.data.digest is None:
@@ -128,8 +128,10 @@ class RunConfig(Strict):
         return self.model_dump_json(exclude={"data": data, "evaluation": later})
 
     def metrics(self) -> tuple[str, ...]:
-        """The names that a run of this configuration reports and that it can be judged by, known before it starts:
-        those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's terms."""
+        """Return the names that a run of this configuration reports and that it can be judged by, known before it
+        starts: those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's
+        terms.
+        """
         bound = self.model.bound
         splits = ("val", measures.ON_TRAIN) if self.evaluation.train else ("val",)
         at = ("", *(f"/beta_{beta:g}" for beta in self.evaluation.betas))

@@ -12,7 +12,7 @@ from vae_models.strict import Strict
 
 
 def shape_of(config: TrainConfig) -> str:
-    """Return what is equal for configurations whose weights are of the same shapes and mean the same.
+    """Return the text that is equal for configurations whose weights have the same shapes and meaning.
 
     They are alike but for the numbers that their parts declare (`Strict.fusible`), seed, optimizer, schedule, beta's
     numbers, length, evaluation and checkpoints.
@@ -21,7 +21,7 @@ def shape_of(config: TrainConfig) -> str:
 
 
 def stack_of(config: TrainConfig) -> str:
-    """Return what is equal for configurations that may be one stack: of one shape, and with the same numbers at 0.
+    """Return the text that is equal for configurations that may be one stack: of one shape, with the same numbers at 0.
 
     Where a number is 0, a part may leave out the term that it multiplies: that is another step.
     """
@@ -29,7 +29,9 @@ def stack_of(config: TrainConfig) -> str:
 
 
 def reason_against(config: TrainConfig) -> str | None:
-    """Return why runs of this configuration are trained in turn, as a part says; None where they can be fused."""
+    """Return why runs of this configuration are trained in turn, by the part that demands it;
+    None if they can be fused.
+    """
     reasons = (part.against_lanes() for root in (config.model, config.objective) for part in _parts(root))
     return next((reason for reason in reasons if reason is not None), None)
 

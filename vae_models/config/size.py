@@ -13,19 +13,20 @@ if TYPE_CHECKING:
 
 
 def weights(config: RunConfig) -> int:
-    """Trained numbers of the model, about: of fully connected parts exactly, of convolutions to a factor of a few, of
-    nets that are as published (up to 1.4e8) only what the size of the latent space adds."""
+    """Return about how many numbers of the model are trained: of fully connected parts exactly, of convolutions to a
+    factor of a few, of published nets (up to 1.4e8) only what the size of the latent space adds.
+    """
     return config.model.weights(config.data.facts.shape)
 
 
 def outputs(config: RunConfig) -> int:
-    """Numbers that the decoder gives in one step, over all workers."""
+    """Return how many numbers the decoder gives in one step, over all workers."""
     of_datum = config.objective.samples_per_datum() * config.model.outputs(config.data.facts.shape)
     return config.batch_size * of_datum
 
 
 def steps(config: RunConfig) -> float:
-    """Optimizer steps of a run, whichever way its length is given."""
+    """Return the optimizer steps of a run, whichever way its length is given."""
     if config.steps is not None:
         return config.steps
     return (config.epochs or 0.0) * config.data.facts.sizes[0] / config.batch_size
