@@ -12,12 +12,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import tenacity
 
 from service.errors import UnavailableError, VaesvcError
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -86,8 +85,6 @@ def again(
     give_up: ends the waiting, and with it the tries, when it is set
     before:  is told of an error that is waited for
     """
-    import tenacity
-
     stops: list[Any] = [] if seconds is None else [tenacity.stop_after_delay(seconds)]
     stops += [] if give_up is None else [tenacity.stop_when_event_set(give_up)]
     retrying = tenacity.Retrying(
@@ -101,7 +98,7 @@ def again(
     return retrying(call)
 
 
-def _error(state: RetryCallState) -> BaseException:
+def _error(state: tenacity.RetryCallState) -> BaseException:
     error = None if state.outcome is None else state.outcome.exception()
     assert error is not None  # it sleeps after a failure only
     return error
