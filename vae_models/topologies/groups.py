@@ -10,7 +10,7 @@ from torch import nn
 def grouped(parts: Mapping[str, Iterable[object]]) -> dict[str, list[nn.Parameter]]:
     """Return the parameters of the modules of each group, each once: in the first group that has it.
 
-    What is no module has none. The parameters are looked up at each call, so that inside of
+    Parts that are no modules have none. The parameters are looked up at each call, so that inside of
     `torch.func.functional_call` they are the ones that were given there.
     """
     seen: set[int] = set()

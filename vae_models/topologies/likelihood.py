@@ -8,7 +8,7 @@ from vae_models.protocols import HasObjective, Likelihood
 
 
 def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return (what is minimised, -log p(x|z)), each [batch], nats per datum."""
+    """Return (what the objective minimises, -log p(x|z)), each [batch], nats per datum."""
     padded = () if mask is None else (mask,)
     if isinstance(likelihood, HasObjective):
         return likelihood.distortions(decoded, x, *padded)

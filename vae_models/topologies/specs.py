@@ -37,7 +37,7 @@ class TopologySpec(Strict):
 
     @property
     def bound(self) -> bool:
-        """Whether -(distortion + rate) is a lower bound on log p(x): where every posterior has a density."""
+        """Return whether -(distortion + rate) is a lower bound on log p(x): where every posterior has a density."""
         return all(posterior.bound for _, posterior in found_in(self, PosteriorSpec, "model"))
 
     def levels(self) -> int | None:
@@ -52,7 +52,7 @@ class TopologySpec(Strict):
 
     @abstractmethod
     def weights(self, data_shape: DataShape) -> int:
-        """Return how many numbers are trained, about, from the numbers of the specification alone."""
+        """Return about how many numbers are trained, from the specification alone."""
 
     def outputs(self, data_shape: DataShape) -> int:
         """Return how many numbers the decoder gives for a datum."""
@@ -73,7 +73,7 @@ class TopologySpec(Strict):
         """Return the `protocols.Model` for data of one shape, on the CPU in torch's default dtype.
 
         Parameters are drawn from torch's current generator: seed that, and the model is a pure function of the seed.
-        ValueError if a part cannot take such data.
+        Raise ValueError if a part cannot take such data.
         """
 
 

@@ -33,7 +33,7 @@ class VAE(nn.Module):
         latent: int,
         data_shape: tuple[int, ...],
     ) -> None:
-        """latent: dimensions of z. data_shape: of one datum."""
+        """Join the parts. latent: dimensions of z. data_shape: of one datum."""
         super().__init__()
         self.backbone = backbone
         self.likelihood = likelihood
@@ -44,29 +44,29 @@ class VAE(nn.Module):
 
     @property
     def bound(self) -> bool:
-        """As the posterior says."""
+        """Return whether the posterior has a density, so that -(distortion + rate) is a lower bound."""
         return self.posterior.bound
 
     @property
     def sampled(self) -> bool:
-        """As the likelihood says, which may leave it out."""
+        """Return whether x can be drawn: the likelihood's `sampled`, true where it has none."""
         return bool(getattr(self.likelihood, "sampled", True))
 
     def parts(self) -> Mapping[str, object]:
-        """All four."""
+        """Return backbone, likelihood, prior and posterior by name."""
         return {name: getattr(self, name) for name in ("backbone", "likelihood", "prior", "posterior")}
 
     def latents(self) -> Mapping[str, LatentLayer]:
-        """z alone."""
+        """Return the one latent, z."""
         return {LATENT: LatentLayer(shape=(self.latent,), prior=self.prior, posterior=self.posterior)}
 
     def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """Those of its parts; what the backbone has beside its decoder is the encoder's."""
+        """Return the parameters of its parts; what the backbone has beside its decoder is the encoder's."""
         parts = {"prior": (self.prior,), "posterior": (self.posterior,), "likelihood": (self.likelihood,)}
         return grouped({"decoder": (self.backbone.decoder,), "encoder": (self.backbone,), **parts})
 
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
-        """z: standard normal [latent] per datum, and `prior/...`: what the prior asks for.
+        """Return the noise of a pass: z, standard normal [latent] per datum, and `prior/...`, the prior's noise.
 
         With more than one sample each has a leading axis [samples, ...].
         """
@@ -83,7 +83,7 @@ class VAE(nn.Module):
         beta: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Trace:
-        """x [batch, *data], noise by name as `noise` says -> one pass, in nats per datum. beta is ignored.
+        """Return one pass over x [batch, *data], noise by name as `noise` declares, in nats per datum. beta is ignored.
 
         The number of posterior samples is that of the noise: z [batch, latent] or [batch, samples, latent].
         """
@@ -113,26 +113,26 @@ class VAE(nn.Module):
         )
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """E[x|z]."""
+        """Return E[x|z]."""
         return self.likelihood.mean(self.backbone.decode(z))
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
-        """The noise that `sample_mean` needs: the prior's."""
+        """Return the noise that `sample_mean` needs: the prior's."""
         return self.prior.sample_noise()
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """E[x|z] of z ~ p(z)."""
+        """Return E[x|z] of z ~ p(z)."""
         return self.decode(self.prior.sample(noise, self._normal))
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """The prior's, and uniform noise of the data's shape."""
+        """Return the noise that `sample` needs: the prior's, and uniform noise of the data's shape."""
         return {**self.prior_noise(), X_NOISE: NoiseSpec(shape=self.data_shape, kind="uniform")}
 
     def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """x ~ p(x|z) of z ~ p(z)."""
+        """Draw x ~ p(x|z) of z ~ p(z)."""
         z = self.prior.sample(noise, self._normal)
         return self.likelihood.sample(self.backbone.decode(z), noise[X_NOISE])
 
     def _normal(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor]:
-        """Mean and log std of q(z|x): for priors that are made of posteriors."""
+        """Return mean and log std of q(z|x): for priors that are mixtures of posteriors."""
         return self.posterior.normal(*self.backbone.encode(x))

@@ -48,7 +48,7 @@ class MultiRate(nn.Module):
         start: Literal["drawn", "theorem-1"] = "drawn",
         repeated: int | None = None,
     ) -> None:
-        """ValueError if the model has nothing to gate. `model` is changed in place. Arguments: see `GatingConfig`."""
+        """Add gates to `model`, in place. Arguments: see `GatingConfig`. Raise ValueError if it has nothing to gate."""
         super().__init__()
         middle, half = (math.log(low) + math.log(high)) / 2, (math.log(high) - math.log(low)) / 2
         self.centre, self.half_width = Number(middle), Number(half)
@@ -87,29 +87,29 @@ class MultiRate(nn.Module):
 
     @property
     def bound(self) -> bool:
-        """As the model's."""
+        """Return the gated model's `bound`."""
         return self.model.bound
 
     @property
     def sampled(self) -> bool:
-        """As the model's."""
+        """Return the gated model's `sampled`."""
         return self.model.sampled
 
     def latents(self) -> Mapping[str, LatentLayer]:
-        """The model's."""
+        """Return the gated model's latents."""
         return self.model.latents()
 
     def groups(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """The model's: gates belong to the network that they are in."""
+        """Return the gated model's groups: gates belong to the network that they are in."""
         return self.model.groups()
 
     @property
     def likelihood(self) -> Likelihood:
-        """The model's."""
+        """Return the gated model's likelihood."""
         return self.model.likelihood
 
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
-        """As the model's."""
+        """Return the noise that the gated model needs."""
         return self.model.noise(samples)
 
     def forward(
@@ -119,35 +119,35 @@ class MultiRate(nn.Module):
         beta: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Trace:
-        """One pass at beta, [] or [batch]."""
+        """Return one pass at beta, [] or [batch]."""
         with self._signal.of(self._standardized(beta, x)):
             trace: Trace = self.model(x, noise, None, mask)
             return trace
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """E[x|z] at beta."""
+        """Return E[x|z] at beta."""
         with self._signal.of(self._standardized(beta, z)):
             return self.model.decode(z)
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
-        """As the model's."""
+        """Return the noise that the gated model's `sample_mean` needs."""
         return self.model.prior_noise()
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """E[x|z] of z ~ p(z), at beta."""
+        """Return E[x|z] of z ~ p(z), at beta."""
         with self._signal.of(self._standardized(beta, next(iter(noise.values())))):
             return self.model.sample_mean(noise)
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
-        """As the model's."""
+        """Return the noise that the gated model's `sample` needs."""
         return self.model.sample_noise()
 
     def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
-        """x ~ p(x|z) of z ~ p(z), at beta."""
+        """Draw x ~ p(x|z) of z ~ p(z), at beta."""
         with self._signal.of(self._standardized(beta, next(iter(noise.values())))):
             return self.model.sample(noise)
 
     def _standardized(self, beta: Tensor | None, like: Tensor) -> Tensor:
-        """u, in `like`'s type and on its device."""
+        """Return u, the standardized log beta, in `like`'s type and on its device."""
         log_beta = like.new_zeros(()) if beta is None else torch.log(beta.to(like))
         return math.sqrt(3) * (log_beta - self.centre.like(log_beta)) / self.half_width.like(log_beta)

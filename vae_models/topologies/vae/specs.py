@@ -70,8 +70,9 @@ class GatingConfig(Strict):
         return self
 
     def weights(self, widths: Sequence[int]) -> int:
-        """Return how many numbers are trained, about: one network from log beta for each hidden layer, of these widths
-        in the encoder and in the decoder, and two for each batch norm. See `vae_models.nn.gates`."""
+        """Return about how many numbers are trained: one network from log beta for each hidden layer, of these widths
+        in the encoder and in the decoder, and two for each batch norm. See `vae_models.nn.gates`.
+        """
         hidden = {"affine": [], "mlp-5": [self.hidden] * 4}.get(self.network, [self.hidden])
         both = (*(widths or (1024,)), *(widths or (1024,)))
         of_layers = sum(dense_weights([1, *hidden, width]) for width in both) if self.place != "batch-norm" else 0
@@ -125,7 +126,7 @@ class ModelConfig(TopologySpec):
     gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
 
     def latents(self) -> Mapping[str, tuple[int, ...]]:
-        """z."""
+        """Return the one latent, z."""
         return {"z": (self.latent,)}
 
     def beta_range(self) -> tuple[float, float] | None:
@@ -133,7 +134,7 @@ class ModelConfig(TopologySpec):
         return None if self.gating is None else (self.gating.low, self.gating.high)
 
     def weights(self, data_shape: DataShape) -> int:
-        """Return how many numbers are trained, about, from the numbers of the specification alone."""
+        """Return about how many numbers are trained, from the specification alone."""
         heads = 2 * self.latent if self.posterior.scale else self.latent
         per_element = self.likelihood.parameters_per_element()
         parts = self.backbone.weights(data_shape, self.latent, heads, per_element)
@@ -161,7 +162,9 @@ class ModelConfig(TopologySpec):
         yield from self.likelihood.refusals(data_shape, batch_size)
 
     def _norm_refusals(self, data_shape: DataShape, batch_size: int) -> Iterator[str]:
-        """Of one value there is no variance. A batch norm's statistics are the global batch's, whoever shares it."""
+        """Yield why a batch norm would see one value per channel, which has no variance.
+        Its statistics are the global batch's.
+        """
         values, pseudo_inputs = self.backbone.normed_values(data_shape), self.prior.pseudo_inputs()
         if not values or values > 1:
             return
