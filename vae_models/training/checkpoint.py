@@ -90,10 +90,11 @@ def write(
     state: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> Manifest:
-    """Makes `directory`, which must not exist yet, whole or not at all: a neighbour is filled, synced and renamed.
+    """Write the checkpoint `directory`, which must not exist yet, whole or not at all:
+    a neighbour is filled and renamed.
 
-    `state` must be JSON and hold "data_shape". Metrics that are not finite are left out. NoRoom if the disk is full;
-    nothing is left behind then.
+    `state` must be JSON and hold "data_shape". Metrics that are not finite are left out. Every file is synced before
+    the renaming. Raise NoRoom if the disk is full; nothing is left behind then.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -121,7 +122,7 @@ def write(
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Turns the system's "disk full" into NoRoom, which says where, how much is free and what to do."""
+    """Turn the system's "disk full" into NoRoom, with the place, the free bytes and a remedy."""
     try:
         yield
     except OSError as error:
@@ -139,7 +140,10 @@ def _free(path: Path) -> str:
 
 
 def verify(directory: Path) -> Manifest:
-    """The manifest, if every file has the promised length and sum; else CorruptCheckpoint names the file and both."""
+    """Return the manifest, if every file has the recorded length and sum.
+
+    Raise CorruptCheckpoint that names the file and both lengths or sums otherwise.
+    """
     manifest = read_manifest(directory)
     for name, promised in manifest.files.items():
         path = directory / name
@@ -155,7 +159,7 @@ def verify(directory: Path) -> Manifest:
 
 
 def read(directory: Path) -> Snapshot:
-    """Everything, on the CPU. Trusts the sums: call `verify` first where that has not been done."""
+    """Return everything, on the CPU. It trusts the sums: call `verify` first where that has not been done."""
     from safetensors.torch import load_file
 
     manifest = read_manifest(directory)
@@ -169,7 +173,7 @@ def read(directory: Path) -> Snapshot:
 
 
 def load_model(directory: Path) -> tuple[nn.Module, TrainConfig]:
-    """The model, verified, on the CPU, ready for evaluation, and the config of the run that made it."""
+    """Return the model, verified, on the CPU, ready for evaluation, and the config of the run that made it."""
     import torch
     from safetensors.torch import load_file
 
@@ -183,7 +187,7 @@ def load_model(directory: Path) -> tuple[nn.Module, TrainConfig]:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest alone, checked for its form, not against the files."""
+    """Return the manifest alone, checked for its form, not against the files."""
     path = directory / MANIFEST
     try:
         data = json.loads(path.read_bytes())
@@ -226,7 +230,9 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, no two sharing memory: a layer that gates share has several names, and is written for each."""
+    """Return the tensors on the CPU, no two sharing memory:
+    a layer that gates share has several names, each written.
+    """
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():
@@ -242,7 +248,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """To the disk: a file's bytes, or a directory's names."""
+    """Sync to the disk: a file's bytes, or a directory's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

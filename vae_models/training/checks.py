@@ -13,7 +13,9 @@ from vae_models.training.errors import IncompatibleCheckpoint
 
 
 def check_run(config: TrainConfig, context: RunContext) -> None:
-    """ValueError if the workers are not the context's, if one would have no datum, or if the metric is not measured."""
+    """Raise ValueError if the workers are not the context's, if one would have no datum,
+    or if the metric is not measured.
+    """
     if (context.rank, context.world_size) != (collectives.rank(), collectives.world_size()):
         raise ValueError(
             f"the context is of worker {context.rank} of {context.world_size}, torch.distributed of worker "
@@ -30,7 +32,9 @@ def check_run(config: TrainConfig, context: RunContext) -> None:
 
 
 def check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
-    """IncompatibleCheckpoint for one of another config: the result would belong to neither. A shorter run's counts."""
+    """Raise IncompatibleCheckpoint for one of another config: the result would belong to neither.
+    A shorter run's is taken.
+    """
     if goes_on(found, asked):
         return
     mine, theirs = asked.determining(), found.determining()

@@ -84,7 +84,9 @@ class LocalContext:
         (directory / "pictures").mkdir(exist_ok=True)
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest checkpoint that verifies; a damaged one is passed over, and said. Later metrics are forgotten."""
+        """Return the newest checkpoint that verifies; report and pass over damaged ones.
+        Metrics logged after it are dropped.
+        """
         found = self._newest_verified(self.checkpoints)
         if self.rank == 0:
             for partial in self.checkpoints.glob(".*"):
@@ -125,7 +127,7 @@ class LocalContext:
             self._on_progress(progress)
 
     def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
-        """Moves `directory` in, replacing one of the same step, then drops what retention does not keep.
+        """Move `directory` in, replacing one of the same step, then drop what retention does not keep.
 
         It must lie on the disk of `scratch`: only there is a move atomic.
         """
@@ -153,7 +155,7 @@ class LocalContext:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _score(self, path: Path) -> float | None:
-        """Larger is better; None if this checkpoint carries no such metric."""
+        """Return the checkpoint's score, larger is better; None if it carries no such metric."""
         try:
             manifest: Manifest = checkpoint.read_manifest(path)
         except CheckpointError:
@@ -162,7 +164,7 @@ class LocalContext:
         return None if value is None else self._goal.score(value)
 
     def _forget_metrics_after(self, step: int) -> None:
-        """Lines of steps that will be done again, and a last line that was cut off, are dropped."""
+        """Drop the metrics of steps that will be done again, and a last line that was cut off."""
         if not self.metrics_file.exists():
             return
         found = self.metrics_file.read_text(encoding="utf-8")

@@ -54,7 +54,9 @@ class NonFiniteLoss(TrainingError):  # noqa: N818 - says what is the case
         self.kept = kept
 
     def __reduce__(self) -> tuple[Callable[..., NonFiniteLoss], tuple[int, str, float, tuple[int, ...]]]:
-        """Errors cross process borders; the default would call `__init__` with the message alone."""
+        """Return how to pickle the error across process borders:
+        the default would call `__init__` with the message alone.
+        """
         made = partial(type(self), split=self.split, unfit=self.unfit, kept=self.kept)
         return (made, (self.step, self.term, self.value, self.data))
 

@@ -40,15 +40,15 @@ def evaluate(
     masks: Callable[[torch.Tensor], torch.Tensor | None] = lambda indices: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """{"<name>/<metric>"} of `measures.EVALUATED` and `config.measures`, means over the split; elbo at beta = 1.
+    """Return {"<name>/<metric>"} of `measures.EVALUATED` and `config.measures`, means over the split; elbo at beta = 1.
 
     beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
     masks: which elements of the data with such indices are no padding (`records.Batch`).
     A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
 
     Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
-    for any number of workers. `stop` is called once per round on every worker; None when it said so.
-    NotFinite, on every worker, where a mean is NaN or infinite.
+    for any number of workers. `stop` is called once per round on every worker; None is returned when it says so.
+    Raise NotFinite, on every worker, where a mean is NaN or infinite.
     """
     total = min(len(data), config.limit or len(data))
     size = config.batch_size
@@ -94,9 +94,9 @@ def evaluate(
 
 
 def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> int:
-    """The number of the first batch, of all workers', with a sum that is not finite; every worker calls it.
+    """Return the number of the first batch, of all workers', with a sum that is not finite; every worker calls it.
 
-    0 where each batch's are and only their total is not.
+    It is 0 where each batch's sums are finite and only their total is not.
     """
     own = [rank() + world_size() * place for place, sums in enumerate(batches) if not sums.packed().isfinite().all()]
     where = torch.tensor(min(own, default=total), device=device)

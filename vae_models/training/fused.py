@@ -51,11 +51,11 @@ class Fused:
         self._gradient = vmap(grad_and_value(loss, has_aux=True), (0, 0, shared, 0), randomness="error")
 
     def step(self) -> None:
-        """One optimizer step of every lane.
+        """Take one optimizer step of every lane.
 
-        CannotFuse, in the first step only: torch cannot map an operation over lanes, or the losses are not those of the
-        lanes alone because a part is not a function of what can be stacked. OutOfMemoryError: the stack is too large.
-        In both cases nothing has changed, neither weights nor statistics.
+        Raise CannotFuse, in the first step only, where torch cannot map an operation over lanes, or the losses are not
+        those of the lanes alone because a part is not a function of what can be stacked. Raise OutOfMemoryError where
+        the stack is too large. In both cases nothing has changed, neither weights nor statistics.
         """
         given, beta = self._inputs()
         gradients, (losses, terms) = self._first(given, beta) if not self._tried else self._map(given, beta)
@@ -67,7 +67,9 @@ class Fused:
             run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
 
     def _inputs(self) -> tuple[Given, Tensor]:
-        """Lanes of one seed have the same batches and noise: drawn once, and not stacked."""
+        """Return data, noise, mask and beta of all lanes;
+        of one seed they are the same: drawn once, and not stacked.
+        """
         if self._one_batch:
             x, noise = self.runs[0].batch()
             return (x, noise, _mask(self.runs[0])), torch.stack([run.control_beta(noise) for run in self.runs])
@@ -82,11 +84,11 @@ class Fused:
         return (torch.stack([x for x, _, _ in drawn]), noises, masks), torch.stack(betas)
 
     def _map(self, given: Given, beta: Tensor) -> Any:
-        """(gradients, (losses, terms)), each [lanes, ...]."""
+        """Return (gradients, (losses, terms)), each [lanes, ...]."""
         return self._gradient(self._parameters, self._buffers, given, beta)
 
     def _first(self, given: Given, beta: Tensor) -> Any:
-        """As `_map`, with an error where these lanes cannot be fused."""
+        """Return `_map`'s result. Raise CannotFuse where these lanes cannot be fused."""
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         try:
             expected = self._alone(given, beta) if self._parts_differ else None
@@ -104,7 +106,7 @@ class Fused:
         return found
 
     def _alone(self, given: Given, beta: Tensor) -> Tensor:
-        """[lanes]: the losses of the lanes one by one; changes nothing."""
+        """Return the losses of the lanes one by one, [lanes]; change no state."""
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         losses = []
         for lane, run in enumerate(self.runs):
@@ -118,7 +120,7 @@ class Fused:
             self._buffers[name].copy_(buffer)
 
     def close(self) -> None:
-        """Gives every run tensors of its own again, so the stack's memory goes with the last lane."""
+        """Give every run tensors of its own again, so that the stack's memory is freed with the last lane."""
         for run in self.runs:
             with torch.no_grad():
                 for parameter in run.model.parameters():
@@ -140,7 +142,7 @@ def _parts(config: TrainConfig) -> str:
 
 
 def _stacked(tensors: Sequence[nn.Parameter]) -> Tensor:
-    """[lanes, *shape], and every parameter a view of its row."""
+    """Return the stack [lanes, *shape], and make every parameter a view of its row."""
     stack = torch.stack([tensor.detach() for tensor in tensors])
     for row, tensor in zip(stack.unbind(0), tensors, strict=True):
         tensor.data = row

@@ -68,11 +68,11 @@ def train_pack(
     widths: Widths | None = None,
     on_end: Callable[[int, Lane], None] = lambda number, lane: None,
 ) -> list[Lane]:
-    """Trains every configuration from its context's latest checkpoint to its last step; one process, one worker.
+    """Train every configuration from its context's latest checkpoint to its last step; one process, one worker.
 
     dataset: of all of them, instead of loading the first one's. width: how many to fuse at a time, 1 for none; None
-    measures. decide: asked after every evaluation with what each lane has measured; whom it names is stopped there,
-    with a checkpoint. widths: what was measured is written there. on_end: told of each lane as soon as it has ended. A
+    measures. widths: where measured widths are stored. decide: called after every evaluation with each lane's metrics;
+    lanes that it names are stopped there, with a checkpoint. on_end: called for each lane as soon as it has ended. A
     lane whose loss is not finite ends alone.
     """
     dataset = dataset or data.load(configs[0].data)
@@ -127,7 +127,7 @@ class _Pack:
         return [self.ended[number] for number in sorted(self.ended)]
 
     def close(self) -> None:
-        """Ends what works in the background."""
+        """End the background work of all lanes."""
         for run in self.runs.values():
             run.close()
         for residence in self.residences.values():
@@ -136,7 +136,7 @@ class _Pack:
     # --- one lane ---------------------------------------------------------------------------------------------------
 
     def _guarded(self, number: int, act: Callable[[], bool]) -> bool:
-        """Does it for one lane; takes the lane out when it has ended. True: it goes on."""
+        """Act for one lane, and remove the lane when it has ended. Return whether it goes on."""
         run = self.runs[number]
         try:
             going = act()
@@ -154,7 +154,7 @@ class _Pack:
     # --- all lanes --------------------------------------------------------------------------------------------------
 
     def _groups(self, width: int) -> list[list[int]]:
-        """Lanes that can be one stack and are at one step, at most `width` together."""
+        """Return the lanes that can be one stack and are at one step, at most `width` together."""
         kinds: dict[tuple[str, int], list[int]] = {}
         groups = []
         for number, run in self.runs.items():
@@ -167,7 +167,7 @@ class _Pack:
         ]
 
     def _advance(self, width: int, steps: int | None = None) -> None:
-        """All lanes to the next evaluation of the one that is furthest behind, or each by `steps` steps."""
+        """Advance all lanes to the next evaluation of the one that is furthest behind, or each by `steps` steps."""
         nearest = min((_next_evaluation(run) for run in self.runs.values()), default=0)
         until = {number: nearest if steps is None else run.at.step + steps for number, run in self.runs.items()}
         groups = self._groups(width)
@@ -183,7 +183,7 @@ class _Pack:
                 groups += [[number] for number in self._advance_fused(group, until)]
 
     def _advance_fused(self, group: list[int], until: Mapping[int, int]) -> list[int]:
-        """Those that cannot be fused, and have not moved."""
+        """Advance a stack; return the lanes that cannot be fused, and have not moved."""
         going = list(group)
         while going:
             lanes = {number: self.runs[number] for number in going}
@@ -201,7 +201,9 @@ class _Pack:
         return []
 
     def _first_step(self, fused: Fused, lanes: Mapping[int, Run]) -> bool:
-        """False where these lanes cannot be fused: they are trained in turn from now on, and the reason is kept."""
+        """Take the first step of a stack. Return False where its lanes cannot be fused:
+        from now on they are trained in turn.
+        """
         try:
             fused.step()
         except CannotFuse as error:
@@ -221,7 +223,9 @@ class _Pack:
     # --- how wide ---------------------------------------------------------------------------------------------------
 
     def _measure(self) -> int:
-        """The fastest of 1, 2, 4, ... and all lanes; each is tried for a few steps, which count like all others."""
+        """Return the fastest of 1, 2, 4, ... and all lanes;
+        each is tried for a few steps, which count like all others.
+        """
         largest = max((len(group) for group in self._groups(len(self.runs) or 1)), default=1)
         candidates = [1, *(2**power for power in range(1, 12) if 2**power < largest), largest]
         for width in dict.fromkeys(candidates):
@@ -249,7 +253,7 @@ def _one(run: Run) -> bool:
 
 
 def _next_evaluation(run: Run) -> int:
-    """Its step, counted from 1; the last step has one."""
+    """Return the step of the next evaluation, counted from 1; the last step has one."""
     step = run.at.step + 1
     while not run.timetable.evaluation_due(step):
         step += 1
@@ -257,6 +261,6 @@ def _next_evaluation(run: Run) -> int:
 
 
 def _finish(runs: Iterable[Run]) -> None:
-    """Waits for the device, so that a time is of the work and not of its queue."""
+    """Wait for the device, so that a time is of the work and not of its queue."""
     if any(run.device.type == "cuda" for run in runs):
         torch.cuda.synchronize()

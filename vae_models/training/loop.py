@@ -62,11 +62,11 @@ def train(
     dataset: data.Dataset | None = None,
     poll_seconds: float = POLL_SECONDS,
 ) -> Result:
-    """Trains from the context's latest checkpoint, or from the start, to the config's last step.
+    """Train from the context's latest checkpoint, or from the start, to the config's last step.
 
     Call it on every worker, with `torch.distributed` initialized if there are several. `dataset`: instead of loading
-    the one that the config names. `poll_seconds`: how often the context is asked to stop and told the progress.
-    Raises DataError before the first step, or in the step whose data cannot be read, NonFiniteLoss, CheckpointError,
+    the one that the config names. `poll_seconds`: how often the context is asked to stop and given the progress.
+    Raise DataError before the first step, or in the step whose data cannot be read, NonFiniteLoss, CheckpointError,
     Fenced; on workers other than 0 `collectives.PeerError` where worker 0's own error says more.
     """
     dataset = dataset or data.load(config.data)
@@ -135,12 +135,12 @@ class Run:
 
     @property
     def at(self) -> Position:
-        """Where the run is."""
+        """Return where the run is."""
         return self.state.at
 
     @property
     def control(self) -> dict[str, Tensor]:
-        """The beta controller's state."""
+        """Return the beta controller's state."""
         return self.state.control
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Run:
         return self.end(stopped=not going)
 
     def begin(self) -> bool:
-        """What is due before the first step. False: asked to stop."""
+        """Do what is due before the first step. Return False when a stop was requested."""
         self.model.train()
         self.poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         self.speed.restart()
@@ -164,7 +164,7 @@ class Run:
         return self.timetable.is_last(self.at.step)
 
     def step(self) -> None:
-        """One optimizer step, alone."""
+        """Take one optimizer step, alone."""
         x, noise = self.batch()
         loss, terms = self.module(x, noise, self.control_beta(noise), self.mask())
         self.optimizer.zero_grad(set_to_none=True)
@@ -172,22 +172,26 @@ class Run:
         self.apply(loss, terms)
 
     def batch(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """x and noise of the coming step, this worker's rows: a function of (data, noise's shapes, seed, step)."""
+        """Return x and noise of the coming step, this worker's rows:
+        a function of (data, noise's shapes, seed, step).
+        """
         step = self.at.step
         noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
         return self.batches.batch(step, noise), noise
 
     def mask(self) -> Tensor | None:
-        """Which elements of the coming step's x are no padding: see `records.Batch`."""
+        """Return the mask of the coming step's x, false on padding: see `records.Batch`."""
         return self.masks.of(self.plan.indices(self.at.step)[self.rows])
 
     def control_beta(self, noise: Mapping[str, Tensor]) -> Tensor:
-        """beta of the coming step, [] or [local batch]."""
+        """Return beta of the coming step, [] or [local batch]."""
         self.beta = self.controller.beta(self.control, self.at.step, noise)
         return self.beta
 
     def apply(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """The optimizer's step with the gradients that the parameters hold, and what follows from it."""
+        """Take the optimizer's step with the gradients that the parameters hold,
+        and update the controller and the window.
+        """
         step = self.at.step
         gate = self.controller.trains_prior(self.control)
         if gate is not None:
@@ -206,11 +210,15 @@ class Run:
         self.speed.step()
 
     def after_step(self) -> bool:
-        """What is due after a step. False: asked to stop, and a checkpoint of this step is written."""
+        """Do what is due after a step. Return False when a stop was requested;
+        a checkpoint of this step is written then.
+        """
         return self.stop() if self.poller.tick() else self._settle()
 
     def stop(self) -> bool:
-        """A checkpoint of the present step, for another run to go on from; False, as `after_step` when asked to."""
+        """Write a checkpoint of the present step, for another run to go on from.
+        Return False, as `after_step` on a stop.
+        """
         self._log_if_due()
         if self.saved != self.at.step:
             self._save()
@@ -221,7 +229,9 @@ class Run:
         return Result(steps=self.at.step, metrics=dict(self.at.latest), stopped=stopped)
 
     def _settle(self) -> bool:
-        """Does what is due after the present step, each thing once, also across a restart. False: stopped meanwhile."""
+        """Do what is due after the present step, each thing once, also across a restart.
+        Return False if stopped meanwhile.
+        """
         step = self.at.step
         self._log_if_due()
         keep = self.timetable.checkpoint_due(step)
@@ -243,7 +253,7 @@ class Run:
         return self.context.stop_requested()
 
     def close(self) -> None:
-        """Ends what works in the background for this run."""
+        """End the background work of this run."""
         self.batches.close()
         if not self.shares_splits:
             self.splits.close()
@@ -280,7 +290,10 @@ class Run:
     def _failure(
         self, term: str, value: float, step: int, data: Tensor | None = None, split: str = "train"
     ) -> NonFiniteLoss:
-        """data: the indices, in `split`, of what the number is of; none where it is of all that came before."""
+        """Return the error of a number that is not finite.
+
+        data: the indices, in `split`, of the data that it was computed from; None where it is of all data before.
+        """
         indices: tuple[int, ...] = ()
         unfit: tuple[int, ...] = ()
         if data is not None:
@@ -289,7 +302,7 @@ class Run:
         return NonFiniteLoss(step, term, value, indices, split=name, unfit=unfit, kept=self.kept)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
-        """Every number is finite."""
+        """Log the metrics, all of them finite."""
         self.fresh.update(metrics)
         self.at.latest.update(metrics)
         if self.context.rank == 0:
@@ -304,10 +317,11 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
-        """On val, at the end on test and train if asked to, and pictures. False, and nothing reported, if stopped.
+        """Evaluate on val, at the end on test and train if the config says so, and draw pictures.
 
-        NonFiniteLoss where the state or a number of the evaluation is not finite: the run ends with nothing reported or
-        saved of this step, so no earlier value is taken for this one, and the last checkpoint stays.
+        Return False, with nothing reported, if stopped. Raise NonFiniteLoss where the state or a number of the
+        evaluation is not finite: the run ends with nothing reported or saved of this step, so no earlier value is taken
+        for this one, and the last checkpoint stays.
         """
         self._check_state()
         splits, settings = {"val": "val"}, self.config.evaluation
@@ -330,7 +344,11 @@ class Run:
         return True
 
     def _evaluated_on(self, name: str, part: str) -> dict[str, float] | None:
-        """At beta = 1 and, where the config says so, at other beta of a multi-rate model. part: which split it is."""
+        """Return the metrics at beta = 1 and, where the config says so, at other beta of a multi-rate model;
+        None if stopped.
+
+        part: the split to evaluate on.
+        """
         poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
         metrics: dict[str, float] = {}
         settings = self.config.evaluation
@@ -356,7 +374,7 @@ class Run:
         return metrics
 
     def _among_the_best(self) -> bool:
-        """Whether the evaluation just made is one of the `keep_best` so far."""
+        """Return whether the evaluation just made is one of the `keep_best` so far."""
         value = self.fresh.get(self.config.checkpoint.metric)
         if value is None:
             return False
@@ -366,7 +384,7 @@ class Run:
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Writes a checkpoint of the present step, on rank 0, unless something is not finite: then NonFiniteLoss."""
+        """Write a checkpoint of the present step, on rank 0. Raise NonFiniteLoss if something in it is not finite."""
         self.speed.pause()
         self._check_state()
         collectives.on_first_rank(self._write, self.device)
@@ -374,9 +392,10 @@ class Run:
         self.speed.go_on()
 
     def _check_state(self) -> None:
-        """NonFiniteLoss where a loss since the last log, the weights, the optimizer or the controller are not finite.
+        """Raise NonFiniteLoss where a loss since the last log, the weights,
+        the optimizer or the controller are not finite.
 
-        Waits for the device, once a step.
+        It waits for the device, once a step.
         """
         if self.sound == self.at.step:
             return

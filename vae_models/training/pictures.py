@@ -20,10 +20,10 @@ DRAWN = 2**16  # elements of the data that are drawn, or a row of them: some inv
 
 @torch.no_grad()
 def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sampler) -> dict[str, bytes]:
-    """{"reconstructions": rows of originals, each over its row of reconstructions; "samples": the sampler's}, and
-    "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw.
+    """Return {"reconstructions": rows of originals, each over its row of reconstructions; "samples": the sampler's},
+    and "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw.
 
-    Always the same data and the same noise, so that pictures of different steps and runs can be laid side by side.
+    Data and noise are always the same, so that pictures of different steps and runs can be laid side by side.
     """
     parts = cast(Model, model)
     was_training = model.training

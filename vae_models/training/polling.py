@@ -36,7 +36,7 @@ class Poller:
         self.stopped = False
 
     def tick(self) -> bool:
-        """True on every worker at the same tick, once rank 0 has been asked to stop."""
+        """Return true on every worker at the same tick, once rank 0 has been requested to stop."""
         self._left -= 1
         if self._left <= 0 and not self.stopped:
             stop, self._distance = broadcast_integers(self._decide() if rank() == 0 else [0, 0], self._device)

@@ -41,7 +41,7 @@ Shape = Sequence[int]
 
 
 def foreign(config: TrainConfig) -> bool:
-    """Whether some part of the configuration is not of this package, whose own parts have tests of all this."""
+    """Return whether some part is not of this package, whose own parts have tests of all these contracts."""
     return any(_module(part).partition(".")[0] != "vae_models" for part in (config.beta, *_specs(config)))
 
 
@@ -54,7 +54,7 @@ def check_foreign(
     data: Resident,
     source: NoiseSource,
 ) -> None:
-    """Do `check` on the first of the training data where some part is not of this package; every worker the same."""
+    """Run `check` on the first of the training data where some part is not of this package; every worker the same."""
     rows = min(DATA, len(data))
     if not foreign(config):
         return
@@ -76,7 +76,7 @@ def check(
     x: Tensor,
     draw: Draw,
 ) -> None:
-    """Raise PartError with the first promise that is broken.
+    """Raise PartError for the first contract that is broken.
 
     x: `DATA` data, as the model reads them. draw: noise for them, the same for the same names.
     """
@@ -93,7 +93,7 @@ def check(
 
 
 def _check_parts(config: TrainConfig, model: Model, parts: Mapping[str, object], x: Tensor, draw: Draw) -> None:
-    """The parts of a topology with one latent, in the order in which a pass calls them."""
+    """Check the parts of a topology with one latent, in the order in which a pass calls them."""
     backbone, likelihood, prior, posterior = (
         parts.get(name) for name in ("backbone", "likelihood", "prior", "posterior")
     )
@@ -201,7 +201,7 @@ def _latent(latent: Latent) -> dict[str, Tensor]:
 
 
 def _latent_shapes(rows: int, shape: Shape) -> list[Shape]:
-    """Of sample, mean, log_std; log_q, log_p, rate."""
+    """Return the shapes of sample, mean, log_std; log_q, log_p, rate."""
     of_z: Shape = (rows, *shape)
     return [of_z] * 3 + [(rows,)] * 3
 
@@ -217,7 +217,10 @@ class _Caller:
     model: Model | None
 
     def __call__(self, part: str, method: str, act: Callable[[], Any], shape: Any, *, slopes: bool = False) -> Any:
-        """shape: of what is returned, or of each of its tensors, None of one that must be None; None: not looked at."""
+        """Call a method twice and return its result. Raise PartError where the results differ, are NaN or misshapen.
+
+        shape: of the result, or of each of its tensors, with None for one that must be None; None: not checked.
+        """
         first = self._once(part, method, act, slopes)
         second = self._once(part, method, act, slopes)
         if shape is not None:
@@ -252,13 +255,13 @@ class _Caller:
     def shapes(
         self, part: str, method: str, found: Mapping[str, Any], wanted: Iterable[Shape] | Mapping[str, Shape]
     ) -> None:
-        """Every tensor of a record."""
+        """Check the shape of every tensor of a record."""
         shapes = wanted.values() if isinstance(wanted, Mapping) else wanted
         for (name, value), shape in zip(found.items(), shapes, strict=True):
             self._same_shapes(part, method, (value,), (shape,), of=f" as {name}")
 
     def broken(self, part: str, method: str, what: str) -> None:
-        """PartError."""
+        """Raise PartError that names the part and its method."""
         raise PartError(f"{self._name(part)}: {method} {what}")
 
     def _same_shapes(
@@ -281,7 +284,7 @@ class _Caller:
 
 @contextmanager
 def _unchanged(model: nn.Module | None) -> Iterator[None]:
-    """Buffers and the mode are put back: a batch norm in training moves its statistics."""
+    """Restore buffers and mode at the end: a batch norm in training moves its statistics."""
     if model is None:
         yield
         return
@@ -298,7 +301,7 @@ def _unchanged(model: nn.Module | None) -> Iterator[None]:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Those in what a part returns: records, tuples and mappings of tensors."""
+    """Return the tensors in what a part returns: records, tuples and mappings of tensors."""
     if isinstance(value, Tensor):
         return [value.detach()]
     if isinstance(value, Mapping):

@@ -39,7 +39,7 @@ class Timetable:
         return (steps > 0 and steps % self.checkpoint_every == 0) or self.is_last(steps)
 
     def evaluation_due(self, steps: int) -> bool:
-        """After the first step at or beyond each multiple of `evaluate_every`."""
+        """Return whether this is the first step at or beyond a multiple of `evaluate_every`, or the last step."""
         if steps == 0:
             return False
         crossed = math.floor(steps / self.evaluate_every) > math.floor((steps - 1) / self.evaluate_every)

@@ -72,7 +72,9 @@ class State:
     def save(
         self, context: RunContext, config: TrainConfig, data_shape: tuple[int, ...], metrics: Mapping[str, float]
     ) -> None:
-        """Write a checkpoint of the present step and give it to the context; NoRoom, CheckpointError, Fenced."""
+        """Write a checkpoint of the present step and give it to the context.
+        Raise NoRoom, CheckpointError or Fenced.
+        """
         scratch = context.scratch if isinstance(context, HasScratch) else Path(tempfile.gettempdir())
         directory = scratch / f".checkpoint-{self.at.step}-{uuid.uuid4().hex[:8]}"
         adam = optimizer_tensors(self.model, self.optimizer)
@@ -100,10 +102,10 @@ class State:
             raise
 
     def restore(self, snapshot: checkpoint.Snapshot, device: torch.device) -> None:
-        """Become what `save` has written.
+        """Restore the state that `save` has written.
 
-        Numbers of data that had more axes when they were written are taken in their order: joint angles were images of
-        one row once.
+        Numbers whose data had other axes when they were written are taken in their order: joint angles were once images
+        of one row.
         """
         shapes = {name: value.shape for name, value in self.model.state_dict().items()}
         self.model.load_state_dict({name: _in_shape(value, shapes.get(name)) for name, value in snapshot.model.items()})
@@ -162,7 +164,7 @@ class Start:
 def starting_point(context: RunContext, config: TrainConfig, device: torch.device) -> Start | None:
     """Return the checkpoint that the context has for this run, the same on all workers; None where there is none.
 
-    IncompatibleCheckpoint where workers have different ones, or where it is of a run of another configuration.
+    Raise IncompatibleCheckpoint where workers have different ones, or where it is of a run of another configuration.
     """
     path, own = context.latest_checkpoint(), True
     if path is None and isinstance(context, HasOrigin):
@@ -189,6 +191,6 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _in_shape(value: Tensor, shape: torch.Size | None) -> Tensor:
-    """Return the same numbers in this shape, where it has as many; what is one number stays as it is."""
+    """Return the same numbers in this shape, where it has as many; a single number stays as it is."""
     fits = shape is not None and value.ndim > 0 and value.numel() == shape.numel()
     return value.reshape(shape) if fits and shape is not None else value

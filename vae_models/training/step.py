@@ -30,7 +30,8 @@ class StepModule(nn.Module):
     def forward(
         self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x [local batch, *data], noise by name [local batch, *shape], beta [] or [local batch], mask as of a `Batch`.
+        """Return the loss and its terms. x [local batch, *data], noise by name [local batch, *shape],
+        beta [] or [local batch], mask as of a `Batch`.
 
         The loss is the global batch's mean, terms are detached; both in nats per datum, the same on every worker.
         """
@@ -50,7 +51,9 @@ class NoiseSource:
     def draw(
         self, specs: Mapping[str, NoiseSpec], batch: int, *, stream: str, step: int, rows: slice = slice(None)
     ) -> dict[str, Tensor]:
-        """`rows` of the global batch's noise, by name: {"z": [local batch, *shape]}. Streams are "<stream>/<name>"."""
+        """Draw `rows` of the global batch's noise, by name: {"z": [local batch, *shape]}.
+        Streams are "<stream>/<name>".
+        """
         return {
             name: random.draw(
                 spec,
@@ -71,7 +74,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def merged(*specs: Mapping[str, NoiseSpec]) -> dict[str, NoiseSpec]:
-    """All the noise of a step by name; two parts that ask for one name would share their noise: ValueError."""
+    """Return all the noise of a step by name. Raise ValueError where two parts have one name:
+    they would share their noise.
+    """
     result: dict[str, NoiseSpec] = {}
     for part in specs:
         clash = result.keys() & part.keys()
@@ -89,7 +94,9 @@ def mean_beta(beta: Tensor) -> float:
 
 @torch.no_grad()
 def internals(model: nn.Module, control: Mapping[str, Tensor]) -> dict[str, float]:
-    """What is worth a curve beside the loss: the likelihood's log sigma, a beta controller's state. Waits for them."""
+    """Return the numbers to plot beside the loss: the likelihood's log sigma, a beta controller's state.
+    Waits for them.
+    """
     found = {f"train/control_{name}": value.item() for name, value in control.items() if value.ndim == 0}
     for module in model.modules():
         if isinstance(module, HasLogScale):
@@ -98,14 +105,16 @@ def internals(model: nn.Module, control: Mapping[str, Tensor]) -> dict[str, floa
 
 
 def hold(parameters: Sequence[nn.Parameter], gate: Tensor) -> None:
-    """After `backward`, before `step`: with gate 0 the coming step leaves `parameters` alone. See `release`."""
+    """Scale the gradients by `gate`, after `backward` and before `step`: 0 freezes `parameters` in that step.
+    See `release`.
+    """
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.mul_(gate)
 
 
 def release(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], gate: Tensor) -> None:
-    """After a step that was held (gate 0) Adam's count of steps stays 0, as if it had never seen the parameters.
+    """Keep Adam's count of steps at 0 after a frozen step (gate 0), as if it had never seen the parameters.
 
     With moments of zero Adam's update is zero; its bias correction must start with the first step that counts. The gate
     stays on the device: nothing waits for its value.
@@ -117,7 +126,7 @@ def release(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter], clip_norm: float | None) -> Tensor:
-    """L2 norm of the whole (global) gradient before clipping, []; scales the gradient down to `clip_norm` if longer."""
+    """Return the L2 norm of the whole (global) gradient before clipping, []; scale it down to `clip_norm` if longer."""
     parameters = list(parameters)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if clip_norm is not None:
@@ -126,7 +135,9 @@ def gradient_norm(parameters: Iterable[nn.Parameter], clip_norm: float | None) -
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name: {"exp_avg/decoder.0.weight": ...}. Its settings are the config's."""
+    """Return the optimizer's state by parameter name: {"exp_avg/decoder.0.weight": ...}.
+    Its settings are the config's.
+    """
     return {
         f"{key}/{name}": value
         for name, parameter in model.named_parameters()
@@ -136,7 +147,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`; parameters that had no state get none."""
+    """Restore the state of `optimizer_tensors`; parameters that had no state get none."""
     keys = dict.fromkeys(name.partition("/")[0] for name in tensors)
     for name, parameter in model.named_parameters():
         state = {

@@ -23,7 +23,7 @@ class Window:
         self._rows: Tensor | None = None
 
     def add(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """Terms must have the same names at every step."""
+        """Add one step's terms, which must have the same names at every step."""
         if self._rows is None:
             self.names = ("loss", *terms)
             self._rows = torch.zeros((self.capacity, len(self.names)), device=self._device, dtype=self._dtype)
@@ -34,9 +34,9 @@ class Window:
         self.count = 0
 
     def read(self, first_step: int) -> dict[str, float]:
-        """Means by name; waits for the device. The window's first row is step `first_step`, counted from 1.
+        """Return the means by name; waits for the device. The window's first row is step `first_step`, counted from 1.
 
-        NonFiniteLoss names the first step, and its first term, that is NaN or infinite.
+        Raise NonFiniteLoss that names the first step, and its first term, that is NaN or infinite.
         """
         if self._rows is None or self.count == 0:
             return {}
@@ -48,7 +48,7 @@ class Window:
         return dict(zip(self.names, rows.mean(0).tolist(), strict=True))
 
     def tensors(self) -> dict[str, Tensor]:
-        """For the checkpoint: the rows that are filled."""
+        """Return the filled rows, for the checkpoint."""
         return {} if self._rows is None else {"rows": self._rows[: self.count].clone()}
 
     def restore(self, names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
