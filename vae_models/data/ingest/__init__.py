@@ -35,11 +35,11 @@ def ingest(
 ) -> StoredSet:
     """Decode `path`, check everything, and write the set to `into`/<digest>: whole or not at all.
 
-    path:     a file, a folder or an archive; what it is, its name says, or `options.kind`
+    path:     a file, a folder or an archive; its kind follows from its name, or `options.kind`
     into:     the folder of all sets, `<cache>/own`; made if need be. Safe for several processes at once
-    progress: told how far it is, several times a second
+    progress: called with the state of the work, several times a second
 
-    Raises `DataRefused` for what is not taken, broken, or leaves open how it is meant: the message says how to mend it;
+    Raise `DataRefused` for what is not taken, broken, or leaves open how it is meant: the message says how to mend it;
     `DataError` where the set cannot be written.
     """
     options = options or Options()

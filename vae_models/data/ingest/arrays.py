@@ -41,7 +41,7 @@ _OPENERS: Mapping[str, Callable[[Path, ExitStack], Arrays]] = {
 
 
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
-    """Write the arrays of a file into `draft`. Raises `DataRefused` with what is wrong, and where."""
+    """Write the arrays of a file into `draft`. Raise `DataRefused` with what is wrong, and where."""
     report = begin("arrays", path)
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None or not path.is_file():
@@ -88,7 +88,7 @@ def _divided(chosen: _Chosen, options: Options) -> Division:
 
 
 def _chosen(path: Path, arrays: Arrays, options: Options, report: Report) -> _Chosen:
-    """Return the array of the data and that of their labels, by what they are called. Raises `DataRefused`."""
+    """Return the array of the data and that of their labels, found by name. Raise `DataRefused`."""
     if not arrays.named:
         raise DataRefused(f"{path} holds no arrays of numbers")
     base, parts = _data(path, arrays, options.key)
@@ -127,7 +127,7 @@ def _by_base(names: Iterable[str]) -> dict[str, dict[int | None, str]]:
 
 
 def _data(path: Path, arrays: Arrays, key: str | None) -> tuple[str, dict[int | None, str]]:
-    """Return what holds the data: its name without a split, and the array of each split."""
+    """Return the data's name without a split, and the array of each split."""
     bases = _by_base(arrays.named)
     if key is not None:
         if key in arrays.named:
@@ -157,7 +157,7 @@ def _may_be_data(arrays: Arrays, name: str) -> bool:
 
 
 def _label(path: Path, arrays: Arrays, base: str, label: str | None) -> tuple[str | None, dict[int | None, str]]:
-    """Return what holds the labels, as `_data` does; none where nothing is called so."""
+    """Return the labels' name and arrays, as `_data` does; None and nothing where no array has such a name."""
     bases = _by_base(arrays.named)
     if label is not None:
         if label in arrays.named:
@@ -215,7 +215,7 @@ def _joined(parts: list[Blocks], names: list[str], path: Path) -> Blocks:
 def _joined_labels(
     pieces: list[tuple[Blocks, Array | None, str]], label: str | None, options: Options, report: Report
 ) -> Array | None:
-    """Return the labels of all; none where they are not one for each datum, unless they were asked for."""
+    """Return the labels of all splits; None where there is not one for each datum, unless they were requested."""
     if label is None:
         return None
     for x, labels, name in pieces:

@@ -40,7 +40,7 @@ class Arrangement:
 
     @property
     def image(self) -> bool:
-        """Whether it has pixels."""
+        """Return whether it has pixels."""
         return "height" in self.axes
 
     def __call__(self, block: Array) -> Array:
@@ -58,7 +58,7 @@ def count_axis(axes: str | None) -> int:
 def parse(text: str) -> tuple[Axis, ...]:
     """Return the dimensions of a datum in their order, of "NHWC", "HWC" or "height,width,channel".
 
-    Raises `DataRefused` with what is allowed.
+    Raise `DataRefused` with what is allowed.
     """
     if _lettered(text):
         named = [_LETTERS[letter] for letter in text.upper()]
@@ -86,7 +86,7 @@ def _lettered(text: str) -> bool:
 def arranged(shape: Sequence[int], text: str | None, name: str) -> Arrangement:
     """Return how a datum of `shape` (the data already first and left out) is stored.
 
-    Raises `DataRefused` where it can be read in two ways, naming both, or does not fit `text`.
+    Raise `DataRefused` where it can be read in two ways, naming both, or does not fit `text`.
     """
     shape = tuple(shape)
     if not shape:

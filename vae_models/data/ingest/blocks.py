@@ -51,7 +51,7 @@ class Sliced:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The data first, then the other dimensions in their order."""
+        """Return the number of data first, then the other dimensions in their order."""
         return (self.full_shape[self.axis], *self.full_shape[: self.axis], *self.full_shape[self.axis + 1 :])
 
     def along(self, axis: int) -> Sliced:
@@ -99,7 +99,9 @@ class Zipped:
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the head of a .npy: its shape, whether columns lie together, and its type. ValueError for what is none."""
+    """Read the head of a .npy: its shape, whether columns lie together, and its type.
+    Raise ValueError for what is none.
+    """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
@@ -116,12 +118,12 @@ class Joined:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The data of all, then a datum's dimensions."""
+        """Return the number of all data, then a datum's dimensions."""
         return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that holds the values of all."""
+        """Return the type that holds the values of all."""
         dtype: np.dtype[Any] = np.result_type(*(part.dtype for part in self.parts))
         return dtype
 
@@ -131,6 +133,6 @@ class Joined:
 
 
 def whole(blocks: Blocks) -> Array:
-    """Return everything as one array: of labels."""
+    """Return everything as one array; used for labels."""
     parts: Sequence[Array] = list(blocks)
     return np.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -78,7 +78,7 @@ class Opened:
     """A picture whose head was read. `height` and `width` are those after its orientation."""
 
     def __init__(self, file: bytes) -> None:
-        """Raises `Unreadable` where the bytes are no picture, or one of too many pixels."""
+        """Open a picture. Raise `Unreadable` where the bytes are none, or one of too many pixels."""
         try:
             self.image: Image.Image = Image.open(io.BytesIO(file), formats=FORMATS)
         except Image.DecompressionBombError:
@@ -101,7 +101,7 @@ class Opened:
             return 1
 
     def decode(self, look: Look, met: Met) -> Picture:
-        """Return the pixels as `look` says. Raises `Unreadable`."""
+        """Return the pixels as `look` says. Raise `Unreadable`."""
         try:
             return _decoded(self.image, look, met)
         except Unreadable:
@@ -147,7 +147,7 @@ def _decoded(image: Image.Image, look: Look, met: Met) -> Picture:
 
 
 def _reduce(image: Image.Image, size: tuple[int, int]) -> None:
-    """Let libjpeg skip what would be averaged away."""
+    """Let libjpeg skip the pixels that would be averaged away."""
     least = _DRAFT * max(size)
     if min(image.size) >= 2 * least:
         image.draft(None, (least, least))
@@ -165,7 +165,7 @@ def _upright(image: Image.Image, met: Met) -> Image.Image:
 
 
 def _plain(image: Image.Image, look: Look, met: Met) -> tuple[Image.Image, Kind]:
-    """Bring a picture of any mode to L or RGB."""
+    """Convert a picture of any mode to L or RGB."""
     mode = image.mode
     if mode == "1":
         return image.convert("L"), "bit"
@@ -207,7 +207,7 @@ def _grey_palette(image: Image.Image) -> bool:
 
 
 def _composited(image: Image.Image, look: Look, met: Met, *, grey: bool) -> tuple[Image.Image, Kind]:
-    """Put what shows through onto the background; a grey picture on a coloured background becomes coloured."""
+    """Composite a transparent picture onto the background; a grey one on a coloured background becomes coloured."""
     layered = image.convert("RGBA")
     if layered.getchannel("A").getextrema() != (255, 255):
         met.changes["alpha"] += 1
@@ -218,7 +218,7 @@ def _composited(image: Image.Image, look: Look, met: Met, *, grey: bool) -> tupl
 
 
 def arranged(image: Image.Image, kind: Kind, look: Look, met: Met) -> Picture:
-    """Crop, scale, and make grey."""
+    """Crop and scale the picture, and make it grey."""
     if look.crop is not None:
         image = _cropped(image, look.crop)
     if look.size is not None and (image.height, image.width) != look.size:

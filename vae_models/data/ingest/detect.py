@@ -21,7 +21,7 @@ _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".p")
 
 
 def kind_of(path: Path, given: Kind | None) -> Kind:
-    """Return what a path holds. Raises `DataRefused` where there is nothing, or nothing that is taken."""
+    """Return the kind of data at a path. Raise `DataRefused` where there is nothing, or no kind that is supported."""
     try:
         folder = path.is_dir()
         if not path.exists():
@@ -47,7 +47,7 @@ def kind_of(path: Path, given: Kind | None) -> Kind:
 
 
 def of_name(name: str) -> Kind | None:
-    """Return what a file of this name holds; None where it is not known."""
+    """Return the kind of data in a file of this name; None where it is not known."""
     lower = name.lower()
     if files.is_archive(Path(name)):
         return "images"
@@ -55,7 +55,7 @@ def of_name(name: str) -> Kind | None:
 
 
 def _in_folder(path: Path) -> Kind | None:
-    """Return "images" where there is a picture, else what the first file that is known is."""
+    """Return "images" where there is a picture, else the kind of the first file that is known."""
     first: Kind | None = None
     for _, folders, names in os.walk(path, followlinks=False):
         folders[:] = sorted(name for name in folders if ignored(name) is None)

@@ -81,7 +81,7 @@ class Unreadable(Exception):  # noqa: N818 - caught at once: the file is named w
 
 
 def content(locator: Locator) -> bytes:
-    """Return the bytes of a file. Raises `Unreadable`."""
+    """Return the bytes of a file. Raise `Unreadable`."""
     try:
         if isinstance(locator, Given):
             return locator.content
@@ -209,7 +209,7 @@ def is_archive(path: Path) -> bool:
 
 
 def of_archive(path: Path) -> Files:
-    """Return the members of a zip or tar. Raises `DataRefused` where it is none, or beyond the limits."""
+    """Return the members of a zip or tar. Raise `DataRefused` where it is none, or beyond the limits."""
     if path.name.lower().endswith(".zip"):
         return _of_zip(path)
     return _of_tar(path)
@@ -238,7 +238,7 @@ class _Limits:
 
 
 def _refusal(name: str, size: int, *, link: bool = False, special: bool = False) -> str | None:
-    """Return why a member is not taken; None: it is."""
+    """Return why a member is refused; None: it is accepted."""
     if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
         return "its name is absolute: pack relative names"
     if ".." in name.replace("\\", "/").split("/"):

@@ -25,7 +25,7 @@ from vae_models.data.spec import AXES, DataSpec, LabelSpec
 
 
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
-    """Decode the pictures of a folder or archive into `draft`. Raises `DataRefused` with what is wrong, and where."""
+    """Decode the pictures of a folder or archive into `draft`. Raise `DataRefused` with what is wrong, and where."""
     report = begin("images", path)
     pictures = pictures_of(path, progress)
     if pictures.broken:
@@ -39,7 +39,7 @@ def add(path: Path, options: Options, draft: Draft, progress: StepProgress | Non
 
 
 def pictures_of(path: Path, progress: StepProgress | None) -> Files:
-    """Return the pictures that a folder or archive holds. Raises `DataRefused` where it holds none."""
+    """Return the pictures that a folder or archive holds. Raise `DataRefused` where it holds none."""
     meter = Meter("listing", None, "files", progress)
     everything = files.of_folder(path) if path.is_dir() else files.of_archive(path)
     meter.at(len(everything.names))
@@ -110,7 +110,7 @@ def finish(
     broken: Sequence[tuple[str, str]],
     ignored: dict[str, int],
 ) -> tuple[DataSpec, Report]:
-    """Write the labels of decoded pictures, and return the facts and what is to be said."""
+    """Write the labels of decoded pictures, and return the facts and the report."""
     of = division.of[decoded.kept]
     label_spec = write_labels(draft, names_of_labels, decoded.kept, of, options.label or "class", report)
     tally = decoded.tally
@@ -139,7 +139,7 @@ def write_labels(
     name: str,
     report: Report,
 ) -> LabelSpec | None:
-    """Write the labels of what is kept, and say what they are."""
+    """Write the labels of the data that are kept; return their specification, None without labels."""
     if values is None:
         return None
     coded = labels.coded(np.asarray(values)[kept] if not isinstance(values, np.ndarray) else values[kept], name)
@@ -150,7 +150,7 @@ def write_labels(
 
 
 def describe(report: Report, options: Options, met: Met, shape: tuple[int, ...], *, bits: bool) -> None:
-    """Say what became of the pictures, in words and as data."""
+    """Report what became of the pictures, as text and as data."""
     changes = counted(met.changes)
     report.made |= {
         "size": None if options.size is None else list(options.size),

@@ -22,7 +22,7 @@ class Step:
 
     @property
     def over(self) -> bool:
-        """Whether this stage is through."""
+        """Return whether this stage is complete."""
         return self.total is not None and self.done >= self.total
 
 
@@ -43,7 +43,7 @@ class Meter:
         self.at(self.done + count)
 
     def at(self, done: int) -> None:
-        """Say that `done` are through."""
+        """Report that `done` are complete."""
         self.done = done
         now = time.monotonic()
         over = self.total is not None and done >= self.total

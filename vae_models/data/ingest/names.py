@@ -50,7 +50,7 @@ def ignored(name: str) -> str | None:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first ten names, and how many more there are."""
+    """Return the first ten names, and the number of the others."""
     listed = ", ".join(shown(name) for name in names[:_SHOWN])
     return listed + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
 
@@ -70,7 +70,7 @@ class Tree:
 def walk(root: Path) -> Tree:
     """Return every file below `root`. Links are followed, but not back into a folder that they are in.
 
-    What cannot be listed or does not exist (a link to nothing) is kept in `unreadable`. Raises `DataRefused` beyond
+    What cannot be listed or does not exist (a link to nothing) is kept in `unreadable`. Raise `DataRefused` beyond
     50 million files.
     """
     tree = Tree()

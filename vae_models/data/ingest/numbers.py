@@ -55,7 +55,7 @@ def write(
     scale: Scale | None,
     standardise: bool,
 ) -> DataSpec:
-    """Check every value, write all, and return the facts. Raises `DataRefused`."""
+    """Check every value, write all, and return the facts. Raise `DataRefused`."""
     surveyed = values.survey(source.blocks, source.name, progress)
     scaling = _scaling(source, surveyed, scale, standardise=standardise)
     apply, dtype = scaling.apply, np.dtype(canonical.DTYPES[scaling.support]).newbyteorder("<")
@@ -124,7 +124,7 @@ def _training(source: Source, division: Division) -> Iterator[Array]:
 
 
 def _keep(standard: Standard, source: Source, draft: Draft, report: Report) -> None:
-    """Keep the statistics as data, and say what became of columns that are constant."""
+    """Record the statistics as data, and report constant columns."""
     draft.numbers("standardisation", np.stack([standard.mean, standard.deviation]))
     kept: dict[str, Any] = {"file": "standardisation", "constant": list(standard.constant)[:_MOST_INLINE]}
     if len(standard.mean) <= _MOST_INLINE:

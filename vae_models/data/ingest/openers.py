@@ -53,7 +53,7 @@ def readable(path: Path, kind: str) -> Iterator[None]:
 
 
 def npy(path: Path, opened: ExitStack) -> Arrays:
-    """Map a .npy. Raises `DataRefused`."""
+    """Map a .npy. Raise `DataRefused`."""
     with readable(path, ".npy"):
         with path.open("rb") as file:
             _, _, dtype = npy_header(file)
@@ -62,7 +62,7 @@ def npy(path: Path, opened: ExitStack) -> Arrays:
 
 
 def npz(path: Path, opened: ExitStack) -> Arrays:
-    """List the members of a .npz; they are unpacked as they are read. Raises `DataRefused`."""
+    """List the members of a .npz; they are unpacked as they are read. Raise `DataRefused`."""
     named: dict[str, Sliced | Zipped] = {}
     with readable(path, ".npz"), zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
@@ -104,7 +104,7 @@ def _no_objects(path: Path, name: str, dtype: np.dtype[Any]) -> None:
 
 
 def mat(path: Path, opened: ExitStack) -> Arrays:
-    """Open MATLAB's file: v7.3 is HDF5; older ones are read as a whole. Raises `DataRefused`."""
+    """Open MATLAB's file: v7.3 is HDF5; older ones are read as a whole. Raise `DataRefused`."""
     with readable(path, ".mat"):
         with path.open("rb") as file:
             head = file.read(512 + 8)
@@ -136,7 +136,7 @@ def _silent() -> Iterator[None]:
 
 
 def hdf5(path: Path, opened: ExitStack) -> Arrays:
-    """Open a .h5, or MATLAB's v7.3. Raises `DataRefused`; links into other files are not followed."""
+    """Open a .h5, or MATLAB's v7.3. Raise `DataRefused`; links into other files are not followed."""
     import h5py
 
     with readable(path, "HDF5 file"):
@@ -171,7 +171,7 @@ class _Logical:
 
 
 def safetensors(path: Path, opened: ExitStack) -> Arrays:
-    """Open a .safetensors. Raises `DataRefused`."""
+    """Open a .safetensors. Raise `DataRefused`."""
     import safetensors as library
 
     named: dict[str, Sliced | Zipped] = {}

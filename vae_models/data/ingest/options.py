@@ -68,14 +68,14 @@ class Options:
 
     @property
     def processes(self) -> int:
-        """How many processes decode."""
+        """Return how many processes decode."""
         return self.workers or (
             len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         )
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
-    """Return (height, width) of "64" or "48x64". Raises `DataRefused`."""
+    """Return (height, width) of "64" or "48x64". Raise `DataRefused`."""
     sides = text.lower().split("x")
     if len(sides) <= 2 and all(side.isascii() and side.isdecimal() for side in sides):
         height, width = int(sides[0]), int(sides[-1])
@@ -85,7 +85,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 
 def parse_fractions(text: str) -> tuple[float, float, float]:
-    """Return the fractions of "0.8/0.1/0.1". Raises `DataRefused`."""
+    """Return the fractions of "0.8/0.1/0.1". Raise `DataRefused`."""
     try:
         train, val, test = (float(part) for part in text.replace(",", "/").split("/"))
     except ValueError:
@@ -96,7 +96,7 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """Return red, green and blue of "white", "black", "grey" or "#rrggbb". Raises `DataRefused`."""
+    """Return red, green and blue of "white", "black", "grey" or "#rrggbb". Raise `DataRefused`."""
     if text in _COLOURS:
         return _COLOURS[text]
     try:

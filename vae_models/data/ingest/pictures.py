@@ -74,7 +74,7 @@ class Tally:
         self.sizes[size] = (before + count, min(first, place))
 
     def add(self, other: Tally) -> None:
-        """Count what another found."""
+        """Add the counts of another tally."""
         self.done += other.done
         self.met += other.met
         self.kinds += other.kinds
@@ -98,7 +98,7 @@ class Decoder:
     shards: Mapping[SplitName, Shards]
 
     def __call__(self, pieces: Sequence[Piece]) -> Tally:
-        """Decode and write; what cannot be is in the tally."""
+        """Decode and write pictures; those that cannot be are counted in the returned tally."""
         tally = Tally(done=len(pieces))
         pieces = sorted(pieces, key=lambda piece: (piece.split, piece.row))
         shape = self.shards["train"].shape
@@ -165,8 +165,9 @@ def look_of(options: Options) -> Look:
 def decode_into(
     draft: Draft, source: Source, division: Division, options: Options, progress: StepProgress | None
 ) -> Decoded:
-    """Decode every picture into its row. Raises `DataRefused` for sizes that differ, and for what is broken unless
-    that is left out; `DataError` where the disk is full."""
+    """Decode every picture into its row. Raise `DataRefused` for sizes that differ, and for what is broken unless
+    that is left out; `DataError` where the disk is full.
+    """
     look = look_of(options)
     size, channels = _guessed(source, look)
     while True:
@@ -193,7 +194,7 @@ def decode_into(
 
 
 def leave_out(draft: Draft, division: Division, kept: NDArray[np.bool_]) -> None:
-    """Close the gaps of what is not kept. Raises `DataRefused` where a split is left without data."""
+    """Close the gaps of what is not kept. Raise `DataRefused` where a split is left without data."""
     masks = {split: kept[division.of == number] for number, split in enumerate(SPLITS)}
     for split, mask in masks.items():
         if not mask.any():
@@ -202,7 +203,7 @@ def leave_out(draft: Draft, division: Division, kept: NDArray[np.bool_]) -> None
 
 
 def refuse_broken(broken: Sequence[tuple[str, str]], count: int, *, skip: bool) -> None:
-    """Raise `DataRefused` that names what is broken, ten at most, unless it is left out and something is left."""
+    """Raise `DataRefused` that names the broken data, ten at most, unless they are left out and others remain."""
     if skip and len(broken) < count:
         return
     lines = [f"  {shown(name)}: {why}" for name, why in broken[:_NAMED]]
@@ -213,7 +214,7 @@ def refuse_broken(broken: Sequence[tuple[str, str]], count: int, *, skip: bool) 
 
 
 def _guessed(source: Source, look: Look) -> tuple[tuple[int, int], int]:
-    """Return (height, width) and channels, from a few pictures. Raises `DataRefused` where none can be read."""
+    """Return (height, width) and channels, from a few pictures. Raise `DataRefused` where none can be read."""
     size, kinds = None, set()
     broken: list[tuple[str, str]] = []
     for probed, (place, locator) in enumerate(_probes(source)):
@@ -232,7 +233,7 @@ def _guessed(source: Source, look: Look) -> tuple[tuple[int, int], int]:
 
 
 def _probes(source: Source) -> Iterator[tuple[int, Locator]]:
-    """Yield pictures from everywhere, then all; of a stream, which has no middle to begin in, from its start."""
+    """Yield pictures from everywhere, then all; of a stream, which cannot be entered in the middle, from its start."""
     locators = getattr(source, "locators", None)
     if locators is None:
         yield from source.stream()
@@ -263,7 +264,7 @@ def _run(
     meter: Meter,
     per_task: int = _TASK_PICTURES,
 ) -> Tally:
-    """Return what all tasks found; decoding stops at the first picture that shows that it was begun wrongly."""
+    """Return the tallies of all tasks; decoding stops at the first picture that shows the settings to be wrong."""
     whole, count = Tally(), len(source.names)
     processes = min(options.processes, max(1, count // _ALONE) if per_task == _TASK_PICTURES else count)
     for tally in pool.unordered(work, _tasks(source.stream(), division, per_task), processes):
@@ -275,7 +276,7 @@ def _run(
 
 
 def _tasks(stream: Iterable[tuple[int, Locator]], division: Division, per_task: int) -> Iterator[list[Piece]]:
-    """Yield so many pictures at a time, or fewer where their bytes come with them: what is on the way is in memory."""
+    """Yield so many pictures at a time, or fewer where their bytes come with them: tasks under way are in memory."""
     rows, held = division.rows, 0
     pieces: list[Piece] = []
     for place, locator in stream:

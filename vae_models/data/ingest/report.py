@@ -29,18 +29,18 @@ class Report:
     source: dict[str, Any] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
-        """Say something."""
+        """Add a remark."""
         self.notes.append(sentence)
 
     def left_out(self, broken: Sequence[tuple[str, str]]) -> None:
-        """Keep what was left out because it is broken, by name and why."""
+        """Record what was left out because it is broken, by name and reason."""
         if broken:
             self.note(f"{len(broken):,} broken files left out, the first: {shown(broken[0][0])} ({broken[0][1]})")
         self.source["left_out"] = [[shown(name), why[:_WHY]] for name, why in broken[:_LISTED]]
         self.source["left_out_count"] = len(broken)
 
     def ignored(self, counts: Mapping[str, int]) -> None:
-        """Keep what was passed over, by why."""
+        """Record what was passed over, by reason."""
         counts = {why: count for why, count in sorted(counts.items()) if count}
         self.source["ignored"] = dict(counts)
         if counts:
@@ -56,7 +56,7 @@ class Report:
 
 
 def begin(kind: str, path: Path) -> Report:
-    """Return the report on a source. Its name is the last part of the path: where it lay is nobody's business."""
+    """Return the report on a source. Its name is the last part of the path: the folders above are private."""
     return Report(kind=kind, name=shown(path.resolve().name))
 
 

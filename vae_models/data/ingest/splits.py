@@ -35,12 +35,12 @@ class Division:
 
     @property
     def counts(self) -> dict[SplitName, int]:
-        """Data of each split."""
+        """Return the number of data of each split."""
         return {split: int((self.of == number).sum()) for number, split in enumerate(SPLITS)}
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """[n]: which row of its split each datum is."""
+        """Return which row of its split each datum is, [n]."""
         rows = np.empty(len(self.of), np.int64)
         for number in range(len(SPLITS)):
             mine = self.of == number
@@ -49,7 +49,7 @@ class Division:
 
 
 def by_fraction(count: int, fractions: tuple[float, float, float]) -> Division:
-    """Divide by a fixed permutation; every split gets one datum at least. Raises `DataRefused` below three data."""
+    """Divide by a fixed permutation; every split gets one datum at least. Raise `DataRefused` below three data."""
     if count < len(SPLITS):
         raise DataRefused(f"there are {count} data, and each of train, val and test needs one at least")
     val, test = (max(1, round(count * fraction)) for fraction in fractions[1:])
@@ -70,7 +70,7 @@ def word(text: str) -> int | None:
 def by_folders(names: Sequence[str]) -> tuple[Division, list[str]] | None:
     """Divide by the first folder of each name, where all of them are splits; return the names below them as well.
 
-    None where the folders mean something else (a class of vehicles may be called "train"). Raises `DataRefused` where
+    None where the folders mean something else (a class of vehicles may be called "train"). Raise `DataRefused` where
     two splits are there and other folders beside them.
     """
     tops = [name.partition("/")[0] if "/" in name else "" for name in names]
@@ -90,7 +90,7 @@ def by_folders(names: Sequence[str]) -> tuple[Division, list[str]] | None:
 
 
 def completed(division: Division) -> Division:
-    """Take the splits that are missing from the training data. Raises `DataRefused` where there are none to take."""
+    """Take the missing splits from the training data. Raise `DataRefused` where there are none to take."""
     missing = [number for number in (VAL, TEST) if not (division.of == number).any()]
     if not missing:
         return division
@@ -115,7 +115,7 @@ def by_file(path: Path, names: Sequence[str], short: Sequence[str] = ()) -> Divi
 
     short: the same data without the folders that they share, by which they may be named as well
 
-    Raises `DataRefused` for a line that is none, for a name that there is not, and for data without a line.
+    Raise `DataRefused` for a line that is none, for a name that there is not, and for data without a line.
     """
     places = {normalised(name): at for listed in (short, names) for at, name in enumerate(listed)}
     of = np.full(len(names), NOWHERE, np.uint8)

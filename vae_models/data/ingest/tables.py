@@ -36,7 +36,7 @@ _PICTURE_ROWS = 64  # of a batch with a column of pictures: each may be megabyte
 
 
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
-    """Write the rows of a table, or of a folder of them, into `draft`. Raises `DataRefused`."""
+    """Write the rows of a table, or of a folder of them, into `draft`. Raise `DataRefused`."""
     report = begin("table", path)
     files = _files(path)
     with tabular.readable(path):
@@ -241,7 +241,7 @@ def _spool(
 
 
 def _numeric(column: Any, name: str, path: Path, start: int) -> NDArray[np.float64]:
-    """Return a column as float64. Raises `DataRefused` with the row of a value that is missing or not finite."""
+    """Return a column as float64. Raise `DataRefused` with the row of a value that is missing or not finite."""
     if column.null_count:
         row = start + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
         raise DataRefused(

@@ -47,7 +47,7 @@ class Lines:
 
 
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
-    """Write the sentences of a file, or of a folder of .txt, into `draft`. Raises `DataRefused`."""
+    """Write the sentences of a file, or of a folder of .txt, into `draft`. Raise `DataRefused`."""
     report = begin("text", path)
     files = _files(path)
     counts, empty = _counted(files, progress)
@@ -172,7 +172,7 @@ def _counted(files: Sequence[Path], progress: StepProgress | None) -> tuple[list
 
 
 def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[str]:
-    """Yield the lines of a file without blanks around them. Raises `DataRefused` for what is no UTF-8."""
+    """Yield the lines of a file without blanks around them. Raise `DataRefused` for what is no UTF-8."""
     with _opened(path), path.open("rb") as file:
         number = 0
         while raw := file.readline(_MOST_LINE_BYTES + 1):

@@ -36,7 +36,7 @@ class Survey:
     binary: bool
 
     def within(self, low: float, high: float) -> bool:
-        """Whether every value is in [low, high]."""
+        """Return whether every value is in [low, high]."""
         return low <= self.lowest and self.highest <= high
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Scaling:
 
 
 def survey(blocks: Blocks, name: str, progress: StepProgress | None) -> Survey:
-    """Return what values there are. Raises `DataRefused` for no numbers, and for NaN or infinity with its place."""
+    """Survey the values. Raise `DataRefused` for no numbers, and for NaN or infinity with its place."""
     kind = blocks.dtype.kind
     if kind not in "buif":
         raise DataRefused(
@@ -83,7 +83,7 @@ def _described(dtype: np.dtype[np.generic]) -> str:
 
 
 def _refuse_not_finite(blocks: Blocks, name: str) -> None:
-    """Raise `DataRefused` with the first place and the count, after a second pass over what is refused anyway."""
+    """Raise `DataRefused` with the first place and the count, after a second pass over data that are refused anyway."""
     first, count, data, start = "", 0, 0, 0
     for block in blocks:
         wrong = ~np.isfinite(block)
@@ -103,7 +103,7 @@ def _refuse_not_finite(blocks: Blocks, name: str) -> None:
 
 
 def choose(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale | None, *, image: bool, name: str) -> Scaling:
-    """Return what is done with the values. Raises `DataRefused` where that must be said, or cannot be."""
+    """Return the scaling of the values. Raise `DataRefused` where it must be chosen, or is impossible."""
     if scale is not None:
         return _said(surveyed, dtype, scale, name)
     if dtype.kind == "b":
@@ -152,7 +152,7 @@ def _said(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str
 
 
 def _levels(surveyed: Survey, dtype: np.dtype[np.generic], scale: Scale, name: str) -> Scaling:
-    """Return what --scale bytes and 255 do."""
+    """Return the scaling for --scale bytes and --scale 255."""
     if dtype == np.uint16 and scale == "bytes" and not surveyed.within(0, 255):
         return Scaling(
             support="bytes",

@@ -37,7 +37,7 @@ class Clip(Protocol):
     """One video. Sent to other processes."""
 
     def frames(self, look: Look, met: Met) -> Iterator[NDArray[np.uint8]]:
-        """Yield each frame, [height, width] or [height, width, 3]. Raises `Unreadable`."""
+        """Yield each frame, [height, width] or [height, width, 3]. Raise `Unreadable`."""
         ...
 
 
@@ -49,7 +49,7 @@ class Folder:
     locators: tuple[Locator, ...]
 
     def frames(self, look: Look, met: Met) -> Iterator[NDArray[np.uint8]]:
-        """Yield each frame. Raises `Unreadable` with the frame's name."""
+        """Yield each frame. Raise `Unreadable` with the frame's name."""
         for name, locator in zip(self.names, self.locators, strict=True):
             try:
                 yield Opened(content(locator)).decode(look, met).pixels
@@ -64,7 +64,7 @@ class File:
     path: str
 
     def frames(self, look: Look, met: Met) -> Iterator[NDArray[np.uint8]]:
-        """Yield each frame in RGB. Raises `Unreadable`."""
+        """Yield each frame in RGB. Raise `Unreadable`."""
         import av
 
         try:
@@ -81,7 +81,7 @@ class File:
 
 
 def add(path: Path, options: Options, draft: Draft, progress: StepProgress | None) -> tuple[DataSpec, Report]:
-    """Decode videos into `draft`. Raises `DataRefused`."""
+    """Decode videos into `draft`. Raise `DataRefused`."""
     if path.is_file() and path.suffix.lower() == ".npy":
         return arrays.add(path, _as_video(path, options), draft, progress)
     report = begin("video", path)
@@ -216,7 +216,7 @@ def _measured(
 def _shape(
     names: Sequence[str], measured: _Measured, options: Options
 ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Return the shape of all, and (height, width) of every frame. Raises `DataRefused` where they differ."""
+    """Return the shape of all, and (height, width) of every frame. Raise `DataRefused` where they differ."""
     if len(measured.sizes) > 1:
         listed = sorted(measured.sizes.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:10]
         lines = "\n".join(

@@ -60,12 +60,12 @@ class Shards:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one datum."""
+        """Return the bytes of one datum."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     @property
     def per_shard(self) -> int:
-        """The rows of a full shard. Raises `DataError` where one datum is larger than a shard may be."""
+        """Return the rows of a full shard. Raise `DataError` where one datum is larger than a shard may be."""
         rows = (canonical.SHARD_BYTES - _HEADER_BYTES) // self.row_bytes
         if rows < 1:
             raise DataError(
@@ -76,7 +76,7 @@ class Shards:
 
     @property
     def rows(self) -> list[int]:
-        """How many rows each shard has."""
+        """Return how many rows each shard has."""
         per = self.per_shard
         return [min(per, self.count - start) for start in range(0, self.count, per)]
 
@@ -85,7 +85,7 @@ class Shards:
         return self.folder / f"{self.split}-x-{shard:05d}.npy"
 
     def create(self) -> None:
-        """Make all files, with their heads and their whole size: a full disk says so now and not half-way."""
+        """Make all files, with their heads and their whole size: a full disk is found now and not half-way."""
         for shard, rows in enumerate(self.rows):
             with writing(self.folder), self.path(shard).open("xb") as file:
                 head = header((rows, *self.shape), self.dtype)
@@ -112,7 +112,7 @@ class Shards:
         return block
 
     def keep(self, kept: NDArray[np.bool_]) -> Shards:
-        """Close the gaps of rows that are not to be kept, in place; return where the rest lies."""
+        """Close the gaps of rows that are not kept, in place; return the shards of the remaining rows."""
         numbers = np.flatnonzero(kept)
         at_once = max(1, _MOVED_BYTES // self.row_bytes)
         first_moved = int(np.argmin(kept)) if len(numbers) < self.count else self.count
@@ -176,7 +176,7 @@ class Draft:
     def allocate(
         self, counts: Mapping[SplitName, int], shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> dict[SplitName, Shards]:
-        """Make the shards of all splits, after asking whether the disk has room. What was made before goes."""
+        """Make the shards of all splits, after checking that the disk has room. Earlier shards are deleted."""
         for shards in self.x.values():
             for shard in range(len(shards.rows)):
                 shards.path(shard).unlink()
@@ -200,7 +200,7 @@ class Draft:
                 self.x[split].write(int(rows[mine][0]), block[mine])
 
     def keep(self, kept: Mapping[SplitName, NDArray[np.bool_]]) -> None:
-        """Leave out the rows that are not marked."""
+        """Keep the marked rows, and remove the others."""
         self.x = {split: shards.keep(kept[split]) for split, shards in self.x.items()}
 
     def labels(self, split: SplitName, values: NDArray[Any]) -> None:
@@ -236,7 +236,7 @@ class Draft:
     ) -> Path:
         """Sum, write data.json, put everything on disk and give the folder its name: the digest.
 
-        Return the set's folder. Where the same set is there already and whole, it stays, and the draft goes.
+        Return the set's folder. Where the same set exists already and is whole, it stays, and the draft is deleted.
         """
         shards = [
             (split, number, self.x[split].path(number)) for split in SPLITS for number in range(len(self.x[split].rows))
@@ -302,9 +302,9 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def draft(into: Path, *, workers: int = 4) -> Iterator[Draft]:
-    """Give a draft below `into`; whatever happens, nothing of it is left but a set that was finished.
+    """Yield a draft below `into`; at the end nothing of it is left but a set that was finished.
 
-    Raises `DataError` where nothing can be written there.
+    Raise `DataError` where nothing can be written there.
     """
     with writing(into):
         into.mkdir(parents=True, exist_ok=True)
@@ -338,7 +338,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def _sweep(into: Path) -> None:
-    """Delete the drafts of processes that are no more."""
+    """Delete the drafts of processes that no longer run."""
     for folder in into.glob(f"{_DRAFT}*"):
         with suppress(OSError), (folder / _LOCK).open("ab") as lock:
             if _free(lock):
