@@ -86,8 +86,8 @@ class Pack:
 
 
 def decisions_due(step: int, steps_per_epoch: float, first_epochs: float, factor: float) -> int:
-    """Return how many of the decisions after first, first x factor, first x factor^2, ...
-    epochs are due after `step`.
+    """Return how many of the decisions are due after `step`:
+    those after first, first x factor, first x factor^2, ... epochs.
     """
     epochs = step / steps_per_epoch
     if epochs < first_epochs:

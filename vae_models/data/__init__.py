@@ -30,12 +30,13 @@ def load(
 ) -> Dataset:
     """Return the data set that `config` names, with its noise (`binarize` is applied to batches, not here).
 
-    A set of one's own is found by its digest in the cache, where `fetch` brings it if it is not there; it stays on the
-    disk until it is read, and in the cache as long as what is returned is used.
+    A user's own set is found by its digest in the cache, where `fetch` brings it if it is missing; it stays on the disk
+    until it is read, and in the cache as long as the returned set is used.
 
     Files are looked for under `data_dir` (default VAESVC_DATA_DIR) and `cache_dir` (default VAESVC_CACHE_DIR, else
-    ~/.cache/vaesvc), then downloaded, told to `progress` (default: standard error). Cheap to call again, from any
-    number of processes at once. Raises `DataMissing`, `DataCorrupt`, or `DataError` when the cache cannot be written.
+    ~/.cache/vaesvc), then downloaded, with reports to `progress` (default: standard error). Cheap to call again, from
+    any number of processes at once. Raise `DataMissing`, `DataCorrupt`, or `DataError` when the cache cannot be
+    written.
     """
     from vae_models.data.places import Places
     from vae_models.data.progress import StderrProgress

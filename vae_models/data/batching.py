@@ -14,7 +14,7 @@ from vae_models.records import NoiseSpec
 
 
 def rank_slice(batch_size: int, rank: int, world_size: int) -> slice:
-    """Worker `rank`'s rows of a global batch: contiguous, disjoint, covering; sizes differ by at most one."""
+    """Return worker `rank`'s rows of a global batch: contiguous, disjoint, covering; sizes differ by at most one."""
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 
@@ -50,7 +50,9 @@ class BatchPlan:
         return self.n / self.batch_size
 
     def indices(self, step: int) -> Tensor:
-        """The global batch of step 0, 1, ...: int64 [batch_size], on `device`. A pure function of (seed, step)."""
+        """Return the global batch of step 0, 1, ...: int64 [batch_size], on `device`.
+        A pure function of (seed, step).
+        """
         position, end = step * self.batch_size, (step + 1) * self.batch_size
         parts = []
         while position < end:
@@ -113,7 +115,7 @@ class Values:
         return {"x": NoiseSpec(shape=self._shape, kind="uniform")}
 
     def x(self, chosen: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return x [batch, *shape] of stored data, on their device; of `noise` it reads what `noise()` names."""
+        """Return x [batch, *shape] of stored data, on their device; of `noise` it reads the names in `noise()`."""
         if self._binarize == "threshold":
             return (chosen >= 128).to(self._dtype)
         if chosen.dtype != torch.uint8:
@@ -128,14 +130,14 @@ class Reader(Protocol):
     """Batches in their order: whoever takes them says beforehand which there will be, so they can be made ahead."""
 
     def batch(self, step: int, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return x of the batch of this step. Steps that follow each other are fast; any other is right too.
+        """Return x of the batch of this step. Consecutive steps are fast; any other is right too.
 
-        Raises DataError where one of its data cannot be read.
+        Raise DataError where one of its data cannot be read.
         """
         ...
 
     def close(self) -> None:
-        """Give up what was made ahead."""
+        """Discard the batches read ahead."""
         ...
 
 
@@ -147,7 +149,7 @@ class Resident(Protocol):
 
     @property
     def index_device(self) -> torch.device:
-        """Where indices are best made."""
+        """Return the device where indices are best made."""
         ...
 
     def __len__(self) -> int: ...
@@ -157,7 +159,9 @@ class Resident(Protocol):
         ...
 
     def batch(self, indices: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return x [batch, *shape] for `indices` [batch], on the run's device; it reads what `noise()` names."""
+        """Return x [batch, *shape] for `indices` [batch], on the run's device;
+        of `noise` it reads the names in `noise()`.
+        """
         ...
 
     def reader(self, indices: Indices, *, rows: slice = slice(None), end: int) -> Reader:
@@ -169,5 +173,5 @@ class Resident(Protocol):
         ...
 
     def close(self) -> None:
-        """End what works in the background. Closing twice is closing once."""
+        """End the background work. Closing twice is closing once."""
         ...

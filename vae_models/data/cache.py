@@ -44,17 +44,17 @@ class Fetch(Protocol):
 
     @property
     def source(self) -> str:
-        """What it is called in messages."""
+        """Return the source's name in messages."""
         ...
 
     def manifest(self, digest: str) -> bytes:
-        """Return the bytes of the set's data.json. Raises DataMissing where the source has no such set."""
+        """Return the bytes of the set's data.json. Raise DataMissing where the source has no such set."""
         ...
 
     def file(self, digest: str, file: ShardFile, into: Path, told: Told) -> None:
-        """Write one file of the set to the path `into`; what is there already is the beginning of an earlier try.
+        """Write one file of the set to the path `into`; bytes there are the beginning from an earlier try.
 
-        It is compared with its SHA-256 afterwards. Raises DataError where it cannot be had.
+        It is compared with its SHA-256 afterwards. Raise DataError where it cannot be had.
         """
         ...
 
@@ -96,12 +96,12 @@ class Lease:
     _file: IO[bytes] = field(repr=False)
 
     def close(self) -> None:
-        """Let it be evicted from now on, by whoever needs its room."""
+        """Allow the set's eviction from now on, by any process that needs its room."""
         self._file.close()
 
 
 def most_bytes_of_environment() -> int | None:
-    """Return VAESVC_CACHE_BYTES: how many bytes fetched sets may take; None without it. Raises DataError."""
+    """Return VAESVC_CACHE_BYTES: how many bytes fetched sets may take; None without it. Raise DataError."""
     text = os.environ.get(CACHE_BYTES, "")
     if not text:
         return None
@@ -129,15 +129,15 @@ class NodeCache:
 
     @property
     def folder(self) -> Path:
-        """Where the sets are."""
+        """Return the folder of all sets."""
         return own.folder(self.cache_dir)
 
     def lease(self, digest: str, fetch: Fetch | None = None, *, progress: ProgressCallback | None = None) -> Lease:
-        """Return the set, fetched where it is not here whole; one process fetches it while the others wait.
+        """Return the set, fetched where it is missing or not whole; one process fetches it while the others wait.
 
         Its files' sizes are compared at every call, their SHA-256 when they were fetched.
 
-        Raises DataMissing where it is neither here nor to be had from `fetch`, DataCorrupt where what comes from there
+        Raise DataMissing where it is neither here nor to be had from `fetch`, DataCorrupt where what comes from there
         is not the set, DataError where there is no room.
         """
         with writing(self.folder):
@@ -152,7 +152,7 @@ class NodeCache:
         return Lease(stored=held, _file=file)
 
     def _use(self, digest: str) -> IO[bytes]:
-        """From now on nobody evicts it; whoever does so just now is waited for."""
+        """Take the set's lock against eviction; an eviction under way is waited for."""
         path = self.folder / ".leases" / digest
         with writing(path):
             file = path.open("ab")
@@ -161,7 +161,7 @@ class NodeCache:
         return file
 
     def _whole(self, digest: str, fetch: Fetch | None) -> StoredSet | None:
-        """The set; None where it is to be fetched. DataCorrupt for a damaged one that cannot be."""
+        """Return the set; None where it has to be fetched. Raise DataCorrupt for a damaged one that cannot be."""
         folder = self.folder / digest
         if not folder.is_dir():
             return None
@@ -220,7 +220,7 @@ class NodeCache:
     def _fetch_files(
         self, digest: str, manifest: Canonical, fetch: Fetch, draft: Path, progress: ProgressCallback | None
     ) -> None:
-        """Every file with its sum; those that an earlier try left whole are kept."""
+        """Fetch every file and check its sum; those that an earlier try left whole are kept."""
         done, lock = 0, threading.Lock()
         meter = Meter(f"data set {digest[:12]}", fetch.source, 0, manifest.bytes, progress)
 
@@ -251,13 +251,13 @@ class NodeCache:
     # --- room -------------------------------------------------------------------------------------------------------
 
     def evictable(self) -> list[str]:
-        """Return the digests of sets that can be fetched again, those first that were used longest ago."""
+        """Return the digests of sets that can be fetched again, least recently used first."""
         named = {pointer.digest for pointer in own.pointers(self.cache_dir)}
         fetched = [path.name for path in (self.folder / ".fetched").glob("*") if (self.folder / path.name).is_dir()]
         return sorted((digest for digest in fetched if digest not in named), key=self._last_use)
 
     def _last_use(self, digest: str) -> float:
-        """Seconds since 1970."""
+        """Return the time of the set's last use, seconds since 1970."""
         try:
             return (self.folder / ".leases" / digest).stat().st_mtime
         except OSError:
@@ -293,7 +293,7 @@ class NodeCache:
             )
 
     def _evict(self, digest: str) -> bool:
-        """Delete a set unless somebody uses it. Whether it went."""
+        """Delete a set unless it is in use. Return whether it was deleted."""
         with suppress(OSError), (self.folder / ".leases" / digest).open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -304,7 +304,7 @@ class NodeCache:
         return False
 
     def _delete(self, digest: str) -> None:
-        """Its name goes first, at once: whoever looks sees a whole set or none."""
+        """Delete a set: it is renamed first, at once, so that other processes see a whole set or none."""
         gone = self.folder / f".gone-{digest}-{os.getpid()}"
         with writing(self.folder):
             (self.folder / digest).rename(gone)
@@ -312,7 +312,7 @@ class NodeCache:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """What processes that are no more left: half a deleted set; half a set that nobody fetches, after a day."""
+        """Delete what ended processes left: half a deleted set; half a set that nobody fetches, after a day."""
         for path in self.folder.glob(".gone-*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.glob(".fetch-*"):
@@ -334,7 +334,7 @@ def _free(lock: IO[bytes]) -> bool:
 
 
 def _is(path: Path, file: ShardFile) -> bool:
-    """Whether it is there whole, by its size and its SHA-256."""
+    """Return whether the file is there whole, by its size and its SHA-256."""
     try:
         return path.stat().st_size == file.bytes and sha256_of(path) == file.sha256
     except OSError:

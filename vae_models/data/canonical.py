@@ -67,7 +67,7 @@ class SplitFiles(Strict):
         return self
 
     def files(self) -> Iterator[ShardFile]:
-        """Every file of the split: x, then labels, then lengths."""
+        """Yield every file of the split: x, then labels, then lengths."""
         yield from self.x
         yield from (shard for shard in (self.labels, self.lengths) if shard is not None)
 
@@ -120,13 +120,13 @@ class Canonical(Strict):
             )
 
     def shards(self) -> tuple[ShardFile, ...]:
-        """Every file of the set but data.json, split by split, then those that belong to `made`."""
+        """Return every file of the set but data.json, split by split, then those that belong to `made`."""
         of_splits = tuple(shard for name in SPLITS for shard in self.splits[name].files())
         return (*of_splits, *(self.files[name] for name in sorted(self.files)))
 
     @property
     def bytes(self) -> int:
-        """Bytes of every file of the set but data.json."""
+        """Return the bytes of every file of the set but data.json."""
         return sum(shard.bytes for shard in self.shards())
 
 
@@ -141,7 +141,7 @@ def digest_of(data: bytes) -> str:
 
 
 def decode(data: bytes) -> Canonical:
-    """Return what data.json says. Raises ValueError (pydantic's ValidationError is one) for what is none."""
+    """Return the parsed data.json. Raise ValueError (pydantic's ValidationError is one) for any other content."""
     if len(data) > MOST_JSON_BYTES:
         raise ValueError(f"it has {len(data):,} bytes; at most {MOST_JSON_BYTES:,} are taken")
     try:
@@ -155,7 +155,7 @@ def decode(data: bytes) -> Canonical:
 
 
 def read(data: bytes, where: str) -> Canonical:
-    """Return what the data.json at `where` says. Raises DataCorrupt for what is none."""
+    """Return the parsed data.json at `where`. Raise DataCorrupt for any other content."""
     try:
         return decode(data)
     except ValidationError as error:

@@ -51,7 +51,9 @@ class Recipe:
         return f"{crop}Pillow bilinear to {self.side}x{self.side}"
 
     def image(self, jpeg: bytes, name: str) -> Images:
-        """uint8 [3, side, side]; bilinear with antialiasing: the filter's support grows with the factor."""
+        """Return the image as uint8 [3, side, side];
+        bilinear with antialiasing: the filter's support grows with the factor.
+        """
         try:
             with Image.open(io.BytesIO(jpeg)) as opened:
                 picture = opened.convert("RGB")
@@ -83,9 +85,9 @@ def decoded(
     source: Callable[[], AbstractContextManager[Source]],
     progress: ProgressCallback | None,
 ) -> tuple[list[Images], dict[str, str]]:
-    """Train, val and test as uint8 arrays, and what they were made of; `source` is called when nothing is cached.
+    """Return train, val and test as uint8 arrays, and their sources; `source` is called when nothing is cached.
 
-    Whole or not at all: the file gets its name when all is written, and one process decodes while the others wait.
+    The file is written whole or not at all: it gets its name at the end, and one process decodes while the others wait.
     """
     path = cache_dir / published.folder / f"{published.name}-{recipe.side}.uint8"
     manifest = path.with_suffix(".json")

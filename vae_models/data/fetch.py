@@ -84,9 +84,9 @@ class _Altered(Exception):  # noqa: N818
 def fetch(
     form: Form, destination: Path, *, progress: ProgressCallback | None = None, policy: Policy | None = None
 ) -> None:
-    """Brings `form` from the first of its addresses that delivers it, and puts it at `destination` when its sum agrees.
+    """Bring `form` from the first of its addresses that delivers it, and put it at `destination` when its sum agrees.
 
-    Raises `Unreachable` when no address delivers, `DataCorrupt` when one delivered other bytes and none the right ones,
+    Raise `Unreachable` when no address delivers, `DataCorrupt` when one delivered other bytes and none the right ones,
     `DataError` when the file cannot be written.
     """
     policy = policy or Policy()
@@ -98,7 +98,7 @@ def fetch(
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:
-    """DataError when the disk of `folder` has no room for so many bytes more: said before the work, not at its end."""
+    """Raise DataError when the disk of `folder` has no room for so many bytes more: before the work, not at its end."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
@@ -136,7 +136,7 @@ class _Fetch:
         raise Unreachable(self.causes)
 
     def _round(self, urls: list[str]) -> bool:
-        """One try at each address; those that can never deliver are taken off the list."""
+        """Try each address once; those that can never deliver are taken off the list. Return whether one delivered."""
         for url in tuple(urls):
             try:
                 self._attempt(url)
@@ -163,7 +163,7 @@ class _Fetch:
             os.replace(self.part, self.destination)
 
     def _transfer(self, url: str) -> bool:
-        """Appends to the part until the server says that was all; returns whether it went on from an earlier part."""
+        """Append to the part until the server reports the end; return whether it went on from an earlier part."""
         start = self._held()
         if self.form.bytes is not None and start == self.form.bytes:
             return True  # killed between the last byte and the renaming
@@ -227,7 +227,7 @@ class _Fetch:
             raise _Transient(_reason(error)) from error
 
     def _held(self) -> int:
-        """Bytes of the part on disk; a part longer than the file can be is no use and is deleted."""
+        """Return the bytes of the part on disk; a part longer than the file can be is deleted."""
         try:
             size = self.part.stat().st_size
         except FileNotFoundError:
@@ -271,9 +271,9 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path, timeout_seconds: float = 3600.0, *, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """An exclusive lock that ends with the process; the file itself stays, because removing it would race.
+    """Hold an exclusive lock that ends with the process; the file itself stays, because removing it would race.
 
-    waiting: called once, when somebody else has held it for a second.
+    waiting: called once, when another process has held it for a second.
     """
     told_at = time.monotonic() + _TOLD_AFTER_SECONDS
     deadline = time.monotonic() + timeout_seconds
@@ -304,7 +304,7 @@ def locked(path: Path, timeout_seconds: float = 3600.0, *, waiting: Callable[[],
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the disk's errors into one that says how to mend it."""
+    """Turn the disk's errors into one that names a remedy."""
     try:
         yield
     except OSError as error:
@@ -320,7 +320,7 @@ def _sync(file: IO[bytes]) -> None:
 
 
 def _through_proxy(url: str) -> str:
-    """Which proxy the environment put between; without its user and password."""
+    """Return a remark on the proxy that the environment sets, without its user and password; empty: no proxy."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy is None or urllib.request.proxy_bypass(parts.hostname or ""):

@@ -21,7 +21,7 @@ _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 def pendulum_angles(n: int) -> NDArray[np.float64]:
-    """Joint angles in radians, in [-pi, pi), [n]: 2 pi frac(i g) - pi with the golden ratio's g = 0.618...
+    """Return joint angles in radians, in [-pi, pi), [n]: 2 pi frac(i g) - pi with the golden ratio's g = 0.618...
 
     The sequence visits the whole circle evenly in any stretch of it, repeats nothing, and needs no random numbers.
     """
@@ -29,10 +29,11 @@ def pendulum_angles(n: int) -> NDArray[np.float64]:
 
 
 def render_pendulum(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """[n] radians -> uint8 [n, 16, 16], bright on black. 0 hangs straight down, positive turns counter-clockwise.
+    """Render angles in radians [n] -> uint8 [n, 16, 16], bright on black.
+    0 hangs straight down, positive: counter-clockwise.
 
-    The bob of a pendulum whose pivot is the middle of the picture, out of focus: intensity = exp(-d^2 / (2 w^2)), d the
-    distance in pixels from the pixel's centre to the bob's. The set of the paper (Klushyn et al. 2019, B: 16x16
+    It is the bob of a pendulum whose pivot is the middle of the picture, out of focus: intensity = exp(-d^2 / (2 w^2)),
+    d the distance in pixels from the pixel's centre to the bob's. The set of the paper (Klushyn et al. 2019, B: 16x16
     pictures whose joint angle is known) is not published; this one has its size, its single degree of freedom and its
     topology, a circle. The width decides how much of the variance is in the sine and cosine of the angle, the first two
     principal components: 79%. Of a sharp rod and disc it was 28%, and few trainings would see a circle
@@ -46,7 +47,8 @@ def render_pendulum(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """scikit-learn's digits (UCI "Optical Recognition of Handwritten Digits", test part): uint8 [1797, 8, 8], labels.
+    """Read scikit-learn's digits (UCI "Optical Recognition of Handwritten Digits", test part):
+    uint8 [1797, 8, 8], labels.
 
     Levels 0..16 become round(k 255 / 16). The file is read where the package lies, because importing scikit-learn's
     loaders takes two seconds.

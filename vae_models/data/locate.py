@@ -52,7 +52,7 @@ class _Candidate:
 
 
 def _mode(path: Path) -> int:
-    """The kind of what lies there; 0: nothing. DataError where this user may not look."""
+    """Return the mode of the path; 0: nothing is there. Raise DataError where this user may not look."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -70,9 +70,9 @@ def obtain(
     progress: ProgressCallback | None = None,
     policy: Policy | None = None,
 ) -> Obtained[T]:
-    """The parsed content of `file`; `parse` raises `ValueError` when its format or its counts are wrong.
+    """Return the parsed content of `file`; `parse` raises `ValueError` when its format or its counts are wrong.
 
-    Raises `DataMissing` naming every place that was tried, `DataCorrupt` naming both sums.
+    Raise `DataMissing` naming every place that was tried, `DataCorrupt` naming both sums.
     """
     looked: list[tuple[Path, str]] = []
     for candidate in _candidates(published, file, places):
@@ -97,9 +97,10 @@ def locate(
     progress: ProgressCallback | None = None,
     policy: Policy | None = None,
 ) -> tuple[Path, Form]:
-    """Where `file`, or the folder it unpacks to, lies: for what is too large to be read whole. Its sum is not checked.
+    """Return where `file`, or the folder it unpacks to, lies: for files too large to be read whole.
+    Its sum is not checked.
 
-    Raises `DataMissing` as `obtain` does.
+    Raise `DataMissing` as `obtain` does.
     """
     looked = []
     for candidate in _candidates(published, file, places):
@@ -110,7 +111,7 @@ def locate(
 
 
 def present(published: Published, file: DataFile, places: Places) -> bool:
-    """Whether it lies in one of the places; it may still be refused."""
+    """Return whether the file lies in one of the places; it may still be refused."""
     return any(candidate.there for candidate in _candidates(published, file, places))
 
 
@@ -151,7 +152,7 @@ def _candidates(published: Published, file: DataFile, places: Places) -> Iterato
 
 
 def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
-    """The names of the forms; those that begin with a folder without it too: VAESVC_DATA_DIR may be that folder."""
+    """Yield the names of the forms; those in a folder also without it: VAESVC_DATA_DIR may be that folder."""
     for form in file.forms:
         yield form.name, form
     for form in file.forms:
@@ -191,7 +192,7 @@ def _take(
 
 
 def _recorded(record: Path) -> str | None:
-    """The sum in it; None when there is none: not written yet, or by a disk that was full."""
+    """Return the recorded sum; None when there is none: not written yet, or by a disk that was full."""
     try:
         return next(iter(record.read_text().split()), None)
     except (OSError, ValueError):
@@ -211,16 +212,17 @@ def _parsed(candidate: _Candidate, file: DataFile, parse: Callable[[bytes], T], 
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Other processes see the whole text or no file."""
+    """Write a text so that other processes see the whole of it or no file."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(text)
     os.replace(part, path)
 
 
 def _verified(candidate: _Candidate, file: DataFile, raw: bytes, sha256: str) -> bytes:
-    """The decompressed content, once the file's sum or its content's is a published one; or if none is published.
+    """Return the decompressed content, once the file's sum or its content's is a published one;
+    or if none is published.
 
-    Of text it is the content with the ends of lines that the sum is of: LF where none is published.
+    Text is returned with the line ends that the sum was taken over: LF where none is published.
     """
     form, published = candidate.form, sorted(file.content)
     expected = f"SHA-256 {form.sha256}"
@@ -245,7 +247,7 @@ def _verified(candidate: _Candidate, file: DataFile, raw: bytes, sha256: str) ->
 
 
 def _equivalent(form: Form, file: DataFile, content: bytes) -> Iterator[bytes]:
-    """The contents that say the same as `content`: itself first, and last the plainest."""
+    """Yield the equivalents of `content`: itself first, and last the plainest."""
     if form.published is not None:
         content = form.published(content)
     yield content
@@ -272,7 +274,7 @@ def _size(candidate: _Candidate) -> str:
 
 
 def _owners(sha256: str) -> list[str]:
-    """The data sets that publish a file with this sum."""
+    """Return the data sets that publish a file with this sum."""
     published = (source for source in SOURCES.all().values() if isinstance(source, Published))
     return [each.name for each in published if any(_is_of(file, sha256) for file in each.files.values())]
 
@@ -303,7 +305,7 @@ def _missing(
 
 
 def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
-    """A line for each file in one of the folders that is easily taken for the one that is missing."""
+    """Return a line for each file in one of the folders that is easily taken for the missing one."""
     wanted = {form.name.rpartition("/")[2].lower() for form in file.forms}
     found: dict[Path, str] = {}
     for folder in folders:
@@ -326,7 +328,9 @@ def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What lies in a folder; of very large ones (unpacked pictures) no more than a thousand; nothing if unreadable."""
+    """Return the content of a folder; of very large ones (unpacked pictures) at most a thousand;
+    nothing if unreadable.
+    """
     try:
         return sorted(islice(folder.iterdir(), 1000))
     except OSError:

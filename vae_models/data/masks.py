@@ -16,7 +16,9 @@ class Masks:
     def __init__(
         self, lengths: Tensor | None, shape: Sequence[int], axes: Sequence[Axis], device: torch.device
     ) -> None:
-        """lengths: [n], along the axis "time"; None: each datum has all of it. shape, axes: of a datum."""
+        """Take the data's lengths. lengths: [n], along the axis "time"; None: each datum has all of it.
+        shape, axes: of a datum.
+        """
         self._lengths = None if lengths is None else lengths.to(device)
         self._form = [size if axis == "time" else 1 for size, axis in zip(shape, axes, strict=lengths is not None)]
 

@@ -12,7 +12,7 @@ _UNLIMITED = 1 << 60  # bytes; version 1 writes a number near 2^63
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return how many bytes can be allocated on the device: of the CPU, without swapping or being ended for it."""
+    """Return how many bytes can be allocated on the device: on the CPU, without swapping or being killed."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
@@ -20,7 +20,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def free_host_bytes(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
-    """Return what the machine has available or, where that is less, what the limits of this process leave.
+    """Return the bytes that the machine has available or, where that is less, that the limits of this process leave.
 
     They are those of its control groups, where what a group holds of files that it has read counts as free (it gives
     way), and its own (`ulimit -d` and `-v`).
@@ -49,7 +49,7 @@ def _available(proc: Path) -> int:
 
 
 def _left_in_groups(proc: Path, cgroup: Path) -> list[int]:
-    """Of each group of control groups that this process is in, from its own to the root: versions 1 and 2."""
+    """Return the free bytes of each control group of this process, from its own to the root: versions 1 and 2."""
     left = []
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()

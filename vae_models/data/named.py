@@ -22,7 +22,7 @@ _LOOKUP: ContextVar[Lookup | None] = ContextVar("lookup", default=None)
 
 @contextmanager
 def known(lookup: Lookup) -> Iterator[None]:
-    """Ask `lookup` for names that no source has, inside; for each name once."""
+    """Ask `lookup` for names that no source has, inside the context; once for each name."""
     answers: dict[str, DataSpec | ValueError] = {}
 
     def once(name: str) -> DataSpec:
@@ -44,9 +44,9 @@ def known(lookup: Lookup) -> Iterator[None]:
 
 
 def find(name: str) -> DataSpec | None:
-    """Return the facts of the set that `name` stands for, with its digest; None where nobody is to be asked.
+    """Return the facts of the set that `name` stands for, with its digest; None where there is no lookup.
 
-    Raises ValueError for a name that is none.
+    Raise ValueError for a name that is none.
     """
     lookup = _LOOKUP.get()
     return None if lookup is None else lookup(name)

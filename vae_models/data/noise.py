@@ -38,7 +38,7 @@ NOISY: Mapping[Pattern, tuple[str, ...]] = MappingProxyType(
 
 
 def partitions(labels: Tensor, height: int) -> dict[str, Tensor]:
-    """{"SU", "SL", "BU", "BL"} -> bool [n, 1, height, 1]: where the elements of that partition are.
+    """Return {"SU", "SL", "BU", "BL"} -> bool [n, 1, height, 1]: where the elements of that partition are.
 
     They cover every element once; they broadcast against images [n, channels, height, width].
     """

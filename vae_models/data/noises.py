@@ -30,16 +30,16 @@ class DataNoiseSpec(Strict):
         kind: str
 
     def called(self) -> str:
-        """Return what is added to the name of the data, by which experiments are told apart; empty: nothing."""
+        """Return the suffix of the data's name that tells experiments apart; empty: none."""
         return self.kind
 
     def text(self) -> str:
-        """Return what a list of recipes says of it; empty: nothing."""
+        """Return the noise's description in a list of recipes; empty: none."""
         return f"{self.kind} noise"
 
     @abstractmethod
     def applied(self, dataset: Dataset) -> Dataset:
-        """Return the set with its noise, a function of the set and of the numbers here; torch is loaded here."""
+        """Return the set with its noise, a function of the set and of this specification; torch is loaded here."""
 
 
 class NoNoiseConfig(DataNoiseSpec):
@@ -50,15 +50,15 @@ class NoNoiseConfig(DataNoiseSpec):
     kind: Literal["none"] = "none"
 
     def called(self) -> str:
-        """Nothing."""
+        """Return the empty text: there is no noise."""
         return ""
 
     def text(self) -> str:
-        """Nothing."""
+        """Return the empty text: there is no noise."""
         return ""
 
     def applied(self, dataset: Dataset) -> Dataset:
-        """The set itself."""
+        """Return the set itself."""
         return dataset
 
 
@@ -80,15 +80,15 @@ class GaussianNoiseConfig(DataNoiseSpec):
     seed: bounds.Seed = Field(default=0, description="of the noise; the run's seed does not change the data")
 
     def called(self) -> str:
-        """Pattern and variance."""
+        """Return pattern and variance."""
         return f"{self.pattern}-{self.variance:g}"
 
     def text(self) -> str:
-        """The pattern."""
+        """Return the pattern."""
         return f"{self.pattern} noise"
 
     def applied(self, dataset: Dataset) -> Dataset:
-        """See `vae_models.data.noise`."""
+        """Return the set with its Gaussian noise: see `vae_models.data.noise`."""
         from vae_models.data.noise import with_noise
 
         return with_noise(dataset, pattern=self.pattern, variance=self.variance, seed=self.seed)

@@ -43,12 +43,12 @@ class Pointer:
 
 
 def folder(cache_dir: Path) -> Path:
-    """Return the folder of all sets of one's own."""
+    """Return the folder of all own sets of the user."""
     return cache_dir / "own"
 
 
 def check_name(name: str) -> None:
-    """Raise `DataRefused` for what cannot be a set's name."""
+    """Raise `DataRefused` for a text that cannot be a set's name."""
     if not NAME.fullmatch(name):
         raise DataRefused(
             f"{name!r} names no data set: letters, digits, '.', '_' and '-', a letter or digit first, at most 100"
@@ -58,7 +58,7 @@ def check_name(name: str) -> None:
 
 
 def add(path: Path, options: Options, cache_dir: Path, *, progress: StepProgress | None = None) -> StoredSet:
-    """Return the set that `path` is decoded to: at once where it was decoded before and its files have not changed.
+    """Return the set decoded from `path`: at once where it was decoded before and its files have not changed.
 
     Raises what `ingest` raises.
     """
@@ -104,7 +104,7 @@ def _stats(root: Path) -> list[tuple[str, os.stat_result]]:
 
 
 def point(cache_dir: Path, name: str, digest: str, source: str) -> Pointer:
-    """Let `name` point to a set, whatever it pointed to before. Raises `DataRefused` for what is no name."""
+    """Let `name` point to a set, replacing its earlier one. Raise `DataRefused` for a text that cannot be a name."""
     check_name(name)
     pointer = Pointer(name=name, digest=digest, source=source, added_at=time.time())
     _write(folder(cache_dir) / "names" / name, json.dumps(asdict(pointer)))
@@ -121,7 +121,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def pointers(cache_dir: Path) -> list[Pointer]:
-    """Return every name of this machine, sorted; what is damaged is left out."""
+    """Return every name of this machine, sorted; damaged ones are left out."""
     place = folder(cache_dir) / "names"
     names = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
     read = (_pointer(place / name) for name in names if NAME.fullmatch(name))
@@ -140,7 +140,7 @@ def _pointer(path: Path) -> Pointer | None:
 def find(cache_dir: Path, text: str) -> StoredSet:
     """Return the set of a name, a digest (its first eight digits or more), or a folder in the canonical form.
 
-    Raises `DataMissing` with what there is, `DataCorrupt` where the set is damaged.
+    Raise `DataMissing` with what there is, `DataCorrupt` where the set is damaged.
     """
     place = folder(cache_dir)
     named = _pointer(place / "names" / text) if NAME.fullmatch(text) else None
@@ -159,9 +159,9 @@ def find(cache_dir: Path, text: str) -> StoredSet:
 
 
 def remove(cache_dir: Path, name: str) -> tuple[Pointer, bool]:
-    """Remove a name, and its set where no other name points to it. Return what it was, and whether the set went.
+    """Remove a name, and its set where no other name points to it. Return its pointer, and whether the set was deleted.
 
-    Raises `DataMissing` where there is no such name.
+    Raise `DataMissing` where there is no such name.
     """
     place = folder(cache_dir)
     pointer = _pointer(place / "names" / name) if NAME.fullmatch(name) else None

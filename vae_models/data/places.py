@@ -18,7 +18,9 @@ class Places:
 
     @classmethod
     def from_environment(cls) -> Places:
-        """DataError where a folder is below a home that this user has not."""
+        """Return the places that the environment sets.
+        Raise DataError where a folder is below a home that this user lacks.
+        """
         data = os.environ.get("VAESVC_DATA_DIR")
         cache = os.environ.get("VAESVC_CACHE_DIR") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/vaesvc"
         return cls(data_dir=_expanded(data) if data else None, cache_dir=_expanded(cache))

@@ -59,7 +59,7 @@ class Prefetch(Generic[T]):
         self._steps = 1  # of the next piece: it grows, so that the first batch is there soon
 
     def take(self, step: int) -> T:
-        """Return what `read` made of the batch of `step`.
+        """Return the batch of `step`, as `read` returned it.
 
         Raises what `read` raised for this batch. A step that does not follow the one before starts the line anew.
         """
@@ -75,7 +75,7 @@ class Prefetch(Generic[T]):
         return batch
 
     def close(self) -> None:
-        """Forget what is in the line."""
+        """Discard the queued batches."""
         while self._line:
             self._line.popleft().batches.cancel()
 
@@ -91,7 +91,7 @@ class Prefetch(Generic[T]):
 
 
 def _each(read: ReadBatches[T], wanted: list[Numbers]) -> list[T | Exception]:
-    """All together; where that fails, each alone: an error is of the batch that has the datum."""
+    """Read all together; where that fails, each alone: an error then belongs to the batch that has the datum."""
     try:
         return list(read(wanted))
     except Exception:

@@ -32,7 +32,7 @@ class StderrProgress:
 
 
 def describe(download: Download) -> str:
-    """For example `train-images-idx3-ubyte.gz  4.2 of 9.9 MB  1.3 MB/s  5 s left`."""
+    """Return, for example, `train-images-idx3-ubyte.gz  4.2 of 9.9 MB  1.3 MB/s  5 s left`."""
     total = f" of {download.total_bytes / 1e6:.1f}" if download.total_bytes is not None else ""
     left = f"  {download.seconds_left:.0f} s left" if download.seconds_left is not None else ""
     return (

@@ -47,7 +47,9 @@ class Published:
     def load(
         self, places: Places, *, progress: ProgressCallback | None = None, policy: Policy | None = None
     ) -> Dataset:
-        """Return the whole set, as `vae_models.data.builders` describes it. DataMissing, DataCorrupt, DataError."""
+        """Return the whole set, as `vae_models.data.builders` describes it.
+        Raise DataMissing, DataCorrupt or DataError.
+        """
         module, _, function = self.builder.partition(":")
         build = cast(Builder, getattr(importlib.import_module(module), function))
         return build(self, places, progress, policy)

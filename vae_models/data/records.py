@@ -32,7 +32,7 @@ class Split:
 
     @property
     def rows(self) -> Tensor:
-        """Return x, by whose slices a pass over the data reads them."""
+        """Return x, to be read by slices in a pass over the data."""
         return self.x
 
 
@@ -49,7 +49,7 @@ class StoredSplit:
 
     @property
     def x(self) -> Tensor:
-        """Return everything, in memory. Raises DataCorrupt where a datum cannot be read."""
+        """Return all of x, in memory. Raise DataCorrupt where a datum cannot be read."""
         return self.rows[:]
 
 

@@ -43,12 +43,12 @@ def place_of(
     workers: int = 1,
     free: Callable[[], int] | None = None,
 ) -> Place:
-    """Return where the data are to be kept: what `config.residency` says, or for auto the first place with room.
+    """Return where the data are to be kept: as `config.residency` sets, or for auto the first place with room.
 
     workers: how many processes may share this machine, each with data of its own
     free:    bytes that are free on the device, measured where it is None
 
-    Raises DataUnfit for `stream` where the data are not on a disk as they are needed.
+    Raise DataUnfit for `stream` where the data are not on a disk as they are needed.
     """
     stored = all(isinstance(getattr(dataset, name), StoredSplit) for name in NAMES)
     if config.residency == "stream" and not stored:
@@ -101,7 +101,7 @@ class Residence:
         return Masks(split.lengths, self._dataset.shape, self._config.facts.axes, self._device)
 
     def close(self) -> None:
-        """End what works in the background."""
+        """End the background work."""
         for split in self._splits.values():
             split.close()
 
@@ -109,7 +109,7 @@ class Residence:
 def reside(
     split: Split | StoredSplit, config: DataConfig, device: torch.device, dtype: torch.dtype, place: Place
 ) -> Resident:
-    """Return the split, kept at `place`. Raises DataUnfit for `stream` of a split in memory."""
+    """Return the split, kept at `place`. Raise DataUnfit for `stream` of a split in memory."""
     if place == "device":
         with _room(split, config, "the device"):
             return DeviceResident(split, config, device, dtype)
@@ -216,7 +216,7 @@ class PrefetchedResident:
         return self.x(self._bring([indices.cpu().numpy()])[0], noise)
 
     def x(self, brought: _Brought, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return x of what is on the device, or on its way there."""
+        """Return x of the data that are on the device, or on their way there."""
         if brought.copied is not None:
             computing = torch.cuda.current_stream(self._device)
             computing.wait_event(brought.copied)
@@ -232,7 +232,7 @@ class PrefetchedResident:
         return _unfit(indices, self._read([indices.cpu().numpy()], pinned=False)[0])
 
     def close(self) -> None:
-        """Wait for nothing: what a thread reads just now is a few batches, and then it ends."""
+        """Close without waiting: the thread reads a few more batches at most, and then it ends."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _bring(self, wanted: Sequence[NDArray[np.int64]]) -> list[_Brought]:
@@ -259,7 +259,9 @@ class _Ahead:
 
 
 def _gather(stored: Tensor) -> PinnableRead:
-    """Read from memory. By numpy, in the thread itself: torch would give each thread helpers beside the model's."""
+    """Return a function that reads from memory by numpy, in its own thread:
+    torch's threads would compete with the model's.
+    """
     held = stored.cpu().contiguous()
     array = held.numpy()
 

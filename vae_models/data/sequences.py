@@ -74,7 +74,7 @@ class Sequences:
 
     @classmethod
     def of(cls, split: Split | StoredSplit, facts: DataSpec, data: Resident) -> Sequences:
-        """Return `split`, whose values are `data`. Raises ValueError for a set without an axis "time"."""
+        """Return `split`, whose values are `data`. Raise ValueError for a set without an axis "time"."""
         if "time" not in facts.axes:
             raise ValueError(f"axes {list(facts.axes)} have no time: these data are no sequences")
         masks = Masks(split.lengths, facts.shape, facts.axes, torch.device("cpu"))
@@ -113,9 +113,9 @@ class SequenceReader:
         self._sequences, self._values, self._indices, self._rows = sequences, values, indices, rows
 
     def batch(self, step: int, noise: Mapping[str, Tensor]) -> Batch:
-        """Return the batch of this step. Raises DataError where one of its data cannot be read."""
+        """Return the batch of this step. Raise DataError where one of its data cannot be read."""
         return self._sequences.padded(self._values.batch(step, noise), self._indices(step), self._rows)
 
     def close(self) -> None:
-        """Give up what was made ahead."""
+        """Discard the batches read ahead."""
         self._values.close()

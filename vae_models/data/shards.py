@@ -80,13 +80,13 @@ class _Mapped:
                     self._read(row, part)
 
     def read_rows(self, row: int, target: memoryview) -> None:
-        """Fill `target` with rows from `row` on. Raises DataCorrupt for the first that cannot be read."""
+        """Fill `target` with rows from `row` on. Raise DataCorrupt for the first that cannot be read."""
         done = self._fill(row, self.shard.offset + row * self.row_bytes, target)
         if done < len(target):
             raise self._corrupt(row + done // self.row_bytes, "the file ends before it")
 
     def _read(self, row: int, part: int) -> None:
-        """Have the system read a part, for the sake of `row`: sent to nowhere, which copies nothing."""
+        """Have the system read a part, for the sake of `row`: it is sent to nowhere, which copies nothing."""
         position, end = part * self.part_bytes, (part + 1) * self.part_bytes
         try:
             while position < end and (count := os.sendfile(self.nowhere, self.file, position, end - position)):
@@ -96,7 +96,7 @@ class _Mapped:
         self.read[part] = True
 
     def _fill(self, row: int, position: int, target: memoryview) -> int:
-        """Read until `target` is full or the file ends, for the sake of `row`. How many bytes were read."""
+        """Read until `target` is full or the file ends, for the sake of `row`. Return how many bytes were read."""
         done = 0
         try:
             while done < len(target) and (count := os.preadv(self.file, (target[done:],), position + done)):
@@ -140,7 +140,7 @@ class ShardRows:
     def __getitem__(self, index: slice) -> Tensor:
         """Return rows that follow each other, in memory: read, and not through the mappings.
 
-        Raises DataCorrupt, with the datum and the file, where one cannot be read.
+        Raise DataCorrupt, with the datum and the file, where one cannot be read.
         """
         start, stop, step = index.indices(len(self))
         if step != 1:
@@ -159,8 +159,8 @@ class ShardRows:
     def read(self, wanted: Sequence[Numbers], *, pinned: bool = False) -> list[Tensor]:
         """Return some batches of rows, each in its order: a tensor [its length, *shape] for each.
 
-        pinned: in memory that a GPU reads without the processor.
-        Raises DataCorrupt, with the datum and the file, where one cannot be read.
+        pinned: in page-locked memory, which a GPU reads without the processor.
+        Raise DataCorrupt, with the datum and the file, where one cannot be read.
         """
         batches = [torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype, pin_memory=pinned) for rows in wanted]
         targets = [batch.view(-1).view(torch.uint8).numpy().reshape(-1, self.row_bytes) for batch in batches]
@@ -178,7 +178,7 @@ class ShardRows:
         return batches
 
     def _sorted(self, shards: Numbers, rows: Numbers) -> tuple[NDArray[np.uint8], Numbers]:
-        """The rows in memory, shard by shard: one copy more of each, and no loop over shards for every batch."""
+        """Return the rows in memory, shard by shard: one copy more of each, and no loop over shards for every batch."""
         order = np.argsort(shards, kind="stable")
         places = np.empty_like(order)
         places[order] = np.arange(len(order))
@@ -192,7 +192,7 @@ class ShardRows:
         return gathered, places
 
     def _checked(self, number: int, rows: Numbers) -> NDArray[np.uint8]:
-        """The mapping of a shard, of which these rows of the split may be touched."""
+        """Return the mapping of a shard, after checking that these rows of the split can be read."""
         shard = self._mapped.get(number) or self._map(number)
         shard.check(rows - shard.first)
         return shard.rows
@@ -213,9 +213,9 @@ def _take(source: NDArray[np.uint8], places: Numbers, target: NDArray[np.uint8])
 def opened(name: str, stored: StoredSet, *, keep: object = None) -> Dataset:
     """Return a set in its canonical form as a data set: x stays on the disk, labels and lengths are in memory.
 
-    keep: what must not go while the set is used: its lease
+    keep: an object to hold while the set is used: its lease
 
-    Raises DataCorrupt for a file that is not what data.json says.
+    Raise DataCorrupt for a file that differs from data.json.
     """
     train, val, test = (_split(stored, split, keep) for split in SPLITS)
     return Dataset(

@@ -26,7 +26,7 @@ class Source(Protocol):
 
     @property
     def facts(self) -> DataSpec:
-        """Return what is known of the set before any of it is read, without importing torch."""
+        """Return the facts of the set before any of it is read, without importing torch."""
         ...
 
     def load(
@@ -35,7 +35,7 @@ class Source(Protocol):
         """Return the whole set: the same at every call, on every machine.
 
         places:   folders for files: one that is only read, and a cache that may be written, by several at a time
-        progress: told of downloads and of decoding
+        progress: called with the state of downloads and of decoding
         policy:   how patiently to download
         Raises DataMissing, DataCorrupt, or DataError where the cache cannot be written.
         """

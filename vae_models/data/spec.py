@@ -84,10 +84,10 @@ class DataSpec(Strict):
 
     @property
     def image(self) -> bool:
-        """Whether a datum is (channels, height, width)."""
+        """Return whether a datum is (channels, height, width)."""
         return self.axes == AXES
 
     @property
     def elements(self) -> int:
-        """Numbers in a datum."""
+        """Return the number of elements of a datum."""
         return math.prod(self.shape)

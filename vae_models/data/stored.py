@@ -54,12 +54,12 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[count, *shape of a datum]."""
+        """Return [count, *shape of a datum]."""
         return (len(self), *self.shards[0].shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the numbers: uint8, float32 or int32."""
+        """Return the type of the numbers: uint8, float32 or int32."""
         dtype: np.dtype[Any] = self.shards[0].dtype
         return dtype
 
@@ -78,7 +78,7 @@ class Rows:
     def take(self, rows: NDArray[np.integer[Any]], out: Array | None = None) -> Array:
         """Return the rows of these numbers, in their order, [len(rows), *shape]; into `out` where it is given.
 
-        Raises `IndexError` for a row that there is not.
+        Raise `IndexError` for a row that does not exist.
         """
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self):,}")
@@ -102,7 +102,7 @@ class StoredSet:
     manifest: Canonical
 
     def x(self, split: SplitName) -> Rows:
-        """Return the data of a split. Raises `DataCorrupt` for a shard that is not what data.json says."""
+        """Return the data of a split. Raise `DataCorrupt` for a shard that differs from data.json."""
         return self._mapped[split]
 
     def labels(self, split: SplitName) -> Array | None:
@@ -111,14 +111,14 @@ class StoredSet:
         return None if entry is None else np.asarray(_mapped(self.folder / entry.file, entry, None, _LABELS))
 
     def lengths(self, split: SplitName) -> NDArray[np.int32] | None:
-        """Return how long each datum of a split is along "time", [n]; None where all are as long as the shape says."""
+        """Return how long each datum of a split is along "time", [n]; None where all have the whole length."""
         entry = self.manifest.splits[split].lengths
         return None if entry is None else np.asarray(_mapped(self.folder / entry.file, entry, (), _LENGTHS))
 
     def texts(self, name: str) -> tuple[str, ...] | None:
         """Return the list of texts in the file of this name in data.json's `files`; None where there is none.
 
-        Raises `DataCorrupt`.
+        Raise `DataCorrupt`.
         """
         entry = self.manifest.files.get(name)
         if entry is None:
@@ -133,14 +133,14 @@ class StoredSet:
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
-        """The tokens of text: token i is the i-th. None for anything else. Raises `DataCorrupt`."""
+        """Return the tokens of text: token i is the i-th. None for other data. Raise `DataCorrupt`."""
         tokens = self.texts(VOCABULARY)
         if tokens is not None and len(tokens) != self.spec.vocabulary:
             raise DataCorrupt(f"{self.folder} has {len(tokens):,} tokens, expected {self.spec.vocabulary:,}")
         return tokens
 
     def verify(self, progress: BytesProgress | None = None, *, workers: int = 4) -> None:
-        """Compare the SHA-256 of every file. Raises `DataCorrupt` with the file that differs."""
+        """Compare the SHA-256 of every file. Raise `DataCorrupt` with the file that differs."""
         verify(self.folder, self.manifest, progress, workers=workers)
 
     @cached_property
@@ -162,7 +162,7 @@ def read(folder: Path, *, digest: str | None = None, sums: bool = False) -> Stor
     digest: what the set must be; None: whatever it is
     sums:   compare the SHA-256 of every file too, which reads all of it
 
-    Raises `DataMissing` where there is no data.json, `DataCorrupt` where something is not what it says.
+    Raise `DataMissing` where there is no data.json, `DataCorrupt` where something differs from it.
     """
     path = folder / canonical.DATA_JSON
     try:
@@ -181,7 +181,7 @@ def read(folder: Path, *, digest: str | None = None, sums: bool = False) -> Stor
 
 
 def check_sizes(folder: Path, manifest: Canonical) -> None:
-    """Compare the size of every file. Raises `DataCorrupt` with the first that is missing or of another size."""
+    """Compare the size of every file. Raise `DataCorrupt` with the first that is missing or of another size."""
     for entry in manifest.shards():
         path = folder / entry.file
         try:
@@ -193,7 +193,7 @@ def check_sizes(folder: Path, manifest: Canonical) -> None:
 
 
 def verify(folder: Path, manifest: Canonical, progress: BytesProgress | None = None, *, workers: int = 4) -> None:
-    """Compare the SHA-256 of every file of a set. Raises `DataCorrupt` with the first file that differs."""
+    """Compare the SHA-256 of every file of a set. Raise `DataCorrupt` with the first file that differs."""
     files = manifest.shards()
     sums = sha256_of_files([folder / entry.file for entry in files], progress, workers=workers)
     for entry, found in zip(files, sums, strict=True):
@@ -205,7 +205,7 @@ def verify(folder: Path, manifest: Canonical, progress: BytesProgress | None = N
 
 
 def sha256_of_files(paths: Sequence[Path], progress: BytesProgress | None = None, *, workers: int = 4) -> list[str]:
-    """Return the SHA-256 of each file, several at a time. Raises `DataCorrupt` where one cannot be read."""
+    """Return the SHA-256 of each file, several at a time. Raise `DataCorrupt` where one cannot be read."""
     lock, done = threading.Lock(), 0
     total = sum(path.stat().st_size for path in paths if path.exists())
 

@@ -15,7 +15,7 @@ _KINDS = {32: "md5", 64: "sha256"}  # by the number of hexadecimal digits
 
 
 def decompressed(name: str, raw: bytes) -> bytes:
-    """`raw`, or what it decompresses to when `name` ends in .gz or .xz; ValueError when it does not."""
+    """Return `raw`, decompressed when `name` ends in .gz or .xz. Raise ValueError when it cannot be."""
     try:
         if name.endswith(".gz"):
             return gzip.decompress(raw)
@@ -31,7 +31,7 @@ def label(published: str) -> str:
 
 
 def content_sum(published: str, name: str, content: bytes) -> str:
-    """The sum of `content`, of the same kind as `published`; of a zip, `archive_sum`."""
+    """Return the sum of `content`, of the same kind as `published`; of a zip, `archive_sum`."""
     if name.endswith(".zip"):
         return archive_sum(content)
     return hashlib.new(_KINDS[len(published)], content, usedforsecurity=False).hexdigest()
@@ -41,16 +41,16 @@ _MARK = b"\xef\xbb\xbf"  # UTF-8's byte order mark
 
 
 def text_forms(content: bytes) -> tuple[bytes, bytes]:
-    """The same lines with LF, and with CRLF at their ends: no byte order mark, and nothing but one end after the last.
+    """Return the same lines with LF, and with CRLF at their ends: no byte order mark, and one end after the last.
 
-    Systems and editors change these and leave the lines alone.
+    Systems and editors change these alone.
     """
     lines = content.removeprefix(_MARK).replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n") + b"\n"
     return lines, lines.replace(b"\n", b"\r\n")
 
 
 def packed(folder: Path) -> bytes:
-    """The pictures below `folder` as a zip in memory, under the names that they have in the folder's own archive."""
+    """Return the pictures below `folder` as a zip in memory, under the names that they have in its own archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
@@ -62,10 +62,11 @@ def packed(folder: Path) -> bytes:
 
 
 def archive_sum(content: bytes) -> str:
-    """SHA-256 over the files of a zip, however it was packed: of each in the order of names, name, NUL, length, bytes.
+    """Return SHA-256 over the files of a zip, however it was packed:
+    of each in the order of names, name, NUL, length, bytes.
 
-    The length is 8 bytes, big-endian. Folders, and what is not a PNG or JPEG picture, do not count. ValueError when it
-    is no readable zip.
+    The length is 8 bytes, big-endian. Folders, and what is not a PNG or JPEG picture, do not count. Raise ValueError
+    when it is no readable zip.
     """
     digest = hashlib.sha256()
     try:

@@ -31,7 +31,7 @@ _IMAGE = {"height": "row", "width": "column"}  # where a value of an image is, f
 
 
 def check(dataset: Dataset, config: DataConfig, *, levels: int | None = None) -> None:
-    """DataUnfit unless every value of all three splits may be x: what is wrong, at which datum, and how to mend it.
+    """Raise DataUnfit unless every value of all splits is in the support: with the error, its datum and a remedy.
 
     levels: how many values of x the likelihood has masses for (2 or 256); None: it is a density. One pass over real
     numbers, tokens and bits; none over bytes of grey or coloured images, which cannot be wrong.
@@ -116,7 +116,7 @@ def _check_values(x: Rows, config: DataConfig, levels: int | None, where: str) -
 
 
 def _refuse(x: Rows, wrong: Callable[[Tensor], Tensor], *, axes: tuple[str, ...], where: str, rule: str) -> None:
-    """DataUnfit that names the first value that `wrong` marks, and how many there are."""
+    """Raise DataUnfit that names the first value that `wrong` marks, and the number of all."""
     first, values, data = "", 0, 0
     for start, block in _chunks(x):
         marked = wrong(block)
@@ -142,7 +142,7 @@ def _mend(lowest: float, highest: float) -> str:
 
 
 def _are_bits(block: Tensor) -> bool:
-    """255 + 1 is 0 in a byte: one comparison in place of three, on sets of gigabytes."""
+    """Return whether the bytes are all 0 or 255: 255 + 1 is 0 in a byte, so one comparison replaces three."""
     return int((block + 1).max()) <= 1
 
 
@@ -168,7 +168,7 @@ def _between_levels(block: Tensor) -> Tensor:
 
 
 def _chunks(x: Rows) -> Iterator[tuple[int, Tensor]]:
-    """(number of the first datum, the data from there) of at most `_AT_ONCE` elements, or of one datum."""
+    """Yield (number of the first datum, the data from there) of at most `_AT_ONCE` elements, or of one datum."""
     size = max(1, _AT_ONCE // math.prod(x.shape[1:]))
     for start in range(0, len(x), size):
         yield start, x[start : start + size]
