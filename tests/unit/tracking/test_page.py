@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from service.tracking.page import SCRIPT, Page, run_page
+from service.tracking.page import SCRIPT, STYLE, Page, run_page
 
 HTML = b"<!doctype html><html><head><title>MLflow</title></head></html>"
 Messages = list[MutableMapping[str, Any]]
@@ -42,7 +42,7 @@ def body(messages: Messages) -> bytes:
 def test_fault_13b_the_page_begins_with_model_training() -> None:
     for path, prefix in (("/", ""), ("/mlflow/", "/mlflow")):
         start, *rest = answers(path, b"text/html; charset=utf-8", prefix)
-        assert body(rest) == HTML.replace(b"<head>", b"<head>" + SCRIPT)
+        assert body(rest) == HTML.replace(b"<head>", b"<head>" + SCRIPT + STYLE)
         headers = dict(start["headers"])
         assert headers[b"content-length"] == str(len(body(rest))).encode()
         assert b"etag" not in headers  # a browser that has the page without it must not keep it
