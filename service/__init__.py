@@ -24,8 +24,8 @@ def _refuse_shadows() -> None:
     places: list[str | None]
     beside = Path(__file__).resolve().parent.parent
     for name in ("tuning", "vae_models"):
-        found = find_spec(name)
-        places = list(found.submodule_search_locations or ()) or [found.origin] if found is not None else []
+        module = find_spec(name)
+        places = list(module.submodule_search_locations or ()) or [module.origin] if module is not None else []
         if places and beside / name not in [Path(str(place)).resolve() for place in places]:
             raise ImportError(
                 f"{places[0]} stands in front of vaesvc's own package {name} ({beside / name}): rename it, or take its "

@@ -49,15 +49,15 @@ def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None,
         )
     if auth.is_attempt_token(given.credentials):
         raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
-    found: TokenInfo | None = getattr(request.state, "user", None)  # known already, where there was a body to be read
-    if found is None:
-        found = _services(request).store.token_user(given.credentials)
-    if found is None:
+    token: TokenInfo | None = getattr(request.state, "user", None)  # known already, where there was a body to be read
+    if token is None:
+        token = _services(request).store.token_user(given.credentials)
+    if token is None:
         raise AuthError(
             "the token is not known here: wrong, revoked, or made for another service. "
             "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
         )
-    return found
+    return token
 
 
 def attempt(
@@ -88,12 +88,12 @@ async def may_send(request: Request) -> bool:
 
 def most_bytes(request: Request) -> int:
     """Of the body of this request, whose caller is known: more than usual for a package, of those who may bring one."""
-    found: TokenInfo | None = getattr(request.state, "user", None)
-    if found is None or request.method != "PUT" or not request.url.path.startswith("/v1/code/"):
+    token: TokenInfo | None = getattr(request.state, "user", None)
+    if token is None or request.method != "PUT" or not request.url.path.startswith("/v1/code/"):
         return MAX_REQUEST_BYTES
     settings = _services(request).settings
     try:
-        may_bring_code(settings, found)
+        may_bring_code(settings, token)
     except ForbiddenError:
         return MAX_REQUEST_BYTES
     return max(MAX_REQUEST_BYTES, settings.code_bytes)

@@ -116,11 +116,11 @@ async def put_code(digest: CodeDigest, request: Request, services: App, user: Us
 def _put_code(services: Services, digest: str, data: bytes) -> CodeRef:
     from service.code import storage, wheel
 
-    found = wheel.read(data, most_bytes=services.settings.code_bytes)
-    if found.digest != digest:
-        raise UsageError(f"the wheel has the digest {found.digest}, and was brought as {digest}: it came altered")
-    storage.keep(services.artifacts, found)
-    return found.ref
+    package = wheel.read(data, most_bytes=services.settings.code_bytes)
+    if package.digest != digest:
+        raise UsageError(f"the wheel has the digest {package.digest}, and was brought as {digest}: it came altered")
+    storage.keep(services.artifacts, package)
+    return package.ref
 
 
 @users.get("/jobs", summary="List jobs")
@@ -205,16 +205,16 @@ async def logs(
 @users.get("/models", summary="Registered model versions")
 def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
     """Newest first. A model's `best` is the version with the best value of its metric, of those that are signed."""
-    found = _seen(services, user, services.models.versions())
-    return sorted(found, key=lambda one: one.created_at, reverse=True)
+    versions = _seen(services, user, services.models.versions())
+    return sorted(versions, key=lambda one: one.created_at, reverse=True)
 
 
 def _seen(services: Services, user: TokenInfo, found: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
     """Those that the user may see: all, or those that its own jobs made."""
     if access.sees_all(services.settings, user):
         return found
-    mine = services.store.owned({one.job_id for one in found if one.job_id is not None}, user.name)
-    return [one for one in found if one.job_id in mine]
+    mine = services.store.owned({version.job_id for version in found if version.job_id is not None}, user.name)
+    return [version for version in found if version.job_id in mine]
 
 
 @users.get("/models/mirror", summary="Where MLflow's registry says something else")
@@ -227,8 +227,8 @@ def _mirror(services: Services, user: TokenInfo) -> wire.Mirror:
     uri = services.mlflow_uri()
     from service import registry  # mlflow: only when a call needs it
 
-    seen = {one.name for one in _seen(services, user, services.models.versions())}
-    known = [one for one in services.models.versions() if one.name in seen]
+    seen = {version.name for version in _seen(services, user, services.models.versions())}
+    known = [version for version in services.models.versions() if version.name in seen]
     return wire.Mirror(differences=tuple(registry.differences(uri, known)))
 
 

@@ -52,7 +52,7 @@ class DataArea(Area):
     def sizes(self) -> dict[str, int]:
         """Return the files that are there: name -> bytes."""
         start = len(self.uri) + 1
-        return {found.uri[start:]: found.bytes for found in self._artifacts.list(self.uri)}
+        return {stored.uri[start:]: stored.bytes for stored in self._artifacts.list(self.uri)}
 
     def file(self, name: str) -> str:
         """Return the address of one file."""
@@ -98,7 +98,7 @@ def picture_addresses(artifacts: Artifacts, job: Job) -> dict[str, str]:
 
 def pictures(result: dict[str, Any]) -> dict[str, str]:
     """A result's pictures: name -> address. Raises UntrustedError where they are none."""
-    found = result.get("pictures", {})
-    if not isinstance(found, dict) or not all(isinstance(uri, str) for uri in found.values()):
+    addresses = result.get("pictures", {})
+    if not isinstance(addresses, dict) or not all(isinstance(uri, str) for uri in addresses.values()):
         raise UntrustedError("the result's pictures are not names with addresses")
-    return found
+    return addresses

@@ -233,9 +233,9 @@ class Artifacts:
             data = self.get_bytes(f"{uri}/{MANIFEST}")
         except NotFoundError as error:
             raise CorruptObjectError(f"{uri} has no {MANIFEST}: it was never completed, or it was deleted") from error
-        found = hashlib.sha256(data).hexdigest()
-        if manifest_sha256 is not None and found != manifest_sha256:
-            raise altered(f"{uri}/{MANIFEST}", manifest_sha256, found)
+        actual = hashlib.sha256(data).hexdigest()
+        if manifest_sha256 is not None and actual != manifest_sha256:
+            raise altered(f"{uri}/{MANIFEST}", manifest_sha256, actual)
         files = read_manifest(data, f"{uri}/{MANIFEST}")
         if only is not None:
             files = {name: entry for name, entry in files.items() if name in only}
@@ -280,11 +280,11 @@ class Artifacts:
                 return digest.hexdigest(), file.tell()
 
         try:
-            found, count = self._call("read", uri, fetch)
+            actual, count = self._call("read", uri, fetch)
         except NotFoundError as error:
             raise CorruptObjectError(f"{uri} is missing, though it is named beside it") from error
-        if (found, count) != (sha256, size):
-            raise altered(uri, f"{sha256} ({size} bytes)", f"{found} ({count} bytes)")
+        if (actual, count) != (sha256, size):
+            raise altered(uri, f"{sha256} ({size} bytes)", f"{actual} ({count} bytes)")
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

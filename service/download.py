@@ -255,7 +255,7 @@ def _file(
     """Its bytes, at most `most`. sha256: what it must be; none where the caller checks it."""
     public = urlsplit(address)._replace(query="").geturl()  # the query is a key for an hour
     try:
-        found, count = again(
+        actual, count = again(
             lambda: _stream(client, address, public, path, most, headers),
             when=lambda error: isinstance(error, httpx.TransportError),
             seconds=RETRY_SECONDS,
@@ -265,8 +265,8 @@ def _file(
             f"the storage at {urlsplit(address).netloc} does not answer ({error or type(error).__name__}); it must be "
             "reachable from here, not only from the service"
         ) from error
-    if sha256 is not None and found != sha256:
-        raise altered(public, sha256, found)
+    if sha256 is not None and actual != sha256:
+        raise altered(public, sha256, actual)
     return count
 
 

@@ -87,10 +87,10 @@ class UntrustedError(StorageError):
 
 
 def _tree(root: type[VaesvcError]) -> dict[str, type[VaesvcError]]:
-    found = {root.code: root}
+    by_code = {root.code: root}
     for child in root.__subclasses__():
-        found.update(_tree(child))
-    return found
+        by_code.update(_tree(child))
+    return by_code
 
 
 def from_code(code: str, message: str) -> VaesvcError:

@@ -20,7 +20,7 @@ def log_chunk(artifacts: Artifacts, detail: wire.JobDetail, number: int | None, 
         number = detail.job.attempt
         if number == 0:  # nothing ran yet
             return wire.LogChunk(text="", offset=0, attempt=0, complete=detail.job.state.final)
-    attempt = next((one for one in detail.attempts if one.number == number), None)
+    attempt = next((each for each in detail.attempts if each.number == number), None)
     if attempt is None:
         raise NotFoundError(f"job {detail.job.id} has no attempt {number}: it has {detail.job.attempt}")
     area = areas.log_area(artifacts, detail.job.id)

@@ -147,8 +147,8 @@ async def _on_known(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
-    return _reply(422, "usage", listed(found, between="; "))
+    reasons = (f"{'.'.join(str(part) for part in mistake['loc'])}: {mistake['msg']}" for mistake in error.errors())
+    return _reply(422, "usage", listed(reasons, between="; "))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

@@ -80,10 +80,10 @@ class Reference(Record):
 
 def reference(text: str) -> Reference:
     """Raises UsageError for what names no model."""
-    found = _REFERENCE.fullmatch(text)
-    if found is None:
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
         raise UsageError(f"{text!r} names no model: it looks like NAME, NAME@{BEST} or NAME/3; all: vaesvc models")
-    name, alias, version = found.groups()
+    name, alias, version = match.groups()
     if alias not in (None, BEST) and not alias.isdigit():
         raise UsageError(f"{text!r}: there is no alias {alias!r}; a model has @{BEST} and its versions, NAME/3")
     number = version or (alias if alias != BEST else None)
@@ -111,10 +111,10 @@ def read_statement(envelope: str, keys: Collection[str], what: str) -> Statement
 
 def check_manifest(data: bytes, statement: Statement, what: str) -> dict[str, tuple[str, int]]:
     """The files of a signed manifest: name -> (SHA-256, bytes). Raises UntrustedError."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != statement.manifest_sha256:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != statement.manifest_sha256:
         raise UntrustedError(
-            f"{what}: its {MANIFEST} is not the one that was signed (SHA-256 {found}, signed "
+            f"{what}: its {MANIFEST} is not the one that was signed (SHA-256 {sha256}, signed "
             f"{statement.manifest_sha256}): somebody wrote to the bucket. The job's checkpoint is not touched by that: "
             f"`vaesvc show {statement.job_id}`"
         )

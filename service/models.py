@@ -50,17 +50,17 @@ class Models:
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
         """Of every model (or of `name`), by name and number. `best` is on the best of those whose signature holds."""
-        found = self.store.model_versions(name)
-        statements = {row.job_id: self._statement(row) for row in found}
-        best = {name: self._best(name, found, statements) for name in {row.name for row in found}}
-        return [self._listed(row, statements[row.job_id], best[row.name]) for row in found]
+        rows_of_name = self.store.model_versions(name)
+        statements = {row.job_id: self._statement(row) for row in rows_of_name}
+        best = {name: self._best(name, rows_of_name, statements) for name in {row.name for row in rows_of_name}}
+        return [self._listed(row, statements[row.job_id], best[row.name]) for row in rows_of_name]
 
     def best(self, name: str) -> ModelVersion | None:
-        return next((one for one in self.versions(name) if BEST in one.aliases), None)
+        return next((version for version in self.versions(name) if BEST in version.aliases), None)
 
     def _best(self, name: str, found: list[VersionRow], statements: Mapping[str, Statement | None]) -> int | None:
         signed = [statements[row.job_id] for row in found if row.name == name]
-        best = rows.best([one for one in signed if one is not None])
+        best = rows.best([version for version in signed if version is not None])
         return None if best is None else best.version
 
     def _statement(self, row: VersionRow) -> Statement | None:
@@ -95,7 +95,7 @@ class Models:
         """
         chosen = self._pick(asked, seen)
         what = f"{chosen.name} version {chosen.version}"
-        row = next(one for one in self.store.model_versions(asked.name) if str(one.version) == chosen.version)
+        row = next(each for each in self.store.model_versions(asked.name) if str(each.version) == chosen.version)
         statement = self._statement(row)
         if statement is None:
             raise UntrustedError(
@@ -115,15 +115,17 @@ class Models:
         return area.presign(storage.address(self.artifacts, ref))
 
     def _pick(self, asked: Reference, seen: Seen) -> ModelVersion:
-        found = seen(self.versions(asked.name))
-        if not found:
-            known = ", ".join(sorted({one.name for one in seen(self.versions())})) or "none yet"
+        versions = seen(self.versions(asked.name))
+        if not versions:
+            known = ", ".join(sorted({version.name for version in seen(self.versions())})) or "none yet"
             raise NotFoundError(f"no registered model {asked.name!r}; there are: {known}")
-        for one in found:
-            if one.version == str(asked.version) or (asked.version is None and BEST in one.aliases):
-                return one
+        for version in versions:
+            if version.version == str(asked.version) or (asked.version is None and BEST in version.aliases):
+                return version
         wanted = f"version {asked.version}" if asked.version is not None else f"alias {BEST!r}"
-        there = ", ".join(" ".join((one.version, *(f"@{alias}" for alias in one.aliases))) for one in found)
+        there = ", ".join(
+            " ".join((version.version, *(f"@{alias}" for alias in version.aliases))) for version in versions
+        )
         raise NotFoundError(f"model {asked.name!r} has no {wanted}; it has versions {there}")
 
     # --- signing ----------------------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ class Models:
             config = self._read(choice.checkpoint, area, manifest, what, job.spec.get("code"))
             said = _statement(name, job, choice, manifest, config)
         row = self._put(said, mlflow_version, number)
-        version = next(one for one in self.versions(name) if one.job_id == job.id)
+        version = next(each for each in self.versions(name) if each.job_id == job.id)
         return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
 
     def sign_again(self, row: VersionRow) -> VersionRow:
@@ -217,7 +219,7 @@ class Models:
         from vae_models.measures import STORED
         from vae_models.open_union import foreign_allowed
 
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         for name, (sha256, size) in files.items():
             uri = area.address(f"{area.uri}/{name}")
             if name == MODEL:
@@ -225,17 +227,17 @@ class Models:
             elif size > SMALL_BYTES:
                 raise UntrustedError(f"{what}: {name} has {size} bytes, more than any model of this service has")
             else:
-                found[name] = self.artifacts.get_bytes(uri)
-                stored = _sha256(found[name]), len(found[name])
+                contents[name] = self.artifacts.get_bytes(uri)
+                stored = _sha256(contents[name]), len(contents[name])
             if stored != (sha256, size):
                 raise UntrustedError(f"{what}: {name} is not what its {MANIFEST} says: it was altered in the bucket")
-        model_files.check_mlmodel(found[MLMODEL], what)
+        model_files.check_mlmodel(contents[MLMODEL], what)
         try:
             with foreign_allowed(own_code):
-                TrainConfig.model_validate_json(found[CONFIG], context=STORED)
+                TrainConfig.model_validate_json(contents[CONFIG], context=STORED)
         except ValueError as error:
             raise UntrustedError(f"{what}: its {CONFIG} is no configuration of this version of vaesvc") from error
-        return found
+        return contents
 
 
 @functools.lru_cache(maxsize=8192)

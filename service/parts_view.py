@@ -57,12 +57,12 @@ def as_data(seam: Seam[Any]) -> dict[str, Any]:
         "parts": [
             {
                 "kind": kind,
-                "summary": parts.summary_of(found.part),
-                "package": found.package,
-                "value": found.value,
-                "declares": parts.declared(found.part),
+                "summary": parts.summary_of(registered.part),
+                "package": registered.package,
+                "value": registered.value,
+                "declares": parts.declared(registered.part),
             }
-            for kind, found in seam.registered().items()
+            for kind, registered in seam.registered().items()
         ],
         "broken": [
             {"entry": each.entry, "value": each.value, "package": each.package, "reason": each.reason}

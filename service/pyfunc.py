@@ -142,9 +142,9 @@ def load_directory(directory: Path) -> Reconstructor:
     check_code(json.loads(manifest).get(CODE), str(directory))
     for name, (sha256, _) in read_manifest(manifest, str(directory / MANIFEST)).items():
         with (directory / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise altered(str(directory / name), sha256, found)
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != sha256:
+            raise altered(str(directory / name), sha256, actual)
     try:
         config = TrainConfig.model_validate_json((directory / CONFIG).read_bytes(), context=STORED)
     except ValidationError as error:

@@ -102,12 +102,12 @@ def register(
 
 def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -> None:
     """The service's `version` and its signature, as tags of MLflow's version `number`."""
-    door = client(mlflow_uri)
+    mlflow = client(mlflow_uri)
     with _set(mlflow_uri, f"describe version {number} of {name!r}"):
-        there = door.get_model_version(name, number).tags
+        there = mlflow.get_model_version(name, number).tags
         for key, value in ((VERSION, version), (SIGNATURE, envelope)):
             if there.get(key) != value:
-                door.set_model_version_tag(name, number, key, value)
+                mlflow.set_model_version_tag(name, number, key, value)
 
 
 def show_best(mlflow_uri: str, best: ModelVersion) -> None:
@@ -119,15 +119,15 @@ def show_best(mlflow_uri: str, best: ModelVersion) -> None:
 def put_back(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[ModelVersion]:
     """The best versions that MLflow's alias was not on, and is now. known: every version of the service."""
     aliases = _aliases(mlflow_uri)
-    moved = [one for one in _shown_bests(known) if aliases.get(one.name, one.mlflow_version) != one.mlflow_version]
-    return [one for one in moved if _move_alias(mlflow_uri, one)]
+    moved = [best for best in _shown_bests(known) if aliases.get(best.name, best.mlflow_version) != best.mlflow_version]
+    return [best for best in moved if _move_alias(mlflow_uri, best)]
 
 
 def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
     """Where MLflow's registry says something else about the service's models: a sentence each."""
-    found = []
-    sources = {(one.name, one.mlflow_version): one.source.rstrip("/") for one in known}
-    strange: dict[str, list[str]] = {name: [] for name in sorted({one.name for one in known})}
+    lines = []
+    sources = {(version.name, version.mlflow_version): version.source.rstrip("/") for version in known}
+    strange: dict[str, list[str]] = {name: [] for name in sorted({version.name for version in known})}
     for there in _versions(mlflow_uri, None):
         number = str(there.version)
         if there.name in strange and sources.get((there.name, number)) != str(there.source).rstrip("/"):
@@ -135,29 +135,29 @@ def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
     for name, numbers in strange.items():
         if numbers:
             which = ", ".join(sorted(numbers, key=int))
-            found.append(f"MLflow has version {which} of {name!r}, which this service did not make: do not load it")
+            lines.append(f"MLflow has version {which} of {name!r}, which this service did not make: do not load it")
     aliases = _aliases(mlflow_uri)
     for best in _shown_bests(known):
         alias = aliases.get(best.name)
         if alias != best.mlflow_version:
             where = f"on version {alias}" if alias else "nowhere"
-            found.append(
+            lines.append(
                 f"MLflow's alias {best.name}@{BEST} is {where}; the service's best is {best.mlflow_version}, which "
                 "`vaesvc pull` takes"
             )
-    return found
+    return lines
 
 
 def _shown_bests(known: Sequence[ModelVersion]) -> list[ModelVersion]:
     """The best of each model, where MLflow shows it."""
-    return [one for one in known if BEST in one.aliases and one.mlflow_version is not None]
+    return [version for version in known if BEST in version.aliases and version.mlflow_version is not None]
 
 
 def _aliases(uri: str) -> dict[str, str]:
     """Of every model in MLflow, the version that its alias is on; "" where there is none."""
-    door = client(uri)
+    mlflow = client(uri)
     with explained(uri, "list models"):
-        models = all_pages(lambda token: door.search_registered_models(max_results=PAGE, page_token=token))
+        models = all_pages(lambda token: mlflow.search_registered_models(max_results=PAGE, page_token=token))
     return {model.name: str(model.aliases.get(BEST, "")) for model in models}
 
 
@@ -219,7 +219,7 @@ def _is_there(artifacts: Artifacts, target: str, manifest: bytes) -> bool:
 def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: dict[str, str]) -> str:
     """The job's version. MLflow numbers versions in the order in which they are made and makes as many as it is asked
     for: of several, the first one counts. Only one with these files does: tags are anybody's to write."""
-    door = client(uri)
+    mlflow = client(uri)
     _make_model(uri, name)
     own = _of_job(uri, name, job, files)
     run_id = find_run(uri, job)
@@ -227,7 +227,7 @@ def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: s
     made = None
     if not own:
         with explained(uri, f"register a version of {name!r}"):
-            made = door.create_model_version(
+            made = mlflow.create_model_version(
                 name,
                 files,
                 run_id=run_id,
@@ -246,10 +246,10 @@ def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: s
     with _set(uri, f"describe version {first.version} of {name!r}"):
         for key, value in tags.items():
             if first.tags.get(key) != value:  # the job went on, and its best checkpoint is another one now
-                door.set_model_version_tag(name, first.version, key, value)
+                mlflow.set_model_version_tag(name, first.version, key, value)
         line, _, text = (first.description or "").partition("\n")
         if line != _text(tags) and line.endswith(f" of job {job.id}"):  # what somebody else wrote stays
-            door.update_model_version(name, first.version, description=f"{_text(tags)}\n{text}".rstrip("\n"))
+            mlflow.update_model_version(name, first.version, description=f"{_text(tags)}\n{text}".rstrip("\n"))
     return str(first.version)
 
 
@@ -284,16 +284,16 @@ def _set(uri: str, doing: str) -> Iterator[None]:
 
 
 def _make_model(uri: str, name: str) -> None:
-    door = client(uri)
+    mlflow = client(uri)
     try:
         with explained(uri, f"find the model {name!r}"):
-            there = door.get_registered_model(name)
+            there = mlflow.get_registered_model(name)
             if not there.description:  # an earlier version made it
-                door.update_registered_model(name, notes.model_note(name))
+                mlflow.update_registered_model(name, notes.model_note(name))
     except NotFoundError:
         try:
             with explained(uri, f"create the model {name!r}"):
-                door.create_registered_model(name, description=notes.model_note(name))
+                mlflow.create_registered_model(name, description=notes.model_note(name))
         except ConflictError:
             return  # another job was faster
 
@@ -307,12 +307,12 @@ def _delete_version(uri: str, name: str, version: str) -> None:
 
 
 def _versions(uri: str, name: str | None, job: Job | None = None) -> list[Any]:
-    door = client(uri)
+    mlflow = client(uri)
     where = [f"name = '{name}'"] if name is not None else []
     where += [f"tags.`{describe.JOB_ID}` = '{job.id}'"] if job is not None else []
     with explained(uri, "list model versions"):
         return all_pages(
-            lambda token: door.search_model_versions(" AND ".join(where), max_results=PAGE, page_token=token)
+            lambda token: mlflow.search_model_versions(" AND ".join(where), max_results=PAGE, page_token=token)
         )
 
 

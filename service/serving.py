@@ -70,9 +70,11 @@ class Impatient(H11Protocol):
         connections = cast("set[Impatient]", self.connections)
         if len(connections) <= MOST_CONNECTIONS:
             return
-        idle = [one for one in connections if one._idle_since is not None and one is not self]
+        idle = [
+            connection for connection in connections if connection._idle_since is not None and connection is not self
+        ]
         if idle:
-            longest = min(idle, key=lambda one: cast(float, one._idle_since))
+            longest = min(idle, key=lambda connection: cast(float, connection._idle_since))
             connections.discard(longest)  # counted no more, from now on
             longest.transport.close()
 

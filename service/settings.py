@@ -266,11 +266,11 @@ def _from_file(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         raise UsageError(f"cannot read the settings file {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
-    found = dict(_flat(tables, path))
-    for name, value in found.items():
+    values = dict(_flat(tables, path))
+    for name, value in values.items():
         if _is_path(name) and isinstance(value, str):  # relative to the file, not to wherever the command runs
-            found[name] = str(path.parent / Path(value).expanduser())
-    return {name: (value, str(path)) for name, value in found.items()}
+            values[name] = str(path.parent / Path(value).expanduser())
+    return {name: (value, str(path)) for name, value in values.items()}
 
 
 def _flat(tables: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
@@ -303,11 +303,11 @@ def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
         raise UsageError(f"cannot read the embedded stack's state {home / STACK_FILE}: {error}; {mend}") from error
     if not state.get("running"):
         return {}
-    found = {name: (value, STACK) for name, value in state.get("settings", {}).items() if name in field_names()}
+    values = {name: (value, STACK) for name, value in state.get("settings", {}).items() if name in field_names()}
     for elsewhere, dropped in _GROUPS:
         if given & elsewhere:
-            found = {name: value for name, value in found.items() if not name.startswith(dropped)}
-    return found
+            values = {name: value for name, value in values.items() if not name.startswith(dropped)}
+    return values
 
 
 def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:

@@ -70,10 +70,10 @@ def read_key(path: Path) -> SigningKey:
 
 def parse_keys(text: str) -> tuple[str, ...]:
     """Public keys from a setting, separated by commas or blanks. Raises UsageError for what is none."""
-    found = tuple(text.replace(",", " ").split())
-    for key in found:
+    keys = tuple(text.replace(",", " ").split())
+    for key in keys:
         _public(key)
-    return found
+    return keys
 
 
 def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -
     try:
         opened = json.loads(envelope)
         given, payload = opened["payloadType"], base64.b64decode(opened["payload"], validate=True)
-        signatures = [base64.b64decode(one["sig"], validate=True) for one in opened["signatures"]]
-        signers = [str(one.get("keyid")) for one in opened["signatures"]]
+        signatures = [base64.b64decode(each["sig"], validate=True) for each in opened["signatures"]]
+        signers = [str(each.get("keyid")) for each in opened["signatures"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UntrustedError(f"{what} has no signature that can be read ({type(error).__name__})") from error
     if given != payload_type:
@@ -106,14 +106,14 @@ def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -
 
 def payload(envelope: str) -> dict[str, Any]:
     """The statement, whoever signed it: for the service, of what it keeps itself."""
-    found: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
-    return found
+    content: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+    return content
 
 
 def signed_by(envelope: str, key: str) -> bool:
     """Whether the envelope names this key; for finding what has to be signed again, never for trusting it."""
     try:
-        return any(one["keyid"] == key for one in json.loads(envelope)["signatures"])
+        return any(signature["keyid"] == key for signature in json.loads(envelope)["signatures"])
     except (ValueError, KeyError, TypeError):
         return False
 

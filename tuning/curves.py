@@ -63,10 +63,10 @@ def curve(name: str, runs: Iterable[tuple[Mapping[str, Any], Mapping[str, float]
     points: dict[float, list[tuple[float, float]]] = {}
     continuous = False
     for assignment, metrics in runs:
-        gated = [found for found in map(_GATED.fullmatch, metrics) if found]
+        gated = [gates for gates in map(_GATED.fullmatch, metrics) if gates]
         continuous = continuous or bool(gated)
         if gated:
-            at = {float(found[1]): f"val/beta_{found[1]}" for found in gated}
+            at = {float(gates[1]): f"val/beta_{gates[1]}" for gates in gated}
         else:
             at = {float(assignment["beta.value"]): "val"} if "beta.value" in assignment else {}
         for beta, prefix in at.items():
@@ -87,23 +87,23 @@ def compare(curves: Sequence[Curve], path: Path) -> None:
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     plane, elbo = figure.subplots(1, 2)
-    for number, one in enumerate(curves):
+    for number, curve in enumerate(curves):
         color = f"C{number}"
-        betas = list(one.points)
-        means = [(fmean(rate for rate, _ in found), fmean(d for _, d in found)) for found in one.points.values()]
-        elbos = [[-rate - distortion for rate, distortion in found] for found in one.points.values()]
-        middle = [fmean(found) for found in elbos]
-        low, high = [min(found) for found in elbos], [max(found) for found in elbos]
-        if one.continuous:
-            plane.plot(*zip(*means, strict=True), "-", color=color, label=one.name)
-            elbo.plot(betas, middle, "-", color=color, label=one.name)
+        betas = list(curve.points)
+        means = [(fmean(rate for rate, _ in points), fmean(d for _, d in points)) for points in curve.points.values()]
+        elbos = [[-rate - distortion for rate, distortion in points] for points in curve.points.values()]
+        middle = [fmean(points) for points in elbos]
+        low, high = [min(points) for points in elbos], [max(points) for points in elbos]
+        if curve.continuous:
+            plane.plot(*zip(*means, strict=True), "-", color=color, label=curve.name)
+            elbo.plot(betas, middle, "-", color=color, label=curve.name)
             elbo.fill_between(betas, low, high, color=color, alpha=0.2, lw=0)
         else:
-            every = [pair for found in one.points.values() for pair in found]
-            plane.plot(*zip(*every, strict=True), "o", ms=4, alpha=0.7, color=color, label=one.name)
+            every = [pair for points in curve.points.values() for pair in points]
+            plane.plot(*zip(*every, strict=True), "o", ms=4, alpha=0.7, color=color, label=curve.name)
             below = [mean - least for mean, least in zip(middle, low, strict=True)]
             above = [most - mean for mean, most in zip(middle, high, strict=True)]
-            elbo.errorbar(betas, middle, [below, above], fmt="o", ms=4, capsize=2, color=color, label=one.name)
+            elbo.errorbar(betas, middle, [below, above], fmt="o", ms=4, capsize=2, color=color, label=curve.name)
     plane.set_xlabel("rate [nats per datum]")
     plane.set_ylabel("distortion [nats per datum]")
     elbo.set_xlabel("beta")
@@ -198,12 +198,12 @@ def _places(values: Sequence[object]) -> list[float]:
 def _ends(values: Sequence[object]) -> list[tuple[float, str]]:
     """Return (height, text) of the axis's lowest and highest value."""
     places = _places(values)
-    found = {}
+    ends = {}
     for place, value in zip(places, values, strict=True):
         if place in (0.0, 1.0):
             kind = value.get("kind", "") if isinstance(value, Mapping) else value
-            found[place] = f"{kind:.4g}" if isinstance(kind, float) else str(kind)
-    return list(found.items())
+            ends[place] = f"{kind:.4g}" if isinstance(kind, float) else str(kind)
+    return list(ends.items())
 
 
 def _is_number(value: object) -> bool:

@@ -174,8 +174,8 @@ class _Progress:
     def of(self, number: int, report: Progress) -> None:
         self._reports[number] = report
         known = list(self._reports.values())
-        steps = sum(one.step for one in known)
-        total = round(sum(one.total_steps for one in known) / len(known) * self._left)
+        steps = sum(progress.step for progress in known)
+        total = round(sum(progress.total_steps for progress in known) / len(known) * self._left)
         now = time.monotonic()
         if self._began is None:
             self._began = (now, steps)
@@ -184,7 +184,7 @@ class _Progress:
         self._tell(
             StudyProgress(
                 stage=self._stage,
-                ended=self._ended + sum(one.step >= one.total_steps for one in known),
+                ended=self._ended + sum(progress.step >= progress.total_steps for progress in known),
                 trials=self._trials,
                 steps=steps,
                 total_steps=total,

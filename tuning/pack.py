@@ -28,15 +28,15 @@ def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int 
     by_data: dict[str, dict[int, list[Trial]]] = {}
     for trial in left:
         by_data.setdefault(trial.config.data.model_dump_json(), {}).setdefault(trial.candidate, []).append(trial)
-    found = []
+    shared = []
     for candidates in by_data.values():
         total = sum(len(trials) for trials in candidates.values())
         wanted = 1 if stage.pruning.compares else max(processes, -(-total // lanes))
         shares: list[list[Trial]] = [[] for _ in range(min(wanted, len(candidates)))]
         for trials in candidates.values():
             min(shares, key=len).extend(trials)
-        found += shares
-    return found
+        shared += shares
+    return shared
 
 
 def train(
@@ -61,9 +61,9 @@ def train(
     from vae_models.training.lanes import train_pack
 
     def ended(number: int, lane: Lane) -> None:
-        found = outcome(lane, stage.metric, stopping=stopping())
-        if found.state != "missing":
-            on_end(pack[number], found)
+        ending = outcome(lane, stage.metric, stopping=stopping())
+        if ending.state != "missing":
+            on_end(pack[number], ending)
 
     first = pack[0].config
     steps_per_epoch = len(dataset.train.x) / first.batch_size

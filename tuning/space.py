@@ -204,13 +204,13 @@ def counts(space: Space) -> dict[str, int]:
 
     Raise ValueError that names the path of an interval without points.
     """
-    found = {}
+    counted = {}
     for path, domain in space.items():
         try:
-            found[path] = domain.count()
+            counted[path] = domain.count()
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    return found
+    return counted
 
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:

@@ -134,9 +134,13 @@ class StageConfig(Strict):
 
     def _mean(self, outcomes: Mapping[int, Outcome], candidate: int) -> float | None:
         """Return the mean over all seeds of an assignment; None unless every seed was trained to its end."""
-        found = self._of(outcomes, candidate)
-        values = [one.value for one in found if one is not None and one.state == "done" and one.value is not None]
-        return statistics.fmean(values) if len(values) == len(found) else None
+        by_seed = self._of(outcomes, candidate)
+        values = [
+            outcome.value
+            for outcome in by_seed
+            if outcome is not None and outcome.state == "done" and outcome.value is not None
+        ]
+        return statistics.fmean(values) if len(values) == len(by_seed) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,10 +288,10 @@ def known(
     outcomes: dict[int, Outcome] = {}
     while True:
         every = list(trials(stage, base, outcomes))
-        found = {trial.number: outcome for trial in every if (outcome := find(trial)) is not None}
-        if len(found) == len(outcomes):
+        ended = {trial.number: outcome for trial in every if (outcome := find(trial)) is not None}
+        if len(ended) == len(outcomes):
             return every, outcomes
-        outcomes = found
+        outcomes = ended
 
 
 def made(

@@ -36,8 +36,8 @@ def rank(trials: Sequence[Trial], outcomes: Mapping[int, Outcome], goal: Goal) -
     groups: dict[int, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.candidate, []).append(trial)
-    found = [_candidate(number, group, outcomes, goal) for number, group in groups.items()]
-    return sorted(found, key=lambda c: (not c.complete, -goal.score(c.mean), c.number))
+    candidates = [_candidate(number, group, outcomes, goal) for number, group in groups.items()]
+    return sorted(candidates, key=lambda c: (not c.complete, -goal.score(c.mean), c.number))
 
 
 def winner(ranked: Sequence[Candidate]) -> Candidate | None:

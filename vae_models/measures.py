@@ -146,10 +146,10 @@ def evaluated(*, bound: bool, where: Iterable[str] = ("val",), more: Iterable[st
 def asked_for(names: Sequence[str]) -> tuple[str, ...]:
     """Return `names` if each is a measure that can be requested. Raise ValueError that lists them otherwise."""
     for place, name in enumerate(names):
-        found = MEASURES.find(name)
-        if found is None and not is_foreign_allowed():
+        measure = MEASURES.find(name)
+        if measure is None and not is_foreign_allowed():
             raise ValueError(f"there is no measure {name!r}; {_askable()}{MEASURES.not_loaded()}")
-        if found is not None and found.of is None:
+        if measure is not None and measure.of is None:
             raise ValueError(f"{name} is no function of a trace, so no evaluation is asked for it; {_askable()}")
         if name in names[:place]:
             raise ValueError(f"{name} is named twice")
@@ -174,12 +174,12 @@ class Goal:
         Raise ValueError where it contradicts that, or is required.
         """
         own = direction(metric)
-        found = own if mode is None else mode
-        if found is None:
+        way = own if mode is None else mode
+        if way is None:
             raise ValueError(f"{metric} is neither better high nor low: say mode max or min")
-        if own is not None and found != own:
-            raise ValueError(contradiction(metric, found))
-        return cls(metric=metric, mode=found)
+        if own is not None and way != own:
+            raise ValueError(contradiction(metric, way))
+        return cls(metric=metric, mode=way)
 
     @classmethod
     def stored(cls, metric: str, mode: str | None) -> Goal:

@@ -135,7 +135,7 @@ class OpenUnion:
             return Foreign.model_validate(value)
         if (broken := self._parts.broken_entry(kind)) is not None:
             raise ValueError(f"the kind {kind!r} could not be loaded: {broken}")
-        kinds = ", ".join(repr(found) for found in self._parts.all())
+        kinds = ", ".join(repr(each) for each in self._parts.all())
         context = {"discriminator": "'kind'", "tag": kind, "expected_tags": kinds}
         raise PydanticKnownError("union_tag_invalid", context)
 

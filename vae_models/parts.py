@@ -105,7 +105,7 @@ class Seam(Generic[P]):
 
     def own(self) -> Mapping[str, P]:
         """Return the package's own parts by their kinds: no entry point is read for them."""
-        return MappingProxyType({kind: found.part for kind, found in self._ours_registered().items()})
+        return MappingProxyType({kind: registered.part for kind, registered in self._ours_registered().items()})
 
     def kinds(self) -> tuple[str, ...]:
         """Return the names of `all`."""
@@ -121,8 +121,8 @@ class Seam(Generic[P]):
         """Return the part of this kind, None where there is none. Entry points are read only for what is not ours."""
         if (own := self._ours_registered().get(kind)) is not None:
             return own.part
-        found = self.registered().get(kind)
-        return None if found is None else found.part
+        registered = self.registered().get(kind)
+        return None if registered is None else registered.part
 
     def get(self, kind: str) -> P:
         """Return the part of this kind. Raise UnknownPart with the nearest name, all names,
@@ -155,11 +155,11 @@ class Seam(Generic[P]):
         try:
             return make(part)
         except Exception as error:
-            found = self.registered()[kind]
-            if found.package == OURS:
+            entry = self.registered()[kind]
+            if entry.package == OURS:
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PartError(f"the {self.name} {kind} ({found.value}, of {found.package}) fails: {reason}") from error
+            raise PartError(f"the {self.name} {kind} ({entry.value}, of {entry.package}) fails: {reason}") from error
 
     def broken_entry(self, kind: str) -> Broken | None:
         """Return the entry that would have brought this kind, had it been possible to load it."""
@@ -185,7 +185,7 @@ class Seam(Generic[P]):
         """Return every part with where it is from."""
         if self._parts is None:
             self._parts, self._broken = self._load()
-            self._all = MappingProxyType({kind: found.part for kind, found in self._parts.items()})
+            self._all = MappingProxyType({kind: each.part for kind, each in self._parts.items()})
         return self._parts
 
     def _ours_registered(self) -> Mapping[str, Registered[P]]:
@@ -287,8 +287,8 @@ def declared(part: Any) -> dict[str, Any]:
         ]
         return {name: _plain(getattr(part, name)) for name in dict.fromkeys(names) if name[0] != "_"}
     if is_dataclass(part):
-        found = {field.name: getattr(part, field.name) for field in fields(part) if field.repr}
-        plain = {name: value for name, value in found.items() if _is_said(value)}
+        declarations = {field.name: getattr(part, field.name) for field in fields(part) if field.repr}
+        plain = {name: value for name, value in declarations.items() if _is_said(value)}
         return {name: value for name, value in plain.items() if name not in ("kind", "name", "summary")}
     return {}
 

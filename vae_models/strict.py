@@ -86,12 +86,12 @@ def plain_types(annotation: Any) -> frozenset[Any]:
     """Return the types of a field that are neither models nor lists:
     {int, NoneType} of `Annotated[int, ...] | None`.
     """
-    return frozenset(found for found in _alternatives(annotation) if isinstance(found, type))
+    return frozenset(plain for plain in _alternatives(annotation) if isinstance(plain, type))
 
 
 def _of_each(annotation: Any) -> Any:
     """Return the type of a list's items; `object`, which is no number, where it is no list."""
-    inner = [get_args(found)[0] for found in _alternatives(annotation) if get_origin(found) is tuple]
+    inner = [get_args(inner_type)[0] for inner_type in _alternatives(annotation) if get_origin(inner_type) is tuple]
     return inner[0] if inner else object
 
 

@@ -70,9 +70,9 @@ def _with_its_cause(error: ImportError) -> str:
     from importlib.util import find_spec
     from pathlib import Path
 
-    found, ours = find_spec("service"), Path(__file__).resolve().parent.parent / "service"
+    service, ours = find_spec("service"), Path(__file__).resolve().parent.parent / "service"
     places: list[str | None] = (
-        list(found.submodule_search_locations or ()) or [found.origin] if found is not None else []
+        list(service.submodule_search_locations or ()) or [service.origin] if service is not None else []
     )
     if not places or ours in [Path(str(place)).resolve() for place in places]:
         return str(error)

@@ -67,7 +67,7 @@ def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> d
         choice = choose(order.context.job, result, client.checkpoints)
         if choice is None:
             return {}
-        found: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
+        registered: dict[str, Any] = {"checkpoint": choice.checkpoint.uri, "checkpoint_step": choice.checkpoint.step}
 
         def sign(mlflow_version: int | None) -> RegisterReply:
             return client.register(RegisterRequest(winner=winner, mlflow_version=mlflow_version))
@@ -78,10 +78,10 @@ def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> d
                 seconds=_REGISTRY_SECONDS,
                 pause_seconds=_PAUSE_SECONDS,
             )
-            return found | {"model": version.model_dump()}
+            return registered | {"model": version.model_dump()}
         except Exception as error:  # whatever it is, the training is done and its checkpoints are safe
             print(f"[vaesvc] the model is not registered yet: {classify(error).text}", flush=True)  # noqa: T201
-            return found
+            return registered
 
 
 def main() -> int:

@@ -88,9 +88,11 @@ def classify(error: BaseException) -> Failure:
 
 def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
     """(rank, failure) of the error to report when several workers fail: the one that the others' follow from."""
-    found = {rank: classify(error) for rank, error in errors.items()}
-    rank = min(found, key=lambda r: (not found[r].ends_attempt, type(unwrap(errors[r])).__name__ == "PeerError", r))
-    return rank, found[rank]
+    failures = {rank: classify(error) for rank, error in errors.items()}
+    rank = min(
+        failures, key=lambda r: (not failures[r].ends_attempt, type(unwrap(errors[r])).__name__ == "PeerError", r)
+    )
+    return rank, failures[rank]
 
 
 def of_ray_train(error: BaseException) -> Failure:
@@ -105,10 +107,10 @@ def unwrap(error: BaseException) -> BaseException:
     """The error itself, out of what Ray puts around it."""
     for _ in range(8):
         inner = [getattr(error, name, None) for name in _WRAPPERS]
-        found = next((one for one in inner if isinstance(one, Exception) and one is not error), None)
-        if found is None:
+        cause = next((each for each in inner if isinstance(each, Exception) and each is not error), None)
+        if cause is None:
             return error
-        error = found
+        error = cause
     return error
 
 

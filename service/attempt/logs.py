@@ -51,8 +51,8 @@ class LogShipper:
     def tail(self, lines: int) -> str:
         """The last lines that say something."""
         with contextlib.suppress(OSError):
-            found = [line for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
-            return "\n".join(found[-lines:])
+            written = [line for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
+            return "\n".join(written[-lines:])
         return ""
 
     def close(self, timeout_seconds: float) -> bool:

@@ -16,10 +16,10 @@ def client(settings: Settings | None = None) -> Client:
     from service import settings as module
     from service.client import Client
 
-    found = settings or module.load()
-    if found.api_url is None:
+    known = settings or module.load()
+    if known.api_url is None:
         raise UnavailableError(
             "no service is set up: start the local stack with `vaesvc up`, or set VAESVC_API_URL (and VAESVC_TOKEN or "
             "VAESVC_TOKEN_FILE) to one that runs"
         )
-    return Client(found.api_url, found.user_token())
+    return Client(known.api_url, known.user_token())

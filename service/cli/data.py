@@ -193,12 +193,12 @@ def list_sets(local: Local = False, json: AsJson = False) -> None:
     if not _here(local):
         data_service.names(json=json)
         return
-    found = [(pointer, _facts(pointer.digest)) for pointer in own.pointers(cache_dir())]
+    sets = [(pointer, _facts(pointer.digest)) for pointer in own.pointers(cache_dir())]
     if json:
-        output.as_json([{**vars(pointer), "facts": data and data.spec} for pointer, data in found])
+        output.as_json([{**vars(pointer), "facts": data and data.spec} for pointer, data in sets])
         return
     rows = [
-        (pointer.name, pointer.digest[:12], *_columns(data), output.moment(pointer.added_at)) for pointer, data in found
+        (pointer.name, pointer.digest[:12], *_columns(data), output.moment(pointer.added_at)) for pointer, data in sets
     ]
     output.table(("name", "digest", "shape", "support", "train/val/test", "size", "added"), rows)
 

@@ -59,11 +59,11 @@ def send(made: StoredSet, name: str, cache_dir: Path) -> NamedSet:
 def names(*, json: bool) -> None:
     """Print the names that the user sees."""
     with connect.client() as client:
-        found = client.data.names()
+        pointers = client.data.names()
     if json:
-        output.as_json(found)
+        output.as_json(pointers)
         return
-    output.table(HEADER, [_row(named) for named in found])
+    output.table(HEADER, [_row(named) for named in pointers])
 
 
 def _row(named: NamedSet) -> tuple[str, ...]:

@@ -51,16 +51,16 @@ def fail(what: str, detail: str, mend: str) -> Finding:
 
 def doctor(json: AsJson = False) -> None:
     """Check this machine, the settings and every server they name. Exit code 1 if something must be mended."""
-    found = []
+    checks = []
     for finding in examine():
-        found.append(finding)
+        checks.append(finding)
         if not json:
             output.data(f"{finding.level:<4}  {finding.what:<12} {finding.detail}")
             if finding.mend:
                 output.data(f"{'':<4}  {'':<12} -> {finding.mend}")
     if json:
-        output.as_json([asdict(finding) for finding in found])
-    raise typer.Exit(1 if any(finding.level == "FAIL" for finding in found) else 0)
+        output.as_json([asdict(finding) for finding in checks])
+    raise typer.Exit(1 if any(finding.level == "FAIL" for finding in checks) else 0)
 
 
 def examine() -> Iterator[Finding]:

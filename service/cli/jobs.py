@@ -31,14 +31,14 @@ def list_jobs(
     """List jobs, newest first, with their position in the queue and the reason for waiting."""
     states = [_state(name) for name in state] if state else None
     with connect.client() as client:
-        found = client.jobs(states=states, limit=limit, before=before)
+        listed = client.jobs(states=states, limit=limit, before=before)
     if json:
-        output.as_json(found)
+        output.as_json(listed)
         return
     header = ("ID", "NAME", "OWNER", "STATE", "POSITION", "PRIORITY", "STEP", "ELBO [nats]", "AGE [h:mm:ss]", "REASON")
-    output.table(header, [_row(job) for job in found])
-    if len(found) == limit:
-        output.note(f"There may be more: vaesvc jobs --before {found[-1].id}")
+    output.table(header, [_row(job) for job in listed])
+    if len(listed) == limit:
+        output.note(f"There may be more: vaesvc jobs --before {listed[-1].id}")
 
 
 def _state(name: str) -> JobState:
@@ -124,28 +124,28 @@ def _print_attempts(detail: wire.JobDetail) -> None:
         output.data("")
         rows: list[tuple[str, ...]] = [
             (
-                str(one.number),
-                one.state.value,
-                output.moment(one.started_at),
-                output.moment(one.ended_at),
-                one.error or "",
+                str(row.number),
+                row.state.value,
+                output.moment(row.started_at),
+                output.moment(row.ended_at),
+                row.error or "",
             )
-            for one in detail.attempts
+            for row in detail.attempts
         ]
         output.table(("ATTEMPT", "STATE", "STARTED", "ENDED", "ERROR"), rows)
     if detail.checkpoints:
         output.data("")
         rows = [
             (
-                str(one.step),
-                str(one.attempt),
-                output.moment(one.committed_at),
-                output.number(one.bytes / 2**20),
-                output.number(progress.metric(one.metrics, "elbo")),
-                "best" if one.best else "",
-                one.uri,
+                str(row.step),
+                str(row.attempt),
+                output.moment(row.committed_at),
+                output.number(row.bytes / 2**20),
+                output.number(progress.metric(row.metrics, "elbo")),
+                "best" if row.best else "",
+                row.uri,
             )
-            for one in detail.checkpoints
+            for row in detail.checkpoints
         ]
         output.table(("STEP", "ATTEMPT", "COMMITTED", "SIZE [MiB]", "ELBO [nats]", "BEST", "ADDRESS"), rows)
 
@@ -154,12 +154,12 @@ def _print_events(events: Sequence[Event]) -> None:
     output.data("")
     rows = [
         (
-            output.moment(one.at),
-            "-" if one.attempt is None else str(one.attempt),
-            one.kind,
-            ", ".join(f"{name}={value}" for name, value in one.detail.items()),
+            output.moment(event.at),
+            "-" if event.attempt is None else str(event.attempt),
+            event.kind,
+            ", ".join(f"{name}={value}" for name, value in event.detail.items()),
         )
-        for one in events
+        for event in events
     ]
     output.table(("AT", "ATTEMPT", "EVENT", "DETAIL"), rows)
 
@@ -191,7 +191,7 @@ def retry(
 
 def _length(overrides: Sequence[str]) -> dict[str, Any]:
     """The one thing of a job that may still change: how long it is."""
-    found: dict[str, Any] = {}
+    length: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         read = {"epochs": float, "steps": int}.get(name.strip())
@@ -201,7 +201,7 @@ def _length(overrides: Sequence[str]) -> dict[str, Any]:
                 "another job: vaesvc submit"
             )
         try:
-            found[name.strip()] = read(text)
+            length[name.strip()] = read(text)
         except ValueError:
             raise UsageError(f"--set {override}: {text!r} is not a number of {name.strip()}") from None
-    return found
+    return length

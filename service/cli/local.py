@@ -219,9 +219,9 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         names = sorted({*before, *after})
         return [
-            found
+            difference
             for name in names
-            for found in _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+            for difference in _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
         ]
     return [] if before == after else [path]
 

@@ -28,20 +28,21 @@ def recipes(
 
     fields = ("name", "paper", "section", "data", "summary")
     every = list(catalogue().values())
-    found = [one for one in every if what.lower() in " ".join(getattr(one, field) for field in fields).lower()]
+    matching = [each for each in every if what.lower() in " ".join(getattr(each, field) for field in fields).lower()]
     if json:
-        output.as_json([{field: getattr(recipe, field) for field in fields} for recipe in found])
+        output.as_json([{field: getattr(recipe, field) for field in fields} for recipe in matching])
         return
-    for paper in dict.fromkeys(one.paper for one in found):
-        of_paper = [one for one in found if one.paper == paper]
+    for paper in dict.fromkeys(each.paper for each in matching):
+        of_paper = [each for each in matching if each.paper == paper]
         output.data(f"{paper}: {len(of_paper)}")
         output.table(
-            ("RECIPE", "SOURCE", "WHAT", "DATA"), [(one.name, one.section, one.summary, one.data) for one in of_paper]
+            ("RECIPE", "SOURCE", "WHAT", "DATA"),
+            [(each.name, each.section, each.summary, each.data) for each in of_paper],
         )
         output.data("")
     output.note(
-        f"{len(found)} of {len(every)} recipes. See one: vaesvc submit NAME --dry-run"
-        if found
+        f"{len(matching)} of {len(every)} recipes. See one: vaesvc submit NAME --dry-run"
+        if matching
         else f"No recipe has {what!r} in its name, paper, source or data; all: vaesvc recipes"
     )
 
@@ -49,25 +50,25 @@ def recipes(
 def list_models(json: AsJson = False) -> None:
     """List the registered model versions, newest first."""
     with connect.client() as client:
-        found = client.models()
+        versions = client.models()
         if json:
-            output.as_json(found)
+            output.as_json(versions)
             return
         rows = [
             (
-                one.name,
-                one.version,
-                ", ".join(one.aliases),
-                one.metric or "-",
-                output.number(one.value, 4),
-                one.job_id or "-",
-                output.moment(one.created_at),
+                version.name,
+                version.version,
+                ", ".join(version.aliases),
+                version.metric or "-",
+                output.number(version.value, 4),
+                version.job_id or "-",
+                output.moment(version.created_at),
             )
-            for one in found
+            for version in versions
         ]
         output.table(("MODEL", "VERSION", "ALIASES", "METRIC", "VALUE [nats]", "JOB", "REGISTERED"), rows)
-        for one in found:
-            _say_of(one)
+        for version in versions:
+            _say_of(version)
         _say_of_mlflow(client)
 
 

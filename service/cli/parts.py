@@ -23,11 +23,11 @@ def parts(
     if markdown:
         output.data(parts_view.page(), end="")
         return
-    found = {name: parts_view.as_data(each) for name, each in parts_view.seams(seam).items()}
+    listed = {name: parts_view.as_data(each) for name, each in parts_view.seams(seam).items()}
     if json:
-        output.as_json(found)
+        output.as_json(listed)
         return
-    for name, data in found.items():
+    for name, data in listed.items():
         output.data(f"{name}: {data['summary']}" if data["summary"] else name)
         if seam is None and name in parts_view.LISTED_ELSEWHERE:
             others = sorted({part["package"] for part in data["parts"]})

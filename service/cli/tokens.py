@@ -73,12 +73,12 @@ def add(
 def list_tokens(json: AsJson = False) -> None:
     """List the tokens' names and roles."""
     with _store() as store:
-        found = list(store.tokens())
+        tokens = list(store.tokens())
     if json:
-        output.as_json(found)
+        output.as_json(tokens)
         return
     output.table(
-        ("NAME", "ROLE", "MADE"), [(token.name, token.role, output.moment(token.created_at)) for token in found]
+        ("NAME", "ROLE", "MADE"), [(token.name, token.role, output.moment(token.created_at)) for token in tokens]
     )
 
 

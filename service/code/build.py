@@ -104,10 +104,10 @@ def _build(source: Path, out: Path, what: str) -> None:
 
 def _system(source: Path, what: str) -> dict[str, Any]:
     try:
-        found = tomllib.loads((source / "pyproject.toml").read_text())
+        project = tomllib.loads((source / "pyproject.toml").read_text())
     except (ValueError, OSError) as error:
         raise CodeError(f"{what}/pyproject.toml is not TOML: {error}") from None
-    system = found.get("build-system", {})
+    system = project.get("build-system", {})
     return system if isinstance(system, dict) else {}
 
 

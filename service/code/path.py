@@ -85,11 +85,11 @@ def check_path() -> None:
     if folder is None:
         raise CodeError(f"the job's package (SHA-256 {wanted[:12]}...) is not on the path of this process")
     try:
-        found = folder_digest(folder)
+        digest = folder_digest(folder)
     except OSError as error:
         raise CodeError(f"the job's package in {folder} cannot be read: {error}") from error
-    if found != wanted:
-        raise CodeError(f"the job's package in {folder} is not what was submitted: it has SHA-256 {found}")
+    if digest != wanted:
+        raise CodeError(f"the job's package in {folder} is not what was submitted: it has SHA-256 {digest}")
 
 
 def _on_path(digest: str) -> Path | None:

@@ -19,9 +19,9 @@ def check(wheel: Wheel) -> None:
 
 def check_on_path(name: str) -> None:
     """The same for a package that is on the path already, of a job's process on the cluster."""
-    found = importlib.metadata.distribution(name)
-    needed = next(iter(found.metadata.get_all("Requires-Python") or ()), None)
-    _check(f"{name} {found.version}", "on this node of the cluster", found.requires or (), needed)
+    distribution = importlib.metadata.distribution(name)
+    needed = next(iter(distribution.metadata.get_all("Requires-Python") or ()), None)
+    _check(f"{name} {distribution.version}", "on this node of the cluster", distribution.requires or (), needed)
 
 
 def _check(package: str, where: str, requires: Sequence[str], requires_python: str | None) -> None:
@@ -37,13 +37,13 @@ def _check(package: str, where: str, requires: Sequence[str], requires_python: s
 
 def installed(names: Sequence[str]) -> dict[str, str]:
     """name -> version, of those that are installed here."""
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _unmet(line: str) -> str | None:

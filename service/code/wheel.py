@@ -173,11 +173,11 @@ def _canonical(members: Mapping[str, bytes], what: str) -> dict[str, bytes]:
             raise CodeError(f"{what} has no {folder}/{name}: it is no wheel")
     _check_pure(_headers(members[f"{folder}/WHEEL"]), what)
     record = f"{folder}/RECORD"
-    found = {**members, f"{folder}/WHEEL": _WHEEL}
-    found.pop(record, None)
-    lines = [f"{name},sha256={_url_sha256(found[name])},{len(found[name])}\n" for name in sorted(found)]
-    found[record] = "".join([*lines, f"{record},,\n"]).encode()
-    return {name: found[name] for name in sorted(found)}
+    contents = {**members, f"{folder}/WHEEL": _WHEEL}
+    contents.pop(record, None)
+    lines = [f"{name},sha256={_url_sha256(contents[name])},{len(contents[name])}\n" for name in sorted(contents)]
+    contents[record] = "".join([*lines, f"{record},,\n"]).encode()
+    return {name: contents[name] for name in sorted(contents)}
 
 
 def _digest(members: Mapping[str, bytes]) -> str:
@@ -208,10 +208,10 @@ def _dist_info(members: Mapping[str, bytes], what: str) -> str:
             f"{what} has {installed[0]}/ (scripts, headers), which has to be installed; nothing is installed on the "
             "nodes: leave it out"
         )
-    found = sorted(top for top in tops if top.endswith(".dist-info"))
-    if len(found) != 1:
-        raise CodeError(f"{what} has {len(found)} folders NAME.dist-info; a wheel has one")
-    return found[0]
+    folders = sorted(top for top in tops if top.endswith(".dist-info"))
+    if len(folders) != 1:
+        raise CodeError(f"{what} has {len(folders)} folders NAME.dist-info; a wheel has one")
+    return folders[0]
 
 
 def _headers(data: bytes) -> Message:
@@ -247,12 +247,12 @@ def _named(metadata: Message, folder: str, what: str) -> tuple[str, str]:
 def _modules(members: Mapping[str, bytes], what: str) -> tuple[str, ...]:
     """Top-level names. Refused where they would take the place of the standard library's or ours."""
     tops = {name.partition("/")[0] for name in members if not name.partition("/")[0].endswith(".dist-info")}
-    found = sorted({top.partition(".")[0] for top in tops if "/" in top or top.endswith(".py") or "." not in top})
-    for name in found:
+    modules = sorted({top.partition(".")[0] for top in tops if "/" in top or top.endswith(".py") or "." not in top})
+    for name in modules:
         if name in OURS or name in sys.stdlib_module_names:
             whose = "vaesvc's" if name in OURS else "the standard library's"
             raise CodeError(f"{what} has a top-level module {name!r}, which is {whose}: give it another name")
-    return tuple(found)
+    return tuple(modules)
 
 
 def _entries(members: Mapping[str, bytes], folder: str, what: str) -> dict[str, str]:
@@ -262,13 +262,13 @@ def _entries(members: Mapping[str, bytes], folder: str, what: str) -> dict[str, 
         parser.read_string(members.get(f"{folder}/entry_points.txt", b"").decode())
     except (configparser.Error, UnicodeDecodeError) as error:
         raise CodeError(f"{what}: its entry_points.txt is not understood ({str(error).splitlines()[0]})") from error
-    found = dict(parser[GROUP]) if parser.has_section(GROUP) else {}
-    if not found:
+    entries = dict(parser[GROUP]) if parser.has_section(GROUP) else {}
+    if not entries:
         raise CodeError(
             f"{what} names no parts, so nothing of it would be found: add them to its pyproject.toml, as "
             f'[project.entry-points."{GROUP}"] with lines such as "likelihood.my-kind" = "my_package.specs:MyConfig"'
         )
-    return found
+    return entries
 
 
 def _url_sha256(data: bytes) -> str:

@@ -33,9 +33,9 @@ def _sweep_strays(sets: DataSets, artifacts: Artifacts, grace_seconds: float) ->
     """Files below a digest that is not known: sent to a signed address after their set had been removed."""
     root = artifacts.uri(areas.DATA)
     newest: dict[str, float] = {}
-    for found in artifacts.list(root):
-        digest = found.uri.removeprefix(f"{root}/").partition("/")[0]
-        newest[digest] = max(newest.get(digest, 0.0), found.modified_at)
+    for entry in artifacts.list(root):
+        digest = entry.uri.removeprefix(f"{root}/").partition("/")[0]
+        newest[digest] = max(newest.get(digest, 0.0), entry.modified_at)
     old = {digest for digest, at in newest.items() if at < time.time() - grace_seconds}
     for digest in sorted(old - sets.known(old)):
         artifacts.delete_prefix(f"{root}/{digest}")

@@ -91,8 +91,10 @@ def show(name: Name, services: App, user: User) -> wire.DataDetail:
 async def files(name: Name, services: App, user: User) -> wire.DataFiles:
     """Addresses that can be read without a key for an hour, in pieces too."""
     named = await anyio.to_thread.run_sync(lambda: services.store.data.named(name, _owner(services, user)))
-    found: wire.DataFiles = await services.wait_for(lambda: sets.files(services.store.data, services.artifacts, named))
-    return found
+    addresses: wire.DataFiles = await services.wait_for(
+        lambda: sets.files(services.store.data, services.artifacts, named)
+    )
+    return addresses
 
 
 @router.delete("/{name}", summary="Take a name away")

@@ -40,19 +40,21 @@ def begin(
     sets: DataSets, artifacts: Artifacts, limits: Limits, request: wire.DataUpload, owner: str
 ) -> wire.DataMissing:
     """Note that the set is on its way, and return where its missing files go. UsageError for a wrong data.json."""
-    found = checked(request, limits)
+    described = checked(request, limits)
     sets.begin(
         request.digest,
         manifest=request.data,
-        facts=canonical.facts(found, request.digest),
-        bytes=found.bytes,
-        files=len(found.shards()),
+        facts=canonical.facts(described, request.digest),
+        bytes=described.bytes,
+        files=len(described.shards()),
         owner=owner,
     )
     area = areas.DataArea(artifacts, request.digest)
-    missing = _missing(area.sizes(), found)
+    missing = _missing(area.sizes(), described)
     signed = (_signed(area, shard) for shard in missing[:AT_ONCE])
-    return wire.DataMissing(files=tuple(signed), missing=len(missing), missing_bytes=sum(one.bytes for one in missing))
+    return wire.DataMissing(
+        files=tuple(signed), missing=len(missing), missing_bytes=sum(file.bytes for file in missing)
+    )
 
 
 def checked(request: wire.DataUpload, limits: Limits) -> Canonical:
@@ -61,17 +63,17 @@ def checked(request: wire.DataUpload, limits: Limits) -> Canonical:
     if canonical.digest_of(data) != request.digest:
         raise UsageError(f"digest: {request.digest} is not the SHA-256 of data.json, {canonical.digest_of(data)}")
     try:
-        found = canonical.decode(data)
+        manifest = canonical.decode(data)
     except ValidationError as error:
         raise UsageError(listed(f"{DATA_JSON}: {line}" for line in explain(error, Canonical))) from None
     except ValueError as error:
         raise UsageError(f"{DATA_JSON}: {error}") from None
-    if found.bytes > limits.most_bytes:
+    if manifest.bytes > limits.most_bytes:
         raise UsageError(
-            f"the set has {found.bytes:,} bytes; at most {limits.most_bytes:,} are taken (the service's setting "
+            f"the set has {manifest.bytes:,} bytes; at most {limits.most_bytes:,} are taken (the service's setting "
             "data_set_bytes): make the data smaller, with --size for instance, or ask who runs the service"
         )
-    return found
+    return manifest
 
 
 def _missing(there: Mapping[str, int], found: Canonical) -> list[canonical.ShardFile]:
@@ -109,11 +111,11 @@ def detail(sets: DataSets, named: NamedSet) -> wire.DataDetail:
     """Return all that is known of the set that a name points to."""
     stored = sets.stored(named.digest)
     assert stored is not None  # a foreign key says so
-    found = canonical.decode(stored.manifest.encode())
+    manifest = canonical.decode(stored.manifest.encode())
     return wire.DataDetail(
         data=named,
-        made=found.made,
-        source=found.source,
+        made=manifest.made,
+        source=manifest.source,
         moves=tuple(sets.moves(named.name)),
         jobs=tuple(sets.waiting_jobs(named.digest)),
     )

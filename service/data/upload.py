@@ -157,5 +157,5 @@ def _put(http: httpx.Client, path: Path, file: DataFile, told: Told) -> None:
 
 def _reason(answer: httpx.Response) -> str:
     """S3's own word for it."""
-    _, found, rest = answer.text[:2000].partition("<Code>")
-    return rest.partition("</Code>")[0] if found else answer.reason_phrase
+    _, mark, rest = answer.text[:2000].partition("<Code>")
+    return rest.partition("</Code>")[0] if mark else answer.reason_phrase

@@ -135,7 +135,7 @@ class Housekeeper:
             detail = self._store.detail(job_id)
         except NotFoundError:
             return None
-        return next((one for one in detail.attempts if str(one.number) == number), None)
+        return next((attempt for attempt in detail.attempts if str(attempt.number) == number), None)
 
     def _keep_log(self, attempt: Attempt) -> None:
         """The runner ships its own log; when it was killed, Ray may have more of it."""
@@ -144,7 +144,7 @@ class Housekeeper:
         artifacts = self._artifacts
         uri = artifacts.uri(*log_uri_parts(attempt.job_id, attempt.number))
         text = self._ray.log(attempt.submission_id).encode()[-_LOG_BYTES:]
-        stored = next((one.bytes for one in artifacts.list(uri) if one.uri == uri), None)
+        stored = next((entry.bytes for entry in artifacts.list(uri) if entry.uri == uri), None)
         if text and (stored is None or len(text) > stored):
             artifacts.put_bytes(uri, text, "text/plain; charset=utf-8")
             stored = len(text)

@@ -67,8 +67,8 @@ class RayCluster:
     def jobs(self) -> dict[str, RayJob]:
         """Every job that was submitted and that the cluster still knows, by submission id."""
         with self._errors("list its jobs"):
-            found = self._client.list_jobs()
-        return {job.submission_id: _record(job) for job in found if job.submission_id}
+            listed = self._client.list_jobs()
+        return {job.submission_id: _record(job) for job in listed if job.submission_id}
 
     def submit(
         self,

@@ -47,8 +47,8 @@ def loaded(piece: T | str) -> T:
     if not isinstance(piece, str):
         return piece
     module, _, name = piece.partition(":")
-    found: T = operator.attrgetter(name)(importlib.import_module(module))
-    return found
+    part: T = operator.attrgetter(name)(importlib.import_module(module))
+    return part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +130,8 @@ class Kind:
         """A spec that was resolved before, as the queue keeps it."""
         from vae_models.measures import STORED
 
-        found: JobSpec = loaded(self.spec).model_validate(data, context=STORED)
-        return found
+        spec: JobSpec = loaded(self.spec).model_validate(data, context=STORED)
+        return spec
 
 
 def wrong(part: Any) -> str | None:

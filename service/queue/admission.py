@@ -180,9 +180,9 @@ def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:
     work.move(
         row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, attempt=number, reason=None, progress={}
     )
-    found = work.attempt_row(row["id"], number)
-    assert found is not None
-    return attempt_record(found)
+    attempt = work.attempt_row(row["id"], number)
+    assert attempt is not None
+    return attempt_record(attempt)
 
 
 def status(work: Clocked, known: Seen) -> wire.ClusterStatus:

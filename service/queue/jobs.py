@@ -90,11 +90,11 @@ TRANSITIONS: Mapping[tuple[JobState, Trigger], JobState] = MappingProxyType(_tra
 
 def next_state(state: JobState, trigger: Trigger) -> JobState:
     """Where `trigger` leads from `state`. Raises ConflictError that names the states in which it is allowed."""
-    found = TRANSITIONS.get((state, trigger))
-    if found is None:
+    following = TRANSITIONS.get((state, trigger))
+    if following is None:
         allowed = ", ".join(sorted(source for source, what in TRANSITIONS if what is trigger))
         raise ConflictError(f"cannot {trigger} a job that is {state}; allowed when it is {allowed}")
-    return found
+    return following
 
 
 class AttemptState(StrEnum):

@@ -55,11 +55,11 @@ def best(versions: Sequence[V]) -> V | None:
     A value that is not finite never becomes the best; neither is one compared with another metric's, another data
     set's, or a density with a mass. Of equal values the first stays.
     """
-    found: V | None = None
-    for one in versions:
-        if one.value is not None and math.isfinite(one.value) and (found is None or _better(one, found)):
-            found = one
-    return found
+    leader: V | None = None
+    for version in versions:
+        if version.value is not None and math.isfinite(version.value) and (leader is None or _better(version, leader)):
+            leader = version
+    return leader
 
 
 def _better(one: Valued, other: Valued) -> bool:

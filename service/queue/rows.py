@@ -34,10 +34,10 @@ class Clocked:
 
     def locked_job(self, job_id: str) -> RowMapping:
         """The job's row, locked until the end of the transaction. Raises NotFoundError."""
-        found = self.row(sa.select(jobs).where(jobs.c.id == job_id).with_for_update())
+        row = self.row(sa.select(jobs).where(jobs.c.id == job_id).with_for_update())
         # the clock is read again: waiting for the lock may have taken long
         self.now = self.database.now(self.connection)
-        return _existing(found, job_id)
+        return _existing(row, job_id)
 
     def job(self, job_id: str) -> Job:
         return job_record(self.job_row(job_id))
@@ -138,8 +138,8 @@ def checkpoint_record(row: RowMapping, *, best: bool = False) -> Checkpoint:
 def kept_checkpoints(work: Clocked, job_id: str) -> list[Checkpoint]:
     """Those that retention has not given up, newest first; `best` is not filled in."""
     query = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.given_up_for.is_(None))
-    found = [checkpoint_record(row) for row in work.rows(query)]
-    return sorted(found, key=lambda c: (c.attempt, c.step, c.committed_at), reverse=True)
+    listed = [checkpoint_record(row) for row in work.rows(query)]
+    return sorted(listed, key=lambda c: (c.attempt, c.step, c.committed_at), reverse=True)
 
 
 def finite(value: Any) -> Any:

@@ -217,8 +217,8 @@ def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
     """Where there is room; what finds none counts against the first node, whose free amounts then go below zero."""
     bundle = _units(resources.bundle())
     room = [_slots(node.free, bundle, resources.workers) for node in nodes]
-    found = [index for index, count in enumerate(room) for _ in range(count)][: resources.workers]
-    return (*found, *([0] * (resources.workers - len(found))))
+    places = [index for index, count in enumerate(room) for _ in range(count)][: resources.workers]
+    return (*places, *([0] * (resources.workers - len(places))))
 
 
 def _places(

@@ -186,7 +186,7 @@ class Store:
             query = sa.select(table).where(table.c.job_id == job_id).order_by(table.c.number)
             return wire.JobDetail(
                 job=admission.with_places(work, [row], self._seen(work))[0],
-                attempts=tuple(attempt_record(found) for found in work.rows(query)),
+                attempts=tuple(attempt_record(attempt) for attempt in work.rows(query)),
                 checkpoints=self._checkpoints(work, row),
             )
 
@@ -326,9 +326,9 @@ class Store:
         table = attempts_table
         query = sa.select(table).where(table.c.state.in_(admission.OPEN)).order_by(table.c.created_at, table.c.job_id)
         with self._read() as work:
-            found = {row["job_id"]: attempt_record(row) for row in work.rows(query)}
-            rows = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(found)))}
-            return [(job_record(rows[job_id]), attempt) for job_id, attempt in found.items()]
+            open_now = {row["job_id"]: attempt_record(row) for row in work.rows(query)}
+            rows = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(open_now)))}
+            return [(job_record(rows[job_id]), attempt) for job_id, attempt in open_now.items()]
 
     def mark_submitted(self, job_id: str, number: int) -> None:
         """The attempt has been handed to Ray. Saying it again, or of an attempt that is over, changes nothing."""

@@ -30,14 +30,14 @@ class Override:
 
 def split(overrides: Iterable[str], problems: list[str], *, example: str = "optimizer.lr=3e-4") -> list[Override]:
     """Split each at its first `=`. What has none goes to `problems`, a line each, with an example of the form."""
-    found = []
+    parts = []
     for override in overrides:
         written, equals, text = override.partition("=")
         if equals:
-            found.append(Override(path=tuple(written.strip().split(".")), text=text.strip()))
+            parts.append(Override(path=tuple(written.strip().split(".")), text=text.strip()))
         else:
             problems.append(f"{override}: an override has the form path=value, for example {example}")
-    return found
+    return parts
 
 
 def value(model: type[BaseModel], path: Sequence[str], text: str, base: Mapping[str, Any]) -> Any:

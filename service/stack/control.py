@@ -74,7 +74,7 @@ def status(settings: Settings, only: Sequence[str]) -> list[Part]:
         if not only or name in only:
             looks.append(partial(_look, settings, unit))
     with ThreadPoolExecutor(len(looks)) as pool:
-        return [found.result() for found in [pool.submit(look) for look in looks]]
+        return [future.result() for future in [pool.submit(look) for look in looks]]
 
 
 def _look(settings: Settings, unit: Unit) -> Part:
@@ -184,7 +184,7 @@ class _Bring:
             values |= unit.provides(self.home, self.ports[unit.name])
         elsewhere = [field for unit in UNITS if unit.outside(self.given) for field in (*unit.fields, *unit.also)]
         values |= {field: str(value) for field in elsewhere if (value := self.given.value(field)) is not None}
-        flat = {f"{name}.{port}": number for name, found in self.ports.items() for port, number in found.items()}
+        flat = {f"{name}.{port}": number for name, ports in self.ports.items() for port, number in ports.items()}
         old = state.read(self.home)
         state.write(self.home, replace(old, running=True, ports=old.ports | flat, settings=values))
         return values

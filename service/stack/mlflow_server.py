@@ -71,13 +71,13 @@ def _need_gate() -> None:
 
 def _storage(settings: Settings) -> dict[str, str]:
     storage = settings.storage()
-    found = {"AWS_DEFAULT_REGION": storage.region, "AWS_REGION": storage.region}
+    variables = {"AWS_DEFAULT_REGION": storage.region, "AWS_REGION": storage.region}
     if storage.endpoint_url:
-        found |= {"MLFLOW_S3_ENDPOINT_URL": storage.endpoint_url, "AWS_ENDPOINT_URL": storage.endpoint_url}
-        found["AWS_ENDPOINT_URL_S3"] = storage.endpoint_url
+        variables |= {"MLFLOW_S3_ENDPOINT_URL": storage.endpoint_url, "AWS_ENDPOINT_URL": storage.endpoint_url}
+        variables["AWS_ENDPOINT_URL_S3"] = storage.endpoint_url
     if storage.access_key and storage.secret_key:
-        found |= {"AWS_ACCESS_KEY_ID": storage.access_key, "AWS_SECRET_ACCESS_KEY": storage.secret_key}
-    return found
+        variables |= {"AWS_ACCESS_KEY_ID": storage.access_key, "AWS_SECRET_ACCESS_KEY": storage.secret_key}
+    return variables
 
 
 def _check(settings: Settings) -> None:

@@ -70,7 +70,7 @@ def _stat(pid: int) -> _Stat | None:
 
 def _everything() -> list[_Stat]:
     pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return [found for pid in pids if (found := _stat(pid)) is not None and not found.zombie]
+    return [process for pid in pids if (process := _stat(pid)) is not None and not process.zombie]
 
 
 def _marked(pid: int, mark: str) -> bool:
@@ -82,20 +82,20 @@ def _marked(pid: int, mark: str) -> bool:
 
 def alive(identity: Identity) -> bool:
     """The very process that was started is there and runs."""
-    found = _stat(identity.pid)
-    if found is None or found.start != identity.start or identity.boot != boot_id():
+    process = _stat(identity.pid)
+    if process is None or process.start != identity.start or identity.boot != boot_id():
         return False
-    if found.zombie:
+    if process.zombie:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(identity.pid, os.WNOHANG)  # our own child: let it go
-    return not found.zombie
+    return not process.zombie
 
 
 def members(mark: str, identity: Identity | None) -> list[Identity]:
     """All that is left of a part: its process, its session, whatever bears its mark, and their descendants."""
     boot = boot_id()
     known = identity if identity and identity.boot == boot else None
-    processes = {found.pid: found for found in _everything()}
+    processes = {process.pid: process for process in _everything()}
     leader = processes.get(known.pid) if known else None
     recycled = leader is not None and known is not None and leader.start != known.start
     spared = _ancestry(os.getpid(), processes)
@@ -134,8 +134,8 @@ def start(daemon: Daemon, record: Path, fingerprint: str) -> Identity:
         except OSError as error:
             raise UnavailableError(f"cannot start {daemon.command[0]}: {error.strerror}") from error
     child.returncode = 0  # it outlives this process on purpose: no warning about that when the object is dropped
-    found = _stat(child.pid)
-    identity = Identity(pid=child.pid, start=found.start if found else -1, boot=boot_id(), fingerprint=fingerprint)
+    process = _stat(child.pid)
+    identity = Identity(pid=child.pid, start=process.start if process else -1, boot=boot_id(), fingerprint=fingerprint)
     write_private(record, json.dumps(asdict(identity)))
     return identity
 

@@ -78,8 +78,8 @@ def temporary_folder(home: Path) -> Path:
         name = f"vaesvc-{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
         closed = Path("/tmp") / name  # nosec B108  # closed to others, and refused below where it is another's
         closed.mkdir(exist_ok=True, mode=0o700)
-        found = closed.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        status = closed.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
             raise StorageError(
                 f"{closed} is not a directory of this user alone: remove it, or set a shorter VAESVC_HOME"
             )

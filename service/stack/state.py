@@ -37,8 +37,8 @@ class State:
 def read(home: Path) -> State:
     path = home / STACK_FILE
     try:
-        found = json.loads(path.read_text())
-        return State(running=bool(found["running"]), ports=dict(found["ports"]), settings=dict(found["settings"]))
+        state = json.loads(path.read_text())
+        return State(running=bool(state["running"]), ports=dict(state["ports"]), settings=dict(state["settings"]))
     except FileNotFoundError:
         return State()
     except OSError as error:
@@ -65,16 +65,16 @@ def create(home: Path) -> None:
 
 def _close(home: Path) -> None:
     """A folder that was there may be open to others: closed where it is empty or a stack's, else left as it is."""
-    found = home.stat()
-    if found.st_uid != os.getuid():
+    status = home.stat()
+    if status.st_uid != os.getuid():
         raise StorageError(f"the state directory {home} is another user's: set VAESVC_HOME to a folder of your own")
-    if not found.st_mode & 0o077:
+    if not status.st_mode & 0o077:
         return
     if (home / STACK_FILE).exists() or not any(home.iterdir()):
         home.chmod(0o700)
         return
     raise StorageError(
-        f"the state directory {home} is open to others (mode {found.st_mode & 0o777:04o}) and holds other things: set "
+        f"the state directory {home} is open to others (mode {status.st_mode & 0o777:04o}) and holds other things: set "
         f"VAESVC_HOME to a folder of the stack's own, or close this one with: chmod 700 {home}"
     )
 

@@ -29,16 +29,19 @@ def dataset(data: Mapping[str, Any], name: str) -> dict[str, str]:
     config = DataConfig.model_validate(dict(data), context=STORED)
     source = SOURCES.find(config.name)
     origin = source.origin() if isinstance(source, Published) else {"sums": {}, "homes": []}
-    told: dict[str, Any] = {"data": config.model_dump(mode="json", exclude={"facts"}), "published": origin["homes"]}
+    provenance: dict[str, Any] = {
+        "data": config.model_dump(mode="json", exclude={"facts"}),
+        "published": origin["homes"],
+    }
     if config.digest is not None:
-        told["bucket"] = f"{DATA}/{config.digest}"
+        provenance["bucket"] = f"{DATA}/{config.digest}"
     kind = "int32" if config.facts.support == "tokens" else "float32"
     features = json.dumps(tensors(config.facts.shape, kind))
     return {
         "name": name,
         "digest": _digest(config, origin["sums"], published=isinstance(source, Published)),
         "source_type": "vaesvc",
-        "source": json.dumps(told),
+        "source": json.dumps(provenance),
         "schema": json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}}),
         "profile": json.dumps(_profile(config.facts)),
     }
@@ -49,10 +52,10 @@ def _digest(config: DataConfig, sums: Mapping[str, Any], *, published: bool) -> 
         return config.digest[:MLFLOW_DIGEST_LENGTH]
     facts = config.facts
     done = config.model_dump(mode="json", include={"name", "binarize", "noise"})
-    told = [done, sums, facts.shape, facts.sizes]
+    identity = [done, sums, facts.shape, facts.sizes]
     if not published:  # a package's own source: what it says of its set is all there is
-        told.append(facts.model_dump(mode="json"))
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
+        identity.append(facts.model_dump(mode="json"))
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def _profile(facts: DataSpec) -> dict[str, Any]:

@@ -109,13 +109,13 @@ def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, st
 
 def params(job: Job) -> dict[str, str]:
     """The resolved config, what was chosen to run it with, and where it came from."""
-    found = _config_params(kinds.config(job.spec) or _own_part(job.spec))
-    found["workers"] = str(job.resources.workers)
+    flat = _config_params(kinds.config(job.spec) or _own_part(job.spec))
+    flat["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
-        found["recipe"] = str(job.spec["recipe"])
+        flat["recipe"] = str(job.spec["recipe"])
     if job.spec.get("code"):
-        found["code"] = str(job.spec["code"]["digest"])
-    return {key: value[:PARAM_LENGTH] for key, value in found.items()}
+        flat["code"] = str(job.spec["code"]["digest"])
+    return {key: value[:PARAM_LENGTH] for key, value in flat.items()}
 
 
 def _own_part(spec: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,8 +128,8 @@ def trial_params(trial: TrialRun) -> dict[str, str]:
 
 
 def _config_params(config: Mapping[str, Any]) -> dict[str, str]:
-    found = flatten({key: value for key, value in config.items() if key not in ASIDE})
-    return {key: value[:PARAM_LENGTH] for key, value in found}
+    flat = flatten({key: value for key, value in config.items() if key not in ASIDE})
+    return {key: value[:PARAM_LENGTH] for key, value in flat}
 
 
 def trial_name(trial: TrialRun) -> str:
@@ -173,7 +173,7 @@ def trial_tags(job: Job, trial: TrialRun, number: int, parent: str) -> dict[str,
 
 def tags(job: Job, number: int) -> dict[str, str]:
     config = kinds.config(job.spec)
-    found = {
+    labels = {
         JOB_ID: job.id,
         handle(job.id): "1",
         notes.NOTE: notes.run_note(job, config, measured(job)),
@@ -191,8 +191,8 @@ def tags(job: Job, number: int) -> dict[str, str]:
     }
     spec = json.dumps(job.spec, sort_keys=True)
     if len(spec) <= TAG_LENGTH:  # half a JSON text would help nobody
-        found[notes.SPEC] = spec
-    return found
+        labels[notes.SPEC] = spec
+    return labels
 
 
 def code_tags(spec: Mapping[str, Any]) -> dict[str, str]:
@@ -209,16 +209,16 @@ def measured(job: Job) -> str | None:
 
 def versions() -> dict[str, str]:
     """Of what computes: read from the installed packages, nothing is imported."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in ("vaesvc", "torch", "ray", "mlflow"):
         try:
-            found[name] = importlib.metadata.version(name)
+            numbers[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             try:
-                found[name] = importlib.metadata.version(f"{name}-skinny")
+                numbers[name] = importlib.metadata.version(f"{name}-skinny")
             except importlib.metadata.PackageNotFoundError:
                 continue
-    return found
+    return numbers
 
 
 def _text(value: Any) -> str:

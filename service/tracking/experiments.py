@@ -15,15 +15,15 @@ TRAINING = "custom_model_development"
 
 def find_experiment(uri: str, job: Job) -> str | None:
     """The id of the job's experiment, if it is there and not deleted. One request, whatever else the server has."""
-    found = _by_name(uri, describe.experiment_name(job))
-    return None if found is None or found.lifecycle_stage == "deleted" else str(found.experiment_id)
+    experiment = _by_name(uri, describe.experiment_name(job))
+    return None if experiment is None or experiment.lifecycle_stage == "deleted" else str(experiment.experiment_id)
 
 
 def make_experiment(uri: str, job: Job) -> str:
     """The id of the job's experiment: created, restored, or as it is; and of the right kind."""
     name = describe.experiment_name(job)
-    found = _by_name(uri, name)
-    if found is None:
+    experiment = _by_name(uri, name)
+    if experiment is None:
         tags = {
             notes.NOTE: notes.experiment_note(job.kind, describe.measured(job)),
             KIND: TRAINING,
@@ -34,11 +34,11 @@ def make_experiment(uri: str, job: Job) -> str:
         except ConflictError:  # another job was faster
             return make_experiment(uri, job)
     with explained(uri, f"describe the experiment {name!r}"):
-        if found.lifecycle_stage == "deleted":
-            client(uri).restore_experiment(found.experiment_id)
-        if KIND not in found.tags:  # an earlier version made it; what somebody chose stays
-            client(uri).set_experiment_tag(found.experiment_id, KIND, TRAINING)
-    return str(found.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            client(uri).restore_experiment(experiment.experiment_id)
+        if KIND not in experiment.tags:  # an earlier version made it; what somebody chose stays
+            client(uri).set_experiment_tag(experiment.experiment_id, KIND, TRAINING)
+    return str(experiment.experiment_id)
 
 
 def _by_name(uri: str, name: str) -> Any:

@@ -37,9 +37,9 @@ class Shown:
 def log_model(uri: str, run_id: str, shown: Shown, checkpoint: Checkpoint) -> str:
     """The id of the run's model, made unless it is there, with the checkpoint's evaluation linked to it. Several
     processes that make it at once get the same one, and delete their own; repeating it changes nothing."""
-    door = client(uri)
+    mlflow = client(uri)
     with explained(uri, f"read run {run_id}"):
-        run = door.get_run(run_id)
+        run = mlflow.get_run(run_id)
     experiment = run.info.experiment_id
     models, made = _models(uri, experiment, run_id), None
     if not models:
@@ -56,11 +56,11 @@ def log_model(uri: str, run_id: str, shown: Shown, checkpoint: Checkpoint) -> st
 
 
 def _make(uri: str, experiment: str, run_id: str, shown: Shown) -> str:
-    door = client(uri)
+    mlflow = client(uri)
     params = {key: value[:PARAM_LENGTH] for key, value in shown.params.items()}
     name = shown.name.replace(".", "-")  # which MLflow does not allow here
     with explained(uri, f"log the model of run {run_id}"):
-        made = door.create_logged_model(
+        made = mlflow.create_logged_model(
             experiment, name, source_run_id=run_id, tags=dict(shown.tags), params=params, model_type=MODEL_TYPE
         )
     return str(made.model_id)
@@ -68,15 +68,15 @@ def _make(uri: str, experiment: str, run_id: str, shown: Shown) -> str:
 
 def _models(uri: str, experiment: str, run_id: str) -> list[Any]:
     """Of the run, oldest first."""
-    door, where = client(uri), f"source_run_id = '{run_id}'"
+    mlflow, where = client(uri), f"source_run_id = '{run_id}'"
     with explained(uri, f"look for the model of run {run_id}"):
-        found = all_pages(lambda token: door.search_logged_models([experiment], where, page_token=token))
-    return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+        logged = all_pages(lambda token: mlflow.search_logged_models([experiment], where, page_token=token))
+    return sorted(logged, key=lambda model: (model.creation_timestamp, model.model_id))
 
 
 def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoint) -> None:
     """What a crash, or an earlier and worse checkpoint, left out."""
-    door, run_id, model_id = client(uri), run.info.run_id, model.model_id
+    server, run_id, model_id = client(uri), run.info.run_id, model.model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     tags = dict(shown.tags) | {
@@ -89,9 +89,9 @@ def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoi
     }
     with explained(uri, f"describe the model of run {run_id}"):
         if changed := {key: value for key, value in tags.items() if model.tags.get(key) != value}:
-            door.set_logged_model_tags(model_id, changed)
+            server.set_logged_model_tags(model_id, changed)
         if not any(output.model_id == model_id for output in run.outputs.model_outputs):
-            door.log_outputs(run_id, [LoggedModelOutput(model_id, checkpoint.step)])
+            server.log_outputs(run_id, [LoggedModelOutput(model_id, checkpoint.step)])
         known = {(metric.key, metric.step) for metric in model.metrics or []}
         _link(
             uri,
@@ -101,13 +101,13 @@ def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoi
             checkpoint,
         )
         if model.status != LoggedModelStatus.READY:
-            door.finalize_logged_model(model_id, LoggedModelStatus.READY)
+            server.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
 
 def _link(uri: str, run: Any, model_id: str, metrics: Mapping[str, float], checkpoint: Checkpoint) -> None:
     """The checkpoint's evaluation, as the run has it, belongs to the model, too. A point that is logged again with the
     very same time stays one point of the run."""
-    door, run_id = client(uri), run.info.run_id
+    server, run_id = client(uri), run.info.run_id
     from mlflow.entities import Metric
 
     data = next((each.dataset for each in run.inputs.dataset_inputs), None)
@@ -115,14 +115,14 @@ def _link(uri: str, run: Any, model_id: str, metrics: Mapping[str, float], check
     for key, value in sorted(metrics.items()):
         if not is_evaluation(key):
             continue
-        at = [point for point in door.get_metric_history(run_id, key) if point.step == checkpoint.step]
+        at = [point for point in server.get_metric_history(run_id, key) if point.step == checkpoint.step]
         made_at, value = (at[0].timestamp, at[0].value) if at else (int(checkpoint.committed_at * 1000), value)
         linked = {"model_id": model_id, "run_id": run_id}
         if data is not None:
             linked |= {"dataset_name": data.name, "dataset_digest": data.digest}
         points.append(Metric(key, value, made_at, checkpoint.step, **linked))
     for start in range(0, len(points), PARAMS_PER_CALL):
-        door.log_batch(run_id, metrics=points[start : start + PARAMS_PER_CALL])
+        server.log_batch(run_id, metrics=points[start : start + PARAMS_PER_CALL])
 
 
 def _delete(uri: str, model_id: str) -> None:

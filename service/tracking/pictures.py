@@ -45,8 +45,8 @@ def put(uri: str, run_id: str, name: str, step: int, png: bytes) -> None:
 
 def newest(paths: Iterable[str], name: str) -> str | None:
     """Of a run's files the picture of this name with the greatest step, in full size."""
-    found = [match for match in map(FILE.fullmatch, paths) if match and match["key"] == name.replace("/", "~")]
-    return max(found, key=lambda match: int(match["step"])).string if found else None
+    matches = [match for match in map(FILE.fullmatch, paths) if match and match["key"] == name.replace("/", "~")]
+    return max(matches, key=lambda match: int(match["step"])).string if matches else None
 
 
 def _stem(run_id: str, name: str, step: int, began: int) -> str:

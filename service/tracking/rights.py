@@ -52,8 +52,8 @@ _NEW_EXPERIMENT = re.compile(rf"{_API}/experiments/create")
 
 def needed(method: str, path: str) -> Right | None:
     """The least right that opens this request; None: nobody is offered it."""
-    found = [right for right, methods, rule in _RULES if method in methods and rule.fullmatch(path)]
-    return min(found, key=lambda right: right.value, default=None)
+    rights = [right for right, methods, rule in _RULES if method in methods and rule.fullmatch(path)]
+    return min(rights, key=lambda right: right.value, default=None)
 
 
 def names_a_place(path: str) -> bool:

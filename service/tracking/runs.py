@@ -85,14 +85,14 @@ def end_trial(mlflow_uri: str, run_id: str, state: str) -> None:
     """Close a trial's run as the trial ended: done, pruned, failed; anything else was stopped. Harmless to repeat."""
 
     def once() -> None:
-        door = client(mlflow_uri)
+        mlflow = client(mlflow_uri)
         word = {"done": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         with explained(mlflow_uri, f"end run {run_id}"):
-            run = door.get_run(run_id)
+            run = mlflow.get_run(run_id)
             if run.data.tags.get(STATE) != state:
-                door.set_tag(run_id, STATE, state)
+                mlflow.set_tag(run_id, STATE, state)
             if run.info.status != word:
-                door.set_terminated(run_id, status=word, end_time=now_ms())
+                mlflow.set_terminated(run_id, status=word, end_time=now_ms())
 
     patiently(once, PATIENCE)
 
@@ -104,13 +104,13 @@ def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
     key = _Key(owner=describe.trials_of(job), tag=describe.STUDY, value=job.id)
     for run in patiently(lambda: _runs(mlflow_uri, find_experiment(mlflow_uri, job), key, older=True), PATIENCE):
         trials.setdefault((run.data.tags["vaesvc.stage"], run.data.tags["vaesvc.key"]), []).append(run)
-    found = {}
+    run_ids = {}
     for trial, runs in trials.items():
         first = next((run for run in runs if run.info.status in ENDED), runs[0])
         _delete(mlflow_uri, [run for run in runs if run is not first])
         if first.info.status not in ENDED:
-            found[trial] = str(first.info.run_id)
-    return found
+            run_ids[trial] = str(first.info.run_id)
+    return run_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,14 +163,14 @@ def _open_run(uri: str, job: Job, number: int, params: dict[str, Any], tags: dic
 
 
 def _open(uri: str, job: Job, wanted: _Wanted) -> str:
-    door = client(uri)
+    mlflow = client(uri)
     experiment, older = make_experiment(uri, job), job.attempt > 1
     began = time.monotonic()
     runs, ours = _runs(uri, experiment, wanted.key, wanted.known, older=older), None
     if not runs:
         began = time.monotonic()
         with explained(uri, f"create the run {wanted.name!r}"):
-            ours = door.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
+            ours = mlflow.create_run(experiment, start_time=now_ms(), tags=dict(wanted.tags), run_name=wanted.name)
     if not _settled(runs, wanted.known):
         time.sleep(min(SETTLE_MOST, max(SETTLE, SETTLE_TIMES * (time.monotonic() - began))))
         runs = _runs(uri, experiment, wanted.key, wanted.known, older=older)
@@ -179,7 +179,7 @@ def _open(uri: str, job: Job, wanted: _Wanted) -> str:
         raise NotFoundError(f"the run {wanted.name!r} was deleted while it was opened")
     if ours is None:
         with explained(uri, f"open run {run_id} again"):
-            door.update_run(run_id, status="RUNNING")
+            mlflow.update_run(run_id, status="RUNNING")
     elif run_id != ours.info.run_id:  # nobody else's is touched: it may be written to
         _delete(uri, [ours])
     _describe(uri, next(run for run in runs if run.info.run_id == run_id), wanted)
@@ -196,7 +196,7 @@ def _settled(runs: list[Any], known: str | None) -> bool:
 
 def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
     """What `run`, as it was just read, does not say yet."""
-    door, run_id = client(uri), run.info.run_id
+    server, run_id = client(uri), run.info.run_id
     from mlflow.entities import RunTag
 
     there = run.data.tags
@@ -204,36 +204,36 @@ def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
     changed = [RunTag(key, value) for key, value in new.items() if key not in KEPT or key not in there]
     with explained(uri, f"tag run {run_id}"):
         for start in range(0, len(changed), PARAMS_PER_CALL):
-            door.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
+            server.log_batch(run_id, tags=changed[start : start + PARAMS_PER_CALL])
     if wanted.data is not None and not run.inputs.dataset_inputs:
         _add_data(uri, run_id, wanted.data)
     try:
         _add_params(uri, run_id, wanted.params, run.data.params)
     except UsageError:  # another process added some of them at the same moment: only what is still lacking then
         with explained(uri, f"read run {run_id}"):
-            there = door.get_run(run_id).data.params
+            there = server.get_run(run_id).data.params
         _add_params(uri, run_id, wanted.params, there)
 
 
 def _add_data(uri: str, run_id: str, fields: Mapping[str, str]) -> None:
     """The data set that the run trains on. MLflow keeps the same one of a run once."""
-    door = client(uri)
+    server = client(uri)
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     used = DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", "training")])
     with explained(uri, f"name the data of run {run_id}"):
-        door.log_inputs(run_id, [used])
+        server.log_inputs(run_id, [used])
 
 
 def _add_params(uri: str, run_id: str, params: Mapping[str, str], there: Mapping[str, str]) -> None:
     """Params are for ever: those that are there stay as they are."""
-    door = client(uri)
+    server = client(uri)
     from mlflow.entities import Param
 
     new = [Param(key, value) for key, value in params.items() if key not in there]
     with explained(uri, f"describe run {run_id}"):
         for start in range(0, len(new), PARAMS_PER_CALL):
-            door.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
+            server.log_batch(run_id, params=new[start : start + PARAMS_PER_CALL])
 
 
 def _end_run(uri: str, job: Job, word: str) -> str | None:
@@ -242,11 +242,11 @@ def _end_run(uri: str, job: Job, word: str) -> str | None:
     if run_id is None:
         return None
     _delete(uri, [run for run in runs if run.info.run_id != run_id])
-    door = client(uri)
+    mlflow = client(uri)
     with explained(uri, f"end run {run_id}"):
-        if door.get_run(run_id).info.status != word:
+        if mlflow.get_run(run_id).info.status != word:
             end = int(job.ended_at * 1000) if job.ended_at else now_ms()
-            door.set_terminated(run_id, status=word, end_time=end)
+            mlflow.set_terminated(run_id, status=word, end_time=end)
     return run_id
 
 
@@ -270,6 +270,6 @@ def _runs(uri: str, experiment: str | None, key: _Key, known: str | None = None,
 
 
 def _search(uri: str, experiment: str, tag: str, value: str) -> list[Any]:
-    door, where = client(uri), f"tags.`{tag}` = '{value}'"
+    mlflow, where = client(uri), f"tags.`{tag}` = '{value}'"
     with explained(uri, f"look for runs with {tag} = {value}"):
-        return all_pages(lambda token: door.search_runs([experiment], where, max_results=PAGE, page_token=token))
+        return all_pages(lambda token: mlflow.search_runs([experiment], where, max_results=PAGE, page_token=token))

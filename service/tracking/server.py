@@ -108,21 +108,21 @@ def check(mlflow_uri: str) -> None:
         raise UsageError(
             f"{public(mlflow_uri)!r} is not an MLflow server: the address must begin with http:// or https://"
         )
-    door = client(mlflow_uri)
+    mlflow = client(mlflow_uri)
     with explained(mlflow_uri, "list experiments"):
-        door.search_experiments(max_results=1)
+        mlflow.search_experiments(max_results=1)
 
 
 def all_pages(page: Callable[[str | None], Any]) -> list[Any]:
     """Everything that a paged search finds."""
-    found: list[Any] = []
+    items: list[Any] = []
     token = None
     while True:
         part = page(token)
-        found += part
+        items += part
         token = part.token
         if not token:
-            return found
+            return items
 
 
 # --- points --------------------------------------------------------------------------------------------------------
@@ -130,29 +130,29 @@ def all_pages(page: Callable[[str | None], Any]) -> list[Any]:
 
 def log_points(uri: str, run_id: str, points: Sequence[Point]) -> None:
     """Repeating the very same points (their times included) changes nothing: MLflow keeps a point once."""
-    door = client(uri)
+    server = client(uri)
     from mlflow.entities import Metric
 
     for start in range(0, len(points), POINTS_PER_CALL):
         part = points[start : start + POINTS_PER_CALL]
         metrics = [Metric(p.key, p.value, p.at, p.step) for p in part]
         with explained(uri, f"log {len(part)} points of run {run_id}"):
-            door.log_batch(run_id, metrics=metrics)
+            server.log_batch(run_id, metrics=metrics)
 
 
 def last_steps(uri: str, run_id: str) -> dict[str, int]:
     """The largest step of each metric."""
-    door = client(uri)
+    mlflow = client(uri)
     with explained(uri, f"read run {run_id}"):
-        run = door.get_run(run_id)
+        run = mlflow.get_run(run_id)
     return {metric.key: int(metric.step) for metric in run.data.to_proto().metrics}
 
 
 def steps(uri: str, run_id: str, key: str) -> set[int]:
     """Every step of one metric."""
-    door = client(uri)
+    mlflow = client(uri)
     with explained(uri, f"read {key} of run {run_id}"):
-        return {int(metric.step) for metric in door.get_metric_history(run_id, key)}
+        return {int(metric.step) for metric in mlflow.get_metric_history(run_id, key)}
 
 
 def now_ms() -> int:

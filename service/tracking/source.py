@@ -26,8 +26,8 @@ class Source:
     def tags(self) -> dict[str, str]:
         """As MLflow's own client names them."""
         dirty = None if self.dirty is None else str(self.dirty).lower()
-        found = {"commit": self.commit, "branch": self.branch, "dirty": dirty, "repoURL": self.repository}
-        return {f"mlflow.source.git.{name}": value for name, value in found.items() if value is not None}
+        tags = {"commit": self.commit, "branch": self.branch, "dirty": dirty, "repoURL": self.repository}
+        return {f"mlflow.source.git.{name}": value for name, value in tags.items() if value is not None}
 
 
 @functools.cache

@@ -94,22 +94,22 @@ class Spool:
 
     def read(self, kind: Kind, start: int, limit: int) -> tuple[list[Metrics | Picture], int]:
         """Lines of one kind from byte `start`: at most about `limit` points (or one picture), and where to go on."""
-        found: list[Metrics | Picture] = []
+        entries: list[Metrics | Picture] = []
         count = 0
         prefix = f'{{"kind":"{kind}"'.encode()
         if start >= self.size():  # nothing new; and a device that stands in for a file has no end to read to
-            return found, start
+            return entries, start
         with self.path.open("rb") as file:
             for begin, line in _lines(file, start):
                 start = begin + len(line)
                 item = decode(line, begin) if line.startswith(prefix) else None
                 if item is None:
                     continue
-                found.append(item)
+                entries.append(item)
                 count += len(item.values) if isinstance(item, Metrics) else limit
                 if count >= limit:
                     break
-        return found, start
+        return entries, start
 
     def mark(self, kind: Kind, sent: int) -> None:
         """Everything of this kind before byte `sent` is delivered."""

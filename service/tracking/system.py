@@ -61,13 +61,13 @@ class SystemMonitor:
             log.warning("no system metrics from here on", exc_info=True)
 
     def _sample(self, probes: list[Any]) -> None:
-        found: dict[str, float] = {}
+        sample: dict[str, float] = {}
         for probe in probes:
             probe.collect_metrics()
-            found |= probe.aggregate_metrics()
+            sample |= probe.aggregate_metrics()
             probe.clear_metrics()
         step = round(time.time() - self._since)
-        self._log(step, {f"{self._prefix}{name}": float(value) for name, value in found.items()})
+        self._log(step, {f"{self._prefix}{name}": float(value) for name, value in sample.items()})
 
 
 def _probes() -> list[Any]:
@@ -79,12 +79,12 @@ def _probes() -> list[Any]:
     from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
     from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
 
-    found: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    probes: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     for kind in (GPUMonitor, ROCMMonitor):
         try:
-            found.append(kind())
+            probes.append(kind())
             break
         except Exception as error:
             log.debug("no %s: %s", kind.__name__, error)
     psutil.cpu_percent()
-    return found
+    return probes

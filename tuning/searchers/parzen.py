@@ -71,11 +71,11 @@ class _Parzen:
 
     def tell(self, values: Sequence[float | None]) -> None:
         """Report the values of the assignments asked for last."""
-        for trial, found in zip(self._asked, values, strict=True):
-            if found is None:
+        for trial, value in zip(self._asked, values, strict=True):
+            if value is None:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
             else:
-                self._study.tell(trial, found)
+                self._study.tell(trial, value)
 
 
 class _Gaussian:
@@ -86,7 +86,7 @@ class _Gaussian:
         to_json = optuna.distributions.distribution_to_json
         self._search = search
         self._mode = mode
-        self._space = json.dumps({path: to_json(found) for path, found in _distributions(space).items()})
+        self._space = json.dumps({path: to_json(distribution) for path, distribution in _distributions(space).items()})
         self._known: list[tuple[dict[str, Any], float]] = []
         self._asked: list[dict[str, Any]] = []
         self._number = 0
@@ -102,17 +102,17 @@ class _Gaussian:
 
     def tell(self, values: Sequence[float | None]) -> None:
         """Report the values of the assignments asked for last; failed ones are forgotten."""
-        self._known += [(params, found) for params, found in zip(self._asked, values, strict=True) if found is not None]
+        self._known += [(params, value) for params, value in zip(self._asked, values, strict=True) if value is not None]
 
     def _one(self, known: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:
         seed = self._search.seed * 1_000_003 + self._number
         self._number += 1
-        told = json.dumps(known)
+        history = json.dumps(known)
         with _COMPUTING:  # who asks meanwhile waits for the same answer
-            found: dict[str, Any] = json.loads(
-                _expected_improvement(self._space, self._mode, self._search.startup, seed, told)
+            drawn: dict[str, Any] = json.loads(
+                _expected_improvement(self._space, self._mode, self._search.startup, seed, history)
             )
-        return found
+        return drawn
 
 
 _COMPUTING = threading.Lock()
@@ -155,15 +155,15 @@ def _optuna() -> Any:
 def _distributions(space: Space) -> dict[str, BaseDistribution]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    found: dict[str, BaseDistribution] = {}
+    distributions: dict[str, BaseDistribution] = {}
     for path, domain in space.items():
         if isinstance(domain, Values):
-            found[path] = CategoricalDistribution(list(range(len(domain.values))))  # a value may be a mapping
+            distributions[path] = CategoricalDistribution(list(range(len(domain.values))))  # a value may be a mapping
         elif isinstance(domain, IntUniform | IntLogUniform):
-            found[path] = IntDistribution(domain.low, domain.high, log=isinstance(domain, IntLogUniform))
+            distributions[path] = IntDistribution(domain.low, domain.high, log=isinstance(domain, IntLogUniform))
         else:
-            found[path] = FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
-    return found
+            distributions[path] = FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
+    return distributions
 
 
 def _values(params: Mapping[str, Any], space: Space) -> dict[str, Any]:

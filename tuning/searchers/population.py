@@ -50,7 +50,7 @@ def draws(
         if not all(over(number) for number in numbers):
             return
         values = [value(number) for number in numbers]
-        scores = [goal.score(found) for found in values]
+        scores = [goal.score(score_of) for score_of in values]
         members = _next(search, space, [member.assignment for member in members], scores, generation)
 
 
@@ -62,26 +62,26 @@ def _next(search: Numbers, space: Space, members: list[Assignment], scores: list
         return []
     replaced = {*best_first[-count:], *(i for i in best_first if scores[i] == -math.inf)}
     first, epochs = generation * search.size, search.epochs * (generation + 2)
-    found = []
+    assignments = []
     for i, assignment in enumerate(members):
         number = first + search.size + i
         origin = i
         if i in replaced:
             origin = donors[int(spaces.uniform(search.seed, number, "donor") * len(donors))]
             assignment = _explored(search, space, members[origin], number)
-        found.append(Draw(assignment=assignment, epochs=epochs, origin=first + origin))
-    return found
+        assignments.append(Draw(assignment=assignment, epochs=epochs, origin=first + origin))
+    return assignments
 
 
 def _explored(search: Numbers, space: Space, assignment: Assignment, number: int) -> Mapping[str, Any]:
     """Return the assignment with each value drawn again with probability `resample`, else moved a little,
     up or down.
     """
-    found = {}
+    explored = {}
     for path, domain in space.items():
         if spaces.uniform(search.seed, number, f"{path}/again") < search.resample:
-            found[path] = domain.at(spaces.uniform(search.seed, number, path))
+            explored[path] = domain.at(spaces.uniform(search.seed, number, path))
         else:
             up = spaces.uniform(search.seed, number, f"{path}/up") < 0.5
-            found[path] = domain.near(assignment[path], up=up)
-    return found
+            explored[path] = domain.near(assignment[path], up=up)
+    return explored

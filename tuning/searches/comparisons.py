@@ -24,8 +24,8 @@ def sweep(base: str) -> StudyConfig:
 def parts(base: str, path: str, recipes: tuple[str, ...], name: str) -> StudyConfig:
     """Return a study of one part of the configuration, taken from each of the recipes in turn."""
     values = []
-    for one in recipes:
-        value = recipe(one).model_dump(mode="json")
+    for each in recipes:
+        value = recipe(each).model_dump(mode="json")
         for step in path.split("."):
             value = value[step]
         values.append(value)

@@ -48,27 +48,27 @@ def _search(system: str, section: str, summary: str, *stages: StageConfig) -> Se
 
 
 def _images() -> list[Search]:
-    found = []
+    searches = []
     for data, backbone in product(IMAGES, ("cnn", "resnet")):
         for suffix, warmed in (("", "without"), ("-warmup", "with")):
             summary = f"7 learning rates at beta = 1, then 10 beta in [0.01, 10], {warmed} KL warm-up; 3 seeds"
             system = f"{data}/beta-vae-{backbone}{suffix}"
-            found.append(_search(system, "appendix C.2", summary, rates(), betas()))
+            searches.append(_search(system, "appendix C.2", summary, rates(), betas()))
         summary = "7 learning rates, chosen at beta = 1; 3 seeds"
-        found.append(_search(f"{data}/mr-vae-{backbone}", "appendix C.2", summary, rates()))
-    return found
+        searches.append(_search(f"{data}/mr-vae-{backbone}", "appendix C.2", summary, rates()))
+    return searches
 
 
 def _others() -> list[Search]:
     loss = ("train/loss", "min")
     two = "7 learning rates by the training loss, then 10 beta in [{}, 10]; 3 seeds"
-    one = "7 learning rates by the training split's ELBO, beta = 1; 3 seeds"
+    summary = "7 learning rates by the training split's ELBO, beta = 1; 3 seeds"
     at_one = f"{ON_TRAIN}/elbo"
     return [
         _search("mnist/linear-vae", "appendix C.1", two.format(0.01), rates(*loss), betas(0.01, *loss)),
-        _search("mnist/mr-linear-vae", "appendix C.1", one, rates(at_one)),
+        _search("mnist/mr-linear-vae", "appendix C.1", summary, rates(at_one)),
         _search("dsprites/beta-tcvae", "appendix C.2.1", two.format(0.1), rates(*loss), betas(0.1, *loss)),
-        _search("dsprites/mr-tcvae", "appendix C.2.1", one, rates(at_one)),
+        _search("dsprites/mr-tcvae", "appendix C.2.1", summary, rates(at_one)),
     ]
 
 

@@ -54,10 +54,10 @@ def weights(data_shape: DataShape, widths: Sequence[int], heads: int) -> int:
 
 def sizes(size: Size, windows: Sequence[Window]) -> list[Size]:
     """Return `size`, and the size after each of the convolutions."""
-    found = [size]
+    reached = [size]
     for window in windows:
-        found.append(window.convolved(found[-1]))
-    return found
+        reached.append(window.convolved(reached[-1]))
+    return reached
 
 
 def check_size(kind: str, data_shape: DataShape, *stacks: Sequence[Window]) -> None:

@@ -42,8 +42,8 @@ def load(
     from vae_models.data.progress import StderrProgress
     from vae_models.data.sources import SOURCES
 
-    found = Places.from_environment()
-    places = Places(data_dir=data_dir or found.data_dir, cache_dir=cache_dir or found.cache_dir)
+    default = Places.from_environment()
+    places = Places(data_dir=data_dir or default.data_dir, cache_dir=cache_dir or default.cache_dir)
     progress = progress or StderrProgress()
     if config.digest is None:
         dataset = SOURCES.get(config.name).load(places, progress=progress)

@@ -155,10 +155,10 @@ class _Fetch:
 
     def _attempt(self, url: str) -> None:
         resumed = self._transfer(url)
-        found = sha256_of(self.part)
-        if self.form.sha256 is not None and found != self.form.sha256:
+        sha256 = sha256_of(self.part)
+        if self.form.sha256 is not None and sha256 != self.form.sha256:
             self.part.unlink()
-            raise _Altered(found=found, resumed=resumed)
+            raise _Altered(found=sha256, resumed=resumed)
         with writing(self.destination):
             os.replace(self.part, self.destination)
 

@@ -79,14 +79,14 @@ def obtain(
         if not candidate.there:
             looked.append((candidate.path, ""))
             continue
-        found = _take(candidate, published, file, parse)
-        if found is not None:
-            return found
+        obtained = _take(candidate, published, file, parse)
+        if obtained is not None:
+            return obtained
         looked.append((candidate.path, " (there, but of another data set)"))
     target, form = _fetched(published, file, places, looked, progress, policy)
-    found = _take(_Candidate(path=target, form=form, cached=True), published, file, parse)
-    assert found is not None  # only shared folders are passed over
-    return found
+    obtained = _take(_Candidate(path=target, form=form, cached=True), published, file, parse)
+    assert obtained is not None  # only shared folders are passed over
+    return obtained
 
 
 def locate(
@@ -237,12 +237,12 @@ def _verified(candidate: _Candidate, file: DataFile, raw: bytes, sha256: str) ->
         if not expected:
             return list(contents)[-1]
         for same in contents:
-            found = {sum_: sums.content_sum(sum_, name, same) for sum_ in published}
-            if any(sum_ == value for sum_, value in found.items()):
+            content_sums = {sum_: sums.content_sum(sum_, name, same) for sum_ in published}
+            if any(sum_ == value for sum_, value in content_sums.items()):
                 return same
     except ValueError as error:
         raise _corrupt(candidate, expected or "a whole file", sha256, str(error)) from error
-    kinds = dict.fromkeys(f"content of {sums.label(sum_)} {value}" for sum_, value in found.items())
+    kinds = dict.fromkeys(f"content of {sums.label(sum_)} {value}" for sum_, value in content_sums.items())
     raise _corrupt(candidate, expected, sha256, "" if form.sha256 else ", ".join(kinds))
 
 
@@ -307,19 +307,19 @@ def _missing(
 def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
     """Return a line for each file in one of the folders that is easily taken for the missing one."""
     wanted = {form.name.rpartition("/")[2].lower() for form in file.forms}
-    found: dict[Path, str] = {}
+    near: dict[Path, str] = {}
     for folder in folders:
         for name, meaning in file.near.items():
             if _mode(folder / name):
-                found[folder / name] = meaning
+                near[folder / name] = meaning
         for path in _listed(folder):
             if path.name.lower() in wanted:
                 kind = "a folder" if path.is_dir() else "a file"
                 named = path.name in {form.name.rpartition("/")[2] for form in file.forms}
-                found.setdefault(path, f"{kind}, and no such is read" if named else f"{kind}: mind the capitals")
+                near.setdefault(path, f"{kind}, and no such is read" if named else f"{kind}: mind the capitals")
             elif path.stem.lower() in wanted and path.suffix in _UNFINISHED:
-                found.setdefault(path, "a download that has not ended")
-    lines = [f"There is {path}, which is {meaning}." for path, meaning in found.items()]
+                near.setdefault(path, "a download that has not ended")
+    lines = [f"There is {path}, which is {meaning}." for path, meaning in near.items()]
     if lines or places.data_dir is None or not places.data_dir.is_dir():
         return lines
     names = sorted(path.name for path in _listed(places.data_dir))

@@ -196,10 +196,10 @@ def verify(folder: Path, manifest: Canonical, progress: BytesProgress | None = N
     """Compare the SHA-256 of every file of a set. Raise `DataCorrupt` with the first file that differs."""
     files = manifest.shards()
     sums = sha256_of_files([folder / entry.file for entry in files], progress, workers=workers)
-    for entry, found in zip(files, sums, strict=True):
-        if found != entry.sha256:
+    for entry, sha256 in zip(files, sums, strict=True):
+        if sha256 != entry.sha256:
             raise DataCorrupt(
-                f"{folder / entry.file} is altered: expected SHA-256 {entry.sha256}, found {found}; "
+                f"{folder / entry.file} is altered: expected SHA-256 {entry.sha256}, found {sha256}; "
                 "add or fetch the set again"
             )
 

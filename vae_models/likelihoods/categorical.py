@@ -91,11 +91,11 @@ class Bitwise:
         the next one part of that.
         """
         place, value = noise.double(), torch.zeros_like(noise)
-        for one, weight in zip(
+        for bits, weight in zip(
             torch.sigmoid(by_parameter(decoded, BITS).double()).unbind(1), _values(decoded), strict=True
         ):
-            bit = place < one
-            place = torch.where(bit, place / one, (place - one) / (1 - one))
+            bit = place < bits
+            place = torch.where(bit, place / bits, (place - bits) / (1 - bits))
             value = value + weight * bit
         return value / (LEVELS - 1)
 

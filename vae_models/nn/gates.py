@@ -182,14 +182,14 @@ def hidden_layers(part: nn.Module, *, decoder: bool) -> list[str]:
     All linear and convolutional ones, but in a decoder the last (the output) and one that only feeds an `Unflatten`
     (the map of z to the first image). The heads of the posterior are not part of the encoder.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for name, module in part.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
+        inside = any(name.startswith(f"{outer}.") for outer in paths)
         if isinstance(module, LAYERS) and not inside:
-            found.append(name)
+            paths.append(name)
     if not decoder:
-        return found
-    return [name for name in found[:-1] if not isinstance(_next(part, name), nn.Unflatten)]
+        return paths
+    return [name for name in paths[:-1] if not isinstance(_next(part, name), nn.Unflatten)]
 
 
 def _next(part: nn.Module, name: str) -> nn.Module | None:

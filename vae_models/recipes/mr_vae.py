@@ -174,7 +174,7 @@ def tcvae(*, multi_rate: bool) -> TrainConfig:
 
 
 def _images() -> list[Recipe]:
-    found = []
+    recipes = []
     for data, net in product(_IMAGES, _NETS):
         variants: dict[str, tuple[BetaConfig, GatingConfig | None, str]] = {
             f"beta-vae-{net}": (ConstantBetaConfig(), None, "beta-VAE"),
@@ -185,8 +185,8 @@ def _images() -> list[Recipe]:
             if gating is None and (data, f"beta-vae-{net}") in _SAID:
                 continue
             build = partial(image_vae, data, net, beta, gating)
-            found.append(_of_c2(data, name, f"{what}, {_WORDS[net]}", build))
-    return found
+            recipes.append(_of_c2(data, name, f"{what}, {_WORDS[net]}", build))
+    return recipes
 
 
 _WORDS = {"cnn": "benchmark CNN", "resnet": "benchmark ResNet"}

@@ -60,7 +60,7 @@ def _systems(
     kappa: float, nu: float, samples: int, *, prior: VHPConfig, components: VampPriorConfig
 ) -> dict[str, _Model]:
     """Return system -> (prior, objective, beta, section, what)."""
-    elbo, one = ElboConfig(), ConstantBetaConfig()
+    elbo, unweighted = ElboConfig(), ConstantBetaConfig()
     rewo, geco = RewoBetaConfig(kappa=kappa, nu=nu), GecoBetaConfig(kappa=kappa, nu=nu)
     other = AlternativeBetaConfig(kappa=kappa, nu=nu)
     plain = prior.model_copy(update={"importance_samples": 1})
@@ -72,9 +72,9 @@ def _systems(
         "vhp-rewo-plain": (plain, elbo, rewo, "appendix B.4", "hierarchical prior with the plain ELBO inside, REWO"),
         "vhp-warmup-20": (prior, elbo, WarmupBetaConfig(epochs=20), "appendix B.2", "KL warm-up over 20 epochs"),
         "vhp-warmup-200": (prior, elbo, WarmupBetaConfig(epochs=200), "appendix B.2", "KL warm-up over 200 epochs"),
-        "vhp": (prior, elbo, one, "appendix B.2", "hierarchical prior, beta = 1"),
+        "vhp": (prior, elbo, unweighted, "appendix B.2", "hierarchical prior, beta = 1"),
         "vampprior": (components, elbo, WarmupBetaConfig(epochs=100), "appendix C", "VampPrior, KL warm-up"),
-        "iwae": (normal, IwaeConfig(samples=samples), one, "appendix B.5", "IWAE with N(0, I)"),
+        "iwae": (normal, IwaeConfig(samples=samples), unweighted, "appendix B.5", "IWAE with N(0, I)"),
     }
 
 

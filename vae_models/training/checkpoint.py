@@ -149,10 +149,10 @@ def verify(directory: Path) -> Manifest:
         path = directory / name
         if not path.is_file():
             raise CorruptCheckpoint(f"{path} is missing; its manifest promises {promised.bytes} bytes")
-        found = _sum(path)
-        if found != promised:
+        sha256 = _sum(path)
+        if sha256 != promised:
             raise CorruptCheckpoint(
-                f"{path} is not what was written: it has SHA-256 {found.sha256} ({found.bytes} bytes), "
+                f"{path} is not what was written: it has SHA-256 {sha256.sha256} ({sha256.bytes} bytes), "
                 f"its manifest says {promised.sha256} ({promised.bytes} bytes)"
             )
     return manifest
@@ -195,9 +195,9 @@ def read_manifest(directory: Path) -> Manifest:
         raise CorruptCheckpoint(f"{directory} has no {MANIFEST}: it was not written to its end") from None
     except ValueError as error:
         raise CorruptCheckpoint(f"{path} is not JSON: {error}") from None
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise IncompatibleCheckpoint(f"{path} has format {found!r}; this version reads format {FORMAT}")
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT:
+        raise IncompatibleCheckpoint(f"{path} has format {version!r}; this version reads format {FORMAT}")
     try:
         files = {str(name): FileSum(**entry) for name, entry in data["files"].items()}
         manifest = Manifest(step=int(data["step"]), files=files, metrics=dict(data["metrics"]))
@@ -236,9 +236,9 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():
-        found = tensor.detach().cpu().contiguous()
-        result[name] = found.clone() if found.data_ptr() in seen else found
-        seen.add(found.data_ptr())
+        copied = tensor.detach().cpu().contiguous()
+        result[name] = copied.clone() if copied.data_ptr() in seen else copied
+        seen.add(copied.data_ptr())
     return result
 
 

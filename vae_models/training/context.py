@@ -87,20 +87,20 @@ class LocalContext:
         """Return the newest checkpoint that verifies; report and pass over damaged ones.
         Metrics logged after it are dropped.
         """
-        found = self._newest_verified(self.checkpoints)
+        newest = self._newest_verified(self.checkpoints)
         if self.rank == 0:
             for partial in self.checkpoints.glob(".*"):
                 shutil.rmtree(partial, ignore_errors=True)  # what a killed run was writing
-            self._forget_metrics_after(checkpoint.verify(found).step if found else -1)
-        return found
+            self._forget_metrics_after(checkpoint.verify(newest).step if newest else -1)
+        return newest
 
     def origin(self) -> Path | None:
         if self._start_from is None:
             return None
-        found = self._newest_verified(self._start_from / "checkpoints")
-        if found is None:
+        checkpoint = self._newest_verified(self._start_from / "checkpoints")
+        if checkpoint is None:
             raise CheckpointError(f"{self._start_from} has no whole checkpoint to start from")
-        return found
+        return checkpoint
 
     def _newest_verified(self, checkpoints: Path) -> Path | None:
         for path in _newest_first(checkpoints):
@@ -167,9 +167,9 @@ class LocalContext:
         """Drop the metrics of steps that will be done again, and a last line that was cut off."""
         if not self.metrics_file.exists():
             return
-        found = self.metrics_file.read_text(encoding="utf-8")
-        kept = "".join(line for line in found.splitlines(keepends=True) if _is_line_until(step, line))
-        if kept == found:
+        text = self.metrics_file.read_text(encoding="utf-8")
+        kept = "".join(line for line in text.splitlines(keepends=True) if _is_line_until(step, line))
+        if kept == text:
             return
         partial = self.metrics_file.with_suffix(".partial")
         with room_for(partial):

@@ -85,12 +85,12 @@ def evaluate(
     means = Sums.unpacked(all_reduce_sum(sums.packed()), more).means()
     prefix = name if beta is None else f"{name}/beta_{beta:g}"
     names = evaluated(bound=bound, where=(prefix,), more=more)
-    found = {metric: means[metric.rpartition("/")[2]] for metric in names}
-    for metric, value in found.items():
+    metrics = {metric: means[metric.rpartition("/")[2]] for metric in names}
+    for metric, value in metrics.items():
         if not math.isfinite(value):
             first = _first_batch(batches, len(starts), source.device) * size
             raise NotFinite(metric, value, tuple(range(first, min(first + size, total))))
-    return found
+    return metrics
 
 
 def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> int:

@@ -92,8 +92,8 @@ class Fused:
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         try:
             expected = self._alone(given, beta) if self._parts_differ else None
-            found = self._map(given, beta)
-            if expected is not None and not torch.allclose(found[1][0], expected, rtol=1e-4, equal_nan=True):
+            mapped = self._map(given, beta)
+            if expected is not None and not torch.allclose(mapped[1][0], expected, rtol=1e-4, equal_nan=True):
                 raise CannotFuse(
                     "the parts differ in numbers that they do not hold as tensors (`vae_models.numbers.Number`)"
                 )
@@ -103,7 +103,7 @@ class Fused:
                 raise
             raise CannotFuse(str(error).strip().splitlines()[0]) from error
         self._tried = True
-        return found
+        return mapped
 
     def _alone(self, given: Given, beta: Tensor) -> Tensor:
         """Return the losses of the lanes one by one, [lanes]; change no state."""

@@ -330,10 +330,10 @@ class Run:
             splits |= {ON_TRAIN: "train"} if settings.train else {}
         metrics: dict[str, float] = {}
         for name, split in splits.items():
-            found = self._evaluated_on(name, split)
-            if found is None:
+            of_split = self._evaluated_on(name, split)
+            if of_split is None:
                 return False
-            metrics |= found
+            metrics |= of_split
         self._log(metrics)
         self.at.evaluated = self.at.step
         if self.context.rank == 0 and self.config.evaluation.pictures:
@@ -355,7 +355,7 @@ class Run:
         last = self.timetable.is_last(self.at.step)
         for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
             try:
-                found = evaluate(
+                at_beta = evaluate(
                     self.model,
                     self.splits[part],
                     settings,
@@ -368,9 +368,9 @@ class Run:
             except NotFinite as error:
                 data = torch.tensor(error.data)
                 raise self._failure(error.metric, error.value, self.at.step, data, part) from None
-            if found is None:
+            if at_beta is None:
                 return None
-            metrics |= found
+            metrics |= at_beta
         return metrics
 
     def _among_the_best(self) -> bool:

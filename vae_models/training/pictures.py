@@ -34,7 +34,7 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sam
         x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
         dreams = sampler(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
-        found = {
+        shown = {
             "reconstructions": reconstructions(as_images(x), as_images(mean), COLUMNS),
             "samples": samples(as_images(dreams), COLUMNS),
         }
@@ -42,7 +42,7 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sam
             count = COLUMNS * min(ROWS, max(1, DRAWN // (COLUMNS * math.prod(x.shape[1:]))))
             noise = source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0)
             draws = parts.sample({name: value[:count] for name, value in noise.items()})
-            found["draws"] = samples(as_images(draws), COLUMNS)
-        return found
+            shown["draws"] = samples(as_images(draws), COLUMNS)
+        return shown
     finally:
         model.train(was_training)

@@ -143,8 +143,8 @@ def _check_model(config: TrainConfig, model: Model, objective: Objective, x: Ten
     wanted: dict[str, Shape] = {"target": data, "mean": data, "distortion": per_row, "reconstruction": per_row}
     call.shapes("", "__call__", {name: getattr(trace, name) for name in wanted}, wanted)
     layers = model.latents()
-    if (found := tuple(latent.name for latent in trace.latents)) != tuple(layers):
-        call.broken("", "__call__", f"returned a trace of the latents {list(found)}, and `latents` has {list(layers)}")
+    if (names := tuple(latent.name for latent in trace.latents)) != tuple(layers):
+        call.broken("", "__call__", f"returned a trace of the latents {list(names)}, and `latents` has {list(layers)}")
     for latent in trace.latents:
         call.shapes("", "__call__", _latent(latent), _latent_shapes(rows, layers[latent.name].shape))
     if trace.samples != objective.samples:
@@ -175,12 +175,12 @@ def _check_objective(config: TrainConfig, model: Model, objective: Objective, x:
     def loss() -> Loss:
         return objective(model(x, noise, beta), beta, model=model, noise=noise)
 
-    found = call("objective", "__call__", loss, None, slopes=True)
+    given = call("objective", "__call__", loss, None, slopes=True)
     call.shapes(
-        "objective", "__call__", {"total": found.total, **found.terms}, dict.fromkeys(("total", *found.terms), ())
+        "objective", "__call__", {"total": given.total, **given.terms}, dict.fromkeys(("total", *given.terms), ())
     )
     wanted = {"distortion", "squared_error", *(("rate", "elbo") if model.bound else ())}
-    if missing := sorted(wanted - found.terms.keys()):
+    if missing := sorted(wanted - given.terms.keys()):
         call.broken("objective", "__call__", f"returned no term {missing[0]}, and must report {sorted(wanted)}")
 
 
@@ -189,8 +189,8 @@ def _check_controller(config: TrainConfig, controller: BetaController, rows: int
     beta = call("beta", "beta", lambda: controller.beta(state, 0, noise), None)
     if tuple(beta.shape) not in ((), (rows,)):
         call.broken("beta", "beta", f"returned shape {list(beta.shape)}, and must return [] or [batch], here [{rows}]")
-    one = torch.ones((), dtype=torch.float64)
-    terms = dict.fromkeys(("distortion", "squared_error", "rate", "elbo"), one)
+    unit = torch.ones((), dtype=torch.float64)
+    terms = dict.fromkeys(("distortion", "squared_error", "rate", "elbo"), unit)
     after = call("beta", "update", lambda: controller.update(state, terms), None)
     if after.keys() != state.keys():
         call.broken("beta", "update", f"returned the state {sorted(after)}, and `initial` has {sorted(state)}")
@@ -226,15 +226,15 @@ class _Caller:
         if shape is not None:
             several = isinstance(first, tuple) and not (shape and isinstance(shape[0], int))
             self._same_shapes(part, method, first if several else (first,), shape if several else (shape,))
-        for one, other in zip(_tensors(first), _tensors(second), strict=True):
-            if one.shape != other.shape or not torch.equal(one.nan_to_num(), other.nan_to_num()):
+        for first_tensor, other in zip(_tensors(first), _tensors(second), strict=True):
+            if first_tensor.shape != other.shape or not torch.equal(first_tensor.nan_to_num(), other.nan_to_num()):
                 self.broken(
                     part,
                     method,
                     "returned something else when it was called again with the same data and the same noise: it must "
                     "be a pure function of them, and what it draws must come from the noise that it declares",
                 )
-            if bool(one.isnan().any()):
+            if bool(first_tensor.isnan().any()):
                 self.broken(part, method, "returned NaN for data that are finite")
         return first
 
@@ -242,7 +242,7 @@ class _Caller:
         before = torch.random.get_rng_state()
         with _unchanged(cast(nn.Module | None, self.model)), torch.set_grad_enabled(slopes):
             try:
-                found = act()
+                answer = act()
             except PartError:
                 raise
             except Exception as error:  # whatever a stranger's code does
@@ -250,7 +250,7 @@ class _Caller:
                 raise PartError(f"{self._name(part)}: {method} failed: {reason}") from error
         if not torch.equal(before, torch.random.get_rng_state()):
             self.broken(part, method, "drew from torch's own generator: it must declare what it draws as noise")
-        return found
+        return answer
 
     def shapes(
         self, part: str, method: str, found: Mapping[str, Any], wanted: Iterable[Shape] | Mapping[str, Shape]

@@ -97,11 +97,11 @@ def internals(model: nn.Module, control: Mapping[str, Tensor]) -> dict[str, floa
     """Return the numbers to plot beside the loss: the likelihood's log sigma, a beta controller's state.
     Waits for them.
     """
-    found = {f"train/control_{name}": value.item() for name, value in control.items() if value.ndim == 0}
+    values = {f"train/control_{name}": value.item() for name, value in control.items() if value.ndim == 0}
     for module in model.modules():
         if isinstance(module, HasLogScale):
-            found["train/log_sigma"] = module.log_scale().item()
-    return found
+            values["train/log_sigma"] = module.log_scale().item()
+    return values
 
 
 def hold(parameters: Sequence[nn.Parameter], gate: Tensor) -> None:

@@ -33,13 +33,13 @@ def list_searches(
     from tuning.searches import catalogue
 
     fields = ("name", "paper", "section", "summary")
-    found = [one for one in catalogue().values() if what.lower() in f"{one.name} {one.paper}".lower()]
+    matching = [search for search in catalogue().values() if what.lower() in f"{search.name} {search.paper}".lower()]
     if json:
-        output.as_json([{field: getattr(one, field) for field in fields} for one in found])
+        output.as_json([{field: getattr(search, field) for field in fields} for search in matching])
         return
-    for paper in dict.fromkeys(one.paper for one in found):
+    for paper in dict.fromkeys(search.paper for search in matching):
         output.data(paper)
-        rows = [(one.name, one.section, one.summary) for one in found if one.paper == paper]
+        rows = [(search.name, search.section, search.summary) for search in matching if search.paper == paper]
         output.table(("SEARCH", "SOURCE", "WHAT"), rows)
         output.data("")
 
@@ -125,14 +125,14 @@ def show(
         tables.show(tables.of_results(results), json=json)
         return
     with connect.client() as client:
-        found = messages.fetched(client, study)
+        study_detail = messages.fetched(client, study)
     if json:
-        output.as_json(found)
+        output.as_json(study_detail)
         return
-    output.data(f"{found.job.id}  {found.job.name}  {progress.state(found.job)}")
+    output.data(f"{study_detail.job.id}  {study_detail.job.name}  {progress.state(study_detail.job)}")
     output.data("")
-    tables.show(found.stages, json=False)
-    model = found.job.result.get("model")
+    tables.show(study_detail.stages, json=False)
+    model = study_detail.job.result.get("model")
     if isinstance(model, dict):
         output.data(f"registered: {model.get('name')} version {model.get('version')}")
 
@@ -153,14 +153,14 @@ def curve(
     multi-rate study (with evaluation.betas) is a line over the points of the runs that were trained for one beta each.
     """
     with connect.client() as client:
-        found = messages.fetched(client, study)
+        study_detail = messages.fetched(client, study)
         others = [messages.fetched(client, other) for other in beside]
-    if not found.pictures:
-        raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(found.job)}")
-    for path in save(found.pictures, out, study).values():
+    if not study_detail.pictures:
+        raise NotFoundError(f"study {study} has no pictures yet: it is {progress.state(study_detail.job)}")
+    for path in save(study_detail.pictures, out, study).values():
         output.data(str(path))
     if others:
-        output.data(str(pictures.compare([found, *others], out)))
+        output.data(str(pictures.compare([study_detail, *others], out)))
 
 
 @app.command()
@@ -200,9 +200,9 @@ def list_studies(
 ) -> None:
     """List studies, newest first."""
     with connect.client() as client:
-        found = [job for job in client.jobs(limit=limit) if job.kind == KIND.kind]
+        studies = [job for job in client.jobs(limit=limit) if job.kind == KIND.kind]
     if json:
-        output.as_json(found)
+        output.as_json(studies)
         return
     rows = [
         (
@@ -217,7 +217,7 @@ def list_studies(
             output.since(job.created_at),
             job.reason or "",
         )
-        for job in found
+        for job in studies
     ]
     output.table(
         ("ID", "NAME", "OWNER", "STATE", "STAGE", "TRIALS", "LEFT [h:mm:ss]", "WINNER", "SUBMITTED", "REASON"), rows

@@ -17,17 +17,17 @@ def compare(studies: Sequence[StudyDetail], out: Path) -> Path:
     """One picture of several studies. NotFoundError where one has no rates over beta."""
     from tuning import curves
 
-    found = []
-    for one in studies:
-        last = [curve for stage in one.stages if (curve := _curve(f"{one.job.name} {one.job.id}", stage))][-1:]
+    lines = []
+    for study in studies:
+        last = [curve for stage in study.stages if (curve := _curve(f"{study.job.name} {study.job.id}", stage))][-1:]
         if not last:
             raise NotFoundError(
-                f"study {one.job.id} has no rates over beta yet: it needs trials that ended, of a stage over "
+                f"study {study.job.id} has no rates over beta yet: it needs trials that ended, of a stage over "
                 "beta.value or of a multi-rate model that is evaluated at several beta (evaluation.betas)"
             )
-        found += last
-    path = out / f"{'-with-'.join(one.job.id for one in studies)}.png"
-    curves.compare(found, path)
+        lines += last
+    path = out / f"{'-with-'.join(study.job.id for study in studies)}.png"
+    curves.compare(lines, path)
     return path
 
 

@@ -18,7 +18,7 @@ def plan(spec: StudySpec, *, json: bool = False) -> None:
     base, steps = spec.study.base, cost(spec.study)
     output.note("Timing a few steps of each stage, on random data ...")
     for stage in spec.study.stages:
-        found = list(trials(stage, base))
+        planned = list(trials(stage, base))
         size = f"{stage.planned()} trials, {stage.planned() // len(stage.repeats)} x {len(stage.repeats)} seeds"
         output.data(
             f"{stage.name}: {size}, best {stage.metric} ({stage.mode}); at most {steps[stage.name]:,} steps of "
@@ -27,9 +27,9 @@ def plan(spec: StudySpec, *, json: bool = False) -> None:
         )
         output.table(
             ("TRIAL", "SEED", "VALUES"),
-            [(str(t.number), str(t.seed), assignment(t.assignment)) for t in found],
+            [(str(t.number), str(t.seed), assignment(t.assignment)) for t in planned],
         )
-        base = found[0].config
-        if stage.planned() > len(found):
-            output.data(f"... and {stage.planned() - len(found)} more, chosen by what these give")
+        base = planned[0].config
+        if stage.planned() > len(planned):
+            output.data(f"... and {stage.planned() - len(planned)} more, chosen by what these give")
     output.note("The values of a later stage are set on top of what wins the one before.")

@@ -86,9 +86,9 @@ def _train_worker(config: Mapping[str, Any]) -> None:
     with work.process() as process:
         (reports,) = work.reports(process)
         trained = _trained(work, member(scratch=reports.scratch, reports=reports))
-        found = outcome(trained, work.stage.metric, stopping=process.stopping)
-        if found.state != "missing":
-            process.end(reports, found)
+        ending = outcome(trained, work.stage.metric, stopping=process.stopping)
+        if ending.state != "missing":
+            process.end(reports, ending)
         process.close([reports])
     copies.clear()
 

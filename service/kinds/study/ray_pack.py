@@ -80,7 +80,7 @@ class Work:
         self._board = told.board
         base = TrainConfig.model_validate_json(told.base)
         self.ended = self.storage.results()
-        self.left = [trial for trial in (made(base, *one) for one in share) if trial.key not in self.ended]
+        self.left = [trial for trial in (made(base, *order) for order in share) if trial.key not in self.ended]
 
     def stopped(self) -> bool:
         """Whether the study was asked to stop."""

@@ -126,13 +126,13 @@ class _Driver:
                 return ended(stage, every, records)
             groups = self.spec.workers_per_trial > 1
             shares = [[t] for t in left] if groups else packs.packs(left, stage, self.spec.resources.workers)
-            told = PackOrder(
+            pack_order = PackOrder(
                 order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board,
                 assignments=stage.side_by_side(len({trial.candidate for trial in every})),
             )  # fmt: skip
             errors = ray_tune.run_packs(
                 [[_order(trial) for trial in share] for share in shares],
-                partial(train_group if groups else train_pack, told),
+                partial(train_group if groups else train_pack, pack_order),
                 name=f"{self.order.access.name}-{stage.name}",
                 folder=self.order.scratch / "tune",
                 bundle=ray_tune.NOTHING if groups else self.spec.resources.bundle(),
@@ -188,7 +188,7 @@ class _Driver:
         storage.sweep(keep)
 
     def _result(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "stages": [_summary(end) for end in self.ends],
             "pictures": self.pictures,
             "run_id": None if self.writer is None else self.writer.run_id,
@@ -196,12 +196,12 @@ class _Driver:
         won = [end for end in self.ends if end.winner is not None]
         if won:
             record = won[-1].records[won[-1].best.number]
-            found["metrics"] = dict(record.metrics)
+            result["metrics"] = dict(record.metrics)
             if record.checkpoint is not None:
                 value = {} if record.value is None else {won[-1].stage.metric: record.value}
                 weights = record.checkpoint.model_copy(update={"metrics": record.checkpoint.metrics | value})
-                found["winner"] = winner(won[-1], weights.model_dump())
-        return found
+                result["winner"] = winner(won[-1], weights.model_dump())
+        return result
 
     # --- progress ---------------------------------------------------------------------------------------------------
 
@@ -242,20 +242,20 @@ class _Driver:
             return None
         stage, planned, ended_before = self._stage
         known = ray.get(self.board.read.remote(stage.name), timeout=30.0)
-        running = {number: one for number, one in known.items() if number not in ended_before}
-        steps = sum(one["step"] for one in running.values())
-        per_trial = max((one["total_steps"] for one in running.values()), default=0)
+        running = {number: progress for number, progress in known.items() if number not in ended_before}
+        steps = sum(progress["step"] for progress in running.values())
+        per_trial = max((progress["total_steps"] for progress in running.values()), default=0)
         total = per_trial * (planned - len(ended_before))
-        over = sum(one["step"] >= one["total_steps"] for one in running.values())
+        over = sum(progress["step"] >= progress["total_steps"] for progress in running.values())
         return {
             "stage": stage.name,
             "trials": planned,
             "ended": len(ended_before) + over,
             "step": steps,
             "total_steps": total,
-            "images_per_second": sum(one["images_per_second"] or 0.0 for one in running.values()) or None,
+            "images_per_second": sum(progress["images_per_second"] or 0.0 for progress in running.values()) or None,
             "seconds_left": speed.seconds_left(steps, total),
-            "steps": {str(number): one["step"] for number, one in running.items()},
+            "steps": {str(number): progress["step"] for number, progress in running.items()},
             "metrics": {},
         }
 
@@ -282,7 +282,7 @@ def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What the registry is told: the weights, the configuration, and why these."""
     won = end.winner
     assert won is not None
-    others = [one for one in end.ranked if one.number != won.number and one.mean is not None]
+    others = [candidate for candidate in end.ranked if candidate.number != won.number and candidate.mean is not None]
     reason = (
         f"best mean {end.stage.metric} ({end.stage.mode}) of {len(end.ranked)} assignments, {len(won.values)} seeds"
     )
@@ -311,11 +311,11 @@ def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def _before(end: StageEnd) -> list[Trial]:
     """The trials whose weights the best one went on from, the last of them first."""
     by_key = {trial.key: trial for trial in end.trials}
-    found, at = [], end.best
+    stages, at = [], end.best
     while at.origin is not None:
         at = by_key[at.origin]
-        found.append(at)
-    return found
+        stages.append(at)
+    return stages
 
 
 def _summary(end: StageEnd) -> dict[str, Any]:

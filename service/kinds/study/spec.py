@@ -82,8 +82,8 @@ def recognises(given: Given) -> bool:
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration that a study starts from, of a resolved spec as data."""
-    found: Mapping[str, Any] = data["study"]["base"]
-    return found
+    base: Mapping[str, Any] = data["study"]["base"]
+    return base
 
 
 def resolve_given(
@@ -143,17 +143,17 @@ def _resolve(
         if truths := list(spec_schema.truths_for_numbers(StudySpec, whole)):
             raise ValueError("\n".join(f"{path}: true and false are not numbers" for path in truths))
         suggested = given.get("recipe") if isinstance(given.get("recipe"), str) else "study"
-        found = StudySpec.model_validate(with_name({"kind": "study", **whole}, str(suggested)))
+        spec = StudySpec.model_validate(with_name({"kind": "study", **whole}, str(suggested)))
     except ValidationError as error:
         raise UsageError(listed(explain(error, StudySpec))) from None
     except ValueError as error:
         raise UsageError(listed(str(error).splitlines())) from None
-    if problems := batch_misfits(found.study.base, "study.base"):
+    if problems := batch_misfits(spec.study.base, "study.base"):
         raise UsageError(listed(problems))
-    refuse_large(found)
-    for line in _left_out(whole["study"], found.study):
+    refuse_large(spec)
+    for line in _left_out(whole["study"], spec.study):
         note(line)
-    return found
+    return spec
 
 
 def _left_out(given: Mapping[str, Any], found: StudyConfig) -> Iterator[str]:
@@ -222,8 +222,8 @@ def _changed(stage: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
 
 def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) -> StudySpec:
     """`service.kinds.resolve`, of a study. UsageError for what is another job."""
-    found: StudySpec = kinds.resolve_as(KIND, source, changes, **fields)
-    return found
+    spec: StudySpec = kinds.resolve_as(KIND, source, changes, **fields)
+    return spec
 
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
@@ -234,15 +234,15 @@ def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
         what = f"stage {name}" if name is not None else "this study"
         others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid, or a population, is complete"
         raise UsageError(f"{what} does not draw at random, so it cannot be given more trials{others}")
-    found = name or list(drawn)[-1]
-    return found, drawn[found]
+    chosen = name or list(drawn)[-1]
+    return chosen, drawn[chosen]
 
 
 def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
     """With `total` assignments of `drawn_stage`; as it is where it has as many."""
     name, present = drawn_stage(found.study, name)
     plain = found.model_dump(mode="json")
-    stage = next(one for one in plain["study"]["stages"] if one["name"] == name)
+    stage = next(each for each in plain["study"]["stages"] if each["name"] == name)
     stage["search"]["trials"] = max(total, present)
     try:
         return StudySpec.model_validate(plain)
@@ -252,13 +252,13 @@ def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
 
 def cost(study: StudyConfig) -> dict[str, int]:
     """stage -> optimizer steps of all its trials, none stopped early; later stages as if the first assignment won."""
-    found, base = {}, study.base
+    by_stage, base = {}, study.base
     for stage in study.stages:
         every = list(trials(stage, base))
         steps = sum(_steps(t.config, t.config.data.facts.sizes[0]) for t in every)
-        found[stage.name] = round(steps * stage.planned() / len(every))
+        by_stage[stage.name] = round(steps * stage.planned() / len(every))
         base = every[0].config
-    return found
+    return by_stage
 
 
 def _steps(config: TrainConfig, images: int) -> int:

@@ -47,17 +47,17 @@ def read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
 
 
 def _read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
-    found: list[StageEnd] = []
+    ends: list[StageEnd] = []
     base = spec.study.base
     for stage in spec.study.stages:
         if stage.foreign:
             break
         every, records = known(stage, base, StageStorage(artifacts, job_id, stage.name).results())
-        found.append(ended(stage, every, records))
-        if found[-1].winner is None or len(records) < stage.planned():
+        ends.append(ended(stage, every, records))
+        if ends[-1].winner is None or len(records) < stage.planned():
             break
-        base = found[-1].best.config
-    return found
+        base = ends[-1].best.config
+    return ends
 
 
 def known(

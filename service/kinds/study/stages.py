@@ -37,10 +37,10 @@ def view(
         trials=tuple(lines),
         candidates=tuple(
             StudyCandidate(
-                number=one.number, assignment=dict(one.assignment), mean=one.mean, standard_error=one.standard_error,
-                values=one.values, complete=one.complete,
+                number=each.number, assignment=dict(each.assignment), mean=each.mean,
+                standard_error=each.standard_error, values=each.values, complete=each.complete,
             )
-            for one in ranked
+            for each in ranked
         ),
         winner=None if winner is None else winner.number,
     )  # fmt: skip

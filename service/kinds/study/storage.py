@@ -63,13 +63,13 @@ class StageStorage:
 
     def results(self) -> dict[str, TrialRecord]:
         """Of every trial that has ended."""
-        found = {}
-        for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
-            folder, _, name = one.uri.rpartition("/")
+        outcomes = {}
+        for entry in self._artifacts.list(self._artifacts.uri(*self._parts)):
+            folder, _, name = entry.uri.rpartition("/")
             if name == _RESULT:
-                found[folder.rpartition("/")[2]] = one.uri
+                outcomes[folder.rpartition("/")[2]] = entry.uri
         with ThreadPoolExecutor(_READERS) as readers:
-            records = dict(zip(found, readers.map(self._read, found.values()), strict=True))
+            records = dict(zip(outcomes, readers.map(self._read, outcomes.values()), strict=True))
         return {key: record for key, record in records.items() if record is not None}
 
     def keep(self, trial: str, record: TrialRecord) -> None:
@@ -89,11 +89,11 @@ class StageStorage:
 
     def checkpoints(self) -> dict[str, list[tuple[int, str]]]:
         """(step, address) of each trial's complete checkpoints, newest first."""
-        found: dict[str, list[tuple[int, str]]] = {}
-        for one in self._artifacts.list(self._artifacts.uri(*self._parts)):
-            if match := _CHECKPOINT.search(one.uri):
-                found.setdefault(match[1], []).append((int(match[2]), one.uri.removesuffix(MANIFEST)))
-        return {trial: sorted(each, reverse=True) for trial, each in found.items()}
+        checkpoints: dict[str, list[tuple[int, str]]] = {}
+        for entry in self._artifacts.list(self._artifacts.uri(*self._parts)):
+            if match := _CHECKPOINT.search(entry.uri):
+                checkpoints.setdefault(match[1], []).append((int(match[2]), entry.uri.removesuffix(MANIFEST)))
+        return {trial: sorted(each, reverse=True) for trial, each in checkpoints.items()}
 
     def described(self, uri: str, number: int) -> Checkpoint:
         """What lies at this address, by its manifest alone. NotFoundError where it is gone, CorruptCheckpoint."""
@@ -116,7 +116,7 @@ class StageStorage:
         return list(there.values())
 
     def _scores(self, folder: str) -> dict[int, float]:
-        names = [one.uri.rpartition("/")[2].partition("_") for one in self._artifacts.list(folder)]
+        names = [entry.uri.rpartition("/")[2].partition("_") for entry in self._artifacts.list(folder)]
         return {int(candidate): float(score) for candidate, _, score in names}
 
     def delete(self, uri: str) -> None:

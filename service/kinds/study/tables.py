@@ -62,16 +62,16 @@ def _show_means(stage: StudyStage) -> None:
         output.data("")
         rows = [
             (
-                output.number(one.mean, 4),
-                output.number(one.standard_error, 4),
-                str(len(one.values)),
-                "" if one.complete else "incomplete",
-                assignment(one.assignment),
+                output.number(each.mean, 4),
+                output.number(each.standard_error, 4),
+                str(len(each.values)),
+                "" if each.complete else "incomplete",
+                assignment(each.assignment),
             )
-            for one in stage.candidates
+            for each in stage.candidates
         ]
         output.table(("MEAN", "STANDARD ERROR", "SEEDS", "", "VALUES"), rows)
-    won = next((one for one in stage.candidates if one.number == stage.winner), None)
+    won = next((each for each in stage.candidates if each.number == stage.winner), None)
     if won is not None:
         error = "" if won.standard_error is None else f" +- {won.standard_error:.2g}"
         output.data(f"winner: {assignment(won.assignment)}, mean {output.number(won.mean, 4)}{error}")

@@ -20,9 +20,9 @@ def view(job: Job, artifacts: Artifacts) -> JobView:
 
     As far as it has come: what has ended from storage, the rest from the running attempt's report.
     """
-    found = stages(job, artifacts)
-    detail: dict[str, Any] = {"stages": [stage.model_dump(mode="json") for stage in found]}
-    return JobView(job=job, tables=tuple(tables.of(stage) for stage in found), detail=detail)
+    rows = stages(job, artifacts)
+    detail: dict[str, Any] = {"stages": [stage.model_dump(mode="json") for stage in rows]}
+    return JobView(job=job, tables=tuple(tables.of(stage) for stage in rows), detail=detail)
 
 
 def stages(job: Job, artifacts: Artifacts) -> tuple[StudyStage, ...]:

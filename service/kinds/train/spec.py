@@ -76,8 +76,8 @@ def resolve_given(
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The configuration that is trained, of a resolved spec as data."""
-    found: Mapping[str, Any] = data["train"]
-    return found
+    train: Mapping[str, Any] = data["train"]
+    return train
 
 
 def lengthened(spec: TrainSpec, epochs: float | None, steps: int | None) -> TrainSpec:
@@ -225,16 +225,16 @@ def _validate(whole: Mapping[str, Any], problems: list[str]) -> TrainSpec | None
 def _misfits(spec: TrainSpec) -> list[str]:
     """Each field is right, but not together: cheap to know now, dear to learn when the job's turn has come."""
     train, resources = spec.train, spec.resources
-    found = batch_misfits(train, "train")
+    problems = batch_misfits(train, "train")
     if resources.workers > train.batch_size:
-        found.append(
+        problems.append(
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
     selectable = evaluated(bound=True, more=train.evaluation.measures)
     if train.checkpoint.metric not in selectable:
-        found.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(selectable)))
-    return found
+        problems.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(selectable)))
+    return problems
 
 
 def batch_misfits(train: TrainConfig, at: str) -> list[str]:

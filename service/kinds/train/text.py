@@ -15,17 +15,17 @@ def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label with its unit, value) of everything that a progress report says."""
     metrics: Mapping[str, float] = progress.get("metrics") or {}
     step, total = progress.get("step"), progress.get("total_steps")
-    found = [("step", "-" if step is None else f"{step:,}/{total:,}" if total else f"{step:,}")]
-    found.append(("epoch", number(progress.get("epoch"))))
+    items = [("step", "-" if step is None else f"{step:,}/{total:,}" if total else f"{step:,}")]
+    items.append(("epoch", number(progress.get("epoch"))))
     for split in ("train", "val"):
-        found += [
+        items += [
             (f"{split} {label} [nats]", number(metrics[f"{split}/{name}"]))
             for name, label in SHOWN
             if f"{split}/{name}" in metrics
         ]
-    found.append(("images/s", whole(progress.get("images_per_second"))))
-    found.append(("left [h:mm:ss]", duration(progress.get("seconds_left"))))
-    return found
+    items.append(("images/s", whole(progress.get("images_per_second"))))
+    items.append(("left [h:mm:ss]", duration(progress.get("seconds_left"))))
+    return items
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:

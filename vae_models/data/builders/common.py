@@ -43,11 +43,11 @@ class Files:
     def read(self, key: str, parse: Callable[[bytes], T]) -> T:
         file = self.published.files[key]
         try:
-            found = obtain(self.published, file, parse, self.places, progress=self.progress, policy=self.policy)
+            obtained = obtain(self.published, file, parse, self.places, progress=self.progress, policy=self.policy)
         except DataMissing as error:
             raise DataMissing(f"{error}{self._instead(key)}") from error
-        self.sources[found.name] = found.sha256
-        return found.value
+        self.sources[obtained.name] = obtained.sha256
+        return obtained.value
 
     def locate(self, key: str) -> tuple[Path, Form]:
         return locate(

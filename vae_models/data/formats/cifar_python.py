@@ -175,10 +175,12 @@ def _array(value: Any, shape: tuple[int, int]) -> NDArray[np.uint8]:
     state = value.state if isinstance(value, _Call) else None
     if not isinstance(state, tuple) or len(state) != 5 or not _is(value.of, "numpy.core.multiarray _reconstruct"):
         raise ValueError("the batch's data are not a numpy array")
-    _, found, dtype, fortran, raw = state
+    _, dimensions, dtype, fortran, raw = state
     kind = dtype.arguments[0] if isinstance(dtype, _Call) and _is(dtype.of, "numpy dtype") and dtype.arguments else None
-    if found != shape or kind != b"u1" or not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
-        raise ValueError(f"the batch's data are {kind!r} of shape {found}, expected {shape[0]:,} x {shape[1]:,} bytes")
+    if dimensions != shape or kind != b"u1" or not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
+        raise ValueError(
+            f"the batch's data are {kind!r} of shape {dimensions}, expected {shape[0]:,} x {shape[1]:,} bytes"
+        )
     return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C").copy(order="C")
 
 

@@ -36,8 +36,8 @@ def read_drawings(content: bytes) -> Drawings:
     images, labels, numbers = [], [], []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            found = [(name, match) for name in archive.namelist() if (match := _MEMBER.fullmatch(name))]
-            for name, match in sorted(found, key=lambda pair: pair[0]):
+            members = [(name, match) for name in archive.namelist() if (match := _MEMBER.fullmatch(name))]
+            for name, match in sorted(members, key=lambda pair: pair[0]):
                 images.append(_reduced(archive.read(name), name))
                 labels.append(alphabets.setdefault(match[2], len(alphabets)))
                 numbers.append(int(match[4]))

@@ -141,16 +141,16 @@ def hdf5(path: Path, opened: ExitStack) -> Arrays:
 
     with readable(path, "HDF5 file"):
         file = opened.enter_context(h5py.File(path, "r"))
-        found: dict[str, Any] = {}
+        arrays: dict[str, Any] = {}
 
         def keep(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and not name.startswith("#"):
-                found[name] = item
+                arrays[name] = item
 
         file.visititems(keep)  # follows no links but hard ones
-        matlab = any("MATLAB_class" in item.attrs for item in found.values())
+        matlab = any("MATLAB_class" in item.attrs for item in arrays.values())
         named: dict[str, Sliced | Zipped] = {}
-        for name, item in found.items():
+        for name, item in arrays.items():
             if item.external or item.is_virtual:
                 raise DataRefused(f"{path}: {name} lies in other files: copy it into one (h5repack)")
             shape = tuple(item.shape[::-1] if matlab else item.shape)

@@ -243,9 +243,9 @@ class Draft:
         ]
         sums = stored.sha256_of_files([path for _, _, path in shards], progress, workers=self.workers)
         x: dict[SplitName, list[ShardFile]] = {split: [] for split in SPLITS}
-        for (split, number, path), found in zip(shards, sums, strict=True):
+        for (split, number, path), sha256 in zip(shards, sums, strict=True):
             rows = self.x[split].rows_of(number)
-            x[split].append(ShardFile(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=found))
+            x[split].append(ShardFile(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=sha256))
         splits = {
             split: SplitFiles(
                 count=self.x[split].count,
