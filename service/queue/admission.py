@@ -38,7 +38,7 @@ class Seen:
 
 
 def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> Seen:
-    """The last observation, and the largest cluster ever seen or configured."""
+    """Return the last observation of the cluster, and the largest one ever seen or configured."""
     row = work.row(sa.select(cluster).where(cluster.c.id == ROW))
     if row is None:
         most = configured if configured and configured.nodes else None
@@ -62,7 +62,7 @@ def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> S
 
 
 def observe(work: Clocked, capacity: Capacity, address: str, ok: bool) -> None:
-    """Notes what the cluster has. The high-water mark only grows, and only by what was really there."""
+    """Note what the cluster has. The high-water mark only grows, and only by what was really there."""
     row = work.row(sa.select(cluster).where(cluster.c.id == ROW).with_for_update())
     values = {"address": address, "ok": ok, "seen_at": work.now}
     if ok or row is None:
@@ -79,7 +79,7 @@ def observe(work: Clocked, capacity: Capacity, address: str, ok: bool) -> None:
 
 
 def refuse_impossible(resources: Resources, known: Seen) -> None:
-    """Raises ImpossibleError when no cluster that was ever seen could run the gang."""
+    """Raise ImpossibleError when no cluster that was ever seen could run the gang."""
     reason = scheduling.impossibility(resources, known.most) if known.most is not None else None
     if reason is not None:
         raise ImpossibleError(reason)
@@ -87,7 +87,7 @@ def refuse_impossible(resources: Resources, known: Seen) -> None:
 
 @lru_cache(maxsize=1000)
 def _resources(text: str) -> Resources:
-    """A long line has few kinds of gangs."""
+    """Return the gang's resources, remembered: a long line has few kinds of gangs."""
     return Resources.model_validate_json(text)
 
 
@@ -120,7 +120,7 @@ def running(work: Clocked) -> list[scheduling.Running]:
 
 
 def planned(work: Clocked, known: Seen) -> scheduling.Plan:
-    """The plan of this moment."""
+    """Return the plan of this moment."""
     # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
     # what enters one from the queue cannot be in between, because only the holder of the admission lock does that
     line = queued(work)
@@ -128,7 +128,7 @@ def planned(work: Clocked, known: Seen) -> scheduling.Plan:
 
 
 def why(plan: scheduling.Plan, known: Seen, job_id: str) -> str:
-    """The reason for waiting of a job in the line."""
+    """Return the reason why a job in the line waits."""
     if job_id in plan.impossible:
         return plan.impossible[job_id]
     if known.reason is not None:
@@ -137,7 +137,7 @@ def why(plan: scheduling.Plan, known: Seen, job_id: str) -> str:
 
 
 def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[Job]:
-    """Jobs with their place in the line and the reason for waiting, if they are in it."""
+    """Return the jobs with their place in the line and the reason for waiting, if they are in it."""
     if not any(row["state"] == JobState.QUEUED for row in rows):
         return [job_record(row) for row in rows]
     plan = planned(work, known)
@@ -152,7 +152,7 @@ def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[
 
 
 def admit(work: Clocked, known: Seen) -> list[Attempt]:
-    """Starts what the plan admits and refuses what it calls impossible. Needs the admission lock."""
+    """Start what the plan admits and refuse what it calls impossible. Needs the admission lock."""
     plan = planned(work, known)
     if known.settled:
         for job_id, reason in plan.impossible.items():
@@ -186,7 +186,7 @@ def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:
 
 
 def status(work: Clocked, known: Seen) -> wire.ClusterStatus:
-    """The cluster as it was last seen, and what the queue takes of it."""
+    """Return the cluster as it was last seen, and what the queue takes of it."""
     gangs = running(work)
     used: dict[str, float] = {}
     for gang in gangs:

@@ -44,7 +44,8 @@ class Amendment:
 
 
 def retry(work: Clocked, job_id: str, by: str) -> None:
-    """A job that FAILED or was CANCELLED, at its old place, with a fresh retry budget. Raises ConflictError else."""
+    """Queue a FAILED or CANCELLED job again, at its old place, with a fresh retry budget. Raises ConflictError
+    otherwise."""
     row = work.locked_job(job_id)
     if row["state"] == JobState.SUCCEEDED:
         raise ConflictError(f"job {job_id} is SUCCEEDED: there is nothing to try again{policy(row).advice(job_id)}")
@@ -52,7 +53,7 @@ def retry(work: Clocked, job_id: str, by: str) -> None:
 
 
 def signal(work: Clocked, job: RowMapping, signal: Signal, by: str) -> None:
-    """Note what the job shall be told at its next report. `job` is a row from `locked_job`."""
+    """Note what the job shall receive with the reply to its next report. `job` is a row from `locked_job`."""
     state = JobState(job["state"])
     if signal not in policy(job).signals:
         raise ConflictError(f"job {job['id']} is of kind {job['kind']}, which cannot {signal} early")
@@ -63,13 +64,13 @@ def signal(work: Clocked, job: RowMapping, signal: Signal, by: str) -> None:
 
 
 def refuse_going(job_id: str, state: JobState) -> None:
-    """Raises ConflictError for a job that is not over."""
+    """Raise ConflictError for a job that is not over."""
     if not state.final:
         raise ConflictError(f"job {job_id} is {state}: it can be given more to do when it is over")
 
 
 def amend(work: Clocked, amendment: Amendment, by: str) -> None:
-    """The job, with its other spec. Raises ConflictError."""
+    """Replace the job's spec. Raises ConflictError."""
     job, spec = amendment.job, dict(amendment.spec)
     row = work.locked_job(job.id)
     state = JobState(row["state"])

@@ -34,12 +34,12 @@ _OUTCOMES = {
 
 
 def backoff(seconds: float, failures: int) -> float:
-    """Before the attempt that follows the `failures`-th failure: doubles each time, at most 300 s."""
+    """Return the seconds before the attempt that follows the `failures`-th failure: doubles each time, at most 300."""
     return float(min(seconds * 2 ** min(failures - 1, 30), MAX_BACKOFF_SECONDS))
 
 
 def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> None:
-    """Makes `runner_id` the attempt's runner, once and for all, and starts its lease."""
+    """Make `runner_id` the attempt's runner, once and for all, and start its lease."""
     job, attempt = _open_attempt(work, job_id, number)
     if attempt["runner_id"] not in (None, runner_id):
         raise FencedError(
@@ -58,7 +58,7 @@ def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds
 
 
 def heartbeat(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> wire.HeartbeatReply:
-    """Renews the lease."""
+    """Renew the lease."""
     job = _held(work, job_id, number, runner_id)
     work.update_attempt(job_id, number, lease_until=work.now + lease_seconds)
     return _reply(job, lease_seconds)
@@ -67,7 +67,7 @@ def heartbeat(work: Clocked, job_id: str, number: int, runner_id: str, lease_sec
 def progress(
     work: Clocked, job_id: str, number: int, report: wire.ProgressReport, lease_seconds: float
 ) -> wire.HeartbeatReply:
-    """Notes how far it is. The lease is not renewed: workers that go on must not keep a hung runner alive."""
+    """Note how far the run is. The lease is not renewed: workers that go on must not keep a hung runner alive."""
     job = _held(work, job_id, number, None)
     values: dict[str, Any] = {"progress": finite(report.progress)}
     if report.run_id is not None and report.run_id != job["run_id"]:
@@ -79,14 +79,14 @@ def progress(
 
 
 def finish_requested(work: Clocked, job_id: str) -> bool:
-    """Whether the job shall end with what there is: until somebody gives it more to do or retries it."""
+    """Return whether the job shall end with what it has: until it is given more to do, or retried."""
     kinds = ("stop_requested", "extended", "retried")
     query = sa.select(events.c.kind).where(events.c.job_id == job_id, events.c.kind.in_(kinds))
     return work.connection.scalar(query.order_by(events.c.id.desc()).limit(1)) == "stop_requested"
 
 
 def commit_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
-    """Makes it one to resume from, and says which others retention gives up. The same address again: the same reply."""
+    """Make the checkpoint one to resume from, and return which others retention gives up. Idempotent by address."""
     job = _held(work, job_id, number, None)
     here = (checkpoints.c.job_id == job_id, checkpoints.c.uri == checkpoint.uri)
     known = work.row(sa.select(checkpoints).where(*here))
@@ -127,7 +127,7 @@ def _add_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Checkpo
 
 
 def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest) -> None:
-    """The runner's last word. Saying it again changes nothing; another word after it is refused."""
+    """Take the runner's final report. The same again changes nothing; another one after it is refused."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
     said = _OUTCOMES[request.outcome]
@@ -159,7 +159,7 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
 
 
 def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: bool, outage: bool) -> bool:
-    """Ends an attempt that cannot be running any more. False: its lease is still held, so it may be."""
+    """End an attempt that cannot be running any more. Returns False where its lease is still held, so it may be."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
     if attempt is None:
@@ -175,7 +175,7 @@ def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: boo
 
 
 def cancel_finished(work: Clocked, job_id: str, number: int) -> bool:
-    """Ends the attempt of a cancelled job that nobody runs. False: its lease is still held, or nobody cancelled it."""
+    """End a cancelled job's attempt that has no runner. Returns False if its lease is held, or it was not cancelled."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
     if attempt is None:
@@ -195,7 +195,7 @@ def cancel_finished(work: Clocked, job_id: str, number: int) -> bool:
 def _open_attempt(
     work: Clocked, job_id: str, number: int, *, job: RowMapping | None = None
 ) -> tuple[RowMapping, RowMapping]:
-    """The locked job and its newest attempt, if that is `number` and open. Raises FencedError otherwise."""
+    """Return the locked job and its newest attempt, if that is `number` and open. Raises FencedError otherwise."""
     job = job if job is not None else work.locked_job(job_id)
     if number < job["attempt"]:
         raise FencedError(f"attempt {number} of {job_id} has been superseded by attempt {job['attempt']}: stop at once")
@@ -209,14 +209,15 @@ def _open_attempt(
 
 
 def held(work: Clocked, job_id: str, number: int) -> RowMapping:
-    """The locked job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
+    """Return the locked job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
     return _held(work, job_id, number, None)
 
 
 def _held(
     work: Clocked, job_id: str, number: int, runner_id: str | None, *, job: RowMapping | None = None
 ) -> RowMapping:
-    """The locked job, if `number` is its open attempt and claimed (by `runner_id`). Raises FencedError otherwise."""
+    """Return the locked job, if `number` is its open attempt and claimed (by `runner_id`). Raises FencedError
+    otherwise."""
     job, attempt = _open_attempt(work, job_id, number, job=job)
     if attempt["runner_id"] is None:
         raise FencedError(f"attempt {number} of {job_id} has not been claimed: claim it first")
@@ -251,7 +252,7 @@ def _end(
 def _leave(
     work: Clocked, job: RowMapping, trigger: Trigger, kind: str, detail: dict[str, Any], **values: Any
 ) -> JobState:
-    """To a final state."""
+    """Move the job to a final state."""
     return work.move(job, trigger, kind, detail=detail, ended_at=work.now, tracked=False, **values)
 
 
@@ -265,7 +266,7 @@ def _count_failure(
     retryable: bool,
     outage: bool,
 ) -> None:
-    """Back into the line after a backoff, or FAILED when the budget is spent; CANCELLED if somebody asked for that.
+    """Queue the job again after a backoff, or make it FAILED when the budget is spent, CANCELLED if that was asked for.
 
     outage: machines were lost. It is counted apart, with a limit of its own so that nothing goes on for ever.
     """

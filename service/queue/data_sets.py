@@ -48,7 +48,7 @@ def _digests(value: Any) -> Iterator[str]:
 
 
 def need(work: Clocked, job_id: str, spec: Mapping[str, Any]) -> None:
-    """Note which sets the new job needs. Raises NotFoundError for one that is not there, or not whole."""
+    """Note which sets the new job needs. Raises NotFoundError for one that is not stored, or not whole."""
     for digest in sorted(digests(spec)):
         row = _locked(work, digest)
         if row is None or row["state"] != SetState.COMPLETE:
@@ -76,7 +76,8 @@ class DataSets:
     # --- sets -------------------------------------------------------------------------------------------------------
 
     def begin(self, digest: str, *, manifest: str, facts: DataSpec, bytes: int, files: int, owner: str) -> StoredSet:
-        """Note that a set is on its way; again: that it is wanted still. UnavailableError while it is being removed."""
+        """Note that a set is on its way; again: that it is still wanted. Raises UnavailableError while it is being
+        removed."""
         insert = sqlite.insert if self._database.sqlite else postgresql.insert
         with self._write() as work:
             values = {
@@ -90,7 +91,7 @@ class DataSets:
             return _set_record(row)
 
     def complete(self, digest: str) -> StoredSet:
-        """Note that all of the set's files are there. Saying it again changes nothing."""
+        """Note that all of the set's files are stored. The same again changes nothing."""
         with self._write() as work:
             row = self._usable(work, digest)
             _touch(work, digest, state=SetState.COMPLETE.value)
@@ -273,7 +274,7 @@ _NAMED = sa.select(
 
 
 def unknown_name(name: str, names: Collection[str]) -> NotFoundError:
-    """Return the error for a name that is not there, or not there for the one who asks: in the same words."""
+    """Return the error for a name that does not exist, or not for the one who asks: in the same words."""
     near = difflib.get_close_matches(name, names, n=3)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     return NotFoundError(
@@ -299,7 +300,7 @@ def _locked_name(work: Clocked, name: str) -> RowMapping | None:
 
 
 def _clocked(work: Clocked, query: sa.Select[Any]) -> RowMapping | None:
-    """The row, locked until the end of the transaction; the clock is read again, since waiting may have taken long."""
+    """Return the row, locked until the end of the transaction; the clock is read again: waiting may have taken long."""
     row = work.row(query.with_for_update())
     work.now = work.database.now(work.connection)
     return row

@@ -53,13 +53,13 @@ class Database:
 
     @contextmanager
     def read(self, *, patient: bool = True) -> Iterator[Connection]:
-        """A transaction that only reads. `patient`: wait for a server that restarts."""
+        """Open a transaction that only reads. `patient`: wait for a server that restarts."""
         with self._transaction(write=False, patient=patient) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: commits when the block ends, undone by any exception."""
+        """Open a transaction that writes: committed when the block ends, undone by any exception."""
         with self._transaction(write=True) as connection:
             yield connection
 
@@ -78,7 +78,8 @@ class Database:
             raise UnavailableError(f"{self}: no free connection within {BUSY_SECONDS} s") from error
 
     def _begun(self, write: bool) -> Connection:
-        """A connection inside a transaction. Only this is retried: nothing has been done yet, so it is always safe."""
+        """Return a connection inside a transaction. Only this is retried: nothing has been done yet, so it is always
+        safe."""
         return again(lambda: self._begin(write), when=_passes, seconds=RETRY_SECONDS, first=0.1, longest=2.0)
 
     def _begin(self, write: bool) -> Connection:
@@ -103,24 +104,24 @@ class Database:
         return VaesvcError(f"{self}: {cause}")
 
     def now(self, connection: Connection) -> float:
-        """Seconds since 1970 by the database's clock. SQLite has none of its own: its clock is this machine's."""
+        """Return seconds since 1970 by the database's clock. SQLite has none: its clock is this machine's."""
         if self.sqlite:
             return time.time()
         # clock_timestamp, not now(): the transaction may have waited for a lock since it began
         return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
 
     def lock_admission(self, connection: Connection) -> None:
-        """Until the end of the transaction nobody else admits. SQLite's BEGIN IMMEDIATE has done it already."""
+        """Let nobody else admit until the end of the transaction. SQLite's BEGIN IMMEDIATE has done it already."""
         if not self.sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADMISSION_LOCK)))
 
     def lock_models(self, connection: Connection) -> None:
-        """Until the end of the transaction nobody else numbers model versions."""
+        """Let nobody else number model versions until the end of the transaction."""
         if not self.sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MODELS_LOCK)))
 
     def migrate(self) -> None:
-        """Brings the tables to this code's version. Safe when several processes do it at once.
+        """Bring the tables to this code's version. Safe when several processes do it at once.
 
         Raises StorageError when the database is newer than the code: nothing is changed then.
         """
@@ -158,7 +159,7 @@ def _upgrade(connection: Connection, name: str) -> None:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether waiting can help: a lock or a server that restarts; not a wrong path, name or password."""
+    """Return whether waiting can help: a lock or a server that restarts; not a wrong path, name or password."""
     if not isinstance(error, exc.OperationalError | exc.InterfaceError):
         return False
     cause = str(error.orig).lower()

@@ -17,6 +17,6 @@ def _digits(number: int, count: int) -> str:
 
 
 def new_job_id(now: float) -> str:
-    """`now` in seconds since 1970. Ids of later ticks sort after earlier ones."""
+    """Return a new id. `now` is in seconds since 1970; ids of later ticks sort after earlier ones."""
     ticks = int(now * TICKS_PER_SECOND)
     return f"j-{_digits(ticks, TIME_DIGITS)}{_digits(secrets.randbits(5 * RANDOM_DIGITS), RANDOM_DIGITS)}"

@@ -89,7 +89,7 @@ TRANSITIONS: Mapping[tuple[JobState, Trigger], JobState] = MappingProxyType(_tra
 
 
 def next_state(state: JobState, trigger: Trigger) -> JobState:
-    """Where `trigger` leads from `state`. Raises ConflictError that names the states in which it is allowed."""
+    """Return where `trigger` leads from `state`. Raises ConflictError that names the states in which it is allowed."""
     following = TRANSITIONS.get((state, trigger))
     if following is None:
         allowed = ", ".join(sorted(source for source, what in TRANSITIONS if what is trigger))
@@ -126,12 +126,12 @@ class Resources(Record):
     memory_per_worker: int = Field(default=0, ge=0, le=2**50, description="bytes; 0 leaves it to the cluster")
 
     def total(self) -> dict[str, float]:
-        """What the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
+        """Return what the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
         asked = {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker, "memory": float(self.memory_per_worker)}
         return {name: self.workers * amount for name, amount in asked.items() if amount > 0}
 
     def bundle(self) -> dict[str, float]:
-        """One worker's share."""
+        """Return one worker's share, in Ray's resource names (memory in bytes)."""
         return {name: amount / self.workers for name, amount in self.total().items()}
 
 
@@ -177,7 +177,7 @@ class Attempt(Record):
 
     @property
     def submission_id(self) -> str:
-        """Ray's name for this attempt: submitting it twice is harmless."""
+        """Return Ray's name for this attempt: submitting it twice is harmless."""
         return f"{self.job_id}-{self.number}"
 
 
@@ -207,7 +207,7 @@ class Job(Record):
 
 
 def canonical(value: Any) -> str:
-    """JSON in one form only: sorted keys, no blanks, no NaN."""
+    """Return the value as JSON in its one form: sorted keys, no blanks, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -50,7 +50,7 @@ V = TypeVar("V", bound=Valued)
 
 
 def best(versions: Sequence[V]) -> V | None:
-    """Of versions in the order of their numbers: each is compared with the best before it, where they are comparable.
+    """Return the best of versions in the order of their numbers: each is compared with the best before it.
 
     A value that is not finite never becomes the best; neither is one compared with another metric's, another data
     set's, or a density with a mass. Of equal values the first stays.
@@ -63,7 +63,7 @@ def best(versions: Sequence[V]) -> V | None:
 
 
 def _better(one: Valued, other: Valued) -> bool:
-    """Strictly, and only where they can be compared."""
+    """Return whether a version is strictly better than another with which it is comparable."""
     goal = Goal.stored(one.metric, one.mode)
     if goal != Goal.stored(other.metric, other.mode) or (one.measure, one.data) != (other.measure, other.data):
         return False
@@ -71,7 +71,7 @@ def _better(one: Valued, other: Valued) -> bool:
 
 
 def put(work: Clocked, job_id: str, name: str, mlflow_version: int | None, sign: Callable[[int], str]) -> VersionRow:
-    """The job's version, with the envelope that `sign` makes of its number. Saying the same again changes nothing."""
+    """Store the job's version, with the envelope that `sign` makes of its number. The same again changes nothing."""
     work.locked_job(job_id)
     work.database.lock_models(work.connection)
     table = model_versions
@@ -101,7 +101,7 @@ def _number(work: Clocked, name: str, wanted: int | None) -> int:
 
 
 def every(work: Clocked, name: str | None = None) -> list[VersionRow]:
-    """By name and number."""
+    """Return the versions, by name and number."""
     query = sa.select(model_versions).order_by(model_versions.c.name, model_versions.c.version)
     if name is not None:
         query = query.where(model_versions.c.name == name)

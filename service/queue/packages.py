@@ -9,7 +9,7 @@ from service.queue.schema import jobs
 
 
 def needed(work: Clocked, digest: str, ended_after: float) -> bool:
-    """Whether a job names the package that is not over, or has been over since then: it may be tried again."""
+    """Return whether a job needs the package: one that is not over, or has been over since then, may be tried again."""
     # a digest is 64 hexadecimal digits: nothing else in a spec is the same ones
     names_it = sa.type_coerce(jobs.c.spec, sa.Text).like(f"%{digest}%")
     open_or_recent = sa.or_(jobs.c.ended_at.is_(None), jobs.c.ended_at > ended_after)

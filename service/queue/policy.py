@@ -26,7 +26,8 @@ class Retention(Record):
 
     @property
     def goal(self) -> Goal:
-        """What is better. A mode that contradicts the measure's own, of an earlier version, does not count."""
+        """Return which value is better. A mode that contradicts the measure's own, of an earlier version, does not
+        count."""
         return Goal.stored(self.metric, self.mode)
 
 
@@ -44,5 +45,5 @@ class Policy(Record):
     registers: bool = False
 
     def advice(self, job_id: str) -> str:
-        """What can be done with a job that is over, as the end of a sentence; empty where nothing can."""
+        """Return what can be done with a job that is over, as the end of a sentence; empty where nothing can."""
         return "".join(f"; {hint.format(job=job_id)}" for hint in self.amendments.values())

@@ -9,7 +9,7 @@ from service.queue.policy import Retention
 
 
 def kept(checkpoints: Sequence[Checkpoint], config: Retention) -> tuple[Checkpoint, ...]:
-    """What stays of `checkpoints` (newest first), newest first, with the best one marked.
+    """Return which of `checkpoints` (newest first) are kept, newest first, with the best one marked.
 
     The last is kept for going on from; `keep_best` others are kept by the metric (ties: the newer; those without the
     metric come after all others). The last does not count as one of the best even when it is: so there is always a
@@ -24,7 +24,8 @@ def kept(checkpoints: Sequence[Checkpoint], config: Retention) -> tuple[Checkpoi
 
 
 def marked(checkpoints: Sequence[Checkpoint], config: Retention) -> tuple[Checkpoint, ...]:
-    """`checkpoints` with `best` set on the one with the best metric (ties: the newer), on none without the metric."""
+    """Return `checkpoints` with `best` set on the one with the best metric (ties: the newer), on none without the
+    metric."""
     measured = [c for c in checkpoints if config.metric in c.metrics]
     best = max(measured, key=lambda c: _rank(c, config)).uri if measured else None
     return tuple(c.model_copy(update={"best": c.uri == best}) for c in checkpoints)

@@ -33,7 +33,7 @@ class Clocked:
         return list(self.connection.execute(query).mappings())
 
     def locked_job(self, job_id: str) -> RowMapping:
-        """The job's row, locked until the end of the transaction. Raises NotFoundError."""
+        """Return the job's row, locked until the end of the transaction. Raises NotFoundError."""
         row = self.row(sa.select(jobs).where(jobs.c.id == job_id).with_for_update())
         # the clock is read again: waiting for the lock may have taken long
         self.now = self.database.now(self.connection)
@@ -49,7 +49,7 @@ class Clocked:
         return self.row(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number))
 
     def record(self, job_id: str, kind: str, number: int | None = None, **detail: Any) -> None:
-        """Appends to the event log, in the same transaction as what it tells of."""
+        """Append an event to the log, in the same transaction as the change that it records."""
         row = {"job_id": job_id, "attempt": number, "at": self.now, "kind": kind, "detail": finite(detail)}
         self.connection.execute(sa.insert(events).values(row))
 
@@ -63,7 +63,7 @@ class Clocked:
     def move(
         self, job: RowMapping, trigger: Trigger, kind: str, *, detail: Mapping[str, Any] | None = None, **values: Any
     ) -> JobState:
-        """The only way a job's state changes: by the table, with its event. `job` is a row from `locked_job`.
+        """Move the job by the table, with its event: the only way a state changes. `job` is a row from `locked_job`.
 
         Raises ConflictError when the table has no such transition.
         """
@@ -79,7 +79,7 @@ class Clocked:
 
 
 def policy(row: RowMapping) -> Policy:
-    """What the queue was told of the job's kind."""
+    """Return the policy that the queue keeps of the job's kind."""
     return Policy.model_validate(row["policy"])
 
 
@@ -90,12 +90,12 @@ def _existing(found: RowMapping | None, job_id: str) -> RowMapping:
 
 
 def unknown_job(job_id: str) -> NotFoundError:
-    """The error for a job that is not there, or not there for the one who asks: in the same words."""
+    """Return the error for a job that does not exist, or not for the one who asks: in the same words."""
     return NotFoundError(f"no job {job_id!r}; `vaesvc jobs` lists those there are")
 
 
 def job_record(row: RowMapping, *, position: int | None = None, reason: str | None = None) -> Job:
-    """`position` and `reason` are those of the plan, for a job in the queue."""
+    """Return the job of a row. `position` and `reason` are those of the plan, for a job in the queue."""
     return Job(
         id=row["id"],
         name=row["name"],
@@ -136,14 +136,14 @@ def checkpoint_record(row: RowMapping, *, best: bool = False) -> Checkpoint:
 
 
 def kept_checkpoints(work: Clocked, job_id: str) -> list[Checkpoint]:
-    """Those that retention has not given up, newest first; `best` is not filled in."""
+    """Return the checkpoints that retention has not given up, newest first; `best` is not filled in."""
     query = sa.select(checkpoints).where(checkpoints.c.job_id == job_id, checkpoints.c.given_up_for.is_(None))
     listed = [checkpoint_record(row) for row in work.rows(query)]
     return sorted(listed, key=lambda c: (c.attempt, c.step, c.committed_at), reverse=True)
 
 
 def finite(value: Any) -> Any:
-    """`value` with NaN and infinities turned into None: JSON has no word for them, and a diverged run reports them."""
+    """Return `value` with NaN and infinities made None: JSON has no word for them, and a diverged run reports them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -154,7 +154,7 @@ def finite(value: Any) -> Any:
 
 
 def clean(text: str | None) -> str | None:
-    """Free text from outside, so that every database takes it: no U+0000, no lone surrogates, not endless."""
+    """Return text from outside so that every database takes it: no U+0000, no lone surrogates, bounded length."""
     if text is None:
         return None
     if len(text) > MAX_TEXT:

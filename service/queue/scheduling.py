@@ -95,7 +95,7 @@ class _Node:
 def plan(
     queue: Iterable[Queued], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
 ) -> Plan:
-    """The rule of this module's docstring. `most` is the largest cluster ever seen or configured; None: unknown."""
+    """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown."""
 
     @cache  # a long line has few kinds of gangs
     def fate(resources: Resources) -> tuple[str | None, bool]:
@@ -133,14 +133,14 @@ def plan(
 
 
 def fits(resources: Resources, capacity: Capacity) -> bool:
-    """Whether the gang would fit into `capacity` with nothing else running."""
+    """Return whether the gang would fit into `capacity` with nothing else running."""
     bundle = _units(resources.bundle())
     free = (_slots(_units(node), bundle, resources.workers) for node in capacity.nodes)
     return sum(free) >= resources.workers
 
 
 def impossibility(resources: Resources, most: Capacity) -> str | None:
-    """Why no cluster that was ever seen could run this gang; None: one could."""
+    """Return why no cluster that was ever seen could run this gang; None: one could."""
     if fits(resources, most):
         return None
     bundle = _units(resources.bundle())
@@ -152,7 +152,8 @@ def impossibility(resources: Resources, most: Capacity) -> str | None:
 
 
 def largest(known: Capacity | None, seen: Capacity) -> Capacity:
-    """The smallest cluster that can hold whatever `known` or `seen` can: node by node, the larger of each amount.
+    """Return the smallest cluster that can hold whatever `known` or `seen` can: node by node, the larger of each
+    amount.
 
     Nodes are paired in order of size, so a node that comes back with a little less memory is not a second node.
     """
@@ -165,7 +166,7 @@ def largest(known: Capacity | None, seen: Capacity) -> Capacity:
 
 
 def ordered(capacity: Capacity) -> Capacity:
-    """The same nodes, largest first: an order that does not depend on the one in which Ray lists them."""
+    """Return the same nodes, largest first: an order that does not depend on the one in which Ray lists them."""
     names = ("GPU", "CPU", "memory")
     nodes = sorted(capacity.nodes, key=lambda n: ([-n.get(name, 0.0) for name in names], sorted(n.items())))
     return Capacity(nodes=tuple(nodes))
@@ -179,7 +180,7 @@ def _units(amounts: Mapping[str, float]) -> Amounts:
 
 
 def _slots(free: Mapping[str, int], bundle: Amounts, at_most: int) -> int:
-    """How many bundles fit into `free`, at most `at_most`."""
+    """Return how many bundles fit into `free`, at most `at_most`."""
     each = (free.get(name, 0) // amount for name, amount in bundle.items() if amount > 0)
     return max(0, min(min(each, default=at_most), at_most))
 
@@ -195,7 +196,7 @@ def _hold(nodes: Sequence[_Node], resources: Resources, places: Sequence[int]) -
 
 
 def _occupied(capacity: Capacity, running: Iterable[Running]) -> list[_Node]:
-    """The nodes with what runs on them."""
+    """Return the nodes with what runs on them."""
     nodes = []
     for node in capacity.nodes:
         total = _units(node)
@@ -214,7 +215,7 @@ def _occupied(capacity: Capacity, running: Iterable[Running]) -> list[_Node]:
 
 
 def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
-    """Where there is room; what finds none counts against the first node, whose free amounts then go below zero."""
+    """Return nodes with room; a bundle that finds none counts against the first, whose free amounts go below zero."""
     bundle = _units(resources.bundle())
     room = [_slots(node.free, bundle, resources.workers) for node in nodes]
     places = [index for index, count in enumerate(room) for _ in range(count)][: resources.workers]
@@ -224,7 +225,7 @@ def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
 def _places(
     job: Queued, nodes: Sequence[_Node], head: Queued | None, head_place: int, now: float
 ) -> tuple[int, ...] | str:
-    """The node of each worker, or why it cannot start now: in words that name no job, which may be a stranger's."""
+    """Return the node of each worker, or why the gang cannot start now: naming no job, which may be another user's."""
     if job.not_before > now:
         return f"starts again in {job.not_before - now:.0f} s, after a failed attempt; its place in the line is kept"
     resources = job.resources
@@ -240,12 +241,12 @@ def _places(
 
 
 def _total_allows(nodes: Sequence[_Node], bundle: Amounts, workers: int) -> bool:
-    """Also in total: what runs on nodes that are gone takes its share until its attempt is over."""
+    """Return whether the gang fits in total: what runs on nodes that are gone counts until its attempt is over."""
     return all(sum(n.free.get(name, 0) for n in nodes) >= amount * workers for name, amount in bundle.items())
 
 
 def _chosen(nodes: Sequence[_Node], bundle: Amounts, room: Sequence[int], workers: int) -> tuple[int, ...]:
-    """As few nodes as possible, the tightest that holds the whole gang; none with a GPU if none is asked for."""
+    """Return as few nodes as possible, the tightest that hold the whole gang; none with a GPU if none is asked for."""
 
     def order(index: int) -> tuple[int, bool, int, int]:
         unused = sum(1 for name, amount in nodes[index].total.items() if amount > 0 and name not in bundle)
@@ -257,7 +258,7 @@ def _chosen(nodes: Sequence[_Node], bundle: Amounts, room: Sequence[int], worker
 
 
 def _room_beside(head: Queued, node: _Node, bundle: Amounts, at_most: int) -> int:
-    """How many of the bundles `node` can take without ever costing the head a slot there, at most `at_most`."""
+    """Return how many of the bundles `node` can take without ever costing the head a slot there, at most `at_most`."""
     theirs = _units(head.resources.bundle())
     workers = head.resources.workers
     sums = _subset_sums(node.loads, tuple(theirs))
@@ -274,7 +275,7 @@ def _room_beside(head: Queued, node: _Node, bundle: Amounts, at_most: int) -> in
 
 
 def _subset_sums(loads: Sequence[Amounts], names: tuple[str, ...]) -> set[tuple[int, ...]] | None:
-    """Every sum of some of the loads, in the resources `names`; None when there are too many to look at."""
+    """Return every sum of some of the loads, in the resources `names`; None when there are too many to look at."""
     sums = {tuple(0 for _ in names)}
     for load in loads:
         amounts = [load.get(name, 0) for name in names]

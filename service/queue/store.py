@@ -67,11 +67,11 @@ class Store:
         self.data = data_sets.DataSets(self._database)
 
     def migrate(self) -> None:
-        """Makes or upgrades the tables; safe in several processes at once. StorageError: the database is newer."""
+        """Make or upgrade the tables; safe in several processes at once. StorageError: the database is newer."""
         self._database.migrate()
 
     def ping(self) -> None:
-        """Raises UnavailableError, without waiting for a restart, unless the database answers and has been prepared."""
+        """Raise UnavailableError, without waiting for a restart, unless the database answers and has been prepared."""
         with self._database.read(patient=False) as connection:
             connection.execute(sa.select(jobs.c.id).limit(1))
 
@@ -92,7 +92,7 @@ class Store:
         return admission.seen(work, self._capacity, self._settle_seconds)
 
     def _told(self, row: RowMapping) -> Job:
-        """The job as `row` has it, with its place in the line: that is worked out while nobody waits for us."""
+        """Return the job of `row`, with its place in the line, which is computed while no lock is held."""
         if row["state"] != JobState.QUEUED:
             return job_record(row)
         with self._read() as work:
@@ -101,7 +101,7 @@ class Store:
     # --- users ------------------------------------------------------------------------------------------------------
 
     def submit(self, spec: JobSpec, *, owner: str, key: str | None = None) -> Job:
-        """Puts a job into the line. The same owner, key and spec again: the same job, whatever has become of it.
+        """Put a job into the line. The same owner, key and spec again: the same job, in whatever state it is.
 
         Raises ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever
         seen could run it.
@@ -130,7 +130,7 @@ class Store:
     def _insert_job(
         self, work: Clocked, spec: JobSpec, data: dict[str, Any], digest: str, owner: str, key: str | None
     ) -> str | None:
-        """The new job's id; None when somebody else used the key in the meantime (and has committed)."""
+        """Return the new job's id; None when another caller used the key in the meantime (and has committed)."""
         job_id = new_job_id(work.now)
         values = {
             "id": job_id,
@@ -166,7 +166,7 @@ class Store:
         return job_id
 
     def check_possible(self, resources: Resources) -> None:
-        """Raises ImpossibleError, with the reason, when no cluster that was ever seen could run this gang."""
+        """Raise ImpossibleError, with the reason, when no cluster that was ever seen could run this gang."""
         with self._read() as work:
             admission.refuse_impossible(resources, self._seen(work))
 
@@ -179,7 +179,7 @@ class Store:
             return admission.with_places(work, [work.job_row(job_id)], self._seen(work))[0]
 
     def detail(self, job_id: str) -> wire.JobDetail:
-        """The job, its attempts (oldest first) and the checkpoints it keeps (newest first)."""
+        """Return the job, its attempts (oldest first) and the checkpoints it keeps (newest first)."""
         table = attempts_table
         with self._read() as work:
             row = work.job_row(job_id)
@@ -191,12 +191,12 @@ class Store:
             )
 
     def owner(self, job_id: str) -> str:
-        """Whose job it is."""
+        """Return the job's owner."""
         with self._read() as work:
             return str(work.job_row(job_id)["owner"])
 
     def owned(self, job_ids: Collection[str], owner: str) -> set[str]:
-        """Those of these jobs that are `owner`'s."""
+        """Return which of these jobs are `owner`'s."""
         query = sa.select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.owner == owner)
         with self._read() as work:
             return set(work.connection.scalars(query))
@@ -208,7 +208,8 @@ class Store:
         before: str | None = None,
         owner: str | None = None,
     ) -> list[Job]:
-        """Newest first, `before` the job of that id, `owner`'s only; with place and reason for those in the line."""
+        """Return jobs, newest first: `before` the job of that id, `owner`'s only; place and reason for those in the
+        line."""
         query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -220,14 +221,14 @@ class Store:
             return admission.with_places(work, work.rows(query), self._seen(work))
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
-        """Oldest first, those with an id above `after`."""
+        """Return the events with an id above `after`, oldest first."""
         query = sa.select(events).where(events.c.job_id == job_id, events.c.id > after)
         with self._read() as work:
             work.job_row(job_id)
             return [event_record(row) for row in work.rows(query.order_by(events.c.id).limit(limit))]
 
     def cancel(self, job_id: str, *, by: str) -> Job:
-        """A queued job is CANCELLED at once, a running one is told to stop. Asking again is harmless.
+        """Cancel a queued job at once; ask a running one to stop. Asking again is harmless.
 
         Raises ConflictError when the job has SUCCEEDED or FAILED.
         """
@@ -241,7 +242,7 @@ class Store:
             return work.job(job_id)
 
     def retry(self, job_id: str, *, by: str) -> Job:
-        """Back into the line, at its old place, with a fresh retry budget; its checkpoints are kept.
+        """Queue the job again, at its old place, with a fresh retry budget; its checkpoints are kept.
 
         Raises ConflictError unless the job is FAILED or CANCELLED.
         """
@@ -251,7 +252,7 @@ class Store:
         return self._told(row)
 
     def signal(self, job_id: str, signal: Signal, *, by: str) -> Job:
-        """Tell a running job something that its kind understands. Asking again is harmless.
+        """Send a running job a signal that its kind understands. Asking again is harmless.
 
         Raises ConflictError when it is over, being cancelled, or of a kind that does not listen.
         """
@@ -261,7 +262,7 @@ class Store:
         return self._told(row)
 
     def amend(self, amendment: again.Amendment, *, by: str) -> Job:
-        """Give a job another spec of its kind. Twice the same changes nothing.
+        """Give a job another spec of its kind. The same again changes nothing.
 
         One that is over goes back into the line with it; one that runs is followed by another attempt. Raises
         ConflictError while the job is being cancelled, or when somebody else amended it in the meantime.
@@ -274,7 +275,7 @@ class Store:
     # --- tokens -----------------------------------------------------------------------------------------------------
 
     def add_token(self, name: str, token: str, *, admin: bool = False) -> None:
-        """Lets `token` act as `name`, as an administrator if told so. Only its SHA-256 is kept. The same pair again is
+        """Let `token` act as `name`, as an administrator if asked to. Only its SHA-256 is kept. The same pair again is
         harmless (and takes nobody's role away).
 
         Raises ConflictError when the name has another token, or the token another name.
@@ -283,29 +284,29 @@ class Store:
             tokens.add(work, name, token, admin=admin)
 
     def token_user(self, token: str) -> TokenInfo | None:
-        """Whose token it is, and whether an administrator's; None: nobody's."""
+        """Return the token's user, and whether that is an administrator; None for an unknown token."""
         with self._read() as work:
             return tokens.find(work, token)
 
     def tokens(self) -> list[TokenInfo]:
-        """By name."""
+        """Return the tokens' users, by name."""
         with self._read() as work:
             return tokens.all_of(work)
 
     def set_role(self, name: str, *, admin: bool) -> None:
-        """Makes an administrator of a user, or the other way round. Raises NotFoundError when `name` has no token."""
+        """Make a user an administrator, or the other way round. Raises NotFoundError when `name` has no token."""
         with self._write() as work:
             tokens.set_role(work, name, admin=admin)
 
     def revoke_token(self, name: str) -> None:
-        """Raises NotFoundError when `name` has none."""
+        """Revoke the token of `name`. Raises NotFoundError when there is none."""
         with self._write() as work:
             tokens.revoke(work, name)
 
     # --- the dispatcher ---------------------------------------------------------------------------------------------
 
     def observe_cluster(self, capacity: Capacity, *, address: str, ok: bool) -> None:
-        """Notes what the cluster has now (`ok`: it answered). The largest ever seen decides what is impossible."""
+        """Note what the cluster has now (`ok`: it answered). The largest ever seen decides what is impossible."""
         with self._write() as work:
             self._database.lock_admission(work.connection)
             admission.observe(work, capacity, address, ok)
@@ -315,14 +316,14 @@ class Store:
             return admission.status(work, self._seen(work))
 
     def admit(self) -> list[Attempt]:
-        """Makes attempts for the gangs that can start now; nobody else admits meanwhile. Impossible jobs FAIL."""
+        """Make attempts for the gangs that can start now; nobody else admits meanwhile. Impossible jobs FAIL."""
         with self._write() as work:
             self._database.lock_admission(work.connection)
             work.now = self._database.now(work.connection)
             return admission.admit(work, self._seen(work))
 
     def open_attempts(self) -> list[tuple[Job, Attempt]]:
-        """What is starting or running (or being cancelled), oldest first."""
+        """Return the attempts that start, run or are being cancelled, with their jobs, oldest first."""
         table = attempts_table
         query = sa.select(table).where(table.c.state.in_(admission.OPEN)).order_by(table.c.created_at, table.c.job_id)
         with self._read() as work:
@@ -331,7 +332,7 @@ class Store:
             return [(job_record(rows[job_id]), attempt) for job_id, attempt in open_now.items()]
 
     def mark_submitted(self, job_id: str, number: int) -> None:
-        """The attempt has been handed to Ray. Saying it again, or of an attempt that is over, changes nothing."""
+        """Note that the attempt has been handed to Ray. Again, or for an attempt that is over, it changes nothing."""
         with self._write() as work:
             work.locked_job(job_id)
             attempt = work.attempt_row(job_id, number)
@@ -342,7 +343,8 @@ class Store:
     def attempt_lost(
         self, job_id: str, number: int, reason: str, *, retryable: bool = True, outage: bool = False
     ) -> Job | None:
-        """Ends an attempt that was never claimed or whose lease is over; None, and nothing happens, while it is held.
+        """End an attempt that was never claimed or whose lease is over; return None, changing nothing, while it is
+        held.
 
         outage: its machines were lost, and not by the job's fault: it does not count against `retry.max_attempts`. An
         attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
@@ -353,14 +355,14 @@ class Store:
         return self._told(row) if ended else None
 
     def cancel_finished(self, job_id: str, number: int) -> Job | None:
-        """CANCELLING -> CANCELLED, for an attempt that nobody runs; None while its lease is held."""
+        """Move CANCELLING -> CANCELLED, for an attempt without a runner; return None while its lease is held."""
         with self._write() as work:
             ended = attempts.cancel_finished(work, job_id, number)
             row = work.job_row(job_id)
         return self._told(row) if ended else None
 
     def set_log(self, job_id: str, number: int, uri: str) -> None:
-        """Where the attempt's log is kept; may be said after its end."""
+        """Note where the attempt's log is kept; allowed after the attempt's end, too."""
         with self._write() as work:
             work.locked_job(job_id)
             attempt = work.attempt_row(job_id, number)
@@ -371,14 +373,14 @@ class Store:
                 work.record(job_id, "log", number, uri=uri)
 
     def untracked(self) -> list[Job]:
-        """Jobs that are over and whose MLflow run has not been closed yet, oldest first."""
+        """Return the jobs that are over and whose MLflow run has not been closed yet, oldest first."""
         final = [state.value for state in FINAL]
         query = sa.select(jobs).where(jobs.c.state.in_(final), jobs.c.tracked.is_(False)).order_by(jobs.c.id)
         with self._read() as work:
             return [job_record(row) for row in work.rows(query)]
 
     def tracked(self, job_id: str) -> None:
-        """The MLflow run has been closed. Changes nothing for a job that has been queued again meanwhile."""
+        """Note that the MLflow run has been closed. Changes nothing for a job that has been queued again meanwhile."""
         with self._write() as work:
             if JobState(work.locked_job(job_id)["state"]).final:
                 work.update_job(job_id, tracked=True)
@@ -387,24 +389,24 @@ class Store:
     # All raise FencedError when the attempt is superseded, over, not claimed, or another runner's.
 
     def claim(self, job_id: str, number: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
-        """Makes `runner_id` the attempt's runner; the same runner may ask again. With it: what to resume from."""
+        """Make `runner_id` the attempt's runner, and return what to resume from; the same runner may ask again."""
         with self._write() as work:
             attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
             return job_record(row), self._checkpoints(work, row)
 
     def heartbeat(self, job_id: str, number: int, runner_id: str) -> wire.HeartbeatReply:
-        """Renews the lease; says whether to stop."""
+        """Renew the lease; return whether to stop."""
         with self._write() as work:
             return attempts.heartbeat(work, job_id, number, runner_id, self.lease_seconds)
 
     def progress(self, job_id: str, number: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
-        """Notes how far the run is; the lease is not renewed."""
+        """Note how far the run is; the lease is not renewed."""
         with self._write() as work:
             return attempts.progress(work, job_id, number, report, self.lease_seconds)
 
     def commit_checkpoint(self, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
-        """From here on the job resumes from it. Idempotent by address; says which ones the caller must delete.
+        """Make the job resume from this checkpoint; return which ones the caller must delete. Idempotent by address.
 
         Raises ConflictError when the address holds another manifest.
         """
@@ -412,19 +414,19 @@ class Store:
             return attempts.commit_checkpoint(work, job_id, number, checkpoint)
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Those the job keeps, newest first, the best one marked."""
+        """Return the checkpoints that the job keeps, newest first, the best one marked."""
         with self._read() as work:
             return self._checkpoints(work, work.job_row(job_id))
 
     def finish(self, job_id: str, number: int, request: wire.FinishRequest) -> Job:
-        """The runner's last word; saying it again is harmless. Raises ConflictError when it said another before."""
+        """Take the runner's final report; the same again is harmless. Raises ConflictError for another one."""
         with self._write() as work:
             attempts.finish(work, job_id, number, request)
             row = work.job_row(job_id)
         return self._told(row)
 
     def attempt_open(self, job_id: str, number: int) -> bool:
-        """Whether attempt `number` of the job is its newest and not over."""
+        """Return whether attempt `number` of the job is its newest and not over."""
         query = sa.select(jobs.c.id).where(
             jobs.c.id == job_id,
             jobs.c.attempt == number,
@@ -438,7 +440,7 @@ class Store:
     # --- registered models ------------------------------------------------------------------------------------------
 
     def check_held(self, job_id: str, number: int) -> Job:
-        """The job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
+        """Return the job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
         with self._write() as work:
             return job_record(attempts.held(work, job_id, number))
 
@@ -451,7 +453,7 @@ class Store:
         *,
         number: int | None = None,
     ) -> models.VersionRow:
-        """The job's version of the model, with the envelope that `sign` makes of its number. Idempotent.
+        """Store the job's version of the model, with the envelope that `sign` makes of its number. Idempotent.
 
         mlflow_version: MLflow's number, which the version gets unless somebody has it. number: of the attempt that
         asks; raises FencedError when that is superseded or over.
@@ -462,17 +464,17 @@ class Store:
             return models.put(work, job_id, name, mlflow_version, sign)
 
     def needs_package(self, digest: str, ended_after: float) -> bool:
-        """Whether a job needs this package of own code: one that is not over, or has been over since then."""
+        """Return whether a job needs this package of own code: one that is not over, or has been over since then."""
         with self._read() as work:
             return packages.needed(work, digest, ended_after)
 
     def model_versions(self, name: str | None = None) -> list[models.VersionRow]:
-        """Of every model (or of `name`), by name and number."""
+        """Return the versions of every model (or of `name`), by name and number."""
         with self._read() as work:
             return models.every(work, name)
 
     def model_version(self, job_id: str) -> models.VersionRow | None:
-        """The job's."""
+        """Return the job's model version, if it has one."""
         with self._read() as work:
             return models.of_job(work, job_id)
 

@@ -19,7 +19,7 @@ _INFO = (tokens.c.name, tokens.c.created_at, tokens.c.admin)
 
 
 def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
-    """Lets `token` act as `name`. Raises ConflictError when the name has another token, or the token another name."""
+    """Let `token` act as `name`. Raises ConflictError when the name has another token, or the token another name."""
     digest = _digest(token)
     insert = sqlite.insert if work.database.sqlite else postgresql.insert
     values = {"name": name, "sha256": digest, "created_at": work.now, "admin": admin}
@@ -31,24 +31,24 @@ def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
 
 
 def find(work: Clocked, token: str) -> TokenInfo | None:
-    """Whose token it is; None: nobody's."""
+    """Return the token's user; None for an unknown token."""
     row = work.row(sa.select(*_INFO).where(tokens.c.sha256 == _digest(token)))
     return None if row is None else TokenInfo(**row)
 
 
 def all_of(work: Clocked) -> list[TokenInfo]:
-    """By name."""
+    """Return the tokens' users, by name."""
     return [TokenInfo(**row) for row in work.rows(sa.select(*_INFO).order_by(tokens.c.name))]
 
 
 def set_role(work: Clocked, name: str, *, admin: bool) -> None:
-    """Makes an administrator of a user, or the other way round. Raises NotFoundError when `name` has no token."""
+    """Make a user an administrator, or the other way round. Raises NotFoundError when `name` has no token."""
     if work.connection.execute(sa.update(tokens).where(tokens.c.name == name).values(admin=admin)).rowcount == 0:
         raise NotFoundError(f"{name!r} has no token")
 
 
 def revoke(work: Clocked, name: str) -> None:
-    """Raises NotFoundError when `name` has none."""
+    """Revoke the token of `name`. Raises NotFoundError when there is none."""
     if work.connection.execute(sa.delete(tokens).where(tokens.c.name == name)).rowcount == 0:
         raise NotFoundError(f"{name!r} has no token")
 
