@@ -19,7 +19,7 @@ def _silent(line: str) -> None:
 
 
 def up(settings: Settings, report: Callable[[str], None] = _silent, only: Sequence[str] = ()) -> list[Part]:
-    """Starts what is not running, restarts what does not answer or was started otherwise, leaves the rest.
+    """Start what is not running, restart what does not answer or was started otherwise, leave the rest.
 
     `only` names the parts to care for (all if empty). Two at once are safe: one waits for the other.
     Raises UnavailableError naming the part and its log if one does not come up; the others stay, `up` again goes on.
@@ -30,14 +30,14 @@ def up(settings: Settings, report: Callable[[str], None] = _silent, only: Sequen
 
 
 def down(settings: Settings, report: Callable[[str], None] = _silent) -> None:
-    """Ends the stack's processes and no others. What it stored stays, and so do its ports."""
+    """End the stack's processes and no others. What it stored stays, and so do its ports."""
     from service.stack import control
 
     control.down(settings, report)
 
 
 def status(settings: Settings, only: Sequence[str] = ()) -> list[Part]:
-    """Every part as it is now, asked all at once."""
+    """Return every part as it is now, asked all at once."""
     from service.stack import control
 
     return control.status(settings, only)

@@ -149,7 +149,8 @@ class _Bring:
     # --- ports and addresses ----------------------------------------------------------------------------------------
 
     def _choose_ports(self) -> dict[str, dict[str, int]]:
-        """Each embedded part's ports. A part that runs keeps its own, busy as they are; the others' must be free."""
+        """Return each embedded part's ports. A running part keeps its own, busy as they are; the others' must be
+        free."""
         kept = state.read(self.home).ports
         self._end_orphans()
         chosen: dict[str, dict[str, int]] = {}
@@ -162,14 +163,14 @@ class _Bring:
         return chosen
 
     def _end_orphans(self) -> None:
-        """What a killed part left behind may still listen on its ports, which are to be used again."""
+        """End what a killed part left behind: it may still listen on its ports, which are to be used again."""
         for unit in self.units:
             if not self._runs(unit):
                 record = state.record(self.home, unit.name)
                 process.end(state.mark(self.home, unit.name), process.recorded(record), 0)
 
     def _ours(self) -> list[Unit]:
-        """Embedded parts, this round's and those of earlier ones: all are announced together."""
+        """Return the embedded parts, this round's and those of earlier ones: all are announced together."""
         known = [unit for unit in UNITS if unit in self.units or self._runs(unit)]
         return [unit for unit in known if unit.outside(self.given) is None]
 
@@ -178,7 +179,7 @@ class _Bring:
         return identity is not None and process.alive(identity)
 
     def _announce(self) -> dict[str, Any]:
-        """Writes stack.json: from now on `load()` finds the addresses, the daemons' own `load()` too."""
+        """Write stack.json: from now on `load()` finds the addresses, the daemons' own `load()` too."""
         values: dict[str, Any] = {}
         for unit in self._ours():
             values |= unit.provides(self.home, self.ports[unit.name])
@@ -209,7 +210,7 @@ class _Bring:
         return outcome
 
     def _keep(self, unit: Unit, site: Site, launch: Launch) -> bool:
-        """It runs, was started as it would be started now, and answers."""
+        """Return whether the part runs, was started as it would be started now, and answers."""
         identity = process.recorded(state.record(self.home, unit.name))
         if identity is None or not process.alive(identity) or identity.fingerprint != _fingerprint(launch):
             return False
@@ -234,7 +235,7 @@ class _Bring:
     def _answers(
         self, unit: Unit, site: Site, identity: process.Identity, *, since: float, seconds: float
     ) -> str | None:
-        """None once the part answers and what answers is this very daemon; else the cause why not in `seconds`."""
+        """Return None once the part answers and it is this very daemon that does; else why not within `seconds`."""
         deadline = time.monotonic() + seconds
         mark = state.mark(self.home, unit.name)
         cause = "it has not answered"
@@ -263,7 +264,7 @@ def _fingerprint(launch: Launch) -> str:
 
 
 def _raise_worst(done: Mapping[str, Future[None]]) -> None:
-    """The first error, once all are through; but a taken port before others, because it can be mended at once."""
+    """Raise the first error, once all parts are through; a taken port before others: it can be mended at once."""
     errors = [error for future in done.values() if (error := future.exception()) is not None]
     for error in sorted(errors, key=lambda error: not isinstance(error, PortTakenError)):
         raise error

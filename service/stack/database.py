@@ -14,7 +14,7 @@ from service.stack.part import Part
 
 
 def prepare(settings: Settings) -> str:
-    """Migrations, the service's secret, and this user's token, registered as an administrator's. Harmless to repeat."""
+    """Prepare the tables, the service's secret and this user's token, an administrator's. Harmless to repeat."""
     from service.queue.store import Store
 
     auth.read_secret(settings.secret_file)
@@ -33,7 +33,7 @@ def prepare(settings: Settings) -> str:
 
 
 def look(settings: Settings) -> Part:
-    """The database's line in `vaesvc status`."""
+    """Return the database's line in `vaesvc status`."""
     from service.queue.store import Store
 
     address = public(settings.database_url)
@@ -49,7 +49,7 @@ def look(settings: Settings) -> Part:
 
 
 def public(url: str) -> str:
-    """The address without user and password."""
+    """Return the address without user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 

@@ -60,7 +60,7 @@ def _launch(site: Site) -> Launch:
 
 
 def _need_gate() -> None:
-    """MLflow finds the gate by an entry point of the installed package."""
+    """Check that MLflow can find the gate: by an entry point of the installed package."""
     if any(point.name == APP for point in entry_points(group="mlflow.app")):
         return
     raise UsageError(

@@ -24,7 +24,7 @@ def _provides(home: Path, ports: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _launch(site: Site, *arguments: str) -> Launch:
-    """Started again when any setting, or the version, is another one."""
+    """Return how the part is launched: started again when any setting, or the version, is another one."""
     config = config_file()
     env = environment(VAESVC_HOME=str(site.home), VAESVC_CONFIG=str(config or ""))
     dumped = site.settings.model_dump(mode="json")
@@ -57,7 +57,7 @@ def _check_dispatcher(settings: Settings) -> None:
 
 
 def _answers_dispatcher(settings: Settings, since: float) -> None:
-    """It has looked at the cluster since then, and found it."""
+    """Check that the dispatcher has looked at the cluster since then, and found it."""
     if settings.api_url is None:
         raise UnavailableError("the API has no address, so nobody can be asked when the dispatcher last worked")
     cluster = get(settings.api_url, "/v1/cluster", what="the API", token=settings.user_token())

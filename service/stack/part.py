@@ -79,17 +79,17 @@ class Unit:
     stop_seconds: float = 10.0
 
     def outside(self, settings: Settings) -> str | None:
-        """The setting by which the user named another server; None where the part is ours to run."""
+        """Return the setting by which the user named another server; None where the part is ours to run."""
         return next((field for field in self.fields if settings.explicit(field)), None)
 
 
 def python(*arguments: str) -> tuple[str, ...]:
-    """This interpreter, without the current folder on its path."""
+    """Return this interpreter's command, without the current folder on its path."""
     return (sys.executable, "-P", *arguments)
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The caller's environment for a daemon: this interpreter's programs first, no proxy on the way to loopback."""
+    """Return the caller's environment for a daemon: this interpreter's programs first, no proxy for loopback."""
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     env["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), env.get("PATH", os.defpath)))
     for name in ("NO_PROXY", "no_proxy"):
@@ -98,7 +98,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def get(address: str, path: str = "", *, what: str, token: str | None = None) -> Any:
-    """GET address/path, the answer as JSON or text. UnavailableError or AuthError, naming address and cause."""
+    """GET address/path and return the answer as JSON or text. UnavailableError or AuthError name address and cause."""
     import httpx
 
     url = address.rstrip("/") + path

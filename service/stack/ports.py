@@ -20,7 +20,7 @@ _EVERYWHERE = "0.0.0.0"  # nosec B104  # bound to see whether a port is free, an
 
 
 def free(port: int) -> bool:
-    """Nothing listens on it, on loopback or on all interfaces."""
+    """Return whether nothing listens on the port, on loopback or on all interfaces."""
     for host in ("127.0.0.1", _EVERYWHERE):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: ended connections don't count
@@ -32,7 +32,7 @@ def free(port: int) -> bool:
 
 
 def choose(names: Iterable[str], kept: Mapping[str, int], taken: Collection[int] = ()) -> dict[str, int]:
-    """A port for each name: the kept one if it is free, else a new one. Never one in `taken`, never the same twice.
+    """Return a port for each name: the kept one if it is free, else a new one. None in `taken`, none twice.
 
     Between this and the daemon's own bind somebody else may take a port; whoever starts a daemon has to try again then.
     """

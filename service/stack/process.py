@@ -81,7 +81,7 @@ def _marked(pid: int, mark: str) -> bool:
 
 
 def alive(identity: Identity) -> bool:
-    """The very process that was started is there and runs."""
+    """Return whether the very process that was started exists and runs."""
     process = _stat(identity.pid)
     if process is None or process.start != identity.start or identity.boot != boot_id():
         return False
@@ -92,7 +92,7 @@ def alive(identity: Identity) -> bool:
 
 
 def members(mark: str, identity: Identity | None) -> list[Identity]:
-    """All that is left of a part: its process, its session, whatever bears its mark, and their descendants."""
+    """Return all that is left of a part: its process, its session, whatever bears its mark, and their descendants."""
     boot = boot_id()
     known = identity if identity and identity.boot == boot else None
     processes = {process.pid: process for process in _everything()}
@@ -117,7 +117,7 @@ def _ancestry(pid: int, processes: Mapping[int, _Stat]) -> set[int]:
 
 
 def start(daemon: Daemon, record: Path, fingerprint: str) -> Identity:
-    """Starts the daemon in a session of its own and writes `record`. UnavailableError if it cannot be executed."""
+    """Start the daemon in a session of its own and write `record`. Raises UnavailableError if it cannot be executed."""
     _rotate(daemon.log)
     daemon.log.parent.mkdir(parents=True, exist_ok=True)
     with daemon.log.open("ab") as log:
@@ -141,7 +141,7 @@ def start(daemon: Daemon, record: Path, fingerprint: str) -> Identity:
 
 
 def recorded(record: Path) -> Identity | None:
-    """What `start` wrote; None where there is nothing readable."""
+    """Return what `start` wrote; None where there is nothing readable."""
     try:
         return Identity(**json.loads(record.read_text()))
     except (OSError, ValueError, TypeError):
@@ -149,7 +149,7 @@ def recorded(record: Path) -> Identity | None:
 
 
 def end(mark: str, identity: Identity | None, seconds: float) -> int:
-    """SIGTERM to the part's own process, after `seconds` SIGKILL to all that is left. Returns how many there were.
+    """Send SIGTERM to the part's own process, after `seconds` SIGKILL to all that is left. Returns how many there were.
 
     Whoever is killed first may have started others meanwhile, so it looks again until nothing is left.
     """
@@ -180,7 +180,7 @@ def _signal(identity: Identity, number: signal.Signals) -> None:
 
 
 def listens(identities: Collection[Identity], port: int) -> bool:
-    """One of these processes has a listening TCP socket on `port`: what answers there is ours, not a stranger."""
+    """Return whether one of these processes listens on TCP `port`: then what answers there is ours."""
     import psutil
 
     for identity in identities:
@@ -192,7 +192,7 @@ def listens(identities: Collection[Identity], port: int) -> bool:
 
 
 def tail(log: Path, lines: int = 30) -> str:
-    """The end of a log, for an error message."""
+    """Return the end of a log, for an error message."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
@@ -203,7 +203,7 @@ def tail(log: Path, lines: int = 30) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces a file whole, mode 0600 from its first byte."""
+    """Replace a file whole, mode 0600 from its first byte."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -214,7 +214,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """log -> log.1 -> log.2 ...: every start has its own file, the last few are kept."""
+    """Rename log -> log.1 -> log.2 ...: every start has its own file, the last few are kept."""
     if not log.exists() or log.stat().st_size == 0:
         return
     for number in range(_KEPT_LOGS, 0, -1):

@@ -48,7 +48,7 @@ def _launch(site: Site) -> Launch:
 
 
 def _environment(site: Site) -> dict[str, str]:
-    """Workers inherit it: the folders of data sets are in it, the token is named and not shown."""
+    """Return what workers inherit: with the folders of data sets; the token's file is named, the token not shown."""
     settings = site.settings
     env = environment(
         RAY_AUTH_MODE="token",
@@ -69,7 +69,7 @@ def _environment(site: Site) -> dict[str, str]:
 
 
 def temporary_folder(home: Path) -> Path:
-    """<home>/ray, or a short one in /tmp where that would make socket paths too long.
+    """Return <home>/ray, or a short folder in /tmp where that would make socket paths too long.
 
     Ray opens its folder to every user, so it lies in one that is closed to them.
     """
@@ -95,7 +95,7 @@ def _forget_sessions(folder: Path) -> None:
 
 
 def cpus() -> int:
-    """Cores that this process may use; at least two, so that a gang of two can be tried anywhere."""
+    """Return the cores that this process may use; at least two, so that a gang of two can be tried anywhere."""
     cores = len(os.sched_getaffinity(0))
     quota, _, period = _cgroup("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
@@ -104,7 +104,7 @@ def cpus() -> int:
 
 
 def memory() -> int:
-    """Bytes of the machine, or of the container."""
+    """Return the bytes of memory of the machine, or of the container."""
     import psutil
 
     total = int(psutil.virtual_memory().total)
@@ -120,12 +120,12 @@ def _cgroup(name: str) -> str:
 
 
 def _object_store() -> int:
-    """Training passes next to nothing through it: a quarter of /dev/shm, between 128 and 512 MiB."""
+    """Return the object store's bytes: a quarter of /dev/shm, 128 to 512 MiB; training passes next to nothing by it."""
     return max(128 * _MIB, min(512 * _MIB, shutil.disk_usage("/dev/shm").free // 4))  # nosec B108  # looked at, never written
 
 
 def _check(settings: Settings) -> None:
-    """The Jobs API answers with our token, which takes the dashboard and the GCS behind it."""
+    """Check that the Jobs API answers with our token, which takes the dashboard and the GCS behind it."""
     get(settings.ray_address or "", "/api/jobs/", what="Ray's Jobs API", token=settings.ray_token())
 
 

@@ -44,7 +44,7 @@ def _launch(site: Site) -> Launch:
 
 
 def _need_attributes(root: Path) -> None:
-    """Swift keeps an object's name and checksum in extended attributes of its file."""
+    """Check for extended attributes, in which Swift keeps the name and checksum of an object's file."""
     probe = root / ".attributes"
     probe.touch()
     try:
@@ -65,7 +65,7 @@ def _check(settings: Settings) -> None:
 
 
 def _answers(settings: Settings, since: float) -> None:
-    """Answers, whether or not the bucket is there yet."""
+    """Check that the server answers, whether or not the bucket exists yet."""
     get(settings.s3.endpoint_url or "", "/healthcheck", what="the S3 server")
 
 

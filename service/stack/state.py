@@ -53,7 +53,7 @@ def write(home: Path, state: State) -> None:
 
 
 def create(home: Path) -> None:
-    """The directory, closed to others. StorageError naming the path if it cannot be made, or is open and not ours."""
+    """Make the directory, closed to others. StorageError naming the path if that fails, or it is open and not ours."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         _close(home)
@@ -64,7 +64,7 @@ def create(home: Path) -> None:
 
 
 def _close(home: Path) -> None:
-    """A folder that was there may be open to others: closed where it is empty or a stack's, else left as it is."""
+    """Close the folder to others where it is empty or a stack's; else leave it as it is."""
     status = home.stat()
     if status.st_uid != os.getuid():
         raise StorageError(f"the state directory {home} is another user's: set VAESVC_HOME to a folder of your own")
@@ -80,7 +80,7 @@ def _close(home: Path) -> None:
 
 
 def mark(home: Path, part: str) -> str:
-    """What every process of a part bears in its environment."""
+    """Return the mark that every process of a part bears in its environment."""
     return f"{hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]}:{part}"
 
 
@@ -93,7 +93,7 @@ def log(home: Path, part: str) -> Path:
 
 
 def secret(path: Path, make: Callable[[], str] = lambda: secrets.token_hex(32)) -> str:
-    """The secret in `path`, made (mode 0600) where there is none."""
+    """Return the secret in `path`, made (mode 0600) where there is none."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def secret(path: Path, make: Callable[[], str] = lambda: secrets.token_hex(32)) 
 
 @contextlib.contextmanager
 def locked(home: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """One `up` or `down` at a time. The kernel lets go of the lock when its holder dies."""
+    """Let one `up` or `down` run at a time. The kernel releases the lock when its holder dies."""
     descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not _try(descriptor):

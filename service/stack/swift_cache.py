@@ -27,13 +27,13 @@ class ProcessCache:
         self._kept: dict[str, tuple[float, str]] = {}  # key -> (until when, JSON)
 
     def set(self, key: str, value: Any, *, time: float = 0, **_: Any) -> None:
-        """Kept for `time` seconds; 0: until it is deleted."""
+        """Keep the value for `time` seconds; 0: until it is deleted."""
         if len(self._kept) >= MOST:
             self._kept.clear()
         self._kept[key] = (self._clock() + time if time else float("inf"), json.dumps(value))
 
     def get(self, key: str, **_: Any) -> Any:
-        """None: not there, or no longer."""
+        """Return the value; None if it is not kept, or no longer."""
         until, text = self._kept.get(key, (0.0, ""))
         if self._clock() < until:
             return json.loads(text)
@@ -45,7 +45,7 @@ class ProcessCache:
 
 
 def filter_factory(global_conf: Mapping[str, str], **local_conf: str) -> Callable[[Wsgi], Wsgi]:
-    """For `paste.filter_factory`: requests find the cache where Swift looks for it."""
+    """Return the filter for `paste.filter_factory`: requests find the cache where Swift looks for it."""
     cache = ProcessCache()
 
     def filtered(app: Wsgi) -> Wsgi:

@@ -68,7 +68,7 @@ class Layout:
 
 
 def write(layout: Layout, secret_key: str) -> None:
-    """All configuration files, mode 0600: the proxy's holds the secret key."""
+    """Write all configuration files, mode 0600: the proxy's holds the secret key."""
     for folder in (layout.configs, layout.devices / "d1", layout.root / "cache"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     hashes = layout.configs / "swift.conf"

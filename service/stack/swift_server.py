@@ -92,7 +92,7 @@ def _fork(run: Callable[[], Any]) -> int:
 
 
 def _build_rings(configs: Path) -> None:
-    """A ring per storage server with its one device."""
+    """Build a ring per storage server with its one device."""
     from swift.common.ring import RingBuilder
 
     for server, port in swift_sockets.PORTS.items():

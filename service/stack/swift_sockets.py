@@ -21,7 +21,7 @@ PORTS: Mapping[str, int] = {"account": 1, "container": 2, "object": 3}  # of the
 
 
 def use(folder: Path) -> None:
-    """From now on the storage servers of this process and of those it forks are at `folder`/NAME."""
+    """Put the storage servers' addresses, of this process and of those it forks, at `folder`/NAME from now on."""
     from eventlet.convenience import listen
     from eventlet.green import socket
     from swift.common import bufferedhttp, wsgi
@@ -52,8 +52,8 @@ def use(folder: Path) -> None:
 
 
 def _paths(folder: Path) -> dict[int, str]:
-    """By port. The address of a Unix socket has 107 bytes at most, so the folder goes by its descriptor, not by its
-    path, which may be longer; children inherit the descriptor."""
+    """Return each server's path by port. The address of a Unix socket has 107 bytes at most, so the folder goes by its
+    descriptor, not by its path, which may be longer; children inherit the descriptor."""
     folder.mkdir(exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
