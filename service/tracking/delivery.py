@@ -76,7 +76,7 @@ class Known:
                     self._history[key] = server.steps(self._uri, self._run_id, key)
 
     def choose(self, items: Sequence[Metrics]) -> list[Point]:
-        """The points that the server lacks; they count as known from now on."""
+        """Return the points that the server lacks; they count as known from now on."""
         chosen = []
         for item in items:
             for key, value in item.values.items():

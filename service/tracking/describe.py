@@ -30,13 +30,14 @@ ASIDE = frozenset({"log_every_steps", "evaluation", "checkpoint"})
 
 
 def handle(owner: str) -> str:
-    """The tag by which runs of `owner` (a job's id, a trial's) are found. MLflow's index is over the tags' names, so a
-    name that nobody else has is found at once among any number of runs; its pages hide what begins with `mlflow.`."""
+    """Return the tag by which runs of `owner` (a job's id, a trial's) are found. MLflow's index is over the tags'
+    names, so a name that nobody else has is found at once among any number of runs; its pages hide what begins with
+    `mlflow.`."""
     return f"mlflow.vaesvc.{owner}"
 
 
 def trials_of(job: Job) -> str:
-    """The owner of all child runs of a study."""
+    """Return the owner of all child runs of a study."""
     return f"{job.id}.trials"
 
 
@@ -57,7 +58,8 @@ def data_name(config: Mapping[str, Any]) -> str:
 
 
 def measure(config: Mapping[str, Any]) -> str:
-    """What log p(x|z) is: "density", "mass" (of two levels), "mass of 256 levels". Their nats are never compared."""
+    """Return the measure of log p(x|z): "density", "mass" (of two levels), "mass of 256 levels". Their nats are never
+    compared."""
     model = config["model"]
     kind = model["likelihood"]["kind"] if "likelihood" in model else model["kind"]
     part = LIKELIHOODS.find(kind)
@@ -68,7 +70,7 @@ def measure(config: Mapping[str, Any]) -> str:
 
 
 def experiment_name(job: Job) -> str:
-    """One experiment per data and measure, because exactly within one are the nats of two runs comparable.
+    """Return the experiment's name: one per data and measure, since exactly within one are two runs' nats comparable.
 
     Jobs that are about no training configuration have one for each kind.
     """
@@ -97,8 +99,8 @@ class TrialRun:
 
 
 def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted paths and texts. A part's kind stands for the part: {"beta": {"kind": "warmup", "epochs": 10.0}} gives
-    beta = warmup and beta.epochs = 10.0."""
+    """Yield dotted paths and texts. A part's kind stands for the part: {"beta": {"kind": "warmup", "epochs": 10.0}}
+    gives beta = warmup and beta.epochs = 10.0."""
     for key, value in config.items():
         where = path if key == "kind" and path else f"{path}.{key}" if path else key
         if isinstance(value, Mapping):
@@ -108,7 +110,7 @@ def flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, st
 
 
 def params(job: Job) -> dict[str, str]:
-    """The resolved config, what was chosen to run it with, and where it came from."""
+    """Return the resolved config, what was chosen to run it with, and where it came from, as MLflow's params."""
     flat = _config_params(kinds.config(job.spec) or _own_part(job.spec))
     flat["workers"] = str(job.resources.workers)
     if job.spec.get("recipe"):
@@ -119,7 +121,7 @@ def params(job: Job) -> dict[str, str]:
 
 
 def _own_part(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a spec has beside the fields of every job."""
+    """Return what a spec has beside the fields of every job."""
     return {name: value for name, value in spec.items() if name not in JobSpec.model_fields}
 
 
@@ -133,7 +135,7 @@ def _config_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def trial_name(trial: TrialRun) -> str:
-    """What was tried comes first: lists of runs show the beginning."""
+    """Return the trial's name. What was tried comes first: lists of runs show the beginning."""
     tried = ", ".join(f"{path}={_short(value)}" for path, value in trial.assignment.items())
     return f"{tried} (seed {trial.seed}, {trial.stage} {trial.number})"
 
@@ -145,7 +147,7 @@ def _short(value: Any) -> str:
 
 
 def trial_tags(job: Job, trial: TrialRun, number: int, parent: str) -> dict[str, str]:
-    """MLflow shows a run with its parent's id below its parent."""
+    """Return the trial's tags: MLflow shows a run with its parent's id below its parent."""
     return {
         "mlflow.parentRunId": parent,
         handle(trial.id(job)): "1",
@@ -196,19 +198,19 @@ def tags(job: Job, number: int) -> dict[str, str]:
 
 
 def code_tags(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Of the user's own package, where the job has one: for people, and which it is."""
+    """Return the tags of the user's own package, where the job has one: its name for people, and its digest."""
     code = spec.get("code")
     return {} if code is None else {CODE: f"{code['name']} {code['version']}", CODE_DIGEST: str(code["digest"])}
 
 
 def measured(job: Job) -> str | None:
-    """On what it is measured, and in which unit; None where nothing is."""
+    """Return on what the job is measured, and in which unit; None where nothing is."""
     config = kinds.config(job.spec)
     return f"{data_name(config)}; nats per datum of a {measure(config)}" if config else None
 
 
 def versions() -> dict[str, str]:
-    """Of what computes: read from the installed packages, nothing is imported."""
+    """Return the versions of what computes: read from the installed packages, nothing is imported."""
     numbers = {"python": platform.python_version()}
     for name in ("vaesvc", "torch", "ray", "mlflow"):
         try:

@@ -14,13 +14,14 @@ TRAINING = "custom_model_development"
 
 
 def find_experiment(uri: str, job: Job) -> str | None:
-    """The id of the job's experiment, if it is there and not deleted. One request, whatever else the server has."""
+    """Return the id of the job's experiment, if it exists and is not deleted. One request, whatever else the server
+    has."""
     experiment = _by_name(uri, describe.experiment_name(job))
     return None if experiment is None or experiment.lifecycle_stage == "deleted" else str(experiment.experiment_id)
 
 
 def make_experiment(uri: str, job: Job) -> str:
-    """The id of the job's experiment: created, restored, or as it is; and of the right kind."""
+    """Return the id of the job's experiment: created, restored, or as it is; and of the right kind."""
     name = describe.experiment_name(job)
     experiment = _by_name(uri, name)
     if experiment is None:

@@ -72,7 +72,8 @@ class Doorkeeper:
         self._known: dict[bytes, tuple[Caller, float]] = {}  # SHA-256 of the token -> who, until when
 
     async def caller(self, token: str) -> Caller:
-        """Raises AuthError for a token that opens nothing here, UnavailableError while the database is silent."""
+        """Return the token's user. Raises AuthError for a token without rights here, UnavailableError if the database
+        is silent."""
         digest = hashlib.sha256(token.encode()).digest()
         caller, until = self._known.get(digest, (None, 0.0))
         if caller is None or self._clock() >= until:
@@ -84,7 +85,7 @@ class Doorkeeper:
         return caller
 
     def look_up(self, token: str) -> Caller:
-        """See `caller`; asks the database every time."""
+        """Return the token's user (see `caller`); asks the database every time."""
         tracking = auth.read_tracking_token(self._secret, token)
         if tracking is not None:
             return self._own(*tracking)
@@ -150,7 +151,8 @@ _CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UN
 
 
 def create_app() -> Gate:
-    """For `mlflow server --app-name vaesvc`: reads the settings as every process of the service does."""
+    """Return the app for `mlflow server --app-name vaesvc`, with the settings that every process of the service
+    reads."""
     for name, value in SAFE.items():
         os.environ.setdefault(name, value)
     from mlflow.server.fastapi_app import app
@@ -166,7 +168,7 @@ def create_app() -> Gate:
 
 
 def _token(headers: Mapping[bytes, bytes]) -> str:
-    """Raises AuthError where there is none that can be read."""
+    """Return the request's token. Raises AuthError where there is none that can be read."""
     kind, _, given = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if kind.lower() == "bearer" and given.strip():
         return given.strip()
@@ -179,7 +181,7 @@ def _token(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _asks_whether_it_may(method: str, headers: Mapping[bytes, bytes]) -> bool:
-    """A browser's question before a request from another origin, which bears no login: MLflow's settings answer it."""
+    """Return whether it is a browser's preflight request, which bears no login: MLflow's settings answer it."""
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
@@ -198,13 +200,13 @@ def _refusal(caller: Caller, right: Right | None, method: str, path: str, header
 
 
 def _another_of_this_machine(origin: str, host: str) -> bool:
-    """MLflow lets pages of every port of localhost write; on a shared machine those are other users' pages too."""
+    """Return whether it is a page of another port of localhost: MLflow lets it write, but it may be another user's."""
     parts = urlsplit(origin)
     return parts.hostname in ("localhost", "127.0.0.1", "::1") and parts.netloc != host
 
 
 async def _without_a_place(receive: Receive) -> tuple[Receive, str | None]:
-    """A new experiment's body, read and given again; and why it is refused, where it says where its artifacts lie.
+    """Return a new experiment's body, to be read again, and why it is refused where it says where its artifacts lie.
 
     MLflow's server would read and write there with its own keys: models and checkpoints, or files of its machine.
     """
@@ -221,7 +223,7 @@ async def _without_a_place(receive: Receive) -> tuple[Receive, str | None]:
 
 
 def _names_a_place(body: bytes) -> str | None:
-    """Reads the body as MLflow does: JSON, which old clients encode twice."""
+    """Read the body as MLflow does: JSON, which old clients encode twice. Return why it is refused, if it is."""
     try:
         given: Any = json.loads(body)
         given = json.loads(given) if isinstance(given, str) else given
@@ -237,7 +239,7 @@ async def _replay(read: list[Message], receive: Receive) -> Message:
 
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    """In MLflow's form, which its clients and its pages understand."""
+    """Send the refusal in MLflow's form, which its clients and its pages understand."""
     body = json.dumps({"error_code": code, "message": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:

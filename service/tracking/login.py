@@ -23,17 +23,17 @@ _logins: dict[tuple[str, str], tuple[str, str]] = {}  # (scheme, host:port) -> u
 
 
 def for_service(settings: Settings, secret: bytes) -> str | None:
-    """The address for API and dispatcher. None: there is no MLflow."""
+    """Return the address for API and dispatcher. None: there is no MLflow."""
     return _signed(settings, "service", auth.tracking_token(secret))
 
 
 def for_attempt(settings: Settings, secret: bytes, job_id: str, number: int) -> str | None:
-    """The address for one attempt's processes: worth nothing once the attempt is over."""
+    """Return the address for one attempt's processes: its login is void once the attempt is over."""
     return _signed(settings, "attempt", auth.tracking_token(secret, job_id, number))
 
 
 def for_user(settings: Settings) -> str | None:
-    """The address for whoever these settings belong to. Raises AuthError for a token file that cannot be read."""
+    """Return the address for the user of these settings. Raises AuthError for a token file that cannot be read."""
     token = settings.user_token() if settings.mlflow_login == "vaesvc" else None
     return _signed(settings, "user", token) if token else settings.mlflow_uri
 
@@ -47,7 +47,7 @@ def _signed(settings: Settings, name: str, token: str) -> str | None:
 
 
 def plain(uri: str) -> str:
-    """The address without its login, which the next requests of MLflow's client to that server bear."""
+    """Return the address without its login, which the next requests of MLflow's client to that server bear."""
     parts = urlsplit(uri)
     login, _, host = parts.netloc.rpartition("@")
     server = (parts.scheme, host.lower())
@@ -71,7 +71,7 @@ class Provider:
 
 
 def _bear(request: Any) -> Any:
-    """Puts the login of the request's server, if it has one, into its header."""
+    """Put the login of the request's server, if it has one, into its header."""
     from requests.auth import HTTPBasicAuth
 
     parts = urlsplit(request.url)

@@ -35,7 +35,7 @@ class Shown:
 
 
 def log_model(uri: str, run_id: str, shown: Shown, checkpoint: Checkpoint) -> str:
-    """The id of the run's model, made unless it is there, with the checkpoint's evaluation linked to it. Several
+    """Return the id of the run's model, made unless it exists, with the checkpoint's evaluation linked to it. Several
     processes that make it at once get the same one, and delete their own; repeating it changes nothing."""
     mlflow = client(uri)
     with explained(uri, f"read run {run_id}"):
@@ -67,7 +67,7 @@ def _make(uri: str, experiment: str, run_id: str, shown: Shown) -> str:
 
 
 def _models(uri: str, experiment: str, run_id: str) -> list[Any]:
-    """Of the run, oldest first."""
+    """Return the run's models, oldest first."""
     mlflow, where = client(uri), f"source_run_id = '{run_id}'"
     with explained(uri, f"look for the model of run {run_id}"):
         logged = all_pages(lambda token: mlflow.search_logged_models([experiment], where, page_token=token))
@@ -75,7 +75,7 @@ def _models(uri: str, experiment: str, run_id: str) -> list[Any]:
 
 
 def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoint) -> None:
-    """What a crash, or an earlier and worse checkpoint, left out."""
+    """Add what a crash, or an earlier and worse checkpoint, left out."""
     server, run_id, model_id = client(uri), run.info.run_id, model.model_id
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -105,7 +105,7 @@ def _complete(uri: str, run: Any, model: Any, shown: Shown, checkpoint: Checkpoi
 
 
 def _link(uri: str, run: Any, model_id: str, metrics: Mapping[str, float], checkpoint: Checkpoint) -> None:
-    """The checkpoint's evaluation, as the run has it, belongs to the model, too. A point that is logged again with the
+    """Link the checkpoint's evaluation, as the run has it, to the model, too. A point that is logged again with the
     very same time stays one point of the run."""
     server, run_id = client(uri), run.info.run_id
     from mlflow.entities import Metric

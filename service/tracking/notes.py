@@ -16,7 +16,7 @@ SPEC = "vaesvc.spec"  # the tag with the whole of it
 
 
 def run_note(job: Job, config: Mapping[str, Any], measured: str | None) -> str:
-    """What a job is, who wants it, and the commands that get it back.
+    """Return what a job is, who wants it, and the commands that get it back.
 
     config: the `TrainConfig` that it is about, as data; empty where it is about none. measured: on what, in which unit.
     """
@@ -46,7 +46,7 @@ def experiment_note(kind: str, measured: str | None) -> str:
 
 
 def model_note(name: str) -> str:
-    """What a registered model is, and how it is used."""
+    """Return what a registered model is, and how it is used."""
     return (
         f"A variational autoencoder, trained and registered by vaesvc: a version for each job with "
         f"`register_as: {name}`. `predict` gives E[x|z] at the posterior's mean.\n\n"
@@ -58,7 +58,7 @@ def model_note(name: str) -> str:
 
 
 def version_note(line: str, job: Job, data: str, measure: str, page: str | None) -> str:
-    """line: which checkpoint it is, and its value; page: of its run in MLflow."""
+    """Return a version's note. line: which checkpoint it is, and its value; page: of its run in MLflow."""
     recipe = job.spec.get("recipe")
     rows = {"job": f"`{job.id}` (`vaesvc show {job.id}`)", "data": f"{data}; nats per datum of a {measure}"}
     rows |= {"recipe": f"`{recipe}`"} if recipe else {}
@@ -68,7 +68,7 @@ def version_note(line: str, job: Job, data: str, measure: str, page: str | None)
 
 
 def code() -> str:
-    """Version and commit, as far as they are known."""
+    """Return version and commit, as far as they are known."""
     git = source()
     if git.commit is None:
         return f"vaesvc {__version__}"

@@ -38,7 +38,7 @@ _CONDITIONS = (b"if-none-match", b"if-modified-since", b"accept-encoding")  # th
 
 
 def run_page(experiment: str, run_id: str) -> str:
-    """Where MLflow shows a run: behind the server's address and a slash."""
+    """Return where MLflow shows a run: behind the server's address and a slash."""
     return f"#/experiments/{experiment}/runs/{run_id}?{MODE}"
 
 

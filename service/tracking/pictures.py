@@ -32,7 +32,7 @@ ANNOUNCED = "mlflow.loggedImages"  # the tag without which the pages do not look
 
 
 def put(uri: str, run_id: str, name: str, step: int, png: bytes) -> None:
-    """UsageError for a name that is none, and for what is no picture."""
+    """Store a picture of the run. Raises UsageError for a name that is not allowed, and for what is no picture."""
     if not NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a picture: letters, digits, _ - . and / between names are allowed")
     stem = _stem(run_id, name, step, _announce(uri, run_id))
@@ -44,7 +44,7 @@ def put(uri: str, run_id: str, name: str, step: int, png: bytes) -> None:
 
 
 def newest(paths: Iterable[str], name: str) -> str | None:
-    """Of a run's files the picture of this name with the greatest step, in full size."""
+    """Return which of a run's files is the picture of this name with the greatest step, in full size."""
     matches = [match for match in map(FILE.fullmatch, paths) if match and match["key"] == name.replace("/", "~")]
     return max(matches, key=lambda match: int(match["step"])).string if matches else None
 
@@ -56,7 +56,7 @@ def _stem(run_id: str, name: str, step: int, began: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _announce(uri: str, run_id: str) -> int:
-    """Say on the run that it has pictures, once in a process. When it began, milliseconds since 1970."""
+    """Tag the run as having pictures, once in a process. Return when it began, in milliseconds since 1970."""
     with explained(uri, f"announce the pictures of run {run_id}"):
         began = int(client(uri).get_run(run_id).info.start_time)
         client(uri).set_tag(run_id, ANNOUNCED, "True")

@@ -51,11 +51,12 @@ _NEW_EXPERIMENT = re.compile(rf"{_API}/experiments/create")
 
 
 def needed(method: str, path: str) -> Right | None:
-    """The least right that opens this request; None: nobody is offered it."""
+    """Return the least right that opens this request; None: nobody may make it."""
     rights = [right for right, methods, rule in _RULES if method in methods and rule.fullmatch(path)]
     return min(rights, key=lambda right: right.value, default=None)
 
 
 def names_a_place(path: str) -> bool:
-    """Whether the body may say where artifacts lie (`artifact_location`): the server would read and write there."""
+    """Return whether the body may say where artifacts lie (`artifact_location`): the server would read and write
+    there."""
     return _NEW_EXPERIMENT.fullmatch(path) is not None

@@ -36,7 +36,7 @@ def open_run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, Any] | None = None,
 ) -> str:
-    """The job's run, created unless it is there, and running (again).
+    """Return the job's run, created unless it exists, and running (again).
 
     params, tags: in addition to what the job says about itself (`describe`). Several processes that create it at once
     get the same run, and delete their own. MLflow has nothing that is unique, so they wait a moment for each other; who
@@ -46,7 +46,7 @@ def open_run(
 
 
 def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> str | None:
-    """Close the job's run, as the job ended. Repeating it changes nothing. The run's id; None if there never was one.
+    """Close the job's run, as the job ended. Repeating it changes nothing. Return its id; None if there never was one.
 
     Duplicates, which a crash at a bad moment may leave, are deleted: nobody writes to them any more.
     status: the job's state unless it is given, as a state or in MLflow's words (FINISHED, FAILED, KILLED).
@@ -57,13 +57,13 @@ def end_run(mlflow_uri: str, job: Job, status: JobState | str | None = None) -> 
 
 
 def find_run(mlflow_uri: str, job: Job) -> str | None:
-    """The job's run, if there is one."""
+    """Return the job's run, if there is one."""
     return _id(_of_job(mlflow_uri, job, older=job.attempt > 1), job.run_id)
 
 
 def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, number: int) -> str:
-    """The child run of a study's trial, created unless it is there, and running (again). The study's run is opened
-    before: UnavailableError where it is not there yet."""
+    """Return the child run of a study's trial, created unless it exists, and running (again). The study's run is opened
+    before: UnavailableError where it does not exist yet."""
 
     def once() -> str:
         parent = find_run(mlflow_uri, job)
@@ -98,7 +98,7 @@ def end_trial(mlflow_uri: str, run_id: str, state: str) -> None:
 
 
 def open_trials(mlflow_uri: str, job: Job) -> dict[tuple[str, str], str]:
-    """Of a study that is over: (stage, key of the trial) -> id of the child runs that are not closed. A trial's
+    """Return (stage, key of the trial) -> id of the child runs that are not closed, of a study that is over. A trial's
     duplicates are deleted, as `end_run` does."""
     trials: dict[tuple[str, str], list[Any]] = {}
     key = _Key(owner=describe.trials_of(job), tag=describe.STUDY, value=job.id)
@@ -135,7 +135,7 @@ class _Wanted:
 
 
 def _id(runs: list[Any], known: str | None) -> str | None:
-    """Of the run that counts: the one that is known, else the oldest."""
+    """Return the id of the run that counts: the one that is known, else the oldest."""
     ids = [str(run.info.run_id) for run in runs]
     return known if known in ids else next(iter(ids), None)
 
@@ -187,15 +187,15 @@ def _open(uri: str, job: Job, wanted: _Wanted) -> str:
 
 
 def _settled(runs: list[Any], known: str | None) -> bool:
-    """Whether it is sure which of them counts: the known one, or the oldest where none is so young that others may be
-    on their way."""
+    """Return whether it is certain which of them counts: the known one, or the oldest where none is so young that
+    others may be on their way."""
     if any(run.info.run_id == known for run in runs):
         return True
     return bool(runs) and now_ms() - max(run.info.start_time for run in runs) > 1000 * SETTLE_MOST
 
 
 def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
-    """What `run`, as it was just read, does not say yet."""
+    """Set what `run`, as it was just read, lacks of its description."""
     server, run_id = client(uri), run.info.run_id
     from mlflow.entities import RunTag
 
@@ -216,7 +216,7 @@ def _describe(uri: str, run: Any, wanted: _Wanted) -> None:
 
 
 def _add_data(uri: str, run_id: str, fields: Mapping[str, str]) -> None:
-    """The data set that the run trains on. MLflow keeps the same one of a run once."""
+    """Log the data set that the run trains on. MLflow keeps the same one of a run once."""
     server = client(uri)
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -226,7 +226,7 @@ def _add_data(uri: str, run_id: str, fields: Mapping[str, str]) -> None:
 
 
 def _add_params(uri: str, run_id: str, params: Mapping[str, str], there: Mapping[str, str]) -> None:
-    """Params are for ever: those that are there stay as they are."""
+    """Log the params that are missing: those that exist cannot be changed."""
     server = client(uri)
     from mlflow.entities import Param
 
@@ -259,8 +259,8 @@ def _of_job(uri: str, job: Job, *, older: bool) -> list[Any]:
 
 
 def _runs(uri: str, experiment: str | None, key: _Key, known: str | None = None, *, older: bool) -> list[Any]:
-    """The experiment's runs of this key, oldest first. older: those of an earlier version, too, where there are no
-    others; they are looked for among all runs, which takes longer the more there are."""
+    """Return the experiment's runs of this key, oldest first. older: those of an earlier version, too, where there are
+    no others; they are looked for among all runs, which takes longer the more there are."""
     if experiment is None:
         return []
     runs = _search(uri, experiment, describe.handle(key.owner), "1")

@@ -56,7 +56,7 @@ class Point:
 
 
 def client(uri: str) -> Any:
-    """MLflow's own client for this server, tracking and registry, with the login that its address holds."""
+    """Return MLflow's own client for this server, tracking and registry, with the login that its address holds."""
     return _client(login.plain(uri))
 
 
@@ -75,7 +75,7 @@ def _client(uri: str) -> Any:
 
 @contextlib.contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
-    """MLflow's errors as ours, saying where and what was tried."""
+    """Raise MLflow's errors as ours, naming the server and what was tried."""
     import requests
     from mlflow.exceptions import MlflowException
 
@@ -103,7 +103,7 @@ def patiently(function: Callable[[], T], seconds: float) -> T:
 
 
 def check(mlflow_uri: str) -> None:
-    """Does a tracking server answer there? UnavailableError or AuthError if not."""
+    """Raise UnavailableError or AuthError unless a tracking server answers there."""
     if not mlflow_uri.startswith(("http://", "https://")):
         raise UsageError(
             f"{public(mlflow_uri)!r} is not an MLflow server: the address must begin with http:// or https://"
@@ -114,7 +114,7 @@ def check(mlflow_uri: str) -> None:
 
 
 def all_pages(page: Callable[[str | None], Any]) -> list[Any]:
-    """Everything that a paged search finds."""
+    """Return everything that a paged search finds."""
     items: list[Any] = []
     token = None
     while True:
@@ -129,7 +129,7 @@ def all_pages(page: Callable[[str | None], Any]) -> list[Any]:
 
 
 def log_points(uri: str, run_id: str, points: Sequence[Point]) -> None:
-    """Repeating the very same points (their times included) changes nothing: MLflow keeps a point once."""
+    """Log points. Repeating the very same ones (their times included) changes nothing: MLflow keeps a point once."""
     server = client(uri)
     from mlflow.entities import Metric
 
@@ -141,7 +141,7 @@ def log_points(uri: str, run_id: str, points: Sequence[Point]) -> None:
 
 
 def last_steps(uri: str, run_id: str) -> dict[str, int]:
-    """The largest step of each metric."""
+    """Return the largest step of each metric."""
     mlflow = client(uri)
     with explained(uri, f"read run {run_id}"):
         run = mlflow.get_run(run_id)
@@ -149,7 +149,7 @@ def last_steps(uri: str, run_id: str) -> dict[str, int]:
 
 
 def steps(uri: str, run_id: str, key: str) -> set[int]:
-    """Every step of one metric."""
+    """Return every step of one metric."""
     mlflow = client(uri)
     with explained(uri, f"read {key} of run {run_id}"):
         return {int(metric.step) for metric in mlflow.get_metric_history(run_id, key)}

@@ -24,7 +24,7 @@ class Source:
     repository: str | None = None  # an address without user, password and query
 
     def tags(self) -> dict[str, str]:
-        """As MLflow's own client names them."""
+        """Return the tags as MLflow's own client names them."""
         dirty = None if self.dirty is None else str(self.dirty).lower()
         tags = {"commit": self.commit, "branch": self.branch, "dirty": dirty, "repoURL": self.repository}
         return {f"mlflow.source.git.{name}": value for name, value in tags.items() if value is not None}
@@ -32,8 +32,8 @@ class Source:
 
 @functools.cache
 def source() -> Source:
-    """Of this package, where it runs from a checkout. VAESVC_GIT_COMMIT says the commit where there is no checkout, and
-    then it is all that is said."""
+    """Return the source of this package, where it runs from a checkout. VAESVC_GIT_COMMIT gives the commit where there
+    is no checkout, and then nothing else is known."""
     if commit := os.environ.get("VAESVC_GIT_COMMIT"):
         return Source(commit=commit)
     root = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def source() -> Source:
 
 
 def read(root: Path) -> Source:
-    """Of the checkout at `root`: three short calls, none of which writes there or asks a server."""
+    """Return the source of the checkout at `root`: three short calls, none of which writes there or asks a server."""
     head = (_git(root, "rev-parse", "HEAD", "--abbrev-ref", "HEAD") or "").splitlines()
     if len(head) != 2:
         return Source()
@@ -57,7 +57,7 @@ def read(root: Path) -> Source:
 
 
 def _published(address: str) -> str | None:
-    """The address as anybody may see it: a token that somebody cloned with stays out. None for a local path."""
+    """Return the address as it may be published: without a token that it was cloned with. None for a local path."""
     if "://" not in address:
         parts = SCP_LIKE.fullmatch(address)
         return f"git@{parts['host']}:{parts['path']}" if parts else None

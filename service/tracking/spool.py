@@ -52,7 +52,7 @@ def encode(item: Metrics | Picture) -> bytes:
 
 
 def decode(line: bytes, start: int) -> Metrics | Picture | None:
-    """None for a line that a crash or a full disk cut short."""
+    """Return the entry of a line; None for one that a crash or a full disk cut short."""
     try:
         data = json.loads(line)
         step, at = int(data["step"]), int(data["at"])
@@ -81,7 +81,7 @@ class Spool:
         return os.fstat(self._file.fileno()).st_size
 
     def append(self, lines: bytes) -> None:
-        """OSError when the disk is full; the file then ends where it did before."""
+        """Append entries. Raises OSError when the disk is full; the file then ends where it did before."""
         size = self.size()
         try:
             view = memoryview(lines)
@@ -93,7 +93,8 @@ class Spool:
             raise
 
     def read(self, kind: Kind, start: int, limit: int) -> tuple[list[Metrics | Picture], int]:
-        """Lines of one kind from byte `start`: at most about `limit` points (or one picture), and where to go on."""
+        """Return entries of one kind from byte `start`: at most about `limit` points (or one picture), and where to go
+        on."""
         entries: list[Metrics | Picture] = []
         count = 0
         prefix = f'{{"kind":"{kind}"'.encode()
@@ -112,7 +113,7 @@ class Spool:
         return entries, start
 
     def mark(self, kind: Kind, sent: int) -> None:
-        """Everything of this kind before byte `sent` is delivered."""
+        """Note that everything of this kind before byte `sent` is delivered."""
         self.sent[kind] = sent
         partial = self._marks.with_name(f"{self._marks.name}.new-{kind}")
         with contextlib.suppress(OSError):  # a full disk: the mark lags, which costs only a question to the server
@@ -131,7 +132,7 @@ class Spool:
         self._marks.unlink(missing_ok=True)
 
     def _end_line(self) -> None:
-        """A line that was cut short must not swallow the next one."""
+        """End a line that was cut short, lest it swallow the next one."""
         size = self.size()
         with self.path.open("rb") as file:
             file.seek(max(0, size - 1))
@@ -149,7 +150,7 @@ class Spool:
 
 
 def _lines(file: Any, start: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines from byte `start`, each with where it begins."""
+    """Yield whole lines from byte `start`, each with the byte at which it begins."""
     file.seek(start)
     for line in file:
         if not line.endswith(b"\n"):

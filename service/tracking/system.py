@@ -45,7 +45,7 @@ class SystemMonitor:
         self._thread.start()
 
     def close(self, timeout_seconds: float = 2.0) -> None:
-        """With a last sample."""
+        """Take a last sample and stop."""
         self._end.set()
         self._thread.join(timeout_seconds)
 
@@ -71,7 +71,7 @@ class SystemMonitor:
 
 
 def _probes() -> list[Any]:
-    """Those that this machine has. Utilization is counted from the call to the first sample."""
+    """Return the probes that this machine has. Utilization is counted from the call to the first sample."""
     import psutil
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor

@@ -86,7 +86,7 @@ class RunWriter:
         self._said.set()
 
     def close(self, timeout_seconds: float) -> Path | None:
-        """Deliver what is left, for at most so long. None when the server has everything, else the spool's path:
+        """Deliver what is left, for at most so long. Return None when the server has everything, else the spool's path:
         `send_spool` delivers it later."""
         deadline = time.monotonic() + timeout_seconds
         self._closing.set()
@@ -160,8 +160,8 @@ class RunWriter:
             return
 
     def _follow(self, kind: Kind) -> Iterator[list[Metrics | Picture]]:
-        """The spool's lines of one kind as they come, until it is complete or there is no more time. What was taken
-        counts as delivered when the next is asked for."""
+        """Yield the spool's entries of one kind as they come, until it is complete or there is no more time. What was
+        taken counts as delivered when the next is asked for."""
         at = self._spool.sent[kind]
         while not self._give_up.is_set():
             complete = self._complete  # read before the file
