@@ -1,4 +1,4 @@
-"""What a stage has measured, as a picture: the metric over what was searched, rate and distortion, parallel axes."""
+"""The results of a stage as a picture: the metric over the searched paths, rate and distortion, parallel axes."""
 
 from __future__ import annotations
 

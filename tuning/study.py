@@ -303,7 +303,7 @@ def made(
     epochs: float | None = None,
     origin: str | None = None,
 ) -> Trial:
-    """Return the trial of an assignment on `base`. epochs: instead of those of `base`. origin: see `Trial`."""
+    """Return the trial of an assignment on `base`. epochs: in place of `base`'s. origin: see `Trial`."""
     length = {} if epochs is None else {"epochs": epochs}
     config = spaces.with_values(base, {**assignment, "seed": seed, **length})
     return Trial(

@@ -35,7 +35,7 @@ STORED: Mapping[str, bool] = {"stored": True}  # pydantic's context for specs th
 class Quantity:
     """Something that is measured per datum and averaged over data, or over the steps since the last log.
 
-    mode:  which way is better; None where neither is, so that whoever chooses by it must say
+    mode:  which way is better; None where neither is, so that a goal must give the mode
     bound: whether it is of a bound on log p(x), which an encoder without a density has not
     of:    (trace of a batch) -> [batch], the quantity of each datum, or where this function is, "module:name"; None:
            what every evaluation measures, and what only a loss has
@@ -163,7 +163,7 @@ def _askable() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """The best value of `metric`: the only place that knows what is better."""
+    """The best value of `metric`: the one definition of what is better."""
 
     metric: str = "val/elbo"
     mode: Mode = "max"

@@ -87,7 +87,7 @@ class Parts(Protocol):
 
 
 class OpenUnion:
-    """Metadata of a union of specifications that are told apart by `kind`.
+    """Metadata of a union of specifications that are discriminated by `kind`.
 
     known: the classes in the union; parts: where those of other kinds are found
     """
@@ -98,7 +98,7 @@ class OpenUnion:
         self._parts = parts
 
     def models(self) -> tuple[type[BaseModel], ...]:
-        """Return every class that the field takes, those that came later included."""
+        """Return every class that the field takes, those registered later included."""
         return (*self._known, *self._others().values())
 
     def _others(self) -> dict[str, type[BaseModel]]:
@@ -115,7 +115,7 @@ class OpenUnion:
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Return the schema of every class that the field takes: those that came later stand beside the union's own."""
+        """Return the schema of every class that the field takes: the union's own and those registered later."""
         known = handler(schema)
         others = [handler(part.__pydantic_core_schema__) for part in self._others().values()]
         if not others:

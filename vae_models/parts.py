@@ -13,7 +13,8 @@ The entry's name begins with the seam. Everything that lists parts reads them fr
 JSON schema, `--set`, "did you mean", the documentation.
 
 A part that cannot be loaded is left out as a whole, together with what came from the same entry, and is kept in
-`Seam.broken` with the reason: one broken package must not take the service with it. Who asks for it is told why.
+`Seam.broken` with the reason: one broken package must not take the service with it. An error about that kind gives the
+reason.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Seam(Generic[P]):
         _SEAMS[name] = self
 
     def all(self) -> Mapping[str, P]:
-        """Return every part by its kind: ours in the order of the code, then those of others by package."""
+        """Return every part by its kind: this package's in the order of the code,
+        then other packages' by package name.
+        """
         self.registered()
         return self._all
 
@@ -118,7 +121,9 @@ class Seam(Generic[P]):
         return self._broken
 
     def find(self, kind: str) -> P | None:
-        """Return the part of this kind, None where there is none. Entry points are read only for what is not ours."""
+        """Return the part of this kind, None where there is none.
+        Entry points are read only for kinds that are not ours.
+        """
         if (own := self._ours_registered().get(kind)) is not None:
             return own.part
         registered = self.registered().get(kind)
@@ -182,7 +187,7 @@ class Seam(Generic[P]):
         return Annotated[Union[specs], Field(discriminator="kind"), more]  # noqa: UP007
 
     def registered(self) -> Mapping[str, Registered[P]]:
-        """Return every part with where it is from."""
+        """Return every part with the place where it was found and its package."""
         if self._parts is None:
             self._parts, self._broken = self._load()
             self._all = MappingProxyType({kind: each.part for kind, each in self._parts.items()})
@@ -343,7 +348,7 @@ def spec_of(base: type[BaseModel]) -> Callable[[Any], str | None]:
 
 
 def found_in(spec: BaseModel, base: type[S], at: str) -> Iterator[tuple[str, S]]:
-    """Yield (path, part) for every part of one seam within a specification: of a topology its likelihoods, say."""
+    """Yield (path, part) for every part of one seam within a specification, such as a topology's likelihoods."""
     from pydantic import BaseModel
 
     for name in type(spec).model_fields:

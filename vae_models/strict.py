@@ -90,7 +90,7 @@ def plain_types(annotation: Any) -> frozenset[Any]:
 
 
 def _of_each(annotation: Any) -> Any:
-    """Return the type of a list's items; `object`, which is no number, where it is no list."""
+    """Return the type of a list's items; `object`, which is no number, for any other type."""
     inner = [get_args(inner_type)[0] for inner_type in _alternatives(annotation) if get_origin(inner_type) is tuple]
     return inner[0] if inner else object
 

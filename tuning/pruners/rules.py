@@ -1,8 +1,8 @@
 """Which lanes of a pack stop early.
 
-Halving and Hyperband compare the lanes of one pack, and are pure functions of what was measured; the median rule
-remembers the evaluations before. ASHA compares all that
-came to a rung, in whatever process: `Rungs` is where these are kept.
+Halving and Hyperband compare the lanes of one pack, and are pure functions of the measured values; the median rule
+remembers the evaluations before. ASHA compares all trials that reached a rung, in any process: `Rungs` keeps their
+scores.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def decisions_due(step: int, steps_per_epoch: float, first_epochs: float, factor
 
 @dataclass(frozen=True, kw_only=True)
 class Halver:
-    """The `decide` of a pack: asked after every evaluation, it names the lanes to stop.
+    """The `decide` of a pack: called after every evaluation, it returns the lanes to stop.
 
     Lanes are trials by their place; those of one assignment stand or fall together, by their mean, and one that failed
     takes its assignment with it. It has no state: of n assignments floor(n / factor^d) are left after d decisions, so
@@ -183,7 +183,7 @@ class AsyncHalver:
 class MedianStopper:
     """The median rule among the lanes of one pack; candidates that have ended still count with the means they had.
 
-    first_step: before it nobody stops
+    first_step: before it no lane is stopped
     """
 
     pack: Pack

@@ -1,7 +1,8 @@
 """Optuna's samplers as a search: the only module that imports optuna.
 
 The search has no state of its own. Its assignments are a function of what the ones before them gave: a fresh sampler is
-asked and told the same things in the same order, and says the same. So a search that was killed goes on where it was.
+given the same asks and tells in the same order, and so the same answers. So a search that was killed goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Parzen:
         return [trial.params for trial in self._asked]
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Report the values of the assignments asked for last."""
+        """Report the values of the last asked assignments."""
         for trial, value in zip(self._asked, values, strict=True):
             if value is None:
                 self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -79,8 +80,8 @@ class _Parzen:
 
 
 class _Gaussian:
-    """A Gaussian process does not see what is still being trained: to each ask the batch's earlier assignments are told
-    with the mean so far, and taken back after it."""
+    """Ask and tell of a Gaussian process, which does not see running trials: at each ask the batch's earlier
+    assignments are reported with the mean so far, and withdrawn after it."""
 
     def __init__(self, optuna: Any, search: Numbers, space: Space, mode: Mode) -> None:
         to_json = optuna.distributions.distribution_to_json
@@ -101,7 +102,7 @@ class _Gaussian:
         return self._asked
 
     def tell(self, values: Sequence[float | None]) -> None:
-        """Report the values of the assignments asked for last; failed ones are forgotten."""
+        """Report the values of the last asked assignments; failed ones are forgotten."""
         self._known += [(params, value) for params, value in zip(self._asked, values, strict=True) if value is not None]
 
     def _one(self, known: Sequence[tuple[dict[str, Any], float]]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def resnet_encoder(size: Size) -> tuple[Window, ...]:
 
 
 def infogan_is_large(size: Size) -> bool:
-    """Return whether AR-ELBO's nets of four convolutions are taken (64 and 128 pixels square), or those of two (28)."""
+    """Return whether AR-ELBO's nets have four convolutions (64 and 128 pixels square), or two (28)."""
     return min(size) >= 64
 
 

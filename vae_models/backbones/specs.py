@@ -40,7 +40,7 @@ class BackboneSpec(Strict):
         kind: str
 
     def check(self, data_shape: DataShape) -> None:
-        """Raise ValueError that says which data it takes, if these are not such."""
+        """Raise ValueError that describes the data it takes, unless these are such."""
 
     def normed_values(self, data_shape: DataShape) -> int | None:
         """Return the fewest values per channel of one datum that a batch norm sees; None: there is no batch norm."""

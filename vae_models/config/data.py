@@ -88,7 +88,7 @@ class DataConfig(Strict):
 
     @property
     def support(self) -> Support:
-        """Return which values x has after what is done to them: binarizing makes bits, noise what it declares."""
+        """Return the support of x after binarizing, which makes bits, and noise, which declares its own."""
         if self.noise.support is not None:
             return self.noise.support
         return "bits" if self.binarize != "none" else self.facts.support

@@ -128,8 +128,9 @@ class RunConfig(Strict):
         return self.model_dump_json(exclude={"data": data, "evaluation": later})
 
     def metrics(self) -> tuple[str, ...]:
-        """Return the names that a run of this configuration reports and that it can be judged by, known before it
-        starts: those of its evaluations on val and, if asked for, on the training split, and `train/` with the loss's
+        """Return the metrics that a run of this configuration reports and can be judged by, known before it starts.
+
+        They are those of its evaluations on val and, if requested, on the training split, and `train/` with the loss's
         terms.
         """
         bound = self.model.bound

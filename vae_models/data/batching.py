@@ -91,7 +91,7 @@ class Rows(Protocol):
 
 
 class Values:
-    """How what is stored becomes x.
+    """How stored values become x.
 
     Bytes (uint8): x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is
     x ~ Bernoulli(k/255) from the uniform noise that `noise` declares.
@@ -127,7 +127,7 @@ class Values:
 
 
 class Reader(Protocol):
-    """Batches in their order: whoever takes them says beforehand which there will be, so they can be made ahead."""
+    """Batches in their order, which is declared beforehand, so that they can be read ahead."""
 
     def batch(self, step: int, noise: Mapping[str, Tensor]) -> Tensor:
         """Return x of the batch of this step. Consecutive steps are fast; any other is right too.

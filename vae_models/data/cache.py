@@ -1,10 +1,10 @@
-"""Sets by their digest on this machine: each is fetched once, whoever asks, and goes when others need its room.
+"""Sets by their digest on this machine: each is fetched once, and evicted when others need its room.
 
 <cache>/own/<digest>/            a set, whole and looked through: it has its name since then
-<cache>/own/.fetch-<digest>/     a set that is being fetched, or what a killed process has of it
+<cache>/own/.fetch-<digest>/     a set that is being fetched, or the part that a killed process left
 <cache>/own/.gone-<digest>-PID/  a set that is being deleted
-<cache>/own/.locks/<digest>      who fetches it holds this lock
-<cache>/own/.leases/<digest>     who uses it holds a shared lock; its time is that of the last use
+<cache>/own/.locks/<digest>      a lock of the process that fetches it
+<cache>/own/.leases/<digest>     a shared lock of each process that uses it; its time is that of the last use
 <cache>/own/.fetched/<digest>    it can be fetched again, so it may be evicted: a set that was decoded here has none
 
 Locks end with their process, so a crash at any point leaves a whole set, or one whose fetching is gone on with.
@@ -54,7 +54,7 @@ class Fetch(Protocol):
     def file(self, digest: str, file: ShardFile, into: Path, told: Told) -> None:
         """Write one file of the set to the path `into`; bytes there are the beginning from an earlier try.
 
-        It is compared with its SHA-256 afterwards. Raise DataError where it cannot be had.
+        It is compared with its SHA-256 afterwards. Raise DataError where it cannot be fetched.
         """
         ...
 
@@ -118,8 +118,8 @@ def _say(sentence: str) -> None:
 class NodeCache:
     """The sets of this machine's cache, shared by all its processes.
 
-    most_bytes: that sets which were fetched may take together; None: as much as the disk has
-    say:        gets a sentence where somebody waits, or where a set is fetched again
+    most_bytes: the most that fetched sets may take together; None: as much as the disk has
+    say:        called with a sentence where a process waits, or a set is fetched again
     """
 
     cache_dir: Path
@@ -137,8 +137,8 @@ class NodeCache:
 
         Its files' sizes are compared at every call, their SHA-256 when they were fetched.
 
-        Raise DataMissing where it is neither here nor to be had from `fetch`, DataCorrupt where what comes from there
-        is not the set, DataError where there is no room.
+        Raise DataMissing where it is neither here nor at the source of `fetch`, DataCorrupt where the source's files
+        are not the set's, DataError where there is no room.
         """
         with writing(self.folder):
             for name in (".locks", ".leases", ".fetched"):

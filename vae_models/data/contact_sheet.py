@@ -27,7 +27,7 @@ Canvas = NDArray[np.uint8]
 
 
 def draw(data: StoredSet, split: SplitName = "train") -> Image.Image:
-    """Return the picture of data that lie evenly through a split. Tokens have none: print them."""
+    """Return a picture of data spread evenly over a split; of tokens there is none: print their `sentences`."""
     axes = data.spec.axes
     if {"height", "width"} <= set(axes):
         if "time" in axes:
@@ -64,7 +64,7 @@ def label_of(data: StoredSet, split: SplitName, row: int) -> str:
 
 
 def _chosen(count: int, most: int) -> NDArray[np.int64]:
-    """Return rows that lie evenly through a split."""
+    """Return row numbers spread evenly over a split."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
@@ -92,7 +92,7 @@ def _levels(values: NDArray[Any], *, unit: bool) -> Canvas:
 
 
 def _films(data: StoredSet, split: SplitName) -> list[Image.Image]:
-    """Return a row of frames for each of a few videos; of a short one, only those that it has."""
+    """Return a row of frames for each of a few videos; of a short one, all its frames."""
     x, lengths = data.x(split), data.lengths(split)
     films = []
     for row in _chosen(len(x), _ROWS):

@@ -3,7 +3,7 @@
 DataError
 ├── DataMissing    a file is nowhere to be found, and could not be downloaded
 ├── DataCorrupt    a file is there, but its bytes are not the published ones
-├── DataRefused    what was given to be added is none of what is taken, or broken, or leaves open how it is meant
+├── DataRefused    a source to be added is of no supported kind, or broken, or ambiguous
 └── DataUnfit      values that x cannot be under this configuration: not finite, out of range, of another shape
 """
 

@@ -43,7 +43,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Where a download is, or the decoding of what was downloaded (`url` is then empty)."""
+    """The state of a download, or of the decoding after it (`url` is then empty)."""
 
     name: str
     url: str
@@ -73,7 +73,7 @@ class _Permanent(Exception):  # noqa: N818
 
 
 class _Altered(Exception):  # noqa: N818
-    """Everything arrived, and it is not what was published."""
+    """The download is complete, and its content is not the published one."""
 
     def __init__(self, *, found: str, resumed: bool) -> None:
         super().__init__(found)
@@ -136,7 +136,9 @@ class _Fetch:
         raise Unreachable(self.causes)
 
     def _round(self, urls: list[str]) -> bool:
-        """Try each address once; those that can never deliver are taken off the list. Return whether one delivered."""
+        """Try each address once; those that can never deliver are removed from the list.
+        Return whether one delivered.
+        """
         for url in tuple(urls):
             try:
                 self._attempt(url)

@@ -1,4 +1,4 @@
-"""Finds a file of a data set, brings it if need be, and lets nothing past that is not what was published.
+"""Find a file of a data set, download it if need be, and refuse any content but the published one.
 
 Order: VAESVC_DATA_DIR (DIR/<data set>/, the folders in which other tools put it, such as torchvision's DIR/MNIST/raw,
 and DIR itself), the cache (VAESVC_CACHE_DIR, else $XDG_CACHE_HOME/vaesvc, else ~/.cache/vaesvc), the published

@@ -49,7 +49,9 @@ def _available(proc: Path) -> int:
 
 
 def _left_in_groups(proc: Path, cgroup: Path) -> list[int]:
-    """Return the free bytes of each control group of this process, from its own to the root: versions 1 and 2."""
+    """Return the free bytes of each memory control group of this process, from its own to the root:
+    versions 1 and 2.
+    """
     left = []
     try:
         lines = (proc / "self" / "cgroup").read_text().splitlines()

@@ -1,7 +1,7 @@
-"""Names of sets of one's own, while a specification is being read.
+"""Names of users' own sets, while a specification is being read.
 
-A specification that somebody writes says `data.name: photos`; which set that is, who reads it has to know: a service,
-or this machine's own names. So whoever reads one says whom to ask, and it has digest and facts from then on:
+A specification has `data.name: photos`; which set that is depends on where it is read: in a service, or on a machine
+with names of its own. So the reader provides the lookup, and the specification has digest and facts from then on:
 
     with named.known(lookup):
         config = DataConfig(name="photos")  # digest and facts are filled in
@@ -46,7 +46,7 @@ def known(lookup: Lookup) -> Iterator[None]:
 def find(name: str) -> DataSpec | None:
     """Return the facts of the set that `name` stands for, with its digest; None where there is no lookup.
 
-    Raise ValueError for a name that is none.
+    Raise ValueError for an unknown name.
     """
     lookup = _LOOKUP.get()
     return None if lookup is None else lookup(name)

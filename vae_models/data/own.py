@@ -1,4 +1,4 @@
-"""Sets of one's own on this machine: a folder for each digest, and names that point to them.
+"""A user's own sets on this machine: a folder for each digest, and names that point to them.
 
 <cache>/own/<digest>/          a set in its canonical form
 <cache>/own/names/NAME         which digest a name points to
@@ -60,7 +60,7 @@ def check_name(name: str) -> None:
 def add(path: Path, options: Options, cache_dir: Path, *, progress: StepProgress | None = None) -> StoredSet:
     """Return the set decoded from `path`: at once where it was decoded before and its files have not changed.
 
-    Raises what `ingest` raises.
+    Raise what `ingest` raises.
     """
     from vae_models.data.ingest import ingest
 
@@ -140,7 +140,7 @@ def _pointer(path: Path) -> Pointer | None:
 def find(cache_dir: Path, text: str) -> StoredSet:
     """Return the set of a name, a digest (its first eight digits or more), or a folder in the canonical form.
 
-    Raise `DataMissing` with what there is, `DataCorrupt` where the set is damaged.
+    Raise `DataMissing` with the known names, `DataCorrupt` where the set is damaged.
     """
     place = folder(cache_dir)
     named = _pointer(place / "names" / text) if NAME.fullmatch(text) else None

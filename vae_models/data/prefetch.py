@@ -32,7 +32,7 @@ class _Piece(Generic[T]):
 
 
 class Prefetch(Generic[T]):
-    """What `read` makes of the batches of steps 0 .. end-1, in order, made by `pool` ahead of whoever takes them.
+    """The batches of steps 0 .. end-1, in order, which `pool` reads by `read` ahead of their use.
 
     Work is handed over in pieces of several steps: a thread of Python costs its neighbours some microseconds whenever
     it begins and ends something, which a small model would feel at every step.
@@ -61,7 +61,7 @@ class Prefetch(Generic[T]):
     def take(self, step: int) -> T:
         """Return the batch of `step`, as `read` returned it.
 
-        Raises what `read` raised for this batch. A step that does not follow the one before starts the line anew.
+        Raise what `read` raised for this batch. A step that does not follow the one before starts the line anew.
         """
         while self._line and not self._line[0].holds(step):
             self._line.popleft().batches.cancel()

@@ -1,4 +1,4 @@
-"""Downloads told on standard error: one line that is rewritten on a terminal, a line every ten seconds elsewhere."""
+"""Progress of downloads on standard error: one line, rewritten, on a terminal; a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ class Sequences:
     def padded(self, x: Tensor, indices: Tensor, rows: slice = slice(None)) -> Batch:
         """Return a batch of `rows` of the global batch `indices`, whose values are x as it is stored.
 
-        Its length is that of the longest datum of the global batch, the same for every worker; what is beyond a datum's
-        own length is 0, and false in the mask.
+        Its length is that of the longest datum of the global batch, the same for every worker; beyond a datum's own
+        length x is 0, and the mask false.
         """
         indices = indices.cpu()
         mask = self.masks.of(indices[rows])

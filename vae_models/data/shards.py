@@ -1,9 +1,9 @@
 """The data of a split on a disk: gathered by position from its shards, by any number of threads.
 
 The shards are mapped into memory, where gathering costs a copy and no call of the system for each datum. But where a
-disk fails, or a file has been cut off, whoever touches a mapping is ended by a signal. So a part of a shard is read by
-a call before it is first touched, and a shard's size is looked at before each gathering: the error says which datum
-could not be read. What remains is a disk that fails at what it has given once and the system has dropped since.
+disk fails, or a file has been cut off, a process that touches a mapping is ended by a signal. So a part of a shard is
+read by a call before it is first touched, and a shard's size is looked at before each gathering: the error says which
+datum could not be read. What remains is a disk that fails at what it has given once and the system has dropped since.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ class StoredSet:
 def read(folder: Path, *, digest: str | None = None, sums: bool = False) -> StoredSet:
     """Return the set in `folder`: data.json is read and checked, every file's size compared, no value read.
 
-    digest: what the set must be; None: whatever it is
+    digest: the set's expected digest; None: any
     sums:   compare the SHA-256 of every file too, which reads all of it
 
     Raise `DataMissing` where there is no data.json, `DataCorrupt` where something differs from it.

@@ -1,4 +1,4 @@
-"""Whether a data set's values are what its configuration declares, told before the first step.
+"""Whether a data set's values are what its configuration declares, checked before the first step.
 
 x of bytes is k/255, so every byte fits but where bits are declared. Real numbers (float32) are x itself: finite, and in
 [0, 1] unless the configuration says that they are unbounded. Tokens (int32) are below the vocabulary's size.

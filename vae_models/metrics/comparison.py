@@ -1,4 +1,4 @@
-"""Log-likelihoods that know what they are of: those of a density, of two and of 256 levels are never compared."""
+"""Log-likelihoods with their measure: those of a density, of two and of 256 levels are never compared."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Sums:
     """Sums over data of what is measured, and the number of data: scalars in float64.
 
     rate, distortion: the ELBO's two terms, in nats; squared_error: mean over the elements of (x - E[x|z])^2; more: of
-    the measures that are asked for, by name, each in its unit.
+    the requested measures, by name, each in its unit.
     Add the sums of batches and of workers in any way, then take `means` once. `packed` and `unpacked` are for the wire:
     one tensor, one reduction.
     """

@@ -40,7 +40,7 @@ class PriorSpec(Strict):
 
     @abstractmethod
     def build(self, data_shape: DataShape, latent: int) -> Prior:
-        """Return the prior over z of so many dimensions; torch is loaded here."""
+        """Return the prior over z of `latent` dimensions; torch is loaded here."""
 
 
 class StandardNormalConfig(PriorSpec):

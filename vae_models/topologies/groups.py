@@ -1,4 +1,4 @@
-"""Trained numbers by what they are for."""
+"""Trained parameters by their role."""
 
 from __future__ import annotations
 

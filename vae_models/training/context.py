@@ -46,8 +46,8 @@ class LocalContext:
         pictures/NAME-0000000470.png
         checkpoints/step-0000000500/     the last `keep_last`, and the `keep_best` by `goal`
 
-    Two of the last are kept, so that there is one to fall back to when the newest is damaged. `say` gets sentences for
-    the user; `stop` is asked about once a second. start_from: the directory of another run, from whose newest
+    Two of the last are kept, so that there is one to fall back to when the newest is damaged. `say` is called with
+    messages for the user, `stop` about once a second. start_from: the directory of another run, from whose newest
     checkpoint this one starts while it has none of its own.
     """
 

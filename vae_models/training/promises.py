@@ -1,9 +1,9 @@
-"""Whether parts keep the promises of `vae_models.protocols`, tried on a few data before the first step.
+"""Whether parts keep the contracts of `vae_models.protocols`, checked on a few data before the first step.
 
-A part of a package of one's own may return the wrong shape, draw numbers of its own, or NaN: trained with, that ends in
-a loss that falls wrongly, a resumed run that is another one, or an error deep inside of torch. Here each method is
-called twice with the same data and the same noise, and what it breaks is told with the part and the method. Nothing is
-left changed: neither a weight, nor a batch norm's statistics, nor the state of a generator.
+A part of a user's own package may return the wrong shape, draw numbers of its own, or return NaN: in training that ends
+in a wrong loss, a resumed run that differs, or an error deep inside of torch. Here each method is called twice with the
+same data and the same noise, and an error names the part and the method. Nothing is left changed:
+neither a weight, nor a batch norm's statistics, nor the state of a generator.
 """
 
 from __future__ import annotations

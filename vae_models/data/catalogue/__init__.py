@@ -1,4 +1,4 @@
-"""Which data sets there are: their sizes, their files, the files' checksums, and where they are published.
+"""The published data sets: their sizes, their files, the files' checksums, and where they are published.
 
 Each module has `SETS`, sources of the seam `data-source` (`vae_models.data.sources`). Nothing here imports torch or
 numpy, so specs can be checked against it at once.

@@ -10,7 +10,7 @@ Converter = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One form in which a file goes round: its name, its checksum (None: none is published) and its addresses.
+    """One form in which a file is published: its name, its checksum (None: none is published) and its addresses.
 
     A name that ends in .gz or .xz is decompressed before it is read; a name may begin with a folder.
 

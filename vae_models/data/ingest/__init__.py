@@ -39,7 +39,7 @@ def ingest(
     into:     the folder of all sets, `<cache>/own`; made if need be. Safe for several processes at once
     progress: called with the state of the work, several times a second
 
-    Raise `DataRefused` for what is not taken, broken, or leaves open how it is meant: the message says how to mend it;
+    Raise `DataRefused` for a source that is not supported, broken or ambiguous: the message has a remedy;
     `DataError` where the set cannot be written.
     """
     options = options or Options()

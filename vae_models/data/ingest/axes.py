@@ -1,4 +1,4 @@
-"""What the dimensions of an array are: said, or told by how large they are where that leaves no doubt."""
+"""The meaning of an array's dimensions: as specified, or inferred from their sizes where that is unambiguous."""
 
 from __future__ import annotations
 

@@ -99,8 +99,9 @@ class Zipped:
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the head of a .npy: its shape, whether columns lie together, and its type.
-    Raise ValueError for what is none.
+    """Read the head of a .npy: its shape, whether it is in column-major order, and its type.
+
+    Raise ValueError for bytes that are none.
     """
     version = np.lib.format.read_magic(file)
     if version == (1, 0):

@@ -1,11 +1,11 @@
-"""One picture: from the bytes of its file to uint8 [channels, height, width], and what was met on the way.
+"""One picture: from the bytes of its file to uint8 [channels, height, width], and what was changed on the way.
 
     1 bit          0 and 255
     grey           as it is; with alpha composited onto the background
     palette        its colours; grey where every entry of the palette is
     16 bits        round(k / 257) to 8 bits; of colour PNGs the high byte, which is what Pillow reads
     CMYK, YCbCr    to RGB by Pillow's formula, without a colour profile
-    alpha          composited onto the background (white, unless told otherwise)
+    alpha          composited onto the background (white by default)
     several frames the first
     orientation    of EXIF is applied
 
@@ -63,7 +63,7 @@ class Picture(NamedTuple):
 
 @dataclass
 class Met:
-    """What was met in pictures: how many were of which mode, and how many had something that was changed."""
+    """Counts of pictures: how many had which mode, and how many were changed in which way."""
 
     modes: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
@@ -101,7 +101,7 @@ class Opened:
             return 1
 
     def decode(self, look: Look, met: Met) -> Picture:
-        """Return the pixels as `look` says. Raise `Unreadable`."""
+        """Return the pixels, arranged as `look` specifies. Raise `Unreadable`."""
         try:
             return _decoded(self.image, look, met)
         except Unreadable:
@@ -120,13 +120,13 @@ def _why(error: Exception, file: bytes) -> str:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's."""
+    """Return whether a file's name is a picture's."""
     dot = name.rfind(".")
     return dot > name.rfind("/") and name[dot:].lower() in SUFFIXES
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file begins as a picture does: for names without an ending."""
+    """Return whether a file begins as a picture does: for names without an ending."""
     return head.startswith(_MAGIC)
 
 

@@ -47,7 +47,7 @@ def kind_of(path: Path, given: Kind | None) -> Kind:
 
 
 def of_name(name: str) -> Kind | None:
-    """Return the kind of data in a file of this name; None where it is not known."""
+    """Return the kind of data in a file of this name; None where the ending is unknown."""
     lower = name.lower()
     if files.is_archive(Path(name)):
         return "images"

@@ -204,12 +204,12 @@ def of_folder(path: Path) -> Files:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is a zip's or a tar's."""
+    """Return whether the name is a zip's or a tar's."""
     return path.name.lower().endswith((".zip", *_TARS))
 
 
 def of_archive(path: Path) -> Files:
-    """Return the members of a zip or tar. Raise `DataRefused` where it is none, or beyond the limits."""
+    """Return the members of a zip or tar. Raise `DataRefused` where it is damaged, or beyond the limits."""
     if path.name.lower().endswith(".zip"):
         return _of_zip(path)
     return _of_tar(path)

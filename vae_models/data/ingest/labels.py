@@ -25,7 +25,7 @@ class Labels:
 
 
 def coded(values: NDArray[Any], name: str) -> Labels:
-    """Return labels as they are stored. Raise `DataRefused` for a value that is none, with its number."""
+    """Return labels as they are stored. Raise `DataRefused` for a value that is no label, with its number."""
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim > 2 or values.ndim == 0:

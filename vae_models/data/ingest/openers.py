@@ -86,7 +86,7 @@ def npz(path: Path, opened: ExitStack) -> Arrays:
 def _member(
     path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
-    """Return a member whose columns lie together: it can be had as a whole only."""
+    """Return a member in column-major order, which can be read as a whole only."""
     needed, free = info.file_size * 2, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > free:
         raise DataRefused(

@@ -1,4 +1,4 @@
-"""What may be said about how a source is read. Every default is the one that loses least."""
+"""The options of reading a source. Every default is the one that loses least."""
 
 from __future__ import annotations
 

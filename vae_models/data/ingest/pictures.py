@@ -165,8 +165,10 @@ def look_of(options: Options) -> Look:
 def decode_into(
     draft: Draft, source: Source, division: Division, options: Options, progress: StepProgress | None
 ) -> Decoded:
-    """Decode every picture into its row. Raise `DataRefused` for sizes that differ, and for what is broken unless
-    that is left out; `DataError` where the disk is full.
+    """Decode every picture into its row.
+
+    Raise `DataRefused` for sizes that differ, and for broken pictures unless they are left out; `DataError` where the
+    disk is full.
     """
     look = look_of(options)
     size, channels = _guessed(source, look)
@@ -194,7 +196,7 @@ def decode_into(
 
 
 def leave_out(draft: Draft, division: Division, kept: NDArray[np.bool_]) -> None:
-    """Close the gaps of what is not kept. Raise `DataRefused` where a split is left without data."""
+    """Close the gaps of the pictures left out. Raise `DataRefused` where a split is left without data."""
     masks = {split: kept[division.of == number] for number, split in enumerate(SPLITS)}
     for split, mask in masks.items():
         if not mask.any():
@@ -276,7 +278,7 @@ def _run(
 
 
 def _tasks(stream: Iterable[tuple[int, Locator]], division: Division, per_task: int) -> Iterator[list[Piece]]:
-    """Yield so many pictures at a time, or fewer where their bytes come with them: tasks under way are in memory."""
+    """Yield tasks of so many pictures, or fewer where their bytes come with them: tasks under way are in memory."""
     rows, held = division.rows, 0
     pieces: list[Piece] = []
     for place, locator in stream:

@@ -25,7 +25,8 @@ def unordered(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Ite
     """Yield `work` of every task as it is done, in no order; in this process where `processes` is 1.
 
     Tasks are taken from `tasks` as there is room. `work` is inherited by the processes where they are forked, else
-    pickled. Raises what `work` raises, and `DataError` where a process was killed. Ends its processes whatever happens.
+    pickled. Raise what `work` raises, and `DataError` where a process was killed. The processes are ended in every
+    case.
     """
     if processes <= 1:
         for task in tasks:
@@ -64,7 +65,7 @@ def _begin(work: Callable[[Any], Any]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent was killed: nobody would give it work any more, or end it."""
+    """End this process when its parent was killed: nothing would give it work any more, or end it."""
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
     os._exit(1)

@@ -16,7 +16,7 @@ _WHY = 200  # characters
 
 @dataclass(kw_only=True)
 class Report:
-    """Gathers what is said of a set while it is made.
+    """The report on a set, gathered while it is made.
 
     made:  what was done with the values
     notes: the same and more in sentences, which `data add` and `data show` print

@@ -115,7 +115,7 @@ def by_file(path: Path, names: Sequence[str], short: Sequence[str] = ()) -> Divi
 
     short: the same data without the folders that they share, by which they may be named as well
 
-    Raise `DataRefused` for a line that is none, for a name that there is not, and for data without a line.
+    Raise `DataRefused` for a malformed line, for an unknown name, and for data without a line.
     """
     places = {normalised(name): at for listed in (short, names) for at, name in enumerate(listed)}
     of = np.full(len(names), NOWHERE, np.uint8)

@@ -133,7 +133,7 @@ def _numbers_of(texts: Array) -> Array:
 
 
 def _split_of(files: Sequence[Path], counts: Sequence[int], options: Options) -> Division:
-    """Divide by file names such as train-00000-of-00002.parquet, where all say so."""
+    """Divide by file names such as train-00000-of-00002.parquet, where all name a split."""
     words = [splits.word(file.name.replace(".", "-").replace("_", "-").partition("-")[0]) for file in files]
     if options.split_file is None and len(files) > 1 and None not in words and splits.TRAIN in words:
         of = np.concatenate([np.full(count, word, np.uint8) for count, word in zip(counts, words, strict=True)])

@@ -41,7 +41,7 @@ class Table:
     csv: Dialect | None = None
 
     def batches(self, columns: Sequence[str], text: Sequence[str], rows: int) -> Iterator[Any]:
-        """Yield record batches of some columns; those of `text`, of a CSV, as they are written."""
+        """Yield record batches of some columns; of a CSV, the columns in `text` as they are written."""
         if self.csv is not None:
             yield from self.csv.batches(self.path, columns, text)
             return

@@ -141,7 +141,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _divided(files: Sequence[Path], counts: Sequence[int], options: Options) -> Division:
-    """Divide by file names such as train.txt or ptb.valid.txt, where every one says so."""
+    """Divide by file names such as train.txt or ptb.valid.txt, where every one names a split."""
     total = sum(counts)
     if not total:
         raise DataRefused(f"{files[0]} has no sentences")
@@ -172,7 +172,7 @@ def _counted(files: Sequence[Path], progress: StepProgress | None) -> tuple[list
 
 
 def _lines(path: Path, *, keep_empty: bool = False) -> Iterator[str]:
-    """Yield the lines of a file without blanks around them. Raise `DataRefused` for what is no UTF-8."""
+    """Yield the lines of a file without blanks around them. Raise `DataRefused` for bytes that are no UTF-8."""
     with _opened(path), path.open("rb") as file:
         number = 0
         while raw := file.readline(_MOST_LINE_BYTES + 1):

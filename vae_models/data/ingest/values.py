@@ -1,4 +1,4 @@
-"""What the numbers of a source are, and what becomes of them.
+"""The support of a source's numbers, and how they are stored.
 
     bool             bits
     uint8            bytes k, x = k/255; of zeros and ones alone it must be said whether they are bits

@@ -249,7 +249,7 @@ class _Writer:
     size: tuple[int, int]
 
     def __call__(self, task: _Task) -> tuple[int, str | None, Met]:
-        """Return (its number, why it cannot be read, what was met)."""
+        """Return (its number, why it cannot be read, its counts of modes and changes)."""
         shards, met = self.shards[SPLITS[task.split]], Met()
         datum = np.zeros((1, *shards.shape), np.uint8)
         try:

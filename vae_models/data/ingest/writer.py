@@ -81,7 +81,7 @@ class Shards:
         return [min(per, self.count - start) for start in range(0, self.count, per)]
 
     def path(self, shard: int) -> Path:
-        """Return where the shard of this number lies."""
+        """Return the path of the shard of this number."""
         return self.folder / f"{self.split}-x-{shard:05d}.npy"
 
     def create(self) -> None:
@@ -234,7 +234,7 @@ class Draft:
         source: Mapping[str, JsonValue],
         progress: stored.BytesProgress | None = None,
     ) -> Path:
-        """Sum, write data.json, put everything on disk and give the folder its name: the digest.
+        """Compute the checksums, write data.json, sync everything to the disk and give the folder its name: the digest.
 
         Return the set's folder. Where the same set exists already and is whole, it stays, and the draft is deleted.
         """
