@@ -16,7 +16,7 @@ def __getattr__(name: str) -> str:
 
 
 def _refuse_shadows() -> None:
-    """ImportError where another package stands in front of one that belongs here: an import from it would fail
+    """Raise ImportError where another package stands in front of one that belongs here: an import from it would fail
     somewhere, without a word about why."""
     from importlib.util import find_spec
     from pathlib import Path

@@ -41,7 +41,7 @@ def _services(request: Request) -> Services:
 
 
 def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]) -> TokenInfo:
-    """Whose token the caller holds: the owner of what it submits."""
+    """Return the caller, by its token: the owner of what it submits."""
     if given is None:
         raise AuthError(
             "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
@@ -74,7 +74,7 @@ def attempt(
 
 
 async def may_send(request: Request) -> bool:
-    """Whether the caller's token is known: a body of anybody else is not read. Notes whose it is for `user`."""
+    """Return whether the caller's token is known: a body of anybody else is not read. Keeps the caller for `user`."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         return False
@@ -87,7 +87,8 @@ async def may_send(request: Request) -> bool:
 
 
 def most_bytes(request: Request) -> int:
-    """Of the body of this request, whose caller is known: more than usual for a package, of those who may bring one."""
+    """Return the most bytes of this request's body, its caller known: more for a package, of those who may bring
+    one."""
     token: TokenInfo | None = getattr(request.state, "user", None)
     if token is None or request.method != "PUT" or not request.url.path.startswith("/v1/code/"):
         return MAX_REQUEST_BYTES
@@ -107,14 +108,14 @@ def sees_all(settings: Settings, user: TokenInfo) -> bool:
 
 
 def reader(job_id: JobId, request: Request, user: User) -> None:
-    """Whose job it is, where users see their own only: another's is as unknown as one that never was."""
+    """Raise NotFoundError for another's job, where users see their own only: as if it did not exist."""
     services = _services(request)
     if not sees_all(services.settings, user) and services.store.owner(job_id) != user.name:
         raise unknown_job(job_id)
 
 
 def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depends(reader)]) -> None:
-    """A job is changed by its owner or by an administrator."""
+    """Raise ForbiddenError unless the caller is the job's owner or an administrator."""
     if user.admin:
         return
     owner = _services(request).store.owner(job_id)
@@ -126,7 +127,8 @@ def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depe
 
 
 def may_bring_code(settings: Settings, user: TokenInfo) -> None:
-    """Own code runs on the cluster as the service's user: the setting `user_code` says who may bring it."""
+    """Raise ForbiddenError unless the setting `user_code` lets the user bring own code: it runs as the service's
+    user."""
     if settings.user_code == "users" or (settings.user_code == "admins" and user.admin):
         return
     who = "administrators alone may bring it here" if settings.user_code == "admins" else "nobody may bring it here"
@@ -138,7 +140,8 @@ def may_bring_code(settings: Settings, user: TokenInfo) -> None:
 
 
 def may_go_first(spec: JobSpec, user: TokenInfo) -> None:
-    """Who may set a priority above 0 could keep everybody else waiting for ever."""
+    """Raise ForbiddenError unless the user may set the spec's priority: above 0 it could keep all others waiting for
+    ever."""
     if spec.priority > 0 and not user.admin:
         raise ForbiddenError(
             f"priority: {spec.priority} is an administrator's, and you are {user.name}: "

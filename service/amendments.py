@@ -20,7 +20,7 @@ SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 
 def amend(store: Store, job_id: str, request: wire.AmendRequest, *, by: str) -> Job:
-    """The job, told or changed as was asked; asking again is harmless.
+    """Signal or change the job as was asked, and return it; asking again is harmless.
 
     Raises UsageError for what there is not, or where the job would be another one, ConflictError where it cannot be
     asked of this job, or not now.

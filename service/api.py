@@ -51,7 +51,7 @@ users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.use
 
 
 def _of_one_job(may: Callable[..., Any]) -> APIRouter:
-    """Every call of one job is on such a router, and so is checked."""
+    """Return a router for calls of one job: every one of them is on such a router, and so is checked."""
     return APIRouter(prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(may)], responses=_errors)
 
 
@@ -79,7 +79,7 @@ async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
 
 
 async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo) -> None:
-    """Own code: by whom it may be, and that it is there."""
+    """Check that the job's own code may be used by this user, and that it is stored."""
     if code is None:
         return
     from service.code import storage
@@ -157,7 +157,7 @@ def events(
 
 @change_job.post("/cancel", summary="Cancel a job")
 def cancel(job_id: JobId, services: App, user: User) -> Job:
-    """Asks again harmlessly. A running attempt checkpoints and stops; whoever asked is in the events."""
+    """Ask again harmlessly. A running attempt checkpoints and stops; whoever asked is in the events."""
     return services.store.cancel(job_id, by=user.name)
 
 
@@ -210,7 +210,7 @@ def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
 
 
 def _seen(services: Services, user: TokenInfo, found: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
-    """Those that the user may see: all, or those that its own jobs made."""
+    """Return the versions that the user may see: all, or those that its own jobs made."""
     if access.sees_all(services.settings, user):
         return found
     mine = services.store.owned({version.job_id for version in found if version.job_id is not None}, user.name)
@@ -264,7 +264,7 @@ def whoami(user: User) -> wire.Identity:
 
 @attempts.post("/claim", summary="Become the attempt's runner")
 def claim(job_id: JobId, number: AttemptNumber, request: wire.ClaimRequest, services: App) -> wire.AttemptContext:
-    """Starts the lease. The same runner may ask again; another one is refused for good."""
+    """Start the lease. The same runner may ask again; another one is refused for good."""
     if request.version != __version__:
         reason = (
             f"the cluster has vaesvc {request.version}, the service {__version__}: install the same version on "
@@ -351,7 +351,7 @@ def keys(services: App) -> wire.Keys:
 
 
 def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
-    """The application over these settings. `store` if the caller has one already; else it is opened and closed here."""
+    """Return the application over these settings. `store` if the caller has one; else it is opened and closed here."""
     secret, key = auth.read_secret(settings.secret_file), read_key(settings.signing_key_file)
     opened = store or Store(settings.database_url, lease_seconds=settings.lease_seconds)
 
@@ -383,7 +383,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
 
 
 def _of_kinds() -> tuple[APIRouter, APIRouter]:
-    """The calls of one job that its kind brings."""
+    """Return the calls of one job that its kind brings."""
     read, change = _of_one_job(access.reader), _of_one_job(access.changer)
     for kind in kinds.KINDS.all().values():
         if kind.routes is not None:

@@ -27,7 +27,7 @@ class Area:
         self.uri = artifacts.uri(*parts)
 
     def address(self, uri: str) -> str:
-        """`uri`, an object or a directory below this one. Raises UntrustedError for any other."""
+        """Return `uri`, an object or a directory below this one. Raises UntrustedError for any other."""
         prefix = f"{self.uri}/"
         below = uri.removeprefix(prefix).removesuffix("/")
         plain = below.isprintable() and not any(mark in below for mark in "?#%\\")
@@ -39,7 +39,7 @@ class Area:
         return self._artifacts.get_bytes(self.address(uri), start=start)
 
     def presign(self, uri: str) -> str:
-        """An address that reads the object without keys, for an hour."""
+        """Return an address that reads the object without keys, for an hour."""
         return self._artifacts.presign(self.address(uri), PRESIGN_SECONDS)
 
 
@@ -72,18 +72,18 @@ def picture_area(artifacts: Artifacts, job_id: str) -> Area:
 
 
 def checkpoint_areas(artifacts: Artifacts, job_id: str) -> tuple[Area, Area]:
-    """Of a run, and of a study's trials."""
+    """Return the areas of a run's checkpoints, and of a study's trials'."""
     return Area(artifacts, "checkpoints", job_id), Area(artifacts, "studies", job_id)
 
 
 def check_checkpoint(artifacts: Artifacts, job_id: str, checkpoint: Checkpoint) -> None:
-    """Raises UntrustedError for one that lies outside the job's own directories."""
+    """Raise UntrustedError for a checkpoint outside the job's own directories."""
     run, study = checkpoint_areas(artifacts, job_id)
     (study if checkpoint.uri.startswith(f"{study.uri}/") else run).address(checkpoint.uri)
 
 
 def check_finish(artifacts: Artifacts, job_id: str, request: FinishRequest) -> None:
-    """Raises UntrustedError where an attempt's last word names an address outside the job's own directories."""
+    """Raise UntrustedError where an attempt's final report names an address outside the job's own directories."""
     if request.log_uri is not None:
         log_area(artifacts, job_id).address(request.log_uri)
     for uri in pictures(request.result).values():
@@ -91,13 +91,13 @@ def check_finish(artifacts: Artifacts, job_id: str, request: FinishRequest) -> N
 
 
 def picture_addresses(artifacts: Artifacts, job: Job) -> dict[str, str]:
-    """A job's pictures: name -> an address that can be read without keys, for an hour."""
+    """Return a job's pictures: name -> an address that can be read without keys, for an hour."""
     area = picture_area(artifacts, job.id)
     return {name: area.presign(uri) for name, uri in pictures(job.result).items()}
 
 
 def pictures(result: dict[str, Any]) -> dict[str, str]:
-    """A result's pictures: name -> address. Raises UntrustedError where they are none."""
+    """Return a result's pictures: name -> address. Raises UntrustedError where they are none."""
     addresses = result.get("pictures", {})
     if not isinstance(addresses, dict) or not all(isinstance(uri, str) for uri in addresses.values()):
         raise UntrustedError("the result's pictures are not names with addresses")

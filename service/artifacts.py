@@ -66,7 +66,7 @@ class StoredObject:
 
 
 def parse(uri: str) -> tuple[str, str]:
-    """`s3://bucket/some/key` -> ("bucket", "some/key")."""
+    """Split an address: `s3://bucket/some/key` -> ("bucket", "some/key")."""
     parts = urlsplit(uri)
     if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(f"{public(uri)!r} is not an S3 address: it must look like s3://BUCKET/KEY")
@@ -89,18 +89,18 @@ class Artifacts:
     # --- addresses --------------------------------------------------------------------------------------------------
 
     def uri(self, *parts: str) -> str:
-        """s3://bucket/prefix/parts"""
+        """Return s3://bucket/prefix/parts."""
         path = "/".join(p.strip("/") for p in (self.settings.prefix, *parts) if p.strip("/"))
         return f"s3://{self.settings.bucket}/{path}"
 
     def presign(self, uri: str, seconds: int = 3600) -> str:
-        """An https or http address that reads the object without keys, for `seconds`."""
+        """Return an https or http address that reads the object without keys, for `seconds`."""
         bucket, key = parse(uri)
         params = {"Bucket": bucket, "Key": key}
         return str(self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=int(seconds)))
 
     def presign_put(self, uri: str, seconds: int, *, bytes: int, sha256: str) -> tuple[str, dict[str, str]]:
-        """An address that takes one object without keys, for `seconds`, and the headers that belong to the request.
+        """Return an address that takes one object without keys, for `seconds`, and the request's headers.
 
         Size and sum are signed: the server refuses a body of another length, and one with another SHA-256.
         """
@@ -113,7 +113,7 @@ class Artifacts:
     # --- bucket -----------------------------------------------------------------------------------------------------
 
     def ensure_bucket(self) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         from botocore.exceptions import ClientError
 
         try:
@@ -138,7 +138,7 @@ class Artifacts:
         self._call("create the bucket", self.uri(), create)
 
     def check(self) -> None:
-        """Is the bucket there, and do the keys open it? UnavailableError or StorageError with the cause if not."""
+        """Raise UnavailableError or StorageError, with the cause, unless the bucket exists and the keys open it."""
         bucket = self.settings.bucket
         self._call("look into", self.uri(), lambda: listing(self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)))
 
@@ -153,7 +153,8 @@ class Artifacts:
         )
 
     def get_bytes(self, uri: str, start: int = 0) -> bytes:
-        """The object from byte `start`; empty when it ends there or earlier. NotFoundError if there is none."""
+        """Return the object from byte `start`; empty when it ends there or earlier. Raises NotFoundError if there is
+        none."""
         from botocore.exceptions import ClientError
 
         bucket, key = parse(uri)
@@ -172,7 +173,8 @@ class Artifacts:
         return self._call("read", uri, read)
 
     def digest(self, uri: str) -> tuple[str, int]:
-        """SHA-256 and size of the object, read to its end and kept nowhere. NotFoundError if there is none."""
+        """Return SHA-256 and size (bytes) of the object, read to its end, not kept. Raises NotFoundError if there is
+        none."""
         bucket, key = parse(uri)
 
         def read() -> tuple[str, int]:
@@ -187,7 +189,7 @@ class Artifacts:
         return self._call("read", uri, read)
 
     def list(self, uri: str) -> list[StoredObject]:
-        """The objects under the directory `uri`, and the object of that name, sorted by address."""
+        """Return the objects under the directory `uri`, and the object of that name, sorted by address."""
         bucket, key = parse(uri)
         return self._call("list", uri, lambda: list(self._under(bucket, key)))
 
@@ -222,7 +224,7 @@ class Artifacts:
     def get_directory(
         self, uri: str, into: Path, manifest_sha256: str | None = None, only: Collection[str] | None = None
     ) -> Path:
-        """A verified copy of the directory `uri` at `into`, which appears complete or not at all.
+        """Copy the directory `uri` to `into`, verified: the copy appears complete or not at all.
 
         manifest_sha256: what the manifest itself must be, where that is known (a committed checkpoint's row).
         only: the names of the files to fetch, where not all are needed; the manifest comes in any case.
@@ -259,7 +261,7 @@ class Artifacts:
     ) -> None:
         """Write the object into the file `path`, and to the disk. Raises CorruptObjectError if a byte differs.
 
-        told: of the bytes that came; of a negative number, where they have to come again.
+        told: called with the number of bytes that came; with a negative one, where they have to come again.
         """
         bucket, key = parse(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,7 +317,7 @@ class Artifacts:
         return len(keys)
 
     def _abort_uploads(self, bucket: str, key: str) -> None:
-        """Parts of a large file whose upload was killed lie in no listing, and would lie there for ever."""
+        """Abort large files' uploads that were killed: their parts lie in no listing, and would lie there for ever."""
         from botocore.exceptions import ClientError
 
         with contextlib.suppress(ClientError):  # not every server can list them
@@ -345,7 +347,8 @@ class Artifacts:
         )
 
     def _call(self, doing: str, uri: str, function: Callable[[], T]) -> T:
-        """Run one repeatable request, again while it fails for a passing reason, and say plainly why it failed."""
+        """Run one repeatable request, again while it fails for a passing reason; raise an error that explains why it
+        failed."""
         try:
             return again(function, when=passing, seconds=self.patience_seconds)
         except VaesvcError:

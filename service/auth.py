@@ -31,34 +31,34 @@ _TRACKING_DOMAIN = b"vaesvc mlflow token v1"
 
 
 def new_token() -> str:
-    """A user token: 256 random bits, safe in a header and in a shell."""
+    """Return a user token: 256 random bits, safe in a header and in a shell."""
     return _USER_PREFIX + secrets.token_urlsafe(32)
 
 
 def attempt_token(secret: bytes, job_id: str, number: int) -> str:
-    """The token of attempt `number` of a job: the same at every call with the same secret."""
+    """Return the token of attempt `number` of a job: the same at every call with the same secret."""
     message = b"\0".join((_ATTEMPT_DOMAIN, job_id.encode(), str(number).encode()))
     return _ATTEMPT_PREFIX + hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
 def verify_attempt_token(secret: bytes, token: str, job_id: str, number: int) -> bool:
-    """Whether `token` is that of this attempt; takes the same time whatever the answer."""
+    """Return whether `token` is that of this attempt; takes the same time whatever the answer."""
     return hmac.compare_digest(token.encode(), attempt_token(secret, job_id, number).encode())
 
 
 def is_attempt_token(token: str) -> bool:
-    """Whether it has an attempt token's form: for a better message, never for a decision to let somebody in."""
+    """Return whether it has an attempt token's form: for a better message, never for a decision to let somebody in."""
     return token.startswith(_ATTEMPT_PREFIX)
 
 
 def tracking_token(secret: bytes, job_id: str = "", number: int = 0) -> str:
-    """For MLflow: of attempt `number` of a job, or, without one, of the service itself."""
+    """Return the token for MLflow: of attempt `number` of a job, or, without one, of the service itself."""
     message = b"\0".join((_TRACKING_DOMAIN, job_id.encode(), str(number).encode()))
     return f"{_TRACKING_PREFIX}{job_id}.{number}.{hmac.new(secret, message, hashlib.sha256).hexdigest()}"
 
 
 def read_tracking_token(secret: bytes, token: str) -> tuple[str, int] | None:
-    """(job, number) that `tracking_token` was made for, ("", 0) for the service's; None for anything else."""
+    """Return the (job, number) that `tracking_token` made it for, ("", 0) for the service's; None for anything else."""
     job_id, _, rest = token.removeprefix(_TRACKING_PREFIX).rpartition(".")[0].rpartition(".")
     if not token.startswith(_TRACKING_PREFIX) or not rest.isascii() or not rest.isdigit() or len(rest) > 18:
         return None
@@ -67,7 +67,7 @@ def read_tracking_token(secret: bytes, token: str) -> tuple[str, int] | None:
 
 
 def read_secret(path: Path) -> bytes:
-    """The service's secret, `SECRET_BYTES` random bytes; made (mode 0600) by whoever asks first.
+    """Return the service's secret, `SECRET_BYTES` random bytes; made (mode 0600) by whoever asks first.
 
     Raises AuthError if it has a wrong size or others may read it, StorageError if it cannot be read or made.
     """
@@ -83,7 +83,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def read_private(path: Path, make: Callable[[], bytes], *, what: str, variable: str) -> bytes:
-    """The content of a file that only the service's user may read, made (mode 0600) by whoever asks first.
+    """Return the content of a file that only the service's user may read, made (mode 0600) by whoever asks first.
 
     API and dispatcher may start at the same moment: the file appears complete or not at all, and the first one wins.
     what, variable: for the messages. Raises AuthError if others may read it, StorageError if it cannot be read or made.
@@ -104,7 +104,7 @@ def read_private(path: Path, make: Callable[[], bytes], *, what: str, variable: 
 
 
 def write_private(path: Path, text: str) -> None:
-    """A new file that only its owner may read. Raises FileExistsError rather than touch one that is there."""
+    """Write a new file that only its owner may read. Raises FileExistsError rather than touch one that exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

@@ -61,12 +61,12 @@ class _AgainError(Exception):
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Whom this machine trusts. Read once: it takes 20 to 30 ms."""
+    """Return the context of this machine's trusted certificates. Read once: it takes 20 to 30 ms."""
     return httpx.create_ssl_context()
 
 
 def _trusts_nobody() -> ssl.SSLContext:
-    """For plain HTTP, which needs no certificates: any TLS connection would fail."""
+    """Return a context for plain HTTP, which needs no certificates: any TLS connection would fail."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -113,7 +113,8 @@ class _Http:
         read_seconds: float | None = None,
         repeatable: bool = True,
     ) -> T:
-        """One call and its answer. Raises the error of `service.errors` that the API named, or UnavailableError."""
+        """Make one call and return its answer. Raises the `service.errors` error that the API named, or
+        UnavailableError."""
         content = body.model_dump_json().encode() if body is not None else data
         kind = "application/json" if data is None else "application/octet-stream"
 
@@ -203,7 +204,7 @@ def _skew(date: str | None) -> float | None:
 
 
 def _error(answer: httpx.Response) -> tuple[str | None, str]:
-    """(code, message) of an error; code None when it is not the API that speaks."""
+    """Return (code, message) of an error; code None when the answer is not the API's."""
     try:
         error = wire.ErrorReply.model_validate_json(answer.content)
     except pydantic.ValidationError:
@@ -237,17 +238,18 @@ class Client:
 
     @property
     def server_version(self) -> str | None:
-        """vaesvc's version at the other end, from its last answer."""
+        """Return vaesvc's version at the other end, from its last answer."""
         return self._http.server_version
 
     @property
     def clock_skew(self) -> float | None:
-        """Seconds that the service's clock is ahead of this one, to about a second; none before the first answer."""
+        """Return the seconds that the service's clock is ahead of this one, to about 1 s; None before the first
+        answer."""
         return self._http.clock_skew
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
-        """Inside, an API that is away (a restart, say) is waited for this long."""
+        """Wait this long, inside the block, for an API that is away (a restart, say)."""
         before, self._http.retry_seconds = self._http.retry_seconds, seconds
         try:
             yield
@@ -255,95 +257,98 @@ class Client:
             self._http.retry_seconds = before
 
     def submit(self, spec: pydantic.BaseModel | Mapping[str, Any], *, key: str | None = None) -> Job:
-        """Queue a job. The same key and spec again give the same job. UsageError, ImpossibleError, ConflictError."""
+        """Queue a job. The same key and spec again give the same job. Raises UsageError, ImpossibleError,
+        ConflictError."""
         data = spec.model_dump(mode="json") if isinstance(spec, pydantic.BaseModel) else dict(spec)
         request = wire.SubmitRequest(spec=data, key=key or f"auto-{uuid.uuid4()}")
         return self._http.call("POST", "/v1/jobs", _one(Job), body=request)
 
     def put_code(self, wheel: Wheel) -> CodeRef:
-        """Bring a package of one's own, for jobs that name it. The same again changes nothing. ForbiddenError."""
+        """Upload a package of one's own, for jobs that name it. The same again changes nothing. Raises
+        ForbiddenError."""
         path = f"/v1/code/{wheel.digest}"
         return self._http.call("PUT", path, _one(CodeRef), data=wheel.data, read_seconds=SLOW_READ_SECONDS)
 
     def dry_run(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """The spec as the service resolves it. UsageError."""
+        """Return the spec as the service resolves it. Raises UsageError."""
         request = wire.SubmitRequest(spec=dict(spec))
         return self._http.call("POST", "/v1/jobs/dry-run", _one(wire.ResolvedSpec), body=request).spec
 
     def jobs(
         self, *, states: Sequence[JobState] | None = None, limit: int = 100, before: str | None = None
     ) -> list[Job]:
-        """Newest first; for the next page, `before` is the last job's id."""
+        """Return jobs, newest first; for the next page, `before` is the last job's id."""
         params = {"state": [state.value for state in states] if states else None, "limit": limit, "before": before}
         return self._http.call("GET", "/v1/jobs", _jobs.validate_json, params=params)
 
     def job(self, job_id: str) -> wire.JobDetail:
-        """NotFoundError."""
+        """Return the job. Raises NotFoundError."""
         return self._http.call("GET", f"/v1/jobs/{quote(job_id, safe='')}", _one(wire.JobDetail))
 
     def events(self, job_id: str, *, after: int = 0) -> list[Event]:
-        """Oldest first, at most 1000. NotFoundError."""
+        """Return events, oldest first, at most 1000. Raises NotFoundError."""
         path = f"/v1/jobs/{quote(job_id, safe='')}/events"
         return self._http.call("GET", path, _events.validate_json, params={"after": after})
 
     def logs(self, job_id: str, *, attempt: int | None = None, offset: int = 0) -> wire.LogChunk:
-        """At most 1 MiB from `offset` (bytes). NotFoundError, StorageError."""
+        """Return at most 1 MiB of the log from `offset` (bytes). Raises NotFoundError, StorageError."""
         path = f"/v1/jobs/{quote(job_id, safe='')}/logs"
         params = {"attempt": attempt, "offset": offset}
         return self._http.call("GET", path, _one(wire.LogChunk), params=params, read_seconds=SLOW_READ_SECONDS)
 
     def cancel(self, job_id: str) -> Job:
-        """NotFoundError, ConflictError."""
+        """Cancel the job. Raises NotFoundError, ConflictError."""
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel", _one(Job))
 
     def retry(self, job_id: str) -> Job:
-        """NotFoundError, ConflictError (not failed or cancelled)."""
+        """Queue the job again. Raises NotFoundError, ConflictError (not failed or cancelled)."""
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry", _one(Job), repeatable=False)
 
     def amend(self, job_id: str, what: str, **fields: Any) -> Job:
-        """Tell a job something ("finish"), or give it more to do, as its kind lets ("lengthen", "extend").
+        """Send a job a signal ("finish"), or give it more to do, as its kind lets ("lengthen", "extend").
 
-        UsageError, ConflictError. Asking again is harmless.
+        Raises UsageError, ConflictError. Asking again is harmless.
         """
         request = wire.AmendRequest.model_validate({"what": what, **fields})
         return self._http.call("POST", f"/v1/jobs/{quote(job_id, safe='')}/amend", _one(Job), body=request)
 
     def view(self, job_id: str) -> wire.JobView:
-        """What a job has come to: tables, pictures, and the same for programs. NotFoundError, StorageError."""
+        """Return a job's results: tables, pictures, and the same for programs. Raises NotFoundError, StorageError."""
         path = f"/v1/jobs/{quote(job_id, safe='')}/view"
         return self._http.call("GET", path, _one(wire.JobView), read_seconds=SLOW_READ_SECONDS)
 
     def models(self) -> list[wire.ModelVersion]:
-        """Newest first."""
+        """Return the model versions, newest first."""
         return self._http.call("GET", "/v1/models", _versions.validate_json)
 
     def model_files(self, name: str, *, version: int | None = None, alias: str | None = None) -> wire.ModelFiles:
-        """Addresses to read the files from for an hour, and what the service signed. NotFoundError, UntrustedError."""
+        """Return addresses of the files, valid for an hour, and what was signed. Raises NotFoundError,
+        UntrustedError."""
         path = f"/v1/models/{quote(name, safe='')}/files"
         params = {"version": version, "alias": alias}
         return self._http.call("GET", path, _one(wire.ModelFiles), params=params, read_seconds=SLOW_READ_SECONDS)
 
     def mirror(self) -> wire.Mirror:
-        """Where MLflow's registry differs from the service's."""
+        """Return where MLflow's registry differs from the service's."""
         return self._http.call("GET", "/v1/models/mirror", _one(wire.Mirror), read_seconds=SLOW_READ_SECONDS)
 
     def keys(self) -> tuple[str, ...]:
-        """The public keys that the service signs models with. Needs no token."""
+        """Return the public keys that the service signs models with. Needs no token."""
         return self._http.call("GET", "/v1/keys", _one(wire.Keys)).keys
 
     def cluster(self) -> wire.ClusterStatus:
         return self._http.call("GET", "/v1/cluster", _one(wire.ClusterStatus))
 
     def whoami(self) -> str:
-        """The token's name."""
+        """Return the token's name."""
         return self.identity().owner
 
     def identity(self) -> wire.Identity:
-        """The token's name and role."""
+        """Return the token's name and role."""
         return self._http.call("GET", "/v1/whoami", _one(wire.Identity))
 
     def health(self) -> wire.Health:
-        """Needs no token."""
+        """Return the service's health. Needs no token."""
         return self._http.call("GET", "/v1/health", _one(wire.Health))
 
 
@@ -364,7 +369,7 @@ class AttemptClient:
         self._http.pool.close()
 
     def claim(self, request: wire.ClaimRequest) -> wire.AttemptContext:
-        """ConflictError when the cluster's version of vaesvc is not the service's."""
+        """Claim the attempt. Raises ConflictError when the cluster's version of vaesvc is not the service's."""
         return self._http.call("POST", f"{self._path}/claim", _one(wire.AttemptContext), body=request)
 
     def heartbeat(self, runner_id: str, *, timeout_seconds: float = READ_SECONDS) -> wire.HeartbeatReply:
@@ -377,15 +382,16 @@ class AttemptClient:
         return self._http.call("POST", f"{self._path}/progress", _one(wire.HeartbeatReply), body=report)
 
     def commit_checkpoint(self, checkpoint: Checkpoint) -> wire.CheckpointReply:
-        """After all its files are in storage."""
+        """Commit the checkpoint, after all its files are in storage."""
         return self._http.call("POST", f"{self._path}/checkpoints", _one(wire.CheckpointReply), body=checkpoint)
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Newest first."""
+        """Return the checkpoints, newest first."""
         return self._http.call("GET", f"{self._path}/checkpoints", _checkpoints.validate_json)
 
     def register(self, request: wire.RegisterRequest) -> wire.RegisterReply:
-        """After the model's files are in storage: the service reads and signs them. UntrustedError, UsageError."""
+        """Ask the service to read and sign the model, after its files are in storage. Raises UntrustedError,
+        UsageError."""
         path = f"{self._path}/model"
         return self._http.call("POST", path, _one(wire.RegisterReply), body=request, read_seconds=SLOW_READ_SECONDS)
 

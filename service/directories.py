@@ -22,7 +22,7 @@ class CorruptObjectError(StorageError):
 
 
 def read_manifest(data: bytes, where: str) -> dict[str, tuple[str, int]]:
-    """The files a manifest names: relative path -> (SHA-256, bytes). Paths that leave the directory are refused."""
+    """Return the files a manifest names: relative path -> (SHA-256, bytes). Refuses paths that leave the directory."""
     try:
         files = {str(n): (str(f["sha256"]), int(f["bytes"])) for n, f in json.loads(data)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -45,7 +45,7 @@ def disk_error(error: OSError, path: Path) -> StorageError:
 
 
 def write_all(file: FileIO, data: bytes) -> None:
-    """Write `data`, or say that the disk is full."""
+    """Write `data`, or raise an error that says that the disk is full."""
     view = memoryview(data)
     try:
         while view:

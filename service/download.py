@@ -54,7 +54,7 @@ class Fetched:
 
 
 def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> Reconstructor:
-    """The model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; nothing stays on the disk but its package.
+    """Return the model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; only its package stays on the disk.
 
     code: consent to run the package that it needs, if it needs one: see `agree`
     """
@@ -70,7 +70,7 @@ def load(model: str, client: Client, settings: Settings, code: str | Path | None
 
 
 def agree(needed: CodeRef, code: str | Path, folder: Path, settings: Settings) -> None:
-    """Put the package that a model in `folder` needs on this process's path. CodeError where it is another one.
+    """Put the package that a model in `folder` needs on this process's path. Raises CodeError where it is another one.
 
     code: TRUST, for the one that was pulled with the model and that the service's signature names; or the path of a
     wheel, or of its source, that is the same
@@ -96,13 +96,14 @@ def pull(
     *,
     report: Callable[[str], None] = lambda text: None,
 ) -> Fetched:
-    """The model in the folder `into`; `fetch` with the keys that the settings trust."""
+    """Download the model into the folder `into`: `fetch` with the keys that the settings trust."""
     keys = trusted_keys(client, settings)
     return fetch(client.model_files(asked.name, version=asked.version), into, asked=asked, keys=keys, report=report)
 
 
 def trusted_keys(client: Client, settings: Settings) -> tuple[str, ...]:
-    """The pinned ones (`verify_key`), else the service's own. UntrustedError where it has none of the pinned."""
+    """Return the pinned keys (`verify_key`), else the service's. Raises UntrustedError where it has none of the
+    pinned."""
     served = client.keys()
     pinned = signing.parse_keys(settings.verify_key)
     if pinned and not set(pinned) & set(served):
@@ -149,7 +150,7 @@ def fetch(
 def _fetch_code(
     files: ModelFiles, statement: Statement, folder: Path, what: str, report: Callable[[str], None]
 ) -> None:
-    """The package that the model needs, into code/ of its folder, verified. Nothing of it is run."""
+    """Download the package that the model needs into code/ of its folder, verified. Nothing of it is run."""
     needed = statement.code
     if needed is None:
         return
@@ -167,7 +168,7 @@ def _fetch_code(
 
 
 def _check_asked(statement: Statement, asked: Reference, files: ModelFiles, what: str) -> None:
-    """A signature is of one version of one model: none can stand for another."""
+    """Raise UntrustedError unless the signature is of the version asked for: none can stand for another."""
     right = statement.name == asked.name == files.name and str(statement.version) == files.version
     if not right or asked.version not in (None, statement.version):
         raise UntrustedError(
@@ -176,7 +177,7 @@ def _check_asked(statement: Statement, asked: Reference, files: ModelFiles, what
 
 
 def _download(files: ModelFiles, statement: Statement, partial: Path, what: str) -> dict[str, int]:
-    """Manifest, then what it names: name -> bytes."""
+    """Download the manifest, then what it names; return name -> bytes."""
     addresses = files.files
     with _client(addresses.values()) as client:
         _file(client, _address(addresses, MANIFEST, what), partial / MANIFEST, None, MANIFEST_BYTES)
@@ -238,7 +239,7 @@ def get_bytes(address: str, most: int, span: tuple[int, int] | None = None) -> b
 
 
 def _client(addresses: Collection[str]) -> httpx.Client:
-    """For addresses of one bucket."""
+    """Return a client for addresses of one bucket."""
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     local = any(urlsplit(address).hostname in LOOPBACK for address in addresses)
     return httpx.Client(timeout=timeout, trust_env=not local)
@@ -252,7 +253,8 @@ def _file(
     most: int,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Its bytes, at most `most`. sha256: what it must be; none where the caller checks it."""
+    """Download to `path`, at most `most` bytes; return how many. sha256: the expected one; None where the caller checks
+    it."""
     public = urlsplit(address)._replace(query="").geturl()  # the query is a key for an hour
     try:
         actual, count = again(

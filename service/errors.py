@@ -94,5 +94,5 @@ def _tree(root: type[VaesvcError]) -> dict[str, type[VaesvcError]]:
 
 
 def from_code(code: str, message: str) -> VaesvcError:
-    """The error that the API named `code`, for the client to raise again."""
+    """Return the error that the API named `code`, for the client to raise again."""
     return _tree(VaesvcError).get(code, VaesvcError)(message)

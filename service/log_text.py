@@ -15,7 +15,7 @@ LOG_CHUNK_BYTES = 1 << 20
 
 
 def log_chunk(artifacts: Artifacts, detail: wire.JobDetail, number: int | None, offset: int) -> wire.LogChunk:
-    """A piece of an attempt's log, from byte `offset`. number: which attempt; None: the newest."""
+    """Return a piece of an attempt's log, from byte `offset`. number: which attempt; None: the newest."""
     if number is None:
         number = detail.job.attempt
         if number == 0:  # nothing ran yet
@@ -35,7 +35,7 @@ def log_chunk(artifacts: Artifacts, detail: wire.JobDetail, number: int | None, 
 
 
 def decode_prefix(data: bytes, *, final: bool) -> tuple[str, int]:
-    """UTF-8 text and the bytes it took: unless `final`, a character cut off at the end waits for the next read."""
+    """Return UTF-8 text and its bytes: unless `final`, a character cut off at the end waits for the next read."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data, final)
     return text, len(data) - len(decoder.getstate()[0])

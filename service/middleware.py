@@ -27,7 +27,7 @@ _VERSION_BYTES = wire.VERSION_HEADER.encode()
 
 
 def install(app: FastAPI) -> None:
-    """Put all of this around `app`."""
+    """Install all of this middleware around `app`."""
     app.add_exception_handler(VaesvcError, _on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -111,7 +111,7 @@ class Stamp:
 
 
 def _declared(scope: Scope) -> int | None:
-    """Bytes of the body, as the request's head has it; None for one that comes in pieces, of any length."""
+    """Return the body's bytes by the request's head; None for one that comes in pieces, of any length."""
     headers = dict(scope["headers"])
     if b"transfer-encoding" in headers:
         return None
@@ -119,7 +119,7 @@ def _declared(scope: Scope) -> int | None:
 
 
 async def _read_body(receive: Receive, declared: int | None, most: int) -> bytes | None:
-    """The whole body; None if it is larger than allowed, unread where its head says so."""
+    """Return the whole body; None if it is larger than allowed, unread where its head says so."""
     if declared is not None and declared > most:
         return None
     body = bytearray()
@@ -133,7 +133,7 @@ async def _read_body(receive: Receive, declared: int | None, most: int) -> bytes
 
 
 def _reply(status: int, code: str, message: str, *, last: bool = False) -> JSONResponse:
-    """last: the connection ends with it, because what else the caller sends is not read."""
+    """Return a reply. last: the connection ends with it, because what else the caller sends is not read."""
     headers = {"www-authenticate": "Bearer"} if status == 401 else {}
     if last:
         headers["connection"] = "close"

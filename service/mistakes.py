@@ -12,7 +12,7 @@ LONGEST = 1000  # characters of one
 
 
 def listed(lines: Iterable[str], total: int | None = None, *, between: str = "\n") -> str:
-    """The first `MOST` different lines and "and N more mistakes". total: of lines, where not all were made."""
+    """Return the first `MOST` different lines and "and N more mistakes". total: of lines, where not all were made."""
     unique = list(dict.fromkeys(lines))
     shown = [line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..." for line in unique[:MOST]]
     more = (len(unique) if total is None else max(total, len(unique))) - len(shown)

@@ -26,7 +26,7 @@ from vae_models.config.data import DataConfig
 
 
 def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], data: DataConfig, kind: str) -> bytes:
-    """The file MLmodel. The same job and checkpoint give the same bytes.
+    """Return the file MLmodel. The same job and checkpoint give the same bytes.
 
     size: of the weights, bytes; shape: of one datum; data: that it was trained on; kind: of numbers
     that it computes with, such as float32.
@@ -70,8 +70,8 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], d
 
 
 def examples(shape: Sequence[int]) -> dict[str, bytes]:
-    """MLflow's example of an input and of a request to a served model, by file: one datum of zeros, which lies in the
-    support of every likelihood, for nobody's data goes into a model's files."""
+    """Return MLflow's examples of an input and of a request to a served model, by file: one datum of zeros, which lies
+    in the support of every likelihood, for nobody's data goes into a model's files."""
     data: Any = 0
     for length in (*reversed(shape), 1):
         data = [data] * length

@@ -79,7 +79,7 @@ class Reference(Record):
 
 
 def reference(text: str) -> Reference:
-    """Raises UsageError for what names no model."""
+    """Parse a model's reference. Raises UsageError for what names no model."""
     match = _REFERENCE.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r} names no model: it looks like NAME, NAME@{BEST} or NAME/3; all: vaesvc models")
@@ -91,12 +91,12 @@ def reference(text: str) -> Reference:
 
 
 def source(name: str, job_id: str) -> tuple[str, str, str]:
-    """Where a version's files lie, as parts of an address."""
+    """Return where a version's files lie, as parts of an address."""
     return ("models", name, job_id)
 
 
 def read_statement(envelope: str, keys: Collection[str], what: str) -> Statement:
-    """The statement about a version that one of `keys` signed. Raises UntrustedError, beginning with `what`."""
+    """Return the statement about a version that one of `keys` signed. Raises UntrustedError, beginning with `what`."""
     said = signing.verify(envelope, keys, PAYLOAD_TYPE, what)
     try:
         statement = Statement.model_validate(said)
@@ -110,7 +110,7 @@ def read_statement(envelope: str, keys: Collection[str], what: str) -> Statement
 
 
 def check_manifest(data: bytes, statement: Statement, what: str) -> dict[str, tuple[str, int]]:
-    """The files of a signed manifest: name -> (SHA-256, bytes). Raises UntrustedError."""
+    """Return the files of a signed manifest: name -> (SHA-256, bytes). Raises UntrustedError."""
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != statement.manifest_sha256:
         raise UntrustedError(
@@ -124,7 +124,7 @@ def check_manifest(data: bytes, statement: Statement, what: str) -> dict[str, tu
 
 
 def check_names(names: Collection[str], what: str) -> None:
-    """Raises UntrustedError unless these are a model's files: no code, no pickle, nothing unknown."""
+    """Raise UntrustedError unless these are a model's files: no code, no pickle, nothing unknown."""
     unknown = sorted(set(names) - REQUIRED - OPTIONAL)
     if unknown:
         raise UntrustedError(
@@ -135,7 +135,7 @@ def check_names(names: Collection[str], what: str) -> None:
 
 
 def check_mlmodel(data: bytes, what: str) -> dict[str, Any]:
-    """MLflow's description, if it names our loader and nothing else that MLflow would run. Raises UntrustedError."""
+    """Return MLflow's description, if it names our loader and nothing else that runs. Raises UntrustedError."""
     import yaml
 
     try:
@@ -157,5 +157,5 @@ def check_mlmodel(data: bytes, what: str) -> dict[str, Any]:
 
 
 def manifest_json(fields: dict[str, Any]) -> bytes:
-    """A manifest's bytes: the same fields give the same."""
+    """Return a manifest's bytes: the same fields give the same."""
     return json.dumps(fields, indent=1, sort_keys=True).encode()

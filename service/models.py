@@ -49,7 +49,8 @@ class Models:
     # --- what there is ----------------------------------------------------------------------------------------------
 
     def versions(self, name: str | None = None) -> list[ModelVersion]:
-        """Of every model (or of `name`), by name and number. `best` is on the best of those whose signature holds."""
+        """Return every model's versions (or `name`'s), by name and number. `best` is on the best whose signature
+        holds."""
         rows_of_name = self.store.model_versions(name)
         statements = {row.job_id: self._statement(row) for row in rows_of_name}
         best = {name: self._best(name, rows_of_name, statements) for name in {row.name for row in rows_of_name}}
@@ -64,7 +65,7 @@ class Models:
         return None if best is None else best.version
 
     def _statement(self, row: VersionRow) -> Statement | None:
-        """What was signed about it; None where the service's key did not sign it, or signed another one."""
+        """Return what was signed of it; None where the service's key did not sign it, or signed another one."""
         statement = _verified(row.envelope, self.key.public)
         if statement is None:
             return None
@@ -89,7 +90,7 @@ class Models:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def files(self, asked: Reference, seen: Seen = lambda found: found) -> ModelFiles:
-        """Addresses of a signed version's files. NotFoundError, or UntrustedError for what is not as it was signed.
+        """Return addresses of a signed version's files. Raises NotFoundError, or UntrustedError if not as signed.
 
         seen: of some versions, those that the caller may see.
         """
@@ -110,7 +111,7 @@ class Models:
         return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope, code=code)
 
     def _code(self, ref: CodeRef) -> str:
-        """An address of the package that a model needs."""
+        """Return an address of the package that a model needs."""
         area = Area(self.artifacts, storage.PLACE)
         return area.presign(storage.address(self.artifacts, ref))
 
@@ -153,7 +154,8 @@ class Models:
         return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
 
     def sign_again(self, row: VersionRow) -> VersionRow:
-        """With the service's key of now, after its files were read again. Raises UntrustedError for altered ones."""
+        """Sign a version with the service's current key, its files read again. Raises UntrustedError for altered
+        ones."""
         said = Statement.model_validate(signing.payload(row.envelope))
         what = f"{row.name} version {row.version}"
         area = Area(self.artifacts, *model_files.source(row.name, row.job_id))
@@ -163,11 +165,11 @@ class Models:
         return self._put(said, None, None)
 
     def unsigned(self) -> list[VersionRow]:
-        """Versions that the service's key of now has not signed."""
+        """Return the versions that the service's current key has not signed."""
         return [row for row in self.store.model_versions() if not signing.signed_by(row.envelope, self.key.public)]
 
     def _put(self, said: Statement, mlflow_version: int | None, number: int | None) -> VersionRow:
-        """The statement, with the number that the version has or gets, signed: into SQL, then beside the files."""
+        """Sign the statement, with the number that the version has or gets, into SQL, then beside the files."""
 
         def sign(number: int) -> str:
             statement = said.model_copy(update={"version": number})
@@ -180,7 +182,7 @@ class Models:
         return row
 
     def _choice(self, job: Job, result: Mapping[str, Any]) -> Choice:
-        """The checkpoint that the job is known for, by the queue (a run) or by its winner (a study)."""
+        """Return the checkpoint that the job is known for, by the queue (a run) or by its winner (a study)."""
         try:
             choice = choose(job, result, lambda: self.store.checkpoints(job.id))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -193,7 +195,7 @@ class Models:
     def _read(
         self, checkpoint: Checkpoint, area: Area, manifest: bytes, what: str, code: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """The model's configuration, after every byte of its files was read and compared with the checkpoint."""
+        """Return the model's configuration, after all its files' bytes were read and compared with the checkpoint."""
         stored = checkpoint.uri.rstrip("/")
         committed = self.artifacts.get_bytes(f"{stored}/{MANIFEST}")
         state = self.artifacts.get_bytes(f"{stored}/{STATE}")
@@ -214,7 +216,8 @@ class Models:
     def _check_objects(
         self, area: Area, files: Mapping[str, tuple[str, int]], what: str, *, own_code: bool
     ) -> dict[str, bytes]:
-        """The small files, after every file's bytes were compared with the manifest, and MLmodel and config read."""
+        """Return the small files, after every file's bytes were compared with the manifest, and MLmodel and config
+        read."""
         from vae_models.config.train import TrainConfig
         from vae_models.measures import STORED
         from vae_models.open_union import foreign_allowed
@@ -242,7 +245,7 @@ class Models:
 
 @functools.lru_cache(maxsize=8192)
 def _verified(envelope: str, key: str) -> Statement | None:
-    """What this key signed; None where it did not. Remembered: for the same text and key it is always the same."""
+    """Return what this key signed; None where it did not. Remembered: the same text and key give the same."""
     try:
         return model_files.read_statement(envelope, [key], "a version")
     except UntrustedError:
@@ -250,7 +253,7 @@ def _verified(envelope: str, key: str) -> Statement | None:
 
 
 def _statement(name: str, job: Job, choice: Choice, manifest: bytes, config: Mapping[str, Any]) -> Statement:
-    """What is to be signed; the number is given when it is."""
+    """Return what is to be signed; the number is given when it is."""
     value = choice.checkpoint.metrics.get(choice.metric, math.nan)
     return Statement(
         name=name,
@@ -270,12 +273,12 @@ def _statement(name: str, job: Job, choice: Choice, manifest: bytes, config: Map
 
 
 def _is_about(said: Statement, choice: Choice, manifest: bytes) -> bool:
-    """Whether this very model was read and signed already."""
+    """Return whether this very model was read and signed already."""
     return said.checkpoint == choice.checkpoint.uri and said.manifest_sha256 == _sha256(manifest)
 
 
 def _told(data: bytes, key: str) -> Any:
-    """A value of a JSON object; None where it is none."""
+    """Return a value of a JSON object; None where it has none."""
     try:
         return json.loads(data).get(key)
     except (ValueError, AttributeError):

@@ -37,7 +37,8 @@ LISTED_ELSEWHERE: Mapping[str, str] = {"recipe": "vaesvc recipes", "search": "va
 
 
 def seams(only: str | None = None) -> dict[str, Seam[Any]]:
-    """Return the seams by name, or the one that is asked for. UsageError with the nearest name where there is none."""
+    """Return the seams by name, or the one that is asked for. Raises UsageError with the nearest name where it is
+    none."""
     for module in DECLARED:
         importlib.import_module(module)
     every = dict(parts.seams())

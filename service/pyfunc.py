@@ -43,7 +43,7 @@ class Reconstructor:
     """E[x|z] at the posterior's mean: what the model makes of each datum, without chance."""
 
     def __init__(self, model: nn.Module, config: TrainConfig, shape: tuple[int, ...]) -> None:
-        """shape: of one datum, such as (channels, height, width)."""
+        """Keep the model. shape: of one datum, such as (channels, height, width)."""
         self.model = model
         self.config = config
         self.shape = shape
@@ -93,7 +93,7 @@ class Reconstructor:
         return f"{flat} or [n, {', '.join(map(str, self.shape))}]{named}"
 
     def _noise(self, batch: int) -> dict[str, Tensor]:
-        """The middle of every distribution that the model draws from: z becomes the posterior's mean."""
+        """Return the middle of every noise that the model draws: z becomes the posterior's mean."""
         import torch
 
         specs: Mapping[str, NoiseSpec] = self.model.noise()  # type: ignore[operator]
@@ -110,12 +110,12 @@ def tokens(numbers: NDArray[Any], vocabulary: int) -> NDArray[np.int64]:
 
 
 def _load_pyfunc(path: str) -> Reconstructor:
-    """What MLflow calls."""
+    """Load the model: MLflow calls this."""
     return load_directory(Path(path))
 
 
 def check_code(needed: Mapping[str, str] | None, what: str) -> None:
-    """Raises NeedsCodeError unless this process has the package that a model needs. None is ever imported unasked."""
+    """Raise NeedsCodeError unless this process has the package that a model needs. None is ever imported unasked."""
     if needed is None:
         return
     ref, here = CodeRef.model_validate(needed), present()
@@ -129,8 +129,8 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
 
 
 def load_directory(directory: Path) -> Reconstructor:
-    """Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says; StorageError for
-    a configuration of another version."""
+    """Load a model. Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says;
+    StorageError for a configuration of another version."""
     import torch
     from pydantic import ValidationError
     from safetensors.torch import load_file

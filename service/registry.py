@@ -63,7 +63,7 @@ def register(
     sign: Sign,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> ModelVersion:
-    """The job's version of the model `register_as`: its files stored, shown in MLflow, signed by the service.
+    """Register the job's version of the model `register_as`: files stored, shown in MLflow, signed by the service.
 
     tags: of MLflow's version, beside its own. While MLflow is away the version is signed all the same, and then
     UnavailableError raised: to be repeated. CorruptObjectError if the checkpoint is not what was committed.
@@ -101,7 +101,7 @@ def register(
 
 
 def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -> None:
-    """The service's `version` and its signature, as tags of MLflow's version `number`."""
+    """Write the service's `version` and its signature as tags of MLflow's version `number`."""
     mlflow = client(mlflow_uri)
     with _set(mlflow_uri, f"describe version {number} of {name!r}"):
         there = mlflow.get_model_version(name, number).tags
@@ -111,20 +111,21 @@ def show(mlflow_uri: str, name: str, number: str, version: str, envelope: str) -
 
 
 def show_best(mlflow_uri: str, best: ModelVersion) -> None:
-    """MLflow's alias `best` on the service's best version."""
+    """Put MLflow's alias `best` on the service's best version."""
     if best.mlflow_version is not None and _alias(mlflow_uri, best.name) != best.mlflow_version:
         _move_alias(mlflow_uri, best)
 
 
 def put_back(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[ModelVersion]:
-    """The best versions that MLflow's alias was not on, and is now. known: every version of the service."""
+    """Move MLflow's alias back to the best versions, and return those it was not on. known: all of the service's
+    versions."""
     aliases = _aliases(mlflow_uri)
     moved = [best for best in _shown_bests(known) if aliases.get(best.name, best.mlflow_version) != best.mlflow_version]
     return [best for best in moved if _move_alias(mlflow_uri, best)]
 
 
 def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
-    """Where MLflow's registry says something else about the service's models: a sentence each."""
+    """Return where MLflow's registry differs from the service's models: a sentence each."""
     lines = []
     sources = {(version.name, version.mlflow_version): version.source.rstrip("/") for version in known}
     strange: dict[str, list[str]] = {name: [] for name in sorted({version.name for version in known})}
@@ -149,12 +150,12 @@ def differences(mlflow_uri: str, known: Sequence[ModelVersion]) -> list[str]:
 
 
 def _shown_bests(known: Sequence[ModelVersion]) -> list[ModelVersion]:
-    """The best of each model, where MLflow shows it."""
+    """Return the best of each model, where MLflow shows it."""
     return [version for version in known if BEST in version.aliases and version.mlflow_version is not None]
 
 
 def _aliases(uri: str) -> dict[str, str]:
-    """Of every model in MLflow, the version that its alias is on; "" where there is none."""
+    """Return, for every model in MLflow, the version that its alias is on; "" where there is none."""
     mlflow = client(uri)
     with explained(uri, "list models"):
         models = all_pages(lambda token: mlflow.search_registered_models(max_results=PAGE, page_token=token))
@@ -162,7 +163,7 @@ def _aliases(uri: str) -> dict[str, str]:
 
 
 def _alias(uri: str, name: str) -> str:
-    """The version that MLflow's alias is on; "" where there is none."""
+    """Return the version that MLflow's alias is on; "" where there is none."""
     with explained(uri, f"read the alias {BEST!r} of {name!r}"):
         return str(client(uri).get_registered_model(name).aliases.get(BEST, ""))
 
@@ -171,7 +172,7 @@ def _alias(uri: str, name: str) -> str:
 
 
 def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) -> str:
-    """Copy what the model needs out of the checkpoint; nothing is done where the very same is there. The address."""
+    """Copy what the model needs out of the checkpoint, unless it is stored already; return the address."""
     target = artifacts.uri(*source(name, job.id))
     with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
         folder = Path(scratch) / "model"
@@ -202,7 +203,7 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
 
 
 def _is_there(artifacts: Artifacts, target: str, manifest: bytes) -> bool:
-    """The manifest is written last, so where it is, and every object has its size, the rest is, too."""
+    """Return whether it is stored: the manifest is written last, so with it and every object's size right, all is."""
     sizes = {item.uri: item.bytes for item in artifacts.list(target)}
     wanted = {f"{target}/{file}": size for file, (_, size) in read_manifest(manifest, target).items()}
     if not wanted.items() <= sizes.items():
@@ -217,8 +218,8 @@ def _is_there(artifacts: Artifacts, target: str, manifest: bytes) -> bool:
 
 
 def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: dict[str, str]) -> str:
-    """The job's version. MLflow numbers versions in the order in which they are made and makes as many as it is asked
-    for: of several, the first one counts. Only one with these files does: tags are anybody's to write."""
+    """Return the job's version. MLflow numbers versions in the order in which they are made and makes as many as it is
+    asked for: of several, the first one counts. Only one with these files does: tags are anybody's to write."""
     mlflow = client(uri)
     _make_model(uri, name)
     own = _of_job(uri, name, job, files)
@@ -254,7 +255,8 @@ def _one_version(uri: str, job: Job, checkpoint: Checkpoint, name: str, files: s
 
 
 def _move_alias(uri: str, best: ModelVersion) -> bool:
-    """Whether it was moved: not to a version that is gone, or has other files (attempts say what its number is)."""
+    """Move the alias, and return whether it was: not to a version that is gone, or has other files (attempts say its
+    number)."""
     try:
         with explained(uri, f"read version {best.mlflow_version} of {best.name!r}"):
             files = str(client(uri).get_model_version(best.name, best.mlflow_version).source).rstrip("/")
@@ -272,8 +274,8 @@ def _set_alias(uri: str, name: str, version: Any) -> None:
 
 @contextlib.contextmanager
 def _set(uri: str, doing: str) -> Iterator[None]:
-    """MLflow inserts an alias or a tag that it did not find: of two first ones in one moment the second is refused, and
-    can be repeated (UnavailableError)."""
+    """Raise UnavailableError, for another try, where MLflow refuses an alias or a tag: it inserts one that it did not
+    find, and of two first ones in one moment the second is refused."""
     try:
         with explained(uri, doing):
             yield
@@ -319,7 +321,7 @@ def _versions(uri: str, name: str | None, job: Job | None = None) -> list[Any]:
 def _logged(
     uri: str, run_id: str, job: Job, checkpoint: Checkpoint, name: str, files: str, tags: Mapping[str, str]
 ) -> str | None:
-    """The run's logged model; none where MLflow's server is older than those."""
+    """Return the run's logged model; None where MLflow's server is older than those."""
     params = dict(describe.flatten({"model": kinds.config(job.spec)["model"]}))
     try:
         note = _description(uri, job, run_id, tags)
@@ -336,14 +338,14 @@ def _description(uri: str, job: Job, run_id: str | None, tags: Mapping[str, str]
 
 
 def _of_job(uri: str, name: str, job: Job, files: str) -> list[Any]:
-    """The job's versions, the one that was made first at the front."""
+    """Return the job's versions, the one that was made first at the front."""
     every = _versions(uri, name, job)
     own = [each for each in every if str(each.source).rstrip("/") == files]
     return sorted(own, key=lambda each: int(each.version))
 
 
 def _age(version: Any) -> float:
-    """Seconds."""
+    """Return the age in seconds."""
     return time.time() - float(version.creation_timestamp) / 1000
 
 

@@ -42,7 +42,7 @@ class Patience:
 
     @property
     def due(self) -> bool:
-        """Is it time to ask again? Always, while it answers."""
+        """Return whether it is time to ask again: always, while it answers."""
         return self._clock() >= self._next
 
     @contextlib.contextmanager
@@ -83,7 +83,7 @@ def again(
     seconds: how long a call is begun again; None for ever
     first, longest: seconds between two tries, random, of which the most doubles each time
     give_up: ends the waiting, and with it the tries, when it is set
-    before:  is told of an error that is waited for
+    before:  called with an error that is waited for
     """
     stops: list[Any] = [] if seconds is None else [tenacity.stop_after_delay(seconds)]
     stops += [] if give_up is None else [tenacity.stop_when_event_set(give_up)]
@@ -105,7 +105,7 @@ def _error(state: tenacity.RetryCallState) -> BaseException:
 
 
 def unavailable(error: BaseException) -> bool:
-    """Whether a server does not answer, in our own words."""
+    """Return whether the error is ours for a server that does not answer."""
     return isinstance(error, UnavailableError)
 
 
@@ -119,7 +119,7 @@ def patiently(
 ) -> T:
     """Call again while a server does not answer, for so long; everything else is raised at once.
 
-    what: that waits meanwhile, in the words that `say` is told: "the checkpoint of step 20".
+    what: that waits meanwhile, as `say` is called with it: "the checkpoint of step 20".
     """
     said = False
 

@@ -18,7 +18,8 @@ READ_TIMEOUT = 30.0  # seconds without a byte
 
 
 def _session(settings: StorageSettings) -> Session:
-    """With keys of ours nothing is asked of the user's AWS profile, which may be another service's, or gone."""
+    """Return a session that, with keys of ours, ignores the user's AWS profile: it may be another service's, or
+    gone."""
     import boto3
     import botocore.session
 
@@ -55,7 +56,7 @@ def made_client(settings: StorageSettings) -> S3Client:
 
 
 def root(error: Exception) -> Exception:
-    """boto3's transfer errors carry the server's answer as their context."""
+    """Return the server's answer, which boto3's transfer errors carry as their context."""
     from boto3.exceptions import S3TransferFailedError, S3UploadFailedError
 
     if isinstance(error, S3UploadFailedError | S3TransferFailedError):
@@ -65,7 +66,7 @@ def root(error: Exception) -> Exception:
 
 
 def listing(page: ListObjectsV2OutputTypeDef) -> ListObjectsV2OutputTypeDef:
-    """`page`, unless it is a stranger's: boto3 reads any page of HTML as an empty bucket."""
+    """Return `page`; raise NoS3Error if it is no bucket's: boto3 reads any page of HTML as an empty bucket."""
     if not {"Name", "IsTruncated", "KeyCount"} & page.keys():
         raise NoS3Error("its list of objects is none")
     return page
@@ -78,7 +79,7 @@ def unreachable(error: Exception) -> bool:
 
 
 def passing(error: BaseException) -> bool:
-    """Will it be better in a moment?"""
+    """Return whether the error may pass in a moment."""
     if not isinstance(error, Exception):
         return False
     cause = root(error)

@@ -77,8 +77,8 @@ class Services:
         return await _apart(call, self.slow, SLOW_SECONDS, late)
 
     async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
-        """Read a spec: every trial of a study is checked, names of data sets become the digests that they point to, of
-        those that the user sees. Few at a time, so that it keeps nobody else waiting."""
+        """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,
+        of those that the user sees. Few at a time, so that it keeps nobody else waiting."""
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
         return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
 

@@ -80,7 +80,7 @@ class Impatient(H11Protocol):
 
 
 def config(app: Any, **more: Any) -> uvicorn.Config:
-    """The configuration of the API's server; `more` adds to it."""
+    """Return the configuration of the API's server; `more` adds to it."""
     values: dict[str, Any] = {
         "http": Impatient,
         "ws": "none",

@@ -52,7 +52,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _no_nonsense(address: str) -> str:
-    """ValueError for what no program can take for an address: half an IPv6 address, a port that is none."""
+    """Raise ValueError for what no program can take for an address: half an IPv6 address, a port that is none."""
     parts = urlsplit(address)
     if parts.scheme in ("http", "https"):
         _ = parts.port
@@ -68,7 +68,7 @@ def _xdg(variable: str, fallback: str) -> Path:
 
 
 def _bucket(name: str) -> str:
-    """S3's names, and the older ones with capitals and _ that some servers still have."""
+    """Check the bucket's name: S3's names, and the older ones with capitals and _ that some servers still have."""
     if _BUCKET.fullmatch(name):
         return name
     bucket, _, prefix = name.removeprefix("s3://").strip("/").partition("/")
@@ -142,7 +142,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _derived(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Defaults that follow from `home`."""
+        """Fill in the defaults that follow from `home`."""
         home = _absolute(Path(given.get("home") or Path.home() / ".vaesvc"))
         follows = {
             "database_url": f"sqlite:///{home}/vaesvc.db",
@@ -152,20 +152,21 @@ class Settings(BaseModel):
         return {**follows, **given}
 
     def origin(self, field: str) -> str:
-        """Where the value of `field` ("mlflow_uri", "s3.bucket") is from: a variable, a file, the stack, "default"."""
+        """Return the source of `field` ("mlflow_uri", "s3.bucket"): a variable, a file, the stack, "default"."""
         return self._origins.get(field, DEFAULT)
 
     def explicit(self, field: str) -> bool:
-        """Given to vaesvc by the user (environment or file): not the stack's, a default or the AWS tools' variable."""
+        """Return whether the user gave it (environment or file): not the stack, a default or the AWS tools'
+        variable."""
         origin = self.origin(field)
         return origin not in (DEFAULT, STACK) and not origin.startswith("AWS_")
 
     def value(self, field: str) -> Any:
-        """By name: "mlflow_uri", "s3.bucket"."""
+        """Return a setting by name: "mlflow_uri", "s3.bucket"."""
         return getattr(self.s3, field.removeprefix("s3.")) if field.startswith("s3.") else getattr(self, field)
 
     def storage(self) -> StorageSettings:
-        """The bucket, with its secrets, for `service.artifacts`."""
+        """Return the bucket, with its secrets, for `service.artifacts`."""
         secret = self.s3.secret_key
         return StorageSettings(
             bucket=self.s3.bucket,
@@ -177,13 +178,13 @@ class Settings(BaseModel):
         )
 
     def user_token(self) -> str | None:
-        """The bearer token for the API; none where none is set. Raises AuthError for a file that cannot be read."""
+        """Return the bearer token for the API; None where none is set. Raises AuthError for an unreadable file."""
         if self.token:
             return self.token.get_secret_value()
         return _read_secret(self.token_file, self.origin("token_file")) if self.token_file else None
 
     def ray_token(self) -> str | None:
-        """Ray's shared token; none where none is set. Raises AuthError for a file that cannot be read."""
+        """Return Ray's shared token; None where none is set. Raises AuthError for an unreadable file."""
         return _read_secret(self.ray_token_file, self.origin("ray_token_file")) if self.ray_token_file else None
 
 
@@ -199,7 +200,7 @@ def _read_secret(path: Path, origin: str) -> str:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment, the TOML file, the running embedded stack and the defaults, in this order.
+    """Return the settings from the environment, the TOML file, the running stack and the defaults, in this order.
 
     Raises UsageError naming the variable or the file's key, the value and what is allowed.
     """
@@ -233,12 +234,12 @@ def _build(merged: Mapping[str, tuple[Any, str]]) -> Settings:
 
 
 def field_names() -> list[str]:
-    """Every setting, S3's as "s3.<name>"."""
+    """Return every setting's name, S3's as "s3.<name>"."""
     return [name for name in Settings.model_fields if name != "s3"] + [f"s3.{name}" for name in S3Settings.model_fields]
 
 
 def variable(field: str) -> str:
-    """The environment variable of a setting: s3.bucket -> VAESVC_S3_BUCKET."""
+    """Return the environment variable of a setting: s3.bucket -> VAESVC_S3_BUCKET."""
     return "VAESVC_" + field.replace(".", "_").upper()
 
 
@@ -247,7 +248,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The TOML file that `load` reads, if there is one."""
+    """Return the TOML file that `load` reads, if there is one."""
     env = os.environ if environ is None else environ
     if "VAESVC_CONFIG" in env:
         return _absolute(Path(env["VAESVC_CONFIG"])) if env["VAESVC_CONFIG"] else None
@@ -291,7 +292,7 @@ def _is_path(name: str) -> bool:
 
 
 def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
-    """What the running embedded stack wrote down, less the groups that the user points elsewhere."""
+    """Return what the running embedded stack wrote down, less the groups that the user points elsewhere."""
     try:
         state = json.loads((home / STACK_FILE).read_text())
         if not isinstance(state, dict) or not isinstance(state.get("settings", {}), dict):
@@ -311,7 +312,7 @@ def _from_stack(home: Path, given: set[str]) -> dict[str, tuple[Any, str]]:
 
 
 def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """The AWS tools' own variables, below everything of ours. Keys only as a pair, and not with a session token:
+    """Return the AWS tools' own variables, below everything of ours. Keys only as a pair, and not with a session token:
     such keys are short-lived and stay with boto3's own chain."""
     names: dict[str, tuple[str, ...]] = {
         "s3.endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -324,7 +325,7 @@ def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def with_stack(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """`settings` with what an embedded stack offers, wherever the user did not say otherwise."""
+    """Return `settings` with what an embedded stack offers, wherever the user did not set it otherwise."""
     given = settings.model_fields_set - {"s3"} | {f"s3.{name}" for name in settings.s3.model_fields_set}
     known = {name: (settings.value(name), settings.origin(name)) for name in given}
     offered = {name: (value, STACK) for name, value in values.items() if not settings.explicit(name)}

@@ -34,7 +34,7 @@ class SigningKey:
     public: str
 
     def sign(self, statement: Mapping[str, Any], payload_type: str) -> str:
-        """The envelope, as JSON text. The same statement and key give the same text."""
+        """Return the envelope, as JSON text. The same statement and key give the same text."""
         payload = json.dumps(statement, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         signature = self._private.sign(_authenticated(payload_type, payload))
         envelope = {
@@ -46,7 +46,8 @@ class SigningKey:
 
 
 def read_key(path: Path) -> SigningKey:
-    """The private key in `path` (PKCS #8, PEM), made (mode 0600) by whoever asks first, as `auth.read_secret` does.
+    """Return the private key in `path` (PKCS #8, PEM), made (mode 0600) by whoever asks first, as `auth.read_secret`
+    does.
 
     Raises AuthError for a file that holds no Ed25519 key or that others may read, StorageError if it cannot be used.
     """
@@ -69,7 +70,7 @@ def read_key(path: Path) -> SigningKey:
 
 
 def parse_keys(text: str) -> tuple[str, ...]:
-    """Public keys from a setting, separated by commas or blanks. Raises UsageError for what is none."""
+    """Return the public keys of a setting, separated by commas or blanks. Raises UsageError for what is none."""
     keys = tuple(text.replace(",", " ").split())
     for key in keys:
         _public(key)
@@ -77,7 +78,7 @@ def parse_keys(text: str) -> tuple[str, ...]:
 
 
 def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -> dict[str, Any]:
-    """The statement, if one of `keys` has signed it. Raises UntrustedError, which begins with `what`."""
+    """Return the statement, if one of `keys` has signed it. Raises UntrustedError, which begins with `what`."""
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -105,13 +106,13 @@ def verify(envelope: str, keys: Collection[str], payload_type: str, what: str) -
 
 
 def payload(envelope: str) -> dict[str, Any]:
-    """The statement, whoever signed it: for the service, of what it keeps itself."""
+    """Return the statement, whoever signed it: for the service, of what it keeps itself."""
     content: dict[str, Any] = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
     return content
 
 
 def signed_by(envelope: str, key: str) -> bool:
-    """Whether the envelope names this key; for finding what has to be signed again, never for trusting it."""
+    """Return whether the envelope names this key; to find what must be signed again, never to trust it."""
     try:
         return any(signature["keyid"] == key for signature in json.loads(envelope)["signatures"])
     except (ValueError, KeyError, TypeError):
@@ -119,7 +120,7 @@ def signed_by(envelope: str, key: str) -> bool:
 
 
 def _authenticated(payload_type: str, payload: bytes) -> bytes:
-    """DSSE's pre-authentication encoding."""
+    """Return DSSE's pre-authentication encoding."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 

@@ -15,15 +15,15 @@ _LONGEST_NAME = 60  # characters of a field's name, which may be a stranger's
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each error, in the order of the fields: beyond `EXPLAINED`, to be counted, only where it is."""
+    """Return one line for each error, in the order of the fields; beyond `EXPLAINED` its place alone, to be counted."""
     details = [detail for detail in error.errors(include_url=False) if not _follows(detail)]
     lines = [_line(detail, model) for detail in details[:EXPLAINED]]
     return lines + [".".join(str(part) for part in detail["loc"]) for detail in details[EXPLAINED:]]
 
 
 def _follows(detail: Mapping[str, Any]) -> bool:
-    """A list that is too short only because of the mistakes in what it holds, or a default that was not made because of
-    others: each of those has a line of its own."""
+    """Return whether the error follows from others, which have a line of their own: a list that is too short only
+    because of the mistakes in what it holds, or a default that was not made."""
     given = detail.get("input")
     if detail["type"] == "default_factory_not_called":
         return True
@@ -60,7 +60,8 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
 
 
 def unknown(where: str, name: str, parents: Models, alternatives: Models = ()) -> str:
-    """An unknown field. `parents` may hold it; `alternatives` are the other kinds that stood there to choose from."""
+    """Explain an unknown field. `parents` may hold it; `alternatives` are the other kinds that stood there to choose
+    from."""
     names = list(dict.fromkeys(known for parent in parents for known in parent.model_fields))
     line = f"{where}: there is no such field; allowed: {', '.join(names)}"
     near = nearest(name, names) or _below(name, parents)
@@ -74,7 +75,7 @@ def unknown(where: str, name: str, parents: Models, alternatives: Models = ()) -
 
 
 def _below(name: str, parents: Models) -> str | None:
-    """`train.optimizer` for an `optimizer` that was written one level too high."""
+    """Return `train.optimizer` for an `optimizer` that was written one level too high."""
     for parent in parents:
         for field, info in parent.model_fields.items():
             if any(name in model.model_fields for model in models_of(info)):
@@ -122,7 +123,7 @@ def _walk(loc: tuple[int | str, ...], model: type[BaseModel]) -> _Place:
 
 
 def _expected(context: Mapping[str, Any]) -> list[str]:
-    """pydantic says "'a', 'b' or 'c'"."""
+    """Return the words of pydantic's "'a', 'b' or 'c'"."""
     return [word.strip().strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(",")]
 
 
@@ -131,5 +132,5 @@ def _tags(context: Mapping[str, Any]) -> list[str]:
 
 
 def _lower(message: str) -> str:
-    """ "Input should be greater than 0" -> "should be greater than 0"."""
+    """Lower the first words: "Input should be greater than 0" -> "should be greater than 0"."""
     return re.sub(r"^(Input|String|Value|Tuple|List|Dictionary) |( after validation)?, not \d+$", "", message)

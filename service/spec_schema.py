@@ -31,7 +31,7 @@ class SpecField:
 
 
 def models_in(annotation: Any, *, items: bool = False) -> Models:
-    """The models that a type may hold: one, several (a union discriminated by `kind`), or none (a plain value).
+    """Return the models that a type may hold: one, several (a union by `kind`), or none (a plain value).
 
     items: those in its list or mapping, where it is one.
     """
@@ -46,7 +46,8 @@ def models_in(annotation: Any, *, items: bool = False) -> Models:
 
 
 def models_of(field: FieldInfo, *, items: bool = False) -> Models:
-    """The models that a field may hold: see `models_in`. Of parts every one, those of installed packages included."""
+    """Return the models that a field may hold: see `models_in`. Of parts every one, those of installed packages
+    included."""
     return _open(field.metadata) or models_in(field.annotation, items=items)
 
 
@@ -55,7 +56,7 @@ def _open(metadata: Iterable[Any]) -> Models:
 
 
 def items_of(annotation: Any) -> Any:
-    """What a list or a mapping holds; None where the field is neither."""
+    """Return what a list or a mapping holds; None where the field is neither."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         return inner[0]
@@ -68,21 +69,21 @@ def kind_of(model: type[BaseModel]) -> str | None:
 
 
 def select(models: Models, value: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model that `value` is meant for; None when its kind is missing or unknown."""
+    """Return the model that `value` is meant for; None when its kind is missing or unknown."""
     if len(models) == 1:
         return models[0]
     return next((model for model in models if kind_of(model) == value.get("kind")), None)
 
 
 def accepts(annotation: Any, plain: type | None) -> bool:
-    """Whether a field's type names `plain` (None for null) as it is or in a union."""
+    """Return whether a field's type names `plain` (None for null) as it is or in a union."""
     if _is_union(annotation):
         return any(accepts(part, plain) for part in get_args(annotation))
     return annotation is (type(None) if plain is None else plain)
 
 
 def field_at(model: type[BaseModel], path: Sequence[str], value: Any) -> FieldInfo | None:
-    """The field at `path`, unions resolved by the kinds in `value` and else by the first kind that has the name."""
+    """Return the field at `path`, unions by the kinds in `value` and else by the first kind that has the name."""
     models: Models = (model,)
     field: FieldInfo | None = None
     for name in path:
@@ -97,7 +98,7 @@ def field_at(model: type[BaseModel], path: Sequence[str], value: Any) -> FieldIn
 
 
 def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, Any]:
-    """`value` with the default's `kind` put where a union was given none, so that `beta: {value: 2}` is enough."""
+    """Return `value` with the default's `kind` where a union was given none, so that `beta: {value: 2}` is enough."""
     result = dict(value)
     for name, field in model.model_fields.items():
         part, models = result.get(name), models_of(field)
@@ -111,7 +112,7 @@ def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, An
 
 
 def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    """Paths where true or false stands for a number: pydantic would quietly take them for 1 and 0."""
+    """Yield paths where true or false stands for a number: pydantic would quietly take them for 1 and 0."""
     for name, field in model.model_fields.items():
         part, path = value.get(name), f"{at}{name}"
         numeric = accepts(field.annotation, int) or accepts(field.annotation, float)
@@ -127,7 +128,7 @@ def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str
 def list_fields(
     model: type[BaseModel], at: str = "", when: str | None = None, *, ours: bool = False
 ) -> Iterator[SpecField]:
-    """Every field below `model`, in the order of the code, each alternative of a union after its `kind`.
+    """Yield every field below `model`, in the order of the code, each alternative of a union after its `kind`.
 
     ours: without the parts of other packages
     """
@@ -168,7 +169,7 @@ def _alternatives(path: str, field: FieldInfo, models: Models, when: str | None,
 
 
 def type_text(annotation: Any) -> str:
-    """As a person reads it: `int`, `float | none`, `adam | sgd`, `[int, ...]`."""
+    """Return the type as a person reads it: `int`, `float | none`, `adam | sgd`, `[int, ...]`."""
     if annotation is type(None):
         return "none"
     if annotation is bool:
@@ -187,7 +188,7 @@ def type_text(annotation: Any) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The likeliest name that was meant: by its last component when that is unique, else by spelling."""
+    """Return the likeliest name that was meant: by its last component when that is unique, else by spelling."""
     if len(name) > _LONGEST_NAME:  # nobody's slip, and comparing costs its square
         return None
     tails = [known for known in names if known.rpartition(".")[2] == name and known != name]
@@ -201,7 +202,7 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
 
 
 def show(value: Any) -> str:
-    """A value as it would be written, shortened."""
+    """Return a value as it would be written, shortened."""
     try:
         text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
@@ -210,7 +211,7 @@ def show(value: Any) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters of it."""
+    """Return at most so many characters of it."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -24,7 +24,7 @@ _DEEPEST = 32  # mappings and lists inside each other; a resolved study has 8
 
 
 def refuse_depth(value: Any) -> None:
-    """Raises UsageError for a value that is nested deeper than any spec: whoever walks through it would fall."""
+    """Raise UsageError for a value nested deeper than any spec: walking through it would exceed the recursion limit."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -84,7 +84,7 @@ _Loader.add_constructor("tag:vaesvc,2026:float", _float)
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value. `ValueError` with the cause if it is not."""
+    """Return one YAML value. Raises ValueError with the cause if it is none."""
     try:
         return yaml.load(text, Loader=_Loader)  # nosec B506  # a subclass of SafeLoader
     except yaml.YAMLError as error:
@@ -94,7 +94,7 @@ def parse_value(text: str) -> Any:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The mapping that a `.yaml`, `.yml` or `.json` file holds."""
+    """Return the mapping that a `.yaml`, `.yml` or `.json` file holds."""
     try:
         if path.stat().st_size > _LARGEST:
             raise UsageError(f"{path}: {path.stat().st_size:,} bytes is no spec; at most {_LARGEST:,} are read")

@@ -24,17 +24,17 @@ class NoS3Error(Exception):
 
 
 def error_code(error: BaseException) -> str:
-    """S3's own word for what went wrong, such as NoSuchKey; empty when the server did not answer."""
+    """Return S3's own code of what went wrong, such as NoSuchKey; empty when the server did not answer."""
     return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def overloaded(error: BaseException) -> bool:
-    """Does the server ask to come again?"""
+    """Return whether the server asks to come again later."""
     return error_code(error) in BUSY or _status(error) in BUSY_STATUS
 
 
 def explain(error: Exception, *, what: str, bucket: str | None, keyless: bool, unreachable: bool) -> VaesvcError:
-    """The error to raise for `error`.
+    """Return the error to raise for `error`.
 
     what: "could not read s3://... at http://..."; bucket: its name where the whole bucket was meant, not an object.
     """
@@ -67,13 +67,13 @@ def explain(error: Exception, *, what: str, bucket: str | None, keyless: bool, u
 
 
 def public(address: str) -> str:
-    """An address without the user and password that it may carry."""
+    """Return the address without the user and password that it may carry."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def local(address: str | None) -> bool:
-    """Is it this machine? No proxy knows the way there."""
+    """Return whether the address is this machine's: no proxy knows the way there."""
     return urlsplit(address or "").hostname in ("127.0.0.1", "localhost", "::1")
 
 
@@ -86,5 +86,5 @@ def _status(error: BaseException) -> int:
 
 
 def _message(error: BaseException) -> str:
-    """On one line: whoever shows the first line of an error shows all of it."""
+    """Return the message on one line: whoever shows the first line of an error shows all of it."""
     return " ".join(str(_response(error).get("Error", {}).get("Message") or error).split())[:300]
