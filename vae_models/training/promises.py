@@ -276,7 +276,7 @@ class _Caller:
                 self.broken(part, method, f"returned {given}{of}, and must return {must}")
 
     def _name(self, part: str) -> str:
-        """ "likelihood student-t (my_package.specs)"."""
+        """Return the part's name for messages: "likelihood student-t (my_package.specs)"."""
         spec = {"": self.config.model, "objective": self.config.objective, "beta": self.config.beta}.get(part)
         spec = getattr(self.config.model, part, None) if spec is None else spec
         return f"{part or 'model'} {getattr(spec, 'kind', '')} ({_module(spec)})"
