@@ -36,12 +36,12 @@ class AttemptAccess(Record):
         return token.get_secret_value()
 
     def client(self, *, retry_seconds: float) -> AttemptClient:
-        """retry_seconds: how long a call waits for an API that does not answer."""
+        """Return a client. retry_seconds: how long a call waits for an API that does not answer."""
         token = self.token.get_secret_value()
         return AttemptClient(self.api_url, token, job_id=self.job_id, number=self.number, retry_seconds=retry_seconds)
 
     def environment(self) -> dict[str, str]:
-        """For the Ray job that runs this attempt."""
+        """Return the environment variables of the Ray job that runs this attempt."""
         token = self.token.get_secret_value()
         return {API_URL: self.api_url, JOB_ID: self.job_id, ATTEMPT: str(self.number), TOKEN: token}
 
@@ -51,7 +51,7 @@ class AttemptAccess(Record):
 
 
 def access_from_environment() -> AttemptAccess:
-    """UsageError when a variable is missing: the runner is started by the dispatcher, not by hand."""
+    """Read the access. Raises UsageError for a missing variable: the dispatcher starts the runner, nobody by hand."""
     missing = [name for name in (API_URL, JOB_ID, ATTEMPT, TOKEN) if not os.environ.get(name)]
     if missing:
         raise UsageError(
@@ -77,7 +77,7 @@ class Assignment(Record):
     scratch: Path  # of this attempt, on this machine; the child leaves its outcome there
 
     def artifacts(self, *, patience_seconds: float = 90.0) -> Artifacts:
-        """The service's storage. patience_seconds: how long a call waits for one that does not answer."""
+        """Return the service's storage. patience_seconds: how long a call waits for one that does not answer."""
         from service.artifacts import Artifacts
 
         return Artifacts(self.context.storage, patience_seconds=patience_seconds)
@@ -113,14 +113,14 @@ VERDICT = "verdict.json"  # written beside a driver that still runs: no use wait
 
 
 def write_outcome(outcome: Outcome, path: Path) -> None:
-    """Complete or not there."""
+    """Write the outcome: the file is complete or does not exist."""
     partial = path.with_suffix(".partial")
     partial.write_text(outcome.model_dump_json())
     partial.replace(path)
 
 
 def read_outcome(path: Path) -> Outcome | None:
-    """None when there is none that can be read."""
+    """Return the outcome; None when there is none that can be read."""
     try:
         return Outcome.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -128,7 +128,7 @@ def read_outcome(path: Path) -> Outcome | None:
 
 
 def result_uri_parts(job_id: str, number: int) -> tuple[str, str, str]:
-    """Where rank 0 leaves its result for the driver, which may be on another machine."""
+    """Return where rank 0 leaves its result for the driver, which may be on another machine."""
     return ("results", job_id, f"{number}.json")
 
 
@@ -137,6 +137,6 @@ def log_uri_parts(job_id: str, number: int) -> tuple[str, str, str]:
 
 
 def spool_uri_parts(job_id: str, *, trials: bool = False) -> tuple[str, str]:
-    """Points that MLflow did not take while the attempt lived; the dispatcher delivers them. trials: those of a study's
-    trials, NAME.jsonl each, with NAME.run.json that says whose they are."""
+    """Return where points lie that MLflow did not take while the attempt lived; the dispatcher delivers them. trials:
+    those of a study's trials, NAME.jsonl each, with NAME.run.json that names their run."""
     return ("trial-spool" if trials else "spool", job_id)

@@ -28,7 +28,7 @@ class Choice:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def register(self, mlflow_uri: str | None, artifacts: Artifacts, sign: Sign) -> ModelVersion:
-        """sign: asks the service, which reads the files before it signs them."""
+        """Register the model. sign: asks the service, which reads the files before it signs them."""
         from service import registry
 
         return registry.register(
@@ -37,7 +37,7 @@ class Choice:
 
 
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> Choice | None:
-    """What the job's kind says. None where nothing becomes a model.
+    """Return the job's best checkpoint, as its kind chooses; None where nothing becomes a model.
 
     result: what the attempt ended with; checkpoints: fetches those that the job keeps, where they are needed.
     """

@@ -30,15 +30,15 @@ class Reports(Protocol):
     """What the first rank does for all: the rest of a `RunContext`, and which checkpoints there are to go on from."""
 
     def candidates(self) -> Iterable[Checkpoint]:
-        """Those that were committed, newest first."""
+        """Return the committed checkpoints, newest first."""
         ...
 
     def resumed(self, chosen: Checkpoint) -> None:
-        """It goes on from this one, which has been verified."""
+        """Note that the run goes on from this checkpoint, which has been verified."""
         ...
 
     def note(self, text: str) -> None:
-        """To the attempt's log."""
+        """Write a line to the attempt's log."""
         ...
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None: ...
@@ -56,12 +56,12 @@ class Copies:
     """Verified copies of checkpoints on this machine. The first process that asks fetches one, the others wait."""
 
     def __init__(self, artifacts: Artifacts, folder: Path) -> None:
-        """folder: the same for all processes of one attempt on this machine."""
+        """Keep copies in `folder`: the same for all processes of one attempt on this machine."""
         self._artifacts = artifacts
         self._folder = folder
 
     def fetch(self, uri: str, manifest_sha256: str) -> Path:
-        """The copy. Raises CorruptObjectError or CorruptCheckpoint where it is not what was committed."""
+        """Return the copy. Raises CorruptObjectError or CorruptCheckpoint where it is not what was committed."""
         path = self._folder / manifest_sha256[:32]
         with _locked(self._folder):
             if not path.exists():
@@ -87,7 +87,8 @@ class WorkerContext:
         reports: Reports | None,
         start_from: Checkpoint | None = None,
     ) -> None:
-        """scratch: of this rank alone. reports: the first rank's. start_from: of another trial, what it starts from."""
+        """Keep what a worker needs. scratch: of this rank alone. reports: the first rank's. start_from: of another
+        trial, what it starts from."""
         self.rank = rank
         self.world_size = world_size
         self.device = device
@@ -97,7 +98,7 @@ class WorkerContext:
         self._start_from = start_from
 
     def latest_checkpoint(self) -> Path | None:
-        """Rank 0 chooses the newest committed checkpoint that verifies; every machine fetches that one once."""
+        """Fetch the newest committed checkpoint that verifies: rank 0 chooses it, every machine fetches it once."""
         chosen = self._choose() if self._reports is not None else None
         address = f"{chosen.uri} {chosen.manifest_sha256}" if chosen is not None else ""
         address = broadcast_text(address, self.device)
@@ -107,7 +108,7 @@ class WorkerContext:
         return self._copies.fetch(uri, sha256)
 
     def origin(self) -> Path | None:
-        """Of another trial, a copy of the checkpoint that this one starts from where it has none of its own."""
+        """Return a copy of another trial's checkpoint, from which this one starts where it has none of its own."""
         start = self._start_from
         if start is None:
             return None
@@ -132,7 +133,7 @@ class WorkerContext:
 
     @property
     def reports(self) -> Reports:
-        """The first rank's. RuntimeError on any other."""
+        """Return the first rank's reports. Raises RuntimeError on any other."""
         if self._reports is None:
             raise RuntimeError(f"rank {self.rank} reports; only rank 0 does")
         return self._reports
@@ -154,7 +155,7 @@ class WorkerContext:
 
 
 def own_folder(path: Path) -> Path:
-    """`path`, made anew: a worker that was killed may have left it."""
+    """Return `path`, made anew: a worker that was killed may have left it."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     return path
@@ -162,7 +163,7 @@ def own_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time."""
+    """Let one process of this machine in at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

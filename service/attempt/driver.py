@@ -30,7 +30,7 @@ _REGISTRY_SECONDS = 30.0  # MLflow may be away this long; after that the dispatc
 
 
 def run(order: Assignment) -> Outcome:
-    """From orders to outcome."""
+    """Run the attempt: from its assignment to its outcome."""
     timings = {"driver_started": time.time()}
     artifacts = order.artifacts(patience_seconds=_API_SECONDS)
     try:
@@ -61,7 +61,8 @@ def _failure(error: Exception) -> Failure:
 
 
 def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> dict[str, Any]:
-    """The best checkpoint as a model version. An MLflow that is away costs the result nothing but this entry."""
+    """Register the best checkpoint as a model version. An MLflow that is away costs the result nothing but this
+    entry."""
     winner, mlflow_uri = result.get("winner"), order.context.mlflow_uri
     with order.access.client(retry_seconds=_API_SECONDS) as client:
         choice = choose(order.context.job, result, client.checkpoints)

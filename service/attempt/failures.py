@@ -61,33 +61,34 @@ class Failure:
 
     @property
     def ends_attempt(self) -> bool:
-        """Starting the worker group again would fail again."""
+        """Return whether starting the worker group again would fail again."""
         return self.kind is not Kind.PASSING
 
     @property
     def retryable(self) -> bool:
-        """A new attempt may succeed."""
+        """Return whether a new attempt may succeed."""
         return self.kind is not Kind.HOPELESS
 
     @property
     def outage(self) -> bool:
-        """A machine was lost, and not by the job's fault: the attempt does not count against its budget."""
+        """Return whether a machine was lost, not by the job's fault: then the attempt does not count against its
+        budget."""
         return self.retryable and machines_lost(self.text)
 
 
 def machines_lost(text: str) -> bool:
-    """Whether these words are Ray's for a node or a head that is gone."""
+    """Return whether these words are Ray's for a node or a head that is gone."""
     return _MACHINES.search(text) is not None
 
 
 def classify(error: BaseException) -> Failure:
-    """What an exception of a run means."""
+    """Return what kind of failure an exception of a run is."""
     error = unwrap(error)
     return Failure(text=describe(error), kind=_kind(error))
 
 
 def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
-    """(rank, failure) of the error to report when several workers fail: the one that the others' follow from."""
+    """Return (rank, failure) of the error to report when several workers fail: the cause of the others'."""
     failures = {rank: classify(error) for rank, error in errors.items()}
     rank = min(
         failures, key=lambda r: (not failures[r].ends_attempt, type(unwrap(errors[r])).__name__ == "PeerError", r)
@@ -96,7 +97,7 @@ def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
 
 
 def of_ray_train(error: BaseException) -> Failure:
-    """What ended a `fit` of Ray Train: the workers' errors are in its error, by rank."""
+    """Return what ended a `fit` of Ray Train: the workers' errors are in its error, by rank."""
     errors = getattr(error, "worker_failures", None)
     if isinstance(errors, dict) and errors:
         return worst(errors)[1]
@@ -104,7 +105,7 @@ def of_ray_train(error: BaseException) -> Failure:
 
 
 def unwrap(error: BaseException) -> BaseException:
-    """The error itself, out of what Ray puts around it."""
+    """Return the error itself, out of what Ray puts around it."""
     for _ in range(8):
         inner = [getattr(error, name, None) for name in _WRAPPERS]
         cause = next((each for each in inner if isinstance(each, Exception) and each is not error), None)
@@ -115,7 +116,7 @@ def unwrap(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException) -> str:
-    """One short paragraph: our own errors as they are, others with their class."""
+    """Describe an error in one short paragraph: our own as they are, others with their class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     name = type(error).__name__
     if not lines:
@@ -136,7 +137,8 @@ def _kind(error: BaseException) -> Kind:
 
 
 def _disk_full(error: BaseException) -> bool:
-    """Also behind the StorageError that says so; the cause itself is lost between processes, the words are not."""
+    """Return whether the disk is full, also behind the StorageError that says so; between processes only its words
+    stay."""
     if isinstance(error, StorageError) and "the disk that holds" in str(error):
         return True
     return any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _causes(error))

@@ -26,7 +26,8 @@ class Lease:
     def __init__(
         self, client: AttemptClient, runner_id: str, lease_seconds: float, note: Callable[[str], None]
     ) -> None:
-        """client: with no patience of its own. note: gets a line when the API goes away and when it is back."""
+        """Keep the client, without patience of its own. note: gets a line when the API goes away and when it is
+        back."""
         self._client = client
         self._runner_id = runner_id
         self._seconds = lease_seconds
@@ -41,7 +42,7 @@ class Lease:
         self.lost: str | None = None  # why
 
     def start(self) -> None:
-        """Renews once, then in the background: the claim's answer says nothing of when the claim was made."""
+        """Renew once, then in the background: the claim's answer does not say when the claim was made."""
         for _ in range(_FIRST_TRIES):
             pause = self._once()
             if self.lost is not None or not self._away:
@@ -56,7 +57,7 @@ class Lease:
         self._end.set()
 
     def check(self) -> str | None:
-        """Why the lease is lost; None while it is held. Never blocks. Asked several times a second.
+        """Return why the lease is lost; None while it is held. Never blocks. Asked several times a second.
 
         A process that was frozen (SIGSTOP, a paused virtual machine) past the lease's end asks before it gives up:
         whoever froze it may have frozen the service too. If not, the answer is that another attempt has taken over.
@@ -71,7 +72,7 @@ class Lease:
         return self.lost
 
     def cancelled_for(self) -> float | None:
-        """Seconds since the service asked for a stop; None if it did not."""
+        """Return the seconds since the service asked for a stop; None if it did not."""
         return None if self._cancelled_at is None else time.monotonic() - self._cancelled_at
 
     def _deadline(self) -> float:
@@ -84,7 +85,7 @@ class Lease:
             pause = self._once()
 
     def _once(self) -> float:
-        """One renewal. Seconds until the next one."""
+        """Renew once; return the seconds until the next time."""
         interval = min(self._seconds / _RENEWALS_PER_LEASE, _SLOWEST_SECONDS)
         sent = time.monotonic()
         try:

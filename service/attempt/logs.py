@@ -26,7 +26,7 @@ class LogShipper:
         echo: BinaryIO | None = None,
         ship_seconds: float = _SHIP_SECONDS,
     ) -> None:
-        """upload: may take its time and may raise; it is called from one thread at a time."""
+        """Prepare the shipping. upload: may take its time and may raise; it is called from one thread at a time."""
         self._path = path
         self._upload = upload
         self._echo = echo
@@ -44,19 +44,19 @@ class LogShipper:
         self._thread.start()
 
     def note(self, text: str) -> None:
-        """A line of the runner itself, among the child's."""
+        """Write a line of the runner itself, among the child's."""
         with self._path.open("a") as file:
             file.write(f"[vaesvc] {text}\n")
 
     def tail(self, lines: int) -> str:
-        """The last lines that say something."""
+        """Return the last lines that are not empty."""
         with contextlib.suppress(OSError):
             written = [line for line in self._path.read_text(errors="replace").splitlines() if line.strip()]
             return "\n".join(written[-lines:])
         return ""
 
     def close(self, timeout_seconds: float) -> bool:
-        """Ends the echo and ships what is left. False when storage does not have it all."""
+        """End the echo and ship what is left. Returns False when storage does not have it all."""
         self._end.set()
         self._thread.join(timeout_seconds)
         if self._thread.is_alive():

@@ -20,7 +20,7 @@ _REAP_SECONDS = 5.0
 
 
 def die_with_parent(parent: int) -> None:
-    """Asks the kernel to kill this process when its parent ends, however it ends. To be called first thing in a child.
+    """Let the kernel kill this process when its parent ends, however it ends. To be called first thing in a child.
 
     parent: the parent's pid, as the parent knows it. If it is gone already, this process ends here.
     """
@@ -34,7 +34,7 @@ class Child:
     """A child in a process group of its own; its output is appended to `log`, its input is what it is given."""
 
     def __init__(self, command: Sequence[str], given: bytes, log: Path) -> None:
-        """Call it from a thread that lives as long as the process: the kernel watches the thread that starts it."""
+        """Start it, from a thread that lives as long as the process: the kernel watches the thread that starts it."""
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, process_group=0
@@ -48,11 +48,11 @@ class Child:
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative when a signal ended it."""
+        """Return the exit code: None while it runs; negative when a signal ended it."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, and waits until the child is gone."""
+        """Send SIGKILL to the whole group, and wait until the child is gone."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -60,7 +60,7 @@ class Child:
 
 
 def scratch(name: str) -> Path:
-    """A new folder for this process, under the system's folder for temporary files.
+    """Make a new folder for this process, under the system's folder for temporary files.
 
     Sweeps those of processes that were killed before they could remove theirs.
     """

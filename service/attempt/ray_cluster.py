@@ -39,12 +39,12 @@ ENVIRONMENT = {
 
 
 def use_environment() -> None:
-    """In a process that is going to import Ray."""
+    """Set the environment of a process that is going to import Ray."""
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
 
 def connect() -> None:
-    """Joins the cluster that this Ray job runs on, never another one that happens to be on this machine."""
+    """Join the cluster that this Ray job runs on, never another one that happens to be on this machine."""
     import logging
 
     import ray
@@ -59,7 +59,7 @@ def connect() -> None:
 
 
 def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE_SECONDS) -> None:
-    """Ray Train waits for ever for a group that no cluster could hold. Raises ImpossibleError after the time limit."""
+    """Wait until a cluster can hold the group; raise ImpossibleError after the time limit: Ray Train waits for ever."""
     import ray
 
     deadline = time.monotonic() + timeout_seconds
@@ -77,7 +77,7 @@ def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE
 
 
 def scaling(resources: Resources) -> ScalingConfig:
-    """A group of `resources.workers`, together where there is room."""
+    """Return the scaling of a group of `resources.workers`, together where there is room."""
     from ray.train import ScalingConfig
 
     return ScalingConfig(
@@ -95,5 +95,5 @@ def torch_config(resources: Resources) -> TorchConfig:
 
 
 def backend(resources: Resources) -> str:
-    """nccl needs a GPU for every worker; workers that share one talk over gloo."""
+    """Return nccl if every worker has a GPU of its own, as nccl needs; workers that share one communicate by gloo."""
     return "nccl" if resources.gpus_per_worker >= 1 else "gloo"

@@ -31,7 +31,7 @@ HERE = Place()
 
 
 def open_writer(order: Assignment, spool: Path) -> RunWriter | None:
-    """To the job's run in MLflow, which is opened in the background; None where the service has no MLflow."""
+    """Return a writer to the job's run, opened in the background; None where the service has no MLflow."""
     from service.tracking import RunWriter, open_run
 
     uri, job, number = order.context.mlflow_uri, order.context.job, order.access.number
@@ -41,7 +41,7 @@ def open_writer(order: Assignment, spool: Path) -> RunWriter | None:
 
 
 def join_writer(order: Assignment, spool: Path) -> RunWriter | None:
-    """To the run that the first rank opens, as soon as it is there."""
+    """Return a writer to the run that the first rank opens, as soon as it exists; None where there is no MLflow."""
     from service.tracking import RunWriter, find_run
 
     uri, job = order.context.mlflow_uri, order.context.job
@@ -58,7 +58,7 @@ def join_writer(order: Assignment, spool: Path) -> RunWriter | None:
 
 
 def monitor(order: Assignment, writer: RunWriter | None, place: Place) -> SystemMonitor | None:
-    """This machine's load, to `writer` until it is closed."""
+    """Write this machine's load to `writer` until the monitor is closed."""
     from service.tracking import SystemMonitor
 
     if writer is None:
@@ -68,7 +68,7 @@ def monitor(order: Assignment, writer: RunWriter | None, place: Place) -> System
 
 
 def deliver(order: Assignment, artifacts: Artifacts, writer: RunWriter | None, seconds: float) -> None:
-    """Metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
+    """Deliver metrics to MLflow; what it does not take in time goes to storage, for the dispatcher to deliver."""
     spool = None if writer is None else writer.close(seconds)
     if spool is not None and spool.is_file():
         name = f"{order.access.number}-{time.time_ns()}.jsonl"

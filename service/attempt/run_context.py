@@ -51,8 +51,8 @@ class RunProcess:
         goal: Goal,
         place: Place = reporting.HERE,
     ) -> None:
-        """scratch: a folder on this machine, the same for all ranks on it, which goes when the Ray session goes.
-        goal: by which its best checkpoint is chosen."""
+        """Prepare this rank. scratch: a folder on this machine, the same for all ranks on it, which goes when the Ray
+        session goes. goal: by which its best checkpoint is chosen."""
         self.artifacts: Artifacts = order.artifacts(patience_seconds=90.0)
         own = own_folder(scratch / f"rank-{rank}")
         self._copies = Copies(self.artifacts, scratch / "resume")
@@ -67,7 +67,8 @@ class RunProcess:
         )
 
     def close(self) -> dict[str, Any]:
-        """Wait for the last checkpoint, then for the last metrics. What the result says of the run; {} off rank 0."""
+        """Wait for the last checkpoint, then the last metrics. Return what the result holds of the run; {} off rank
+        0."""
         self._copies.clear()
         if self._node is not None:
             self._node.close()
@@ -79,7 +80,7 @@ class RunProcess:
             raise Fenced(str(error)) from error
 
     def abandon(self) -> None:
-        """After an error: no waiting for checkpoints, but metrics that led there are worth having."""
+        """Deliver, after an error, the metrics that led to it; checkpoints are not waited for."""
         if self.reports is not None:
             self.reports.abandon()
         if self._node is not None:
@@ -133,7 +134,7 @@ class RunReports:
         print(f"[vaesvc] going on from step {chosen.step} ({chosen.uri})", flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
-        """To the attempt's log, and into its result."""
+        """Write a line to the attempt's log, and into its result."""
         print(f"[vaesvc] {text}", flush=True)  # noqa: T201
         self.notes.append(text)
 
@@ -183,7 +184,7 @@ class RunReports:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        """Raises Fenced when a newer attempt exists, and what an upload failed with."""
+        """Raise Fenced when a newer attempt exists, and the error of a failed upload."""
         if self._fenced is not None:
             raise Fenced(self._fenced)
         try:
@@ -192,7 +193,7 @@ class RunReports:
             raise Fenced(str(error)) from error
 
     def _narrate(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The attempt's log tells every evaluation, and training every few seconds: nats per datum."""
+        """Log every evaluation, and training every few seconds, to the attempt's log: nats per datum."""
         now = time.monotonic()
         evaluated = any(is_evaluation(name) for name in metrics)
         if evaluated or now - self._narrated_at >= _NARRATE_SECONDS:
@@ -200,7 +201,7 @@ class RunReports:
             print(f"step {step:,}  " + "  ".join(f"{k} {v:.6g}" for k, v in metrics.items()), flush=True)  # noqa: T201
 
     def _deliver(self) -> None:
-        """Metrics to MLflow, once."""
+        """Deliver the metrics to MLflow, once."""
         if self._delivered:
             return
         self._delivered = True
@@ -210,7 +211,7 @@ class RunReports:
         reporting.deliver(self._order, self._artifacts, self.writer, seconds)
 
     def _keep_pictures(self) -> dict[str, str]:
-        """name -> address of the newest picture of that name."""
+        """Return name -> address of the newest picture of that name."""
         kept = {}
         for name, png in self.pictures.items():
             uri = self._artifacts.uri("pictures", self._order.access.job_id, f"{name}.png")
@@ -219,7 +220,8 @@ class RunReports:
         return kept
 
     def _report(self) -> None:
-        """Every second; the reply says whether to stop. An API that is away concerns the parent: it has the lease."""
+        """Report every second; the reply says whether to stop. An API that is away concerns the parent: it has the
+        lease."""
         while self._fenced is None and not self._end.wait(_REPORT_SECONDS):
             self._report_once(self._reports)
 
@@ -238,7 +240,7 @@ class RunReports:
 
 
 def _finite(progress: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
+    """Return the progress with None for NaN and infinities: JSON has no word for them."""
 
     def clean(value: Any) -> Any:
         return None if isinstance(value, float) and not math.isfinite(value) else value

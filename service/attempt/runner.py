@@ -52,11 +52,12 @@ class Runner:
         self._terminated = threading.Event()
 
     def terminate(self, *_: object) -> None:
-        """SIGTERM: Ray stops the job, SIGKILL follows in 3 s."""
+        """End the run at SIGTERM: Ray stops the job, SIGKILL follows in 3 s."""
         self._terminated.set()
 
     def run(self) -> int:
-        """The process's exit code: 0 when the API knows how the attempt ended, or that another has taken over."""
+        """Return the process's exit code: 0 when the API knows how the attempt ended, or that another has taken
+        over."""
         try:
             context = self._claim()
         except FencedError as error:
@@ -111,7 +112,8 @@ class Runner:
         return LogShipper(folder / "log", upload, echo=sys.stdout.buffer), uri
 
     def _watch(self, child: Child, lease: Lease, folder: Path, grace: float) -> Outcome | None:
-        """Until the child ended or had to be. None: the lease is lost, and with it the right to say anything."""
+        """Watch until the child ended or had to be. None: the lease is lost, and with it the right to report
+        anything."""
         while True:
             code = child.exit_code()
             if lease.check() is not None:
@@ -134,7 +136,7 @@ class Runner:
                 return Outcome(outcome="failed", error="the attempt was stopped from outside (SIGTERM)", retryable=True)
 
     def _judge(self, outcome: Outcome, child: Child, shipper: LogShipper) -> Outcome:
-        """A crash says nothing itself: the last words of its log do."""
+        """Explain a crash, which reports nothing itself, by the last lines of its log."""
         if outcome.outcome != "failed" or outcome.error is not None:
             return outcome
         last = " | ".join(shipper.tail(3).splitlines())
@@ -166,7 +168,7 @@ def _crashed(code: int, *, cancelled: bool) -> Outcome:
 
 
 def _fatal(error: str, *, retryable: bool) -> int:
-    """The last line, for the dispatcher, when the API could not be told."""
+    """Print the last line, for the dispatcher, when the API could not be reached; return the exit code."""
     print(FATAL_MARK + json.dumps({"error": error, "retryable": retryable}), flush=True)  # noqa: T201
     return 1
 

@@ -72,19 +72,19 @@ class CheckpointUploads:
         self._thread.start()
 
     def add(self, ready: Ready) -> None:
-        """Takes over the directory; returns at once. Raises what an earlier upload failed with."""
+        """Take over the directory; return at once. Raises the error of an earlier upload that failed."""
         self.check()
         with self._changed:
             self._waiting = self._trim([*self._waiting, ready])
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raises FencedError, or the error of an upload that was given up."""
+        """Raise FencedError, or the error of an upload that was given up."""
         if self._error is not None:
             raise self._error
 
     def close(self, timeout_seconds: float) -> None:
-        """Waits until everything is committed. Raises what prevented it."""
+        """Wait until everything is committed. Raises what prevented it."""
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             self._closing = True
@@ -99,7 +99,7 @@ class CheckpointUploads:
         self.check()
 
     def _trim(self, waiting: list[Ready]) -> list[Ready]:
-        """The newest, and of the others the best."""
+        """Return the newest, and the best of the others; delete the rest."""
         if len(waiting) <= 2:
             return waiting
         best = max(waiting[:-1], key=lambda ready: (self._score(ready), ready.step))
