@@ -85,7 +85,7 @@ def decide(
     limits: Limits,
     woke: float | None = None,
 ) -> tuple[Action, ...]:
-    """What to do, in this order; nothing when all is well.
+    """Return what to do, in this order; nothing when all is well.
 
     job, attempt: read from SQL before Ray was asked, so that a job which SQL calls submitted and Ray does not know
     is one that Ray forgot. ray: None when Ray does not know the job, SILENT when Ray does not answer. now: seconds
@@ -125,12 +125,12 @@ def _over(ray: RayJob | Silence | None) -> bool:
 
 
 def _slept(attempt: Attempt, limits: Limits, woke: float | None) -> bool:
-    """Whether the attempt's lease could not be renewed because this machine was suspended."""
+    """Return whether the attempt's lease could not be renewed because this machine was suspended."""
     return woke is not None and attempt.lease_until is not None and attempt.lease_until < woke + limits.renewal
 
 
 def _without_ray(job: Job, attempt: Attempt, now: float, limits: Limits) -> tuple[Action, ...]:
-    """What SQL alone can tell: a cancel that nobody has to be told of, a lease that ended."""
+    """Return what follows from SQL alone: the end of a cancelled attempt that nobody runs, or of a lease."""
     claimed = attempt.state is AttemptState.RUNNING
     ended = claimed and _lease_ended(attempt, now, limits)
     if job.state is JobState.CANCELLING:
@@ -162,7 +162,7 @@ def _starting(
 
 
 def explain(ray: RayJob) -> tuple[str, bool]:
-    """Why a Ray job ended without the runner's word, and whether trying again may help."""
+    """Return why a Ray job ended without the runner's report, and whether trying again may help."""
     text = ray.message
     marked = _marked(text)
     if marked is not None:
@@ -191,7 +191,7 @@ def explain(ray: RayJob) -> tuple[str, bool]:
 
 
 def _marked(text: str) -> tuple[str, bool] | None:
-    """What the runner said itself, if it could not say it to the API."""
+    """Return the error that the runner printed, if it could not report it to the API, and whether it is retryable."""
     for line in reversed(text.splitlines()):
         _, mark, said = line.partition(FATAL_MARK)
         if not mark:

@@ -93,7 +93,7 @@ class Dispatcher:
             self._reconcile()
 
     def _observe(self) -> None:
-        """Tell SQL what the cluster has. While Ray is silent, only that."""
+        """Note in SQL what the cluster has. While Ray is silent, only that."""
         if not self._ray_patience.due or (self._ray_patience.ok and time.monotonic() < self._next_look):
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
@@ -106,7 +106,8 @@ class Dispatcher:
             self._observed, self._observed_at = seen, time.monotonic()
 
     def _reconcile(self) -> None:
-        """SQL first, Ray second: what is submitted in the first and missing in the second was forgotten by Ray."""
+        """Compare SQL first, Ray second: what is submitted in the first and missing in the second was forgotten by
+        Ray."""
         attempts = self._store.open_attempts()
         self._note_cancelling(attempts)
         if not attempts:
@@ -131,7 +132,7 @@ class Dispatcher:
         self._cancelling = {key: self._cancelling.get(key, now) for key in open_now}
 
     def _act(self, action: Action, job: Job, attempt: Attempt) -> None:
-        """One attempt's trouble must not hold up the others."""
+        """Act on one attempt: its trouble must not hold up the others."""
         name = attempt.submission_id
         try:
             match action:
@@ -172,7 +173,8 @@ class Dispatcher:
 
 
 def attempt_access(settings: Settings, secret: bytes) -> Callable[[Attempt], AttemptAccess]:
-    """The same attempt gets the same token at every call: a dispatcher that was killed submits as it would have."""
+    """Return each attempt's access: the same token at every call, so a dispatcher that was killed submits as it would
+    have."""
     api_url = settings.cluster_api_url or settings.api_url
     if api_url is None:
         raise UsageError("attempts need the API's address: set VAESVC_API_URL, or VAESVC_CLUSTER_API_URL where the Ray "
@@ -186,7 +188,7 @@ def attempt_access(settings: Settings, secret: bytes) -> Callable[[Attempt], Att
 
 
 def main(settings: Settings) -> NoReturn:
-    """Until SIGTERM or SIGINT."""
+    """Run the dispatcher until SIGTERM or SIGINT."""
     if settings.ray_address is None:
         raise UsageError(
             "the dispatcher needs a Ray cluster: set VAESVC_RAY_ADDRESS to its dashboard, http://HOST:8265"
@@ -221,7 +223,7 @@ def main(settings: Settings) -> NoReturn:
 
 
 def _fetch(settings: Settings, code: CodeRef) -> Wheel:
-    """A job's own package, from the bucket."""
+    """Fetch a job's own package from the bucket."""
     from service.artifacts import Artifacts
     from service.code import storage
 
@@ -240,7 +242,7 @@ def _open_store(settings: Settings) -> Store:
 
 
 def _leave(*_: object) -> NoReturn:
-    """At any point: whatever was half done is done again by the next dispatcher. Ends even if a call hangs."""
+    """Exit at any point: the next dispatcher repeats whatever was half done. Ends even if a call hangs."""
     timer = threading.Timer(_EXIT_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()

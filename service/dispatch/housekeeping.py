@@ -61,7 +61,7 @@ class Housekeeper:
 
     @cached_property
     def _spools(self) -> Path:
-        """A folder for this process: a delivery that was given up may still look into its file for a moment."""
+        """Return a folder for this process: a delivery that was given up may still look into its file for a moment."""
         return scratch("spools")
 
     @cached_property
@@ -77,7 +77,7 @@ class Housekeeper:
         return Artifacts(self._settings.storage(), patience_seconds=5.0)
 
     def run(self) -> None:
-        """Until the process ends."""
+        """Keep house until the process ends."""
         while True:
             try:
                 self.turn()
@@ -109,7 +109,7 @@ class Housekeeper:
     # --- Ray --------------------------------------------------------------------------------------------------------
 
     def _tidy(self, ray_job: RayJob) -> None:
-        """One of our jobs in Ray whose attempt is over: stopped, its log kept, forgotten in the end."""
+        """Stop one of our jobs in Ray whose attempt is over, keep its log, forget it in the end."""
         name = ray_job.submission_id
         if name in self._kept:
             if time.monotonic() > self._kept[name]:
@@ -127,7 +127,8 @@ class Housekeeper:
         self._kept[name] = time.monotonic() + _FORGET_SECONDS
 
     def _attempt_of(self, ray_job: RayJob) -> Attempt | None:
-        """None for a job that is not ours: a cluster may have other users, other vaesvc services among them."""
+        """Return the attempt; None for a job that is not ours: a cluster may have other users, other services among
+        them."""
         job_id, number = ray_job.metadata.get(JOB_TAG), ray_job.metadata.get(ATTEMPT_TAG)
         if job_id is None or number is None:
             return None
@@ -138,7 +139,7 @@ class Housekeeper:
         return next((attempt for attempt in detail.attempts if str(attempt.number) == number), None)
 
     def _keep_log(self, attempt: Attempt) -> None:
-        """The runner ships its own log; when it was killed, Ray may have more of it."""
+        """Keep Ray's log where it has more: the runner ships its own, unless it was killed."""
         if attempt.log_uri is not None:
             return
         artifacts = self._artifacts
@@ -179,7 +180,7 @@ class Housekeeper:
         tracking.end_run(uri, job, job.state)
 
     def _deliver(self, uri: str, job: Job) -> None:
-        """Points that MLflow did not take while their attempt lived."""
+        """Deliver points that MLflow did not take while their attempt lived."""
         from service import tracking
         from service.tracking.runs import find_run
 
@@ -203,7 +204,7 @@ class Housekeeper:
         return Models(store=self._store, artifacts=self._artifacts, key=read_key(self._settings.signing_key_file))
 
     def _register(self, uri: str | None, job: Job) -> None:
-        """The model of a job whose driver did not come to its end: stored, signed and shown, as far as it is not."""
+        """Register the model of a job whose driver did not finish: stored, signed and shown, as far as it is not."""
         from service.attempt.best import choose
 
         if job.state is not JobState.SUCCEEDED or self._is_registered(uri, job):
@@ -224,7 +225,7 @@ class Housekeeper:
         return "model" in job.result and known is not None and (uri is None or known.mlflow_version is not None)
 
     def _keep_models(self) -> None:
-        """Signed with the key of now, and MLflow's alias `best` where the service's best is."""
+        """Sign models with the current key, and put MLflow's alias `best` where the service's best is."""
         from service import registry
 
         models, uri = self._models, self._mlflow_uri

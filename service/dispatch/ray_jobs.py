@@ -52,20 +52,21 @@ class RayCluster:
     """A cluster's Jobs API. Every method raises UnavailableError (no answer in time) or AuthError (token)."""
 
     def __init__(self, address: str, token: str | None, read_seconds: float = _READ_SECONDS) -> None:
-        """address: of the dashboard, http://HOST:8265. token: the cluster's, None if it has none."""
+        """Prepare the client. address: of the dashboard, http://HOST:8265. token: the cluster's, None if it has
+        none."""
         self.address = address.rstrip("/")
         self._token = token
         self._timeout = (_CONNECT_SECONDS, read_seconds)
 
     def capacity(self) -> Capacity:
-        """The total resources of every living node, in Ray's names (memory in bytes)."""
+        """Return the total resources of every living node, in Ray's names (memory in bytes)."""
         reply = self._request("GET", f"/api/v0/nodes?detail=1&limit={_MAX_NODES}")
         rows = reply.get("data", {}).get("result", {}).get("result", [])
         living = [row.get("resources_total") or {} for row in rows if row.get("state") == "ALIVE"]
         return Capacity(nodes=tuple(_schedulable(total) for total in living))
 
     def jobs(self) -> dict[str, RayJob]:
-        """Every job that was submitted and that the cluster still knows, by submission id."""
+        """Return every job that was submitted and that the cluster still knows, by submission id."""
         with self._errors("list its jobs"):
             listed = self._client.list_jobs()
         return {job.submission_id: _record(job) for job in listed if job.submission_id}
@@ -79,7 +80,7 @@ class RayCluster:
         metadata: Mapping[str, str],
         packages: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
-        """Starts `entrypoint` on the head node; harmless when `submission_id` is there already.
+        """Start `entrypoint` on the head node; harmless when `submission_id` is known already.
 
         packages: folder name -> a zip of it. Ray unpacks each on every node that the job comes to, outside of any
         environment, and puts it on the path of the job's processes alone.
@@ -99,23 +100,23 @@ class RayCluster:
             return
 
     def stop(self, submission_id: str) -> None:
-        """SIGTERM to the job's processes, SIGKILL 3 s later; harmless when it is over or unknown."""
+        """Send SIGTERM to the job's processes, SIGKILL 3 s later; harmless when it is over or unknown."""
         with contextlib.suppress(NotFoundError), self._errors(f"stop {submission_id}"):
             self._client.stop_job(submission_id)
 
     def delete(self, submission_id: str) -> None:
-        """Forgets a job that is over; harmless when it is unknown."""
+        """Forget a job that is over; harmless when it is unknown."""
         with contextlib.suppress(NotFoundError), self._errors(f"forget {submission_id}"):
             self._client.delete_job(submission_id)
 
     def log(self, submission_id: str) -> str:
-        """What the job's entry point printed; empty when Ray has nothing."""
+        """Return what the job's entry point printed; empty when Ray has nothing."""
         with contextlib.suppress(NotFoundError), self._errors(f"read the log of {submission_id}"):
             return cast(str, self._client.get_job_logs(submission_id))
         return ""
 
     def _bring(self, name: str, data: bytes) -> str:
-        """Give a zip to the cluster's store, which forgets it when no job has it. Its address there."""
+        """Give a zip to the cluster's store, which forgets it when no job has it. Return its address there."""
         with self._errors(f"take the package {name}"):
             answer = self._client._do_request("PUT", f"/api/packages/gcs/{name}.zip", data=data)
             if answer.status_code != 200:
@@ -145,7 +146,7 @@ class RayCluster:
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
-        """Ray's errors as ours. Its client says RuntimeError for every reply that is not 200."""
+        """Raise Ray's errors as ours. Its client raises RuntimeError for every reply that is not 200."""
         import requests
         from ray.exceptions import AuthenticationError
 
@@ -168,7 +169,7 @@ class RayCluster:
 
 
 def _schedulable(total: Mapping[str, float]) -> dict[str, float]:
-    """Without what no job asks for: the names of single nodes and the object store."""
+    """Return the resources without what no job asks for: the names of single nodes and the object store."""
     return {name: float(amount) for name, amount in total.items() if ":" not in name and name != "object_store_memory"}
 
 
@@ -198,6 +199,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _last_line(text: str) -> str:
-    """The dashboard puts whole tracebacks into its replies; their last line names the error."""
+    """Return the last line, which names the error: the dashboard puts whole tracebacks into its replies."""
     lines = text.strip().splitlines()
     return lines[-1][:300] if lines else "no reason given"

@@ -29,7 +29,7 @@ class Waking:
         boottime: Callable[[], float] = _boottime,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """rest_seconds: between two ticks."""
+        """Start the clocks. rest_seconds: between two ticks."""
         self._rest_seconds = rest_seconds
         self._monotonic, self._boottime, self._now = monotonic, boottime, now
         self._distance = boottime() - monotonic()
@@ -37,7 +37,7 @@ class Waking:
         self.woke: float | None = None  # seconds since 1970
 
     def tick(self) -> float:
-        """Seconds that were lost since the last tick; 0 where nothing was."""
+        """Return the seconds that were lost since the last tick; 0 where nothing was."""
         distance = self._boottime() - self._monotonic()
         suspended, self._distance = distance - self._distance, distance
         rested = 0.0 if self._rested_since is None else self._monotonic() - self._rested_since - self._rest_seconds
@@ -48,5 +48,5 @@ class Waking:
         return lost
 
     def rest(self) -> None:
-        """The tick is over."""
+        """Note that the tick is over."""
         self._rested_since = self._monotonic()

@@ -39,7 +39,7 @@ def read(source: Source) -> Given:
 
 
 def plain(value: Any) -> Any:
-    """Models, mappings and tuples as dicts and lists; of a model only what was set."""
+    """Return models, mappings and tuples as dicts and lists; of a model only what was set."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):

@@ -46,9 +46,9 @@ class JobSpec(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _own_code(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        """Parts that only the job's own package has are kept as data in a process that has not got it.
+        """Keep parts that only the job's own package has as data, in a process without that package.
 
-        That is the service's own: no user's code is imported there. What is known is checked all the same.
+        Such is the service's own process: no user's code is imported there. What is known is checked all the same.
         """
         with foreign_allowed(isinstance(given, Mapping) and absent(given.get("code"))):
             return read(given)
@@ -61,13 +61,14 @@ class OpenSpec(JobSpec):
 
 
 def refuse_large(spec: JobSpec) -> None:
-    """Jobs are kept for ever and listed by the thousand, each with its whole spec. Raises UsageError."""
+    """Raise UsageError for a large spec: jobs are kept for ever and listed by the thousand, each with its whole
+    spec."""
     if (size := len(spec.model_dump_json())) > LARGEST:
         raise UsageError(f"the spec has {size:,} bytes with every default filled in; at most {LARGEST:,} are taken")
 
 
 def with_name(whole: Mapping[str, Any], suggested: str) -> dict[str, Any]:
-    """With `suggested` for a name unless it has one, and a registered model's name made of it."""
+    """Return the spec with `suggested` for a name unless it has one, and a registered model's name made of it."""
     name = suggested if whole.get("name") is None else whole["name"]
     # always a valid one, so that a wrong name is one mistake and not two
     model_name = re.sub(r"[^A-Za-z0-9._-]", "-", str(name)).lstrip("._-")[:100] or "unnamed"

@@ -24,12 +24,12 @@ class Override:
 
     @property
     def written(self) -> str:
-        """The path as it was written."""
+        """Return the path as it was written."""
         return ".".join(self.path)
 
 
 def split(overrides: Iterable[str], problems: list[str], *, example: str = "optimizer.lr=3e-4") -> list[Override]:
-    """Split each at its first `=`. What has none goes to `problems`, a line each, with an example of the form."""
+    """Split each at its first `=`. A text without one adds a line to `problems`, with an example of the form."""
     parts = []
     for override in overrides:
         written, equals, text = override.partition("=")
@@ -41,7 +41,7 @@ def split(overrides: Iterable[str], problems: list[str], *, example: str = "opti
 
 
 def value(model: type[BaseModel], path: Sequence[str], text: str, base: Mapping[str, Any]) -> Any:
-    """Read a value for the field at `path` of `model`. ValueError with the cause.
+    """Read a value for the field at `path` of `model`. Raises ValueError with the cause.
 
     It is YAML, except that a field of text takes the text as it stands, and `none` is null where null is allowed.
     base: the spec as it is, which says which kind stands where several may.
@@ -56,7 +56,7 @@ def value(model: type[BaseModel], path: Sequence[str], text: str, base: Mapping[
 
 
 def not_a_value(override: Override, error: ValueError) -> str:
-    """The line that says that a value could not be read."""
+    """Return the line for a value that could not be read."""
     return f"{override.written}: {spec_schema.show(override.text)} is not a value: {error}"
 
 
