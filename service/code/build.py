@@ -31,7 +31,7 @@ _HOOK = (
 
 
 def built(path: Path, *, most_bytes: int = MOST_BYTES) -> Wheel:
-    """The package at `path`: a `.whl`, or a folder with a pyproject.toml. Raises CodeError."""
+    """Return the package at `path`: a `.whl`, or a folder with a pyproject.toml. Raises CodeError."""
     path = path.expanduser()
     if path.is_file() and path.suffix == ".whl":
         return read(_bytes(path, most_bytes), most_bytes=most_bytes, what=str(path))

@@ -21,7 +21,7 @@ YOUNGEST_SECONDS = 3600.0  # one that was just brought belongs to a job that is 
 
 
 def sweep(store: Store, artifacts: Artifacts, grace_seconds: float, now: Callable[[], float] = time.time) -> list[str]:
-    """Delete the packages that no job has needed for so long and no registered model needs. Their digests.
+    """Delete the packages that no job has needed for so long and no registered model needs. Return their digests.
 
     A job needs its package until it is over, and may be tried again; a model needs it as long as it is registered.
     """
@@ -44,7 +44,7 @@ def sweep(store: Store, artifacts: Artifacts, grace_seconds: float, now: Callabl
 
 
 def _of_models(store: Store) -> set[str]:
-    """What signed statements name: read, not verified, for what is kept too long does no harm."""
+    """Return the packages that signed statements name: read, not verified: what is kept too long does no harm."""
     statements = (signing.payload(row.envelope) for row in store.model_versions())
     codes = (statement.get("code") for statement in statements)
     return {str(code["digest"]) for code in codes if isinstance(code, dict)}

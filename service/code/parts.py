@@ -15,7 +15,8 @@ from vae_models import parts
 
 
 def check_job(spec: Mapping[str, Any]) -> None:
-    """In an attempt, before its spec is read: this process has the job's package, whole, or none if it has none.
+    """Check, in an attempt, before its spec is read, that this process has the job's package, whole, or none if it has
+    none.
 
     spec: of the job, resolved. Raises CodeError; another attempt would end in the same way.
     """

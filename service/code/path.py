@@ -25,12 +25,12 @@ _FOLDER = "vaesvc_code_"
 
 
 def folder_name(digest: str) -> str:
-    """Of an unpacked package, wherever it lies."""
+    """Return the folder name of an unpacked package, wherever it lies."""
     return f"{_FOLDER}{digest}"
 
 
 def put(wheel: Wheel, cache_dir: Path) -> Path:
-    """Unpack it under `cache_dir`, where it may be already, and put it in front of the path. The folder.
+    """Unpack it under `cache_dir`, where it may be already, and put it in front of the path. Return the folder.
 
     From here on its parts are registered. Raises CodeError where this process has another package already, or where a
     module of it is somebody else's here, or is imported already from another place.
@@ -57,7 +57,8 @@ def put(wheel: Wheel, cache_dir: Path) -> Path:
 
 
 def use(wheel: Wheel, cache_dir: Path) -> Path:
-    """`put`, once its dependencies are met here, and with all of its parts loaded, or not at all. The folder."""
+    """Do as `put`, once its dependencies are met here, and with all of its parts loaded, or not at all. Return the
+    folder."""
     from service.code.parts import check_parts  # which imports every spec: after the folder is on the path
 
     requirements.check(wheel)
@@ -67,7 +68,7 @@ def use(wheel: Wheel, cache_dir: Path) -> Path:
 
 
 def brings(part: type) -> bool:
-    """Whether a class is of this process's own package, which no other process of the service has."""
+    """Return whether a class is of this process's own package, which no other process of the service has."""
     digest, module = present(), sys.modules.get(part.__module__)
     file = getattr(module, "__file__", None)
     return digest is not None and file is not None and folder_name(digest) in Path(file).parts
@@ -97,7 +98,7 @@ def _on_path(digest: str) -> Path | None:
 
 
 def _unpack(wheel: Wheel, folder: Path) -> None:
-    """Complete and right, or not there."""
+    """Unpack it: the folder is complete and right, or does not exist."""
     try:
         if folder.is_dir():
             if folder_digest(folder) == wheel.digest:
@@ -118,7 +119,7 @@ def _unpack(wheel: Wheel, folder: Path) -> None:
 
 
 def _check_modules(wheel: Wheel) -> None:
-    """Its modules would stand in front of others of their names."""
+    """Raise CodeError where its modules would stand in front of others of their names."""
     for name in wheel.modules:
         if (imported := sys.modules.get(name)) is not None:
             where = getattr(imported, "__file__", None) or "another place"

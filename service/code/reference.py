@@ -27,7 +27,7 @@ class CodeRef(Strict):
 
     @property
     def filename(self) -> str:
-        """The wheel's, as wheels are called."""
+        """Return the wheel's file name, as wheels are called."""
         return filename(self.name, self.version)
 
     def __str__(self) -> str:
@@ -35,18 +35,18 @@ class CodeRef(Strict):
 
 
 def present() -> str | None:
-    """The digest of the package that this process has; None where it has none."""
+    """Return the digest of the package that this process has; None where it has none."""
     return os.environ.get(VARIABLE) or None
 
 
 def absent(code: Any) -> bool:
-    """Whether a job has a package of its own (`code` of its spec, as data or not), and this process has not got it."""
+    """Return whether a job has a package of its own (`code` of its spec, as data or not) that this process lacks."""
     digest = code.get("digest") if isinstance(code, Mapping) else getattr(code, "digest", None)
     return digest is not None and digest != present()
 
 
 def filename(name: str, version: str) -> str:
-    """NAME-VERSION-py3-none-any.whl."""
+    """Return NAME-VERSION-py3-none-any.whl."""
     from packaging.utils import canonicalize_name
 
     return f"{canonicalize_name(name).replace('-', '_')}-{version}-py3-none-any.whl"

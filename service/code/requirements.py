@@ -13,12 +13,13 @@ from service.code.wheel import CodeError, Wheel
 
 
 def check(wheel: Wheel) -> None:
-    """Raises CodeError naming every dependency that is not met here."""
+    """Raise CodeError naming every dependency that is not met here."""
     _check(f"{wheel.name} {wheel.version}", "here", wheel.requires, wheel.requires_python)
 
 
 def check_on_path(name: str) -> None:
-    """The same for a package that is on the path already, of a job's process on the cluster."""
+    """Raise CodeError, as `check` does, for a package that is on the path already, of a job's process on the
+    cluster."""
     distribution = importlib.metadata.distribution(name)
     needed = next(iter(distribution.metadata.get_all("Requires-Python") or ()), None)
     _check(f"{name} {distribution.version}", "on this node of the cluster", distribution.requires or (), needed)
@@ -36,7 +37,7 @@ def _check(package: str, where: str, requires: Sequence[str], requires_python: s
 
 
 def installed(names: Sequence[str]) -> dict[str, str]:
-    """name -> version, of those that are installed here."""
+    """Return name -> version, of the packages that are installed here."""
     versions = {}
     for name in names:
         try:

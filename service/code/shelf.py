@@ -26,7 +26,7 @@ class Shelf:
         self._coming: OrderedDict[CodeRef, Future[Wheel]] = OrderedDict()
 
     def take(self, ref: CodeRef) -> Wheel | None:
-        """The package; None while it is being fetched, or the storage is away: ask again.
+        """Return the package; None while it is being fetched, or the storage is away: ask again.
 
         Raises NotFoundError where it is gone and UntrustedError where it was altered: asking again is of no use.
         """

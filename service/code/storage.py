@@ -22,7 +22,7 @@ def address(artifacts: Artifacts, ref: CodeRef) -> str:
 
 
 def keep(artifacts: Artifacts, wheel: Wheel) -> None:
-    """Write it where it is not there yet, or has been for long. Idempotent."""
+    """Write it where it is not stored yet, or has been for long. Idempotent."""
     uri = address(artifacts, wheel.ref)
     there = _there(artifacts, wheel.ref)
     if there is None or time.time() - there.modified_at > REFRESH_SECONDS:
@@ -34,7 +34,7 @@ def is_there(artifacts: Artifacts, ref: CodeRef) -> bool:
 
 
 def fetch(artifacts: Artifacts, ref: CodeRef, most_bytes: int) -> Wheel:
-    """The package, after its bytes were compared with its digest. NotFoundError; UntrustedError for other bytes."""
+    """Return the package, its bytes compared with its digest. Raises NotFoundError; UntrustedError for other bytes."""
     uri = address(artifacts, ref)
     try:
         data = artifacts.get_bytes(uri)
@@ -47,7 +47,7 @@ def fetch(artifacts: Artifacts, ref: CodeRef, most_bytes: int) -> Wheel:
 
 
 def verified(data: bytes, ref: CodeRef, most_bytes: int) -> Wheel:
-    """The package in these bytes if it is `ref`; else UntrustedError."""
+    """Return the package in these bytes if it is `ref`; raise UntrustedError otherwise."""
     try:
         wheel = read(data, most_bytes=most_bytes, what=f"the package {ref.name}")
     except CodeError as error:
@@ -58,7 +58,7 @@ def verified(data: bytes, ref: CodeRef, most_bytes: int) -> Wheel:
 
 
 def is_package(data: bytes, ref: CodeRef) -> bool:
-    """Whether these bytes are it."""
+    """Return whether these bytes are the package."""
     try:
         return verified(data, ref, _MOST) is not None
     except UntrustedError:

@@ -68,7 +68,7 @@ class Wheel:
 
     @property
     def ref(self) -> CodeRef:
-        """What names it."""
+        """Return the reference that names it."""
         return CodeRef(digest=self.digest, name=self.name, version=self.version)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Wheel:
 
 
 def read(data: bytes, *, most_bytes: int = MOST_BYTES, what: str = "the wheel") -> Wheel:
-    """The package in these bytes, in its canonical form. Raises CodeError, beginning with `what`.
+    """Return the package in these bytes, in its canonical form. Raises CodeError, beginning with `what`.
 
     Refused: more than `most_bytes`, or UNPACKED times that unpacked; paths that leave the folder, links, what is
     encrypted or damaged; anything but pure Python; modules with names of the standard library's or of vaesvc's; a
@@ -101,7 +101,7 @@ def read(data: bytes, *, most_bytes: int = MOST_BYTES, what: str = "the wheel") 
 
 
 def unpack(wheel: Wheel, into: Path) -> None:
-    """Its members as files below `into`, a folder that is there: what `sys.path` needs."""
+    """Write its members as files below `into`, a folder that exists: what `sys.path` needs."""
     with zipfile.ZipFile(io.BytesIO(wheel.data)) as archive:
         for member in archive.infolist():  # made by `read`: plain files with plain names
             path = into / member.filename
@@ -110,7 +110,8 @@ def unpack(wheel: Wheel, into: Path) -> None:
 
 
 def folder_digest(folder: Path) -> str:
-    """Of an unpacked wheel, as `Wheel.digest`; what Python has compiled there does not count. OSError."""
+    """Return an unpacked wheel's digest, as `Wheel.digest`; what Python compiled there does not count. Raises
+    OSError."""
     members = {}
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != _CACHE]
@@ -124,7 +125,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def _members(data: bytes, most_bytes: int, what: str) -> dict[str, bytes]:
-    """Every file in the zip: path -> bytes. Nothing is read that declares more than is taken."""
+    """Return every file in the zip: path -> bytes. Nothing is read that declares more than is taken."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             listed = [member for member in archive.infolist() if not member.is_dir()]
@@ -166,7 +167,7 @@ def _check_listed(listed: list[zipfile.ZipInfo], most_bytes: int, what: str) -> 
 
 
 def _canonical(members: Mapping[str, bytes], what: str) -> dict[str, bytes]:
-    """Sorted, with a WHEEL that names no tool and a RECORD of what is there."""
+    """Return the members sorted, with a WHEEL that names no tool and a RECORD of what is there."""
     folder = _dist_info(members, what)
     for name in ("METADATA", "WHEEL"):
         if f"{folder}/{name}" not in members:
@@ -229,7 +230,7 @@ def _check_pure(wheel: Message, what: str) -> None:
 
 
 def _named(metadata: Message, folder: str, what: str) -> tuple[str, str]:
-    """Name and version, which METADATA and the folder's name both have."""
+    """Return name and version, which METADATA and the folder's name both have."""
     name, version = str(metadata.get("Name", "")).strip(), str(metadata.get("Version", "")).strip()
     stem, _, said = folder.removesuffix(".dist-info").partition("-")
     try:
@@ -245,7 +246,7 @@ def _named(metadata: Message, folder: str, what: str) -> tuple[str, str]:
 
 
 def _modules(members: Mapping[str, bytes], what: str) -> tuple[str, ...]:
-    """Top-level names. Refused where they would take the place of the standard library's or ours."""
+    """Return the top-level names. Raises CodeError where they would shadow the standard library's or ours."""
     tops = {name.partition("/")[0] for name in members if not name.partition("/")[0].endswith(".dist-info")}
     modules = sorted({top.partition(".")[0] for top in tops if "/" in top or top.endswith(".py") or "." not in top})
     for name in modules:

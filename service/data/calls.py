@@ -40,32 +40,32 @@ class DataCalls:
         self._slow_seconds = slow_seconds  # for calls that wait on the storage
 
     def missing(self, digest: str, data: str) -> wire.DataMissing:
-        """Where the first files go that are not there. data: the text of data.json. UsageError."""
+        """Return where the first files go that are not stored. data: the text of data.json. Raises UsageError."""
         request = wire.DataUpload(digest=digest, data=data)
         adapter = wire.DataMissing.model_validate_json
         return self._http.call("POST", "/v1/data/uploads", adapter, body=request, read_seconds=self._slow_seconds)
 
     def point(self, name: str, digest: str, data: str | None = None) -> NamedSet:
-        """Let the name point to the set, all of whose files are there. ForbiddenError, ConflictError, NotFoundError."""
+        """Let the name point to the set, whole by now. Raises ForbiddenError, ConflictError, NotFoundError."""
         request = wire.DataPoint(digest=digest, data=data)
         adapter = NamedSet.model_validate_json
         return self._http.call("PUT", _path(name), adapter, body=request, read_seconds=self._slow_seconds)
 
     def names(self) -> list[NamedSet]:
-        """Every name that the user sees, by name."""
+        """Return every name that the user sees, by name."""
         return self._http.call("GET", "/v1/data", _names.validate_json)
 
     def detail(self, name: str) -> wire.DataDetail:
-        """All that is known of what the name points to. NotFoundError with the nearest names."""
+        """Return all that is known of what the name points to. Raises NotFoundError with the nearest names."""
         return self._http.call("GET", _path(name), wire.DataDetail.model_validate_json)
 
     def files(self, name: str) -> wire.DataFiles:
-        """Addresses to read the files from for an hour. NotFoundError."""
+        """Return addresses to read the files from for an hour. Raises NotFoundError."""
         adapter = wire.DataFiles.model_validate_json
         return self._http.call("GET", f"{_path(name)}/files", adapter, read_seconds=self._slow_seconds)
 
     def remove(self, name: str, digest: str) -> wire.DataRemoved:
-        """Take the name away, which points to the digest. NotFoundError, ForbiddenError, ConflictError."""
+        """Take the name away, which points to the digest. Raises NotFoundError, ForbiddenError, ConflictError."""
         adapter = wire.DataRemoved.model_validate_json
         return self._http.call("DELETE", _path(name), adapter, params={"digest": digest})
 

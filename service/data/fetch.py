@@ -33,7 +33,7 @@ class Bucket:
 
     @property
     def source(self) -> str:
-        """The bucket's address."""
+        """Return the bucket's address."""
         return self.artifacts.uri("data")
 
     def manifest(self, digest: str) -> bytes:
@@ -57,7 +57,7 @@ class Addresses:
 
     @property
     def source(self) -> str:
-        """What it is called in messages."""
+        """Return what it is called in messages."""
         return "the service's storage"
 
     def manifest(self, digest: str) -> bytes:

@@ -30,7 +30,7 @@ def sweep(sets: DataSets, artifacts: Artifacts, grace_seconds: float) -> None:
 
 
 def _sweep_strays(sets: DataSets, artifacts: Artifacts, grace_seconds: float) -> None:
-    """Files below a digest that is not known: sent to a signed address after their set had been removed."""
+    """Remove files below an unknown digest: sent to a signed address after their set had been removed."""
     root = artifacts.uri(areas.DATA)
     newest: dict[str, float] = {}
     for entry in artifacts.list(root):

@@ -43,7 +43,7 @@ def check_free(name: str) -> None:
 
 
 def unknown(name: str, names: Collection[str]) -> str:
-    """Return what to say to somebody who asked for a set that there is not: the nearest, and how to add one."""
+    """Return the message for the name of a set that does not exist: the nearest, and how to add one."""
     if SOURCES.broken_entry(name) is not None:
         return f"there is no data set {name!r}{SOURCES.hint(name)}"
     near = difflib.get_close_matches(name, [*names, *SOURCES.kinds()], n=3)
@@ -82,7 +82,7 @@ def check(spec: Mapping[str, Any], sets: DataSets, may_see: Callable[[str], bool
 
 
 def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path, name) of every name of somebody's own among the values of a search."""
+    """Yield (path, name) of every name of somebody's own among the values of a search."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             if name == "data.name":
@@ -95,13 +95,13 @@ def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _texts(domain: Any) -> Iterator[str]:
-    """The values of a domain, as it is in a spec: a list, or a mapping with `values`."""
+    """Yield the texts among a domain's values, as it is in a spec: a list, or a mapping with `values`."""
     values = domain.get("values") if isinstance(domain, Mapping) else domain
     yield from (text for text in values or () if isinstance(text, str))
 
 
 def _own(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(path, data) of every set of somebody's own in a resolved spec."""
+    """Yield (path, data) of every set of somebody's own in a resolved spec."""
     if isinstance(value, Mapping):
         data = value.get("data")
         if isinstance(data, Mapping) and isinstance(data.get("digest"), str):

@@ -40,12 +40,12 @@ App = Annotated[Any, Depends(_services)]
 
 
 def _owner(services: Services, user: TokenInfo) -> str | None:
-    """Whose names the user sees; None: everybody's."""
+    """Return whose names the user sees; None: everybody's."""
     return None if access.sees_all(services.settings, user) else user.name
 
 
 def _may_use(services: Services, user: TokenInfo, request: wire.DataPoint) -> None:
-    """Where users see their own only, a digest alone opens no set: who has its data.json has the data."""
+    """Raise NotFoundError where users see their own only and this one lacks the set: a digest alone opens none."""
     if request.data is not None:
         sets.checked(wire.DataUpload(digest=request.digest, data=request.data), _limits(services))
     elif not access.sees_all(services.settings, user) and not services.store.data.brought(request.digest, user.name):

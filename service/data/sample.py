@@ -51,7 +51,7 @@ def sample(files: DataFiles, into: Path) -> stored.StoredSet:
 
 
 def _rows(files: DataFiles, shard: ShardFile, count: int) -> np.ndarray[Any, Any]:
-    """The first rows of a plain .npy, of which no more is read."""
+    """Return the first rows of a plain .npy, of which no more is read."""
     head = get_bytes(files.files[shard.file], canonical.HEADER_BYTES, (0, min(canonical.HEADER_BYTES, shard.bytes)))
     stream = io.BytesIO(head)
     try:

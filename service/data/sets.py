@@ -39,7 +39,8 @@ class Limits:
 def begin(
     sets: DataSets, artifacts: Artifacts, limits: Limits, request: wire.DataUpload, owner: str
 ) -> wire.DataMissing:
-    """Note that the set is on its way, and return where its missing files go. UsageError for a wrong data.json."""
+    """Note that the set is on its way, and return where its missing files go. Raises UsageError for a wrong
+    data.json."""
     described = checked(request, limits)
     sets.begin(
         request.digest,
@@ -77,7 +78,7 @@ def checked(request: wire.DataUpload, limits: Limits) -> Canonical:
 
 
 def _missing(there: Mapping[str, int], found: Canonical) -> list[canonical.ShardFile]:
-    """there: bytes of the files that are stored, by name."""
+    """Return the shards that are not stored. there: bytes of the files that are stored, by name."""
     return [shard for shard in found.shards() if there.get(shard.file) != shard.bytes]
 
 
@@ -87,7 +88,7 @@ def _signed(area: areas.DataArea, shard: canonical.ShardFile) -> wire.DataFile:
 
 
 def complete(sets: DataSets, artifacts: Artifacts, digest: str) -> StoredSet:
-    """See that every file is there, write data.json beside them, and note that the set is whole. Idempotent.
+    """Check that every file is stored, write data.json beside them, and note that the set is whole. Idempotent.
 
     Raises NotFoundError for a set that nobody has begun, ConflictError where files are missing.
     """

@@ -72,7 +72,7 @@ class _Moved:
             self._meter.report(self._done)
 
     def end(self) -> None:
-        """Everything is there."""
+        """Note that everything is sent."""
         self._meter.report(self._done, last=True)
 
 
@@ -156,6 +156,6 @@ def _put(http: httpx.Client, path: Path, file: DataFile, told: Told) -> None:
 
 
 def _reason(answer: httpx.Response) -> str:
-    """S3's own word for it."""
+    """Return S3's own word for it."""
     _, mark, rest = answer.text[:2000].partition("<Code>")
     return rest.partition("</Code>")[0] if mark else answer.reason_phrase
