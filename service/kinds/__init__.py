@@ -25,33 +25,33 @@ KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong, summary="what a job
 
 
 def named(kind: str) -> Kind:
-    """The kind of this name. One that is not installed: all defaults, and its spec is the fields of every job."""
+    """Return the kind of this name; if it is not installed, one of defaults, whose spec is the fields of every job."""
     return KINDS.find(kind) or Kind(kind=kind, spec="service.specs.job:OpenSpec", run="service.kinds.plain:run")
 
 
 def parse(data: Mapping[str, Any]) -> JobSpec:
-    """A spec that was resolved before, as the queue keeps it."""
+    """Return a spec that was resolved before, as the queue keeps it."""
     return named(str(data.get("kind"))).read(data)
 
 
 def policy(spec: JobSpec) -> Policy:
-    """What the queue is told of a job."""
+    """Return what the queue needs to know of a job's kind."""
     return loaded(named(spec.kind).policy)(spec)
 
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a resolved spec, as data: the `TrainConfig` that it is about, as data; empty where it is about none."""
+    """Return a resolved spec's `TrainConfig`, as data; empty where the job is about none."""
     return loaded(named(str(data.get("kind"))).config)(data)
 
 
 def _silent(text: str) -> None:
-    """For those who have nobody to tell."""
+    """Drop the text, for callers who have no reader for it."""
 
 
 def resolve(
     source: Source, changes: Sequence[str] = (), *, note: Callable[[str], None] = _silent, **fields: Any
 ) -> JobSpec:
-    """The whole spec of what somebody wrote, every default filled in. UsageError with one line for each mistake.
+    """Return the whole spec of what somebody wrote, defaults filled in. Raises UsageError, a line for each mistake.
 
     source:  a name, a file or a mapping; its `kind` says how the rest is read, or what it holds does
     changes: `path=value`
@@ -70,7 +70,7 @@ def resolve(
 
 
 def resolve_as(kind: Kind, source: Source, changes: Sequence[str] = (), **fields: Any) -> Any:
-    """`resolve`, for those who take one kind of job only. UsageError for another: what it is, and what takes it."""
+    """Do as `resolve`, for one kind of job only. Raises UsageError for another: what it is, and what takes it."""
     from service.errors import UsageError
     from service.specs import given
 
@@ -83,7 +83,7 @@ def resolve_as(kind: Kind, source: Source, changes: Sequence[str] = (), **fields
 
 
 def meant(given: Given, *, own_code: bool = False) -> Kind:
-    """The kind that somebody wrote a spec of. UsageError for one that there is not, unless the job brings it."""
+    """Return the kind of a written spec. Raises UsageError for one that does not exist, unless the job brings it."""
     from service.errors import UsageError
 
     name = given.fields.get("kind")

@@ -43,7 +43,7 @@ PLAIN = "service.kinds.plain"
 
 
 def loaded(piece: T | str) -> T:
-    """The object that a piece is, or that lies where it says, "module:name"."""
+    """Return the object that a piece is, or that lies where it says, "module:name"."""
     if not isinstance(piece, str):
         return piece
     module, _, name = piece.partition(":")
@@ -123,11 +123,11 @@ class Kind:
 
     @property
     def called(self) -> str:
-        """What such a job is, in a sentence."""
+        """Return what such a job is, as a noun with its article."""
         return self.noun or f"a job of kind {self.kind}"
 
     def read(self, data: Mapping[str, Any]) -> JobSpec:
-        """A spec that was resolved before, as the queue keeps it."""
+        """Return a spec that was resolved before, as the queue keeps it."""
         from vae_models.measures import STORED
 
         spec: JobSpec = loaded(self.spec).model_validate(data, context=STORED)
@@ -135,7 +135,7 @@ class Kind:
 
 
 def wrong(part: Any) -> str | None:
-    """What is wrong with something that is offered as a kind of job; None: it is one."""
+    """Return what is wrong with something offered as a kind of job; None for a proper one."""
     if not isinstance(part, Kind):
         return f"{type(part).__name__} is no service.kinds.kind.Kind"
     if not isinstance(part.spec, str):

@@ -31,7 +31,7 @@ ASIDE = frozenset({"metrics", "model", "timings", "notes", "run_id", "pictures",
 def resolve(
     given: Given, changes: Sequence[str], fields: Mapping[str, Any], note: Callable[[str], None], spec: type[S]
 ) -> S:
-    """The spec of a file or a mapping, with `path=value` on top; a path begins with one of the spec's fields."""
+    """Return the spec of a file or a mapping, with `path=value` on top; a path begins with one of the spec's fields."""
     problems: list[str] = []
     whole = spec_schema.with_kinds(spec, given.fields)
     for override in overrides.split(changes, problems, example="resources.workers=2"):
@@ -59,22 +59,22 @@ def resolve(
 
 
 def policy(spec: JobSpec) -> Policy:
-    """Nothing but what every job has."""
+    """Return the policy of a kind with nothing but what every job has."""
     return Policy()
 
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """It is about no training configuration."""
+    """Return the empty configuration: the job is about no training configuration."""
     return {}
 
 
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> None:
-    """Nothing becomes a model."""
+    """Return None: nothing becomes a model."""
     return
 
 
 def run(assignment: object, spec: OpenSpec) -> dict[str, Any]:
-    """Refuse a job whose kind is installed neither here nor by its own code."""
+    """Raise UsageError for a job whose kind is installed neither here nor by its own code."""
     from service.kinds import KINDS
 
     raise UsageError(
@@ -84,13 +84,13 @@ def run(assignment: object, spec: OpenSpec) -> dict[str, Any]:
 
 
 def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every number and every text of the report, by its name."""
+    """Return every number and every text of the report, by its name."""
     known = (int, float, str)
     return [(name.replace("_", " "), _cell(value)) for name, value in progress.items() if isinstance(value, known)]
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """The result as tables, after its metrics."""
+    """Return the result as tables, after its metrics."""
     from service.cli.output import aligned
     from service.cli.progress import summary
 
@@ -101,12 +101,12 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
 
 
 def view(job: Job, artifacts: Artifacts) -> JobView:
-    """What its attempt left, or has reported so far."""
+    """Return what the job's attempt left, or has reported so far."""
     return JobView(job=job, tables=_tables(job.result or job.progress), detail=job.result or job.progress)
 
 
 def _tables(result: Mapping[str, Any]) -> tuple[Table, ...]:
-    """One of names and values; a list of mappings is a table of its own."""
+    """Return one table of names and values; a list of mappings is a table of its own."""
     rows: list[tuple[str, str]] = []
     tables: list[Table] = []
     for name, value in result.items():

@@ -24,13 +24,14 @@ class Board:
         self._failed: Failed | None = None
 
     def report(self, stage: str, trials: Mapping[int, Mapping[str, Any]]) -> bool:
-        """trials: by number, step and total_steps of each. True: write checkpoints and stop."""
+        """Note progress; return whether to write checkpoints and stop. trials: by number, step and total_steps of
+        each."""
         for number, progress in trials.items():
             self._trials[stage, number] = progress
         return self._stop
 
     def fail(self, error: str, retryable: bool) -> None:
-        """The others stop too: the study cannot end well."""
+        """Note the error and stop the others too: the study cannot end well."""
         self._failed = self._failed or Failed(error=error, retryable=retryable)
         self._stop = True
 
@@ -38,7 +39,7 @@ class Board:
         self._stop = True
 
     def read(self, stage: str) -> dict[int, Mapping[str, Any]]:
-        """The stage's trials, as far as they have been reported."""
+        """Return the stage's trials, as far as they have been reported."""
         return {number: progress for (at, number), progress in self._trials.items() if at == stage}
 
     def failed(self) -> Failed | None:

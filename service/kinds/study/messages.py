@@ -61,13 +61,13 @@ class StudyDetail(Record):
 
 
 def only_a_study(job: Job) -> None:
-    """Raises UsageError for another job."""
+    """Raise UsageError for another kind of job."""
     if job.kind != KIND.kind:
         raise UsageError(f"job {job.id} is {named(job.kind).called}, not {KIND.called}: vaesvc show {job.id}")
 
 
 def fetched(client: Client, job_id: str) -> StudyDetail:
-    """A study from the service. Raises UsageError for another job."""
+    """Return a study from the service. Raises UsageError for another kind of job."""
     view = client.view(job_id)
     only_a_study(view.job)
     return StudyDetail.model_validate({"job": view.job, "stages": view.detail["stages"], "pictures": view.pictures})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def compare(studies: Sequence[StudyDetail], out: Path) -> Path:
-    """One picture of several studies. NotFoundError where one has no rates over beta."""
+    """Draw one picture of several studies. Raises NotFoundError where one has no rates over beta."""
     from tuning import curves
 
     lines = []
@@ -32,7 +32,7 @@ def compare(studies: Sequence[StudyDetail], out: Path) -> Path:
 
 
 def _curve(name: str, stage: StudyStage) -> Curve | None:
-    """All trials that were trained for a beta of their own; of multi-rate trials those of the winner."""
+    """Return the curve of all trials trained for a beta of their own; of multi-rate trials the winner's."""
     from tuning import curves
 
     done = [trial for trial in stage.trials if trial.state == "done"]

@@ -8,7 +8,7 @@ from service.kinds.study.text import assignment
 
 
 def plan(spec: StudySpec, *, json: bool = False) -> None:
-    """What would run, and what it costs."""
+    """Print what would run, and what it costs."""
     from tuning.pace import seconds_per_step
     from tuning.study import trials
 

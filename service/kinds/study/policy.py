@@ -21,10 +21,11 @@ class Extend(Record):
 
 
 def policy(spec: StudySpec) -> Policy:
-    """It may end early with what it has found out. The checkpoints of its trials are its own affair."""
+    """Return the policy: it may end early with what it has found out, and keeps its trials' checkpoints itself."""
     return Policy(signals=("finish",), amendments={"extend": EXTEND}, registers=True)
 
 
 def extend(spec: StudySpec, request: Extend) -> StudySpec:
-    """With so many assignments. UsageError where no stage draws at random, or another one than was named."""
+    """Return it with so many assignments. Raises UsageError if no stage draws at random, or not the one that was
+    named."""
     return extended(spec, request.trials, request.stage)

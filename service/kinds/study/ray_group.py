@@ -28,7 +28,7 @@ from vae_models.training.loop import train
 
 
 def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains the trial in `share` with a group of `workers_per_trial`; called in a process of Ray Tune.
+    """Train the trial in `share` with a group of `workers_per_trial`; called in a process of Ray Tune.
 
     A group that lost a worker raises, and Ray Tune calls again: the next one goes on from the last checkpoint. What
     would fail again is told to the board.
@@ -63,7 +63,7 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
 
 
 def _train_worker(config: Mapping[str, Any]) -> None:
-    """In every worker of the group."""
+    """Train, in every worker of the group."""
     from ray.train import get_context
     from ray.train.torch import get_device
 

@@ -34,7 +34,7 @@ _BOARD_SECONDS = 30.0
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains those of these trials that have not ended yet. What would fail again is told to the board."""
+    """Train those of these trials that have not ended yet. What would fail again is reported to the board."""
     import ray
 
     try:
@@ -83,14 +83,14 @@ class Work:
         self.left = [trial for trial in (made(base, *order) for order in share) if trial.key not in self.ended]
 
     def stopped(self) -> bool:
-        """Whether the study was asked to stop."""
+        """Return whether the study was asked to stop."""
         import ray
 
         return bool(ray.get(self._board.report.remote(self.stage.name, {}), timeout=_BOARD_SECONDS))
 
     @contextlib.contextmanager
     def process(self) -> Iterator[PackProcess]:
-        """Its folder goes in the end; after an error nothing more is waited for."""
+        """Yield the pack's process. Its folder goes in the end; after an error nothing more is waited for."""
         process = PackProcess(self.order, self.stage.name, self._board, self.storage)
         try:
             yield process
@@ -101,14 +101,14 @@ class Work:
             shutil.rmtree(process.scratch, ignore_errors=True)
 
     def reports(self, process: PackProcess) -> list[TrialReports]:
-        """One for each trial that is left; from here on the board hears of them."""
+        """Return the reports of each trial that is left; from here on the board hears of them."""
         kept = self.storage.checkpoints()
         reports = [TrialReports(process, trial, kept.get(trial.key, []), self.start_from(trial)) for trial in self.left]
         process.start(reports)
         return reports
 
     def context(self, reports: TrialReports) -> WorkerContext:
-        """Of a trial that this process trains alone."""
+        """Return the context of a trial that this process trains alone."""
         return WorkerContext(
             rank=0, world_size=1, scratch=reports.scratch, reports=reports,
             device=torch.device("cuda" if self.spec.resources.gpus_per_worker > 0 else "cpu"),
@@ -116,7 +116,8 @@ class Work:
         )  # fmt: skip
 
     def start_from(self, trial: Trial) -> Checkpoint | None:
-        """Of another trial, what this one starts from. NotFoundError where it is gone: from zero it were another."""
+        """Return another trial's checkpoint that this one starts from. Raises NotFoundError if gone: from zero it were
+        another."""
         if trial.origin is None:
             return None
         record = self.ended.get(trial.origin)

@@ -54,7 +54,7 @@ class PackProcess:
         self._reporter = threading.Thread(target=self._report, name="board", daemon=True)
 
     def start(self, lanes: Sequence[TrialReports]) -> None:
-        """From here on the board hears how far they are, and these hear when to stop."""
+        """Start reporting to the board how far the trials are, and learning from it when to stop."""
         self._lanes = list(lanes)
         self._reporter.start()
         if self._order.context.mlflow_uri is not None:
@@ -62,17 +62,17 @@ class PackProcess:
             self._monitor = SystemMonitor(self._log_load, since=since, every_seconds=_LOAD_SECONDS)
 
     def note(self, text: str) -> None:
-        """To the attempt's log."""
+        """Write a line to the attempt's log."""
         print(f"[vaesvc] {self.stage}: {text}", flush=True)  # noqa: T201
 
     def check(self) -> None:
-        """Raises what an upload failed with, or that the driver is gone."""
+        """Raise the error of a failed upload, or that the driver is gone."""
         if self._lost is not None:
             raise Fenced(self._lost)
         self.uploads.check()
 
     def writer(self, run: TrialRun) -> RunWriter | None:
-        """To the trial's child run in MLflow, which is opened in the background."""
+        """Return a writer to the trial's child run in MLflow, which is opened in the background."""
         from service.tracking import RunWriter, open_trial
 
         spool = self.scratch / f"trial-{run.number:04d}.jsonl"
@@ -82,13 +82,13 @@ class PackProcess:
         return RunWriter(uri, lambda: open_trial(uri, job, run, number=number), spool, gather_seconds=_GATHER_SECONDS)
 
     def end(self, lane: TrialReports, outcome: Outcome) -> None:
-        """The trial's last word, behind its last checkpoint."""
+        """Put the trial's final record behind its last checkpoint."""
         self.uploads.result(lane.trial.key, outcome)
         if outcome.error is not None:
             self.note(f"trial {lane.trial.number} failed: {outcome.error}")
 
     def close(self, lanes: Sequence[TrialReports]) -> None:
-        """Waits until all of it is in storage and, for a bounded time, in MLflow."""
+        """Wait until all of it is in storage and, for a bounded time, in MLflow."""
         self.uploads.close()
         self._end.set()
         if self._monitor is not None:
@@ -127,7 +127,7 @@ class PackProcess:
             self.artifacts.put_bytes(self.artifacts.uri(*folder, f"{name}.jsonl"), points, "application/jsonl")
 
     def _log_load(self, step: int, load: Mapping[str, float]) -> None:
-        """The machine is the same for all trials of the pack."""
+        """Log the machine's load to every trial's run: the machine is the same for all trials of the pack."""
         for lane in self._lanes:
             if lane.writer is not None:
                 lane.writer.log_metrics(step, load)
@@ -153,7 +153,7 @@ class PackProcess:
 
 
 def _brief(progress: Progress, first_step: int) -> dict[str, Any]:
-    """Of what it was to do itself."""
+    """Return the trial's progress, of the steps that it was to do itself."""
     return {
         "step": progress.step - first_step,
         "total_steps": progress.total_steps - first_step,

@@ -48,7 +48,7 @@ class StudyFailed(VaesvcError):  # noqa: N818 - says what is the case
 
 
 def run(order: Assignment, spec: StudySpec) -> dict[str, Any]:
-    """The whole study, from where it is. The job's result; `stopped` when it was cancelled. Raises StudyFailed."""
+    """Run the study from where it is; return its result, `stopped` when it was cancelled. Raises StudyFailed."""
     with _Driver(order, spec, order.artifacts()) as driver:
         return driver.run()
 
@@ -153,7 +153,7 @@ class _Driver:
     # --- what came out ----------------------------------------------------------------------------------------------
 
     def _show(self, end: StageEnd) -> None:
-        """The stage's picture and its best value, in storage and in MLflow."""
+        """Put the stage's picture and its best value into storage and MLflow."""
         from tuning import curves
 
         if not end.records:
@@ -174,7 +174,8 @@ class _Driver:
             self.writer.log_metrics(len(end.records), said)
 
     def _sweep(self, end: StageEnd) -> None:
-        """Of a stage that has a winner only its weights are kept, and those of trials that were stopped."""
+        """Delete the weights of a stage that has a winner, except the winner's and those of trials that were
+        stopped."""
         assert end.winner is not None
         keep = [
             record.checkpoint.uri
@@ -209,7 +210,7 @@ class _Driver:
         print(f"[vaesvc] {text}", flush=True)  # noqa: T201
 
     def _report(self) -> None:
-        """Every second, to the API: it answers whether to stop. An API that is away concerns the parent."""
+        """Report every second to the API: it answers whether to stop. An API that is away concerns the parent."""
         import ray
 
         speed = _Speed()
@@ -279,7 +280,7 @@ class _Speed:
 
 
 def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the registry is told: the weights, the configuration, and why these."""
+    """Return what is registered: the weights, the configuration, and why these."""
     won = end.winner
     assert won is not None
     others = [candidate for candidate in end.ranked if candidate.number != won.number and candidate.mean is not None]
@@ -309,7 +310,7 @@ def winner(end: StageEnd, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before(end: StageEnd) -> list[Trial]:
-    """The trials whose weights the best one went on from, the last of them first."""
+    """Return the trials whose weights the best one went on from, the last of them first."""
     by_key = {trial.key: trial for trial in end.trials}
     stages, at = [], end.best
     while at.origin is not None:

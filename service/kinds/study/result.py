@@ -10,7 +10,7 @@ from service.queue.jobs import Checkpoint, Job
 
 
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> Choice | None:
-    """The winner that the attempt's result names; None when there is none."""
+    """Return the winner that the attempt's result names; None when there is none."""
     winner = result.get("winner")
     if winner is None:
         return None

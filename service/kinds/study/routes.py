@@ -17,7 +17,7 @@ from service.wire import AmendRequest
 
 
 def add(read: APIRouter, change: APIRouter) -> None:
-    """To the calls of one job that read it, and to those that change it."""
+    """Add the kind's calls to those of one job that read it, and to those that change it."""
 
     @read.get("/study", summary="A study's trials, best first: `view` by its earlier name", deprecated=True)
     async def study(job_id: JobId, services: App) -> StudyDetail:

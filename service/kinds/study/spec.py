@@ -74,14 +74,14 @@ class StudySpec(JobSpec):
 
 
 def recognises(given: Given) -> bool:
-    """Whether it is a study's: a search's name, or what has `stages` or `study`."""
+    """Return whether it is a study's: a search's name, or what has `stages` or `study`."""
     if given.called is not None:
         return given.called.startswith(SEARCHES)
     return "stages" in given.fields or "study" in given.fields
 
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration that a study starts from, of a resolved spec as data."""
+    """Return the configuration that a study starts from, of a resolved spec as data."""
     base: Mapping[str, Any] = data["study"]["base"]
     return base
 
@@ -93,7 +93,7 @@ def resolve_given(
     note: Callable[[str], None],
     spec: object = None,
 ) -> StudySpec:
-    """The whole spec of a study, every default filled in. UsageError has one line for each mistake.
+    """Return a study's whole spec, every default filled in. Raises UsageError with one line for each mistake.
 
     given:   a search's name; a file or a mapping with the fields of `StudyConfig` (at the top, or under `study`) and of
              the spec. `base` may be a recipe's name, or a mapping with `recipe` and paths that change it.
@@ -104,7 +104,7 @@ def resolve_given(
 
 
 def _fields(given: Given) -> dict[str, Any]:
-    """Of the spec, with the study's own under `study`."""
+    """Return the spec's fields, with the study's own under `study`."""
     if given.called is not None:
         return {"recipe": given.called, "study": _published(given.called), "name": given.called}
     fields = dict(given.fields)
@@ -157,7 +157,7 @@ def _resolve(
 
 
 def _left_out(given: Mapping[str, Any], found: StudyConfig) -> Iterator[str]:
-    """A line for each path whose values were the same run more than once."""
+    """Yield a line for each path whose values were the same run more than once."""
     for written, stage in zip(given["stages"], found.stages, strict=True):
         for path, domain in stage.space.items():
             values = written["space"][path]
@@ -168,7 +168,7 @@ def _left_out(given: Mapping[str, Any], found: StudyConfig) -> Iterator[str]:
 
 
 def _with_base(study: Mapping[str, Any]) -> dict[str, Any]:
-    """In a file `base` may be a recipe's name, or a mapping with `recipe` and paths that change it."""
+    """Return the study with its `base` whole: a file may give a recipe's name, or `recipe` and paths that change it."""
     from vae_models.recipes import catalogue
 
     base = study.get("base")
@@ -221,13 +221,14 @@ def _changed(stage: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
 
 
 def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) -> StudySpec:
-    """`service.kinds.resolve`, of a study. UsageError for what is another job."""
+    """Do as `service.kinds.resolve`, for a study. Raises UsageError for another kind of job."""
     spec: StudySpec = kinds.resolve_as(KIND, source, changes, **fields)
     return spec
 
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
-    """Name and number of assignments of the stage of this name that draws at random; of the last such one for None."""
+    """Return name and number of assignments of the stage that draws at random: of this name, or the last such one for
+    None."""
     ours = [stage for stage in study.stages if not stage.foreign]
     drawn = {stage.name: stage.search.planned(stage.space) for stage in ours if stage.search.more}
     if not drawn or (name is not None and name not in drawn):
@@ -239,7 +240,7 @@ def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
 
 
 def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
-    """With `total` assignments of `drawn_stage`; as it is where it has as many."""
+    """Return the spec with `total` assignments of `drawn_stage`; as it is where it has as many."""
     name, present = drawn_stage(found.study, name)
     plain = found.model_dump(mode="json")
     stage = next(each for each in plain["study"]["stages"] if each["name"] == name)
@@ -251,7 +252,8 @@ def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
 
 
 def cost(study: StudyConfig) -> dict[str, int]:
-    """stage -> optimizer steps of all its trials, none stopped early; later stages as if the first assignment won."""
+    """Return stage -> optimizer steps of all its trials, none stopped early; later stages as if the first assignment
+    won."""
     by_stage, base = {}, study.base
     for stage in study.stages:
         every = list(trials(stage, base))

@@ -28,7 +28,7 @@ class StageEnd:
 
     @property
     def best(self) -> Trial:
-        """The winner's trial with the best value: its configuration and its weights stand for the winner."""
+        """Return the winner's trial with the best value: its configuration and its weights stand for the winner."""
         assert self.winner is not None
         return self.trials[self.winner.best_trial or 0]
 
@@ -38,7 +38,7 @@ class StageEnd:
 
 
 def read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
-    """How far a study is: its stages up to the first that has no winner yet.
+    """Return how far a study is: its stages up to the first that has no winner yet.
 
     A process that has not got the job's own code cannot tell the trials of a stage that a part of it searches.
     """
@@ -63,7 +63,7 @@ def _read(spec: StudySpec, artifacts: Artifacts, job_id: str) -> list[StageEnd]:
 def known(
     stage: StageConfig, base: TrainConfig, results: Mapping[str, TrialRecord]
 ) -> tuple[list[Trial], dict[int, TrialRecord]]:
-    """The trials that are known by now, and the records of those that have ended. results: by the trial's key."""
+    """Return the trials known by now, and the records of those that have ended. results: by the trial's key."""
     every, _ = study.known(stage, base, lambda trial: results[trial.key].outcome if trial.key in results else None)
     return every, {trial.number: results[trial.key] for trial in every if trial.key in results}
 

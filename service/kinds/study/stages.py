@@ -19,7 +19,7 @@ def view(
     winner: Candidate | None,
     running: Mapping[int, int] = MappingProxyType({}),
 ) -> StudyStage:
-    """The stage as a table, best first. running: steps of the trials that are trained now, by number."""
+    """Return the stage as a table, best first. running: steps of the trials that are trained now, by number."""
     places = {candidate.number: place for place, candidate in enumerate(ranked)}
     lines = [_line(trial, outcomes.get(trial.number), running) for trial in trials]
     lines.sort(

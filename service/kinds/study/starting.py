@@ -8,14 +8,14 @@ from service.kinds.study.orders import PackOrder, TrialOrder
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains the trials in `share` that have not ended yet, side by side in this process."""
+    """Train the trials in `share` that have not ended yet, side by side in this process."""
     from service.kinds.study import ray_pack
 
     ray_pack.train_pack(told, share)
 
 
 def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Trains the trial in `share` with a Ray Train group of `workers_per_trial`."""
+    """Train the trial in `share` with a Ray Train group of `workers_per_trial`."""
     from service.kinds.study import ray_group
 
     ray_group.train_group(told, share)

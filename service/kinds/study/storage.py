@@ -62,7 +62,7 @@ class StageStorage:
         self._parts = ("studies", job_id, stage)
 
     def results(self) -> dict[str, TrialRecord]:
-        """Of every trial that has ended."""
+        """Return the records of every trial that has ended."""
         outcomes = {}
         for entry in self._artifacts.list(self._artifacts.uri(*self._parts)):
             folder, _, name = entry.uri.rpartition("/")
@@ -79,7 +79,7 @@ class StageStorage:
     def put_checkpoint(
         self, trial: str, number: int, step: int, directory: Path, metrics: Mapping[str, float]
     ) -> Checkpoint:
-        """Uploads it under an address of its own."""
+        """Upload it under an address of its own."""
         uri = self._uri(trial, f"step-{step:09d}-{number}-{uuid.uuid4().hex[:8]}")
         stored = self._artifacts.put_directory(directory, uri)
         return Checkpoint(
@@ -88,7 +88,7 @@ class StageStorage:
         )  # fmt: skip
 
     def checkpoints(self) -> dict[str, list[tuple[int, str]]]:
-        """(step, address) of each trial's complete checkpoints, newest first."""
+        """Return (step, address) of each trial's complete checkpoints, newest first."""
         checkpoints: dict[str, list[tuple[int, str]]] = {}
         for entry in self._artifacts.list(self._artifacts.uri(*self._parts)):
             if match := _CHECKPOINT.search(entry.uri):
@@ -96,7 +96,7 @@ class StageStorage:
         return {trial: sorted(each, reverse=True) for trial, each in checkpoints.items()}
 
     def described(self, uri: str, number: int) -> Checkpoint:
-        """What lies at this address, by its manifest alone. NotFoundError where it is gone, CorruptCheckpoint."""
+        """Return what lies at this address, by its manifest alone. Raises NotFoundError if gone, CorruptCheckpoint."""
         data = self._artifacts.get_bytes(f"{uri.rstrip('/')}/{MANIFEST}")
         with tempfile.TemporaryDirectory(prefix="vaesvc-manifest-") as folder:
             (Path(folder) / MANIFEST).write_bytes(data)
@@ -107,7 +107,8 @@ class StageStorage:
         )  # fmt: skip
 
     def record(self, rung: int, candidate: int, score: float) -> list[float]:
-        """A `tuning.pruners.rules.Rungs`: the name of each object says all."""
+        """Record a score and return the rung's, as a `tuning.pruners.rules.Rungs`: the name of each object holds
+        all."""
         folder = self._artifacts.uri(*self._parts, _RUNGS, str(rung))
         there = self._scores(folder)
         if candidate not in there:
@@ -120,12 +121,12 @@ class StageStorage:
         return {int(candidate): float(score) for candidate, _, score in names}
 
     def delete(self, uri: str) -> None:
-        """What cannot be deleted now costs room and nothing else."""
+        """Delete it. What cannot be deleted now costs room and nothing else."""
         with contextlib.suppress(VaesvcError):
             self._artifacts.delete_prefix(uri)
 
     def sweep(self, keep: Collection[str]) -> None:
-        """Deletes every checkpoint whose address is not in `keep`."""
+        """Delete every checkpoint whose address is not in `keep`."""
         wanted = {uri.rstrip("/") for uri in keep}
         for checkpoints in self.checkpoints().values():
             for _, uri in checkpoints:
@@ -136,7 +137,7 @@ class StageStorage:
         return self._artifacts.uri(*self._parts, trial, name)
 
     def _read(self, uri: str) -> TrialRecord | None:
-        """None where there is none that can be read: such a trial is run again, from its checkpoint."""
+        """Return the record; None where none can be read: such a trial is run again, from its checkpoint."""
         try:
             return TrialRecord.model_validate_json(self._artifacts.get_bytes(uri))
         except (NotFoundError, ValidationError):

@@ -23,7 +23,7 @@ def of_results(results: Sequence[StageResult]) -> list[StudyStage]:
 
 
 def of(stage: StudyStage) -> Table:
-    """Its trials, best first."""
+    """Return the stage's trials as a table, best first."""
     rows = tuple(
         (
             str(trial.number),

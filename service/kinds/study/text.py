@@ -10,7 +10,7 @@ from service.cli.progress import summary
 
 
 def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label with its unit, value) of everything that a progress report says."""
+    """Return (label with its unit, value) of everything that a progress report holds."""
     step, total = progress.get("step", 0), progress.get("total_steps", 0)
     return [
         ("stage", str(progress.get("stage"))),
@@ -22,7 +22,7 @@ def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """A line for each stage, then the metrics of the winner."""
+    """Return a line for each stage, then the metrics of the winner."""
     return [_stage(stage) for stage in result.get("stages", ())] + summary(result.get("metrics") or {})
 
 
@@ -38,7 +38,7 @@ def _stage(stage: Mapping[str, Any]) -> str:
 
 
 def assignment(values: Mapping[str, Any]) -> str:
-    """What a trial tried: path=value, ..."""
+    """Return what a trial tried: path=value, ..."""
 
     def short(value: Any) -> str:
         if isinstance(value, dict):

@@ -36,7 +36,7 @@ class TrialReports:
     def __init__(
         self, shared: PackProcess, trial: Trial, kept: Sequence[tuple[int, str]], start_from: Checkpoint | None
     ) -> None:
-        """kept: (step, address) of the trial's checkpoints, newest first. start_from: see `Work.start_from`."""
+        """Keep the trial. kept: (step, address) of its checkpoints, newest first. start_from: see `Work.start_from`."""
         self.trial = trial
         self.scratch = own_folder(shared.scratch / f"trial-{trial.number:04d}")
         self.run = trial_run(shared.stage, trial)

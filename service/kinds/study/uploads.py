@@ -37,11 +37,11 @@ class TrialUploads:
         self._thread.start()
 
     def resumed(self, trial: str, found: Checkpoint) -> None:
-        """What the trial goes on from: its last checkpoint until it has written another."""
+        """Note what the trial goes on from: its last checkpoint until it has written another."""
         self._last[trial] = found
 
     def checkpoint(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
-        """Takes over the directory; returns at once."""
+        """Take over the directory; return at once."""
         with self._changed:
             replaced = self._checkpoints.pop(trial, None)
             self._checkpoints[trial] = (step, directory, metrics)
@@ -59,7 +59,7 @@ class TrialUploads:
             raise self._error
 
     def close(self) -> None:
-        """Waits until everything is in storage. Raises what prevented it."""
+        """Wait until everything is in storage. Raises what prevented it."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -81,7 +81,7 @@ class TrialUploads:
             self._error = error
 
     def _next(self) -> bool:
-        """One thing done; False when nothing more will come."""
+        """Do one thing; return False when nothing more will come."""
         with self._changed:
             while not (self._checkpoints or self._results or self._closing):
                 self._changed.wait()

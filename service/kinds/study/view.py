@@ -16,7 +16,7 @@ from vae_models.measures import STORED
 
 
 def view(job: Job, artifacts: Artifacts) -> JobView:
-    """A table for each stage, and all of it for programs: {"stages": [`StudyStage`, ...]}.
+    """Return a table for each stage, and all of it for programs: {"stages": [`StudyStage`, ...]}.
 
     As far as it has come: what has ended from storage, the rest from the running attempt's report.
     """
@@ -26,7 +26,7 @@ def view(job: Job, artifacts: Artifacts) -> JobView:
 
 
 def stages(job: Job, artifacts: Artifacts) -> tuple[StudyStage, ...]:
-    """Those that have begun, or could begin."""
+    """Return the stages that have begun, or could begin."""
     ends = read(StudySpec.model_validate(job.spec, context=STORED), artifacts, job.id)
     report = job.progress if not job.state.final else {}
     running = {int(number): int(steps) for number, steps in report.get("steps", {}).items()}

@@ -19,7 +19,7 @@ class Lengthen(Record):
 
 
 def policy(spec: TrainSpec) -> Policy:
-    """Its checkpoints are kept by its own metric."""
+    """Return the policy: checkpoints are kept by the spec's own metric."""
     kept = spec.train.checkpoint
     return Policy(
         retention=Retention(metric=kept.metric, mode=kept.mode, keep_best=kept.keep_best),
@@ -29,5 +29,6 @@ def policy(spec: TrainSpec) -> Policy:
 
 
 def lengthen(spec: TrainSpec, request: Lengthen) -> TrainSpec:
-    """With more epochs or steps in all. UsageError where a longer run is another one (`vae_models.config.longer`)."""
+    """Return it with more epochs or steps in all. Raises UsageError if that is another run
+    (`vae_models.config.longer`)."""
     return lengthened(spec, request.epochs, request.steps)

@@ -24,13 +24,13 @@ _PLACEMENT_TRIES = 4
 
 
 def run(order: Assignment, spec: TrainSpec) -> dict[str, Any]:
-    """Train on the cluster; the job's result. Raises Ray's TrainingFailedError."""
+    """Train on the cluster; return the job's result. Raises Ray's TrainingFailedError."""
     fit(order, spec)
     return _result(order)
 
 
 def _result(order: Assignment) -> dict[str, Any]:
-    """What rank 0 left in storage."""
+    """Return what rank 0 left in storage."""
     artifacts = order.artifacts()
     uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.number))
     try:
@@ -63,7 +63,7 @@ def fit(order: Assignment, spec: TrainSpec) -> None:
 
 
 def _watch_errors(folder: Path) -> Any:
-    """A callback of Ray Train that ends the attempt when starting the group again would fail in the same way.
+    """Return a callback of Ray Train that ends the attempt when the group, started again, would fail the same way.
 
     It runs in Ray Train's controller, which Ray places on the driver's own node: they share `folder`.
     """
@@ -83,7 +83,7 @@ def _watch_errors(folder: Path) -> Any:
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """In every worker process."""
+    """Train, in every worker process."""
     import logging
 
     import torch

@@ -12,7 +12,7 @@ from vae_models.measures import STORED
 
 
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> Choice | None:
-    """The best of those that the job keeps, by its spec's metric; None when there is none."""
+    """Return the best checkpoint that the job keeps, by its spec's metric; None when there is none."""
     spec = TrainSpec.model_validate(job.spec, context=STORED)
     best = best_checkpoint(checkpoints(), spec)
     config = spec.train.checkpoint
@@ -20,7 +20,7 @@ def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequen
 
 
 def best_checkpoint(checkpoints: Sequence[Checkpoint], spec: TrainSpec) -> Checkpoint | None:
-    """The best by the spec's metric; where none has it, the newest. None when there is none."""
+    """Return the best by the spec's metric; where none has it, the newest. None when there is none."""
     config = spec.train.checkpoint
     scored = [checkpoint for checkpoint in checkpoints if config.metric in checkpoint.metrics]
     if scored:

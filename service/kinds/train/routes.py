@@ -13,7 +13,7 @@ from service.wire import AmendRequest
 
 
 def add(read: APIRouter, change: APIRouter) -> None:
-    """To the calls of one job that change it."""
+    """Add the kind's calls to those of one job that change it."""
 
     @change.post("/lengthen", summary="More epochs or steps: `amend` by its earlier name", deprecated=True)
     def lengthen(job_id: JobId, request: Lengthen, services: App, user: User) -> Job:

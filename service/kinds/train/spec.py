@@ -38,7 +38,7 @@ class TrainSpec(JobSpec):
 
 
 def resolve(source: Source, changes: Sequence[str] = (), **fields: Any) -> TrainSpec:
-    """The whole spec, every default filled in; `resolve(spec.model_dump()) == spec`.
+    """Return the whole spec, every default filled in; `resolve(spec.model_dump()) == spec`.
 
     source:  a recipe's name; a path of a `.yaml`, `.yml` or `.json` file; or a mapping of `TrainSpec`'s fields, where
              `train` may be partial when `recipe` is given
@@ -59,7 +59,7 @@ def resolve_given(
     note: Callable[[str], None] | None = None,
     spec: type[TrainSpec] = TrainSpec,
 ) -> TrainSpec:
-    """`resolve`, of what was read already. note: not needed."""
+    """Do as `resolve`, with a source that was read already. note: not needed."""
     problems: list[str] = []
     base = spec_schema.with_kinds(TrainSpec, _from_recipe(given.fields, problems))
     patch = _patch(changes, base, problems)
@@ -75,13 +75,14 @@ def resolve_given(
 
 
 def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration that is trained, of a resolved spec as data."""
+    """Return the configuration that is trained, of a resolved spec as data."""
     train: Mapping[str, Any] = data["train"]
     return train
 
 
 def lengthened(spec: TrainSpec, epochs: float | None, steps: int | None) -> TrainSpec:
-    """With more epochs, or steps, in all. UsageError where a longer run would be another one, or neither is given."""
+    """Return the spec with more epochs, or steps, in all. Raises UsageError if that is another run, or neither is
+    given."""
     if (epochs is None) == (steps is None):
         raise UsageError("give one of epochs and steps: how long the run shall have been in all")
     from vae_models.config.longer import refusal
@@ -97,7 +98,7 @@ def lengthened(spec: TrainSpec, epochs: float | None, steps: int | None) -> Trai
 
 
 def fields() -> list[spec_schema.SpecField]:
-    """Every path that `--set` takes, with its type, default and meaning: for the reference and the command line."""
+    """Return every path that `--set` takes, with type, default and meaning: for the reference and the command line."""
     named = {"name": "the recipe's or the file's", "register_as": "the name, - for /"}
     aside = ("kind", "recipe", "code")  # the last is --code's
     lines = [line for line in spec_schema.list_fields(TrainSpec) if line.path.partition(".")[0] not in aside]
@@ -108,7 +109,7 @@ def fields() -> list[spec_schema.SpecField]:
 
 
 def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """`given` with its recipe's configuration under its own `train`.
+    """Return `given` with its recipe's configuration under its own `train`.
 
     A spec that is complete already needs no recipe: it may come from a version that knows other ones.
     """
@@ -132,7 +133,8 @@ def _from_recipe(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any
 
 
 def _built(name: str) -> dict[str, Any]:
-    """The configuration of a recipe, as data. UsageError where one of an installed package cannot make it."""
+    """Return a recipe's configuration, as data. Raises UsageError where an installed package's recipe cannot make
+    it."""
     from vae_models.recipes import RECIPES
 
     try:
@@ -152,7 +154,8 @@ def _complete(train: Mapping[str, Any]) -> bool:
 
 
 def _patch(changes: Sequence[str], base: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The overrides as one nested mapping: gathered first, so `beta.epochs=5` may come before `beta.kind=warmup`."""
+    """Return the overrides as one nested mapping: gathered first, so `beta.epochs=5` may come before
+    `beta.kind=warmup`."""
     patch: dict[str, Any] = {}
     for override in overrides.split(changes, problems):
         path = _full_path(override.written, problems)
@@ -185,7 +188,7 @@ def _full_path(written: str, problems: list[str]) -> list[str]:
 
 
 def _one_budget(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Who says how many steps means no epochs, and the other way round."""
+    """Return the base without epochs where the patch sets steps, and the other way round."""
     for budget, other in (("steps", "epochs"), ("epochs", "steps")):
         if patch.get(budget) is not None and other not in patch:
             base = {**base, other: None}
@@ -199,7 +202,8 @@ _RULES: Mapping[str, Rule] = MappingProxyType({"checkpoint": following, "data": 
 
 
 def _named(whole: dict[str, Any], default: str | None) -> dict[str, Any]:
-    """With a name (of the recipe, the file, or the data and the model) and the registered model's name made of it."""
+    """Return the spec with a name (of the recipe, the file, or the data and the model) and the registered model's name
+    made of it."""
     train = whole.get("train")
     data, model = (train.get(part) if isinstance(train, Mapping) else None for part in ("data", "model"))
     described = "/".join(
@@ -223,7 +227,7 @@ def _validate(whole: Mapping[str, Any], problems: list[str]) -> TrainSpec | None
 
 
 def _misfits(spec: TrainSpec) -> list[str]:
-    """Each field is right, but not together: cheap to know now, dear to learn when the job's turn has come."""
+    """Return where fields contradict each other: cheap to know now, dear to learn when the job's turn has come."""
     train, resources = spec.train, spec.resources
     problems = batch_misfits(train, "train")
     if resources.workers > train.batch_size:
@@ -238,7 +242,7 @@ def _misfits(spec: TrainSpec) -> list[str]:
 
 
 def batch_misfits(train: TrainConfig, at: str) -> list[str]:
-    """at: where in the spec `train` stands."""
+    """Return the problem of a batch larger than the data. at: where in the spec `train` stands."""
     size = train.data.facts.sizes[0]
     if train.batch_size <= size:
         return []

@@ -12,7 +12,7 @@ SHOWN = (("elbo", "ELBO"), ("rate", "rate"), ("distortion", "distortion"))  # na
 
 
 def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label with its unit, value) of everything that a progress report says."""
+    """Return (label with its unit, value) of everything that a progress report holds."""
     metrics: Mapping[str, float] = progress.get("metrics") or {}
     step, total = progress.get("step"), progress.get("total_steps")
     items = [("step", "-" if step is None else f"{step:,}/{total:,}" if total else f"{step:,}")]
@@ -29,5 +29,5 @@ def progress(progress: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """The final metrics, a line each."""
+    """Return the final metrics, a line each."""
     return summary(result.get("metrics") or {})
