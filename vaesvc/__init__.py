@@ -23,7 +23,8 @@ __all__ = ["load", "use_code"]
 
 
 def load(model: str, *, code: str | Path | None = None) -> Reconstructor:
-    """The registered model `NAME` (its best version), `NAME@best` or `NAME/3`, to predict with on this machine's CPU.
+    """Load the registered model `NAME` (its best version), `NAME@best` or `NAME/3`, to predict with on this machine's
+    CPU.
 
     The service is found as the command line finds it: environment, settings file, running embedded stack. Only what the
     service made is loaded: its signature, the manifest and every file are verified, no code of a model is run and
@@ -48,7 +49,8 @@ def load(model: str, *, code: str | Path | None = None) -> Reconstructor:
 
 
 def use_code(path: str | Path) -> str:
-    """Put a package of own code (a wheel, or a folder with a pyproject.toml) on this process's path. Its SHA-256.
+    """Put a package of own code (a wheel, or a folder with a pyproject.toml) on this process's path. Return its
+    SHA-256.
 
     From here on its parts are registered, and models that need exactly it can be loaded, by MLflow's own `pyfunc`, too.
     It is imported and run with the caller's rights. Raises `service.code.wheel.CodeError` for what is no such package.
@@ -66,7 +68,7 @@ def use_code(path: str | Path) -> str:
 
 
 def _with_its_cause(error: ImportError) -> str:
-    """What to say where a package of the user's own has the name of ours."""
+    """Return the message where a package of the user's own has the name of ours."""
     from importlib.util import find_spec
     from pathlib import Path
 

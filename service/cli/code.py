@@ -25,7 +25,7 @@ Code = Annotated[
 
 
 def bring(code: Path | None) -> Wheel | None:
-    """The package, built, checked and importable from here on, its parts loaded. None where none was named.
+    """Return the package, built, checked and importable from here on, its parts loaded. None where none was named.
 
     Raises CodeError, also for a part of it that cannot be registered: nothing is sent, and nothing is begun.
     """
@@ -43,7 +43,7 @@ def bring(code: Path | None) -> Wheel | None:
 
 
 def require(code: CodeRef | None) -> None:
-    """Before a spec is run in this process: it has the package that the spec names. UsageError."""
+    """Raise UsageError, before a spec is run, unless this process has the package that the spec names."""
     from service.code.reference import absent
     from service.errors import UsageError
 
@@ -52,5 +52,5 @@ def require(code: CodeRef | None) -> None:
 
 
 def ref(wheel: Wheel | None) -> CodeRef | None:
-    """What a spec says of it."""
+    """Return the package's reference in a spec."""
     return None if wheel is None else wheel.ref

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def client(settings: Settings | None = None) -> Client:
-    """The API that the settings name. Raises UnavailableError where they name none."""
+    """Return the API that the settings name. Raises UnavailableError where they name none."""
     from service import settings as module
     from service.client import Client
 

@@ -124,7 +124,8 @@ def add(
 
 
 def _here(local: bool) -> bool:
-    """Whether this machine alone is meant: as was said, or because no service is set up, which is then said."""
+    """Return whether this machine alone is meant: by the option, or because no service is set up, which is then
+    noted."""
     if local or data_service.configured():
         return local
     output.note("No service is set up (`vaesvc up`, or VAESVC_API_URL): on this machine alone.")
@@ -177,7 +178,7 @@ def show(
 
 
 def _is_here(which: str) -> bool:
-    """Whether it is a folder, or a set's digest: those are this machine's."""
+    """Return whether it is a folder, or a set's digest: those are this machine's."""
     import re
 
     from vae_models.data.canonical import DATA_JSON
@@ -262,7 +263,7 @@ def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> None:
 
 @contextmanager
 def mistakes() -> Iterator[None]:
-    """A user's mistake is one line and exit 2; a disk's is the storage's."""
+    """Raise a user's mistake as UsageError (one line and exit 2), and a disk's as the storage's error."""
     from vae_models.data.errors import DataError, DataMissing, DataRefused
 
     try:
@@ -277,7 +278,8 @@ def mistakes() -> Iterator[None]:
 
 @contextmanager
 def steps() -> Iterator[Any]:
-    """Progress of `ingest` on standard error, from the second second on: a line that is rewritten on a terminal."""
+    """Show progress of `ingest` on standard error, from the second second on: a line that is rewritten on a
+    terminal."""
     tty = sys.stderr.isatty()
     began, shown_at = time.monotonic(), 0.0
 
@@ -298,7 +300,7 @@ def steps() -> Iterator[Any]:
 
 
 def _line(step: Step) -> str:
-    """For example `decoding 12,800 of 20,000 files  0:00:04 left`."""
+    """Return for example `decoding 12,800 of 20,000 files  0:00:04 left`."""
     done, total = (
         (output.size(step.done), output.size(step.total or 0))
         if step.unit == "bytes"
@@ -320,7 +322,7 @@ def _picture(data: StoredSet, out: Path | None) -> Path:
 
 
 def _tell(data: StoredSet, name: str | None, *, as_json: bool, picture: Path | None = None) -> None:
-    """Facts as a table and what was done in sentences, or everything as JSON."""
+    """Print facts as a table and what was done in sentences, or everything as JSON."""
     manifest = data.manifest
     if as_json:
         extra = {} if picture is None else {"picture": str(picture)}
@@ -340,7 +342,7 @@ def _tell(data: StoredSet, name: str | None, *, as_json: bool, picture: Path | N
 
 
 def _tell_named(detail: wire.DataDetail, *, as_json: bool, picture: Path | None) -> None:
-    """The same of a set in the service, with where the name has pointed and the jobs that need it."""
+    """Print the same of a set in the service, with where the name has pointed and the jobs that need it."""
     named = detail.data
     if as_json:
         plain = {**detail.model_dump(mode="json"), **({} if picture is None else {"picture": str(picture)})}

@@ -43,7 +43,7 @@ def check(name: str) -> None:
 
 
 def send(made: StoredSet, name: str, cache_dir: Path) -> NamedSet:
-    """Bring a set into the service and let `name` point to it; its copy here may be evicted from then on."""
+    """Send a set to the service and let `name` point to it; its copy here may be evicted from then on."""
     from service.data.upload import upload
     from vae_models.data import own
     from vae_models.data.progress import StderrProgress
@@ -107,7 +107,7 @@ def _few(client: Client, name: str, scratch: Path) -> StoredSet:
 
 
 def remove(name: str, *, json: bool) -> None:
-    """Take a name away. Jobs hold the digest and run all the same, which is said."""
+    """Take a name away, and say that jobs hold the digest and run all the same."""
     with connect.client() as client:
         detail = client.data.detail(name)
         removed = client.data.remove(name, detail.data.digest)

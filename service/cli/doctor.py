@@ -64,7 +64,7 @@ def doctor(json: AsJson = False) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """All findings, one after the other, as they are known."""
+    """Yield all findings, one after the other, as they are known."""
     yield from _versions()
     yield _gpu()
     yield _shared_memory()
@@ -85,7 +85,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
-    """A check's findings; an error of ours is one of them."""
+    """Yield a check's findings; an error of ours is one of them."""
     what = {"_api": "API", "_mlflow": "MLflow", "_s3": "S3", "_ray": "Ray"}.get(check.__name__, check.__name__[1:])
     try:
         yield from check(settings)
@@ -97,7 +97,7 @@ def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings)
 
 
 def _versions() -> Iterator[Finding]:
-    """Installed versions against what vaesvc declares."""
+    """Compare installed versions with what vaesvc declares."""
     from importlib import metadata
 
     from packaging.requirements import Requirement
@@ -265,7 +265,7 @@ def _skew(seconds: float | None) -> Finding:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    """Only where the service itself runs: users of a distant one have no database."""
+    """Check the database, only where the service itself runs: users of a distant one have none."""
     if not settings.explicit("database_url") and not (settings.home / "vaesvc.db").exists():
         return
     from service.queue.store import Store
@@ -301,7 +301,7 @@ def _s3(settings: Settings) -> Iterator[Finding]:
 
 
 def _ray(settings: Settings) -> Iterator[Finding]:
-    """Over plain HTTP: importing Ray takes seconds, and its address answers without it."""
+    """Check Ray over plain HTTP: importing it takes seconds, and its address answers without it."""
     if settings.ray_address is None:
         yield warn("Ray", "no address is set", "start the local stack with `vaesvc up`, or set VAESVC_RAY_ADDRESS")
         return

@@ -44,7 +44,7 @@ def exit_code(job: Job) -> int:
 
 
 def wait(client: Client, job_id: str) -> Job:
-    """For `submit --wait`: progress on stderr until the job ends, its metrics too."""
+    """Show progress on stderr until the job ends, then its metrics; return the job. For `submit --wait`."""
     with _detaching(job_id):
         job = until_final(client, job_id)
     for line in progress.outcome(job):
@@ -64,7 +64,7 @@ def _detaching(job_id: str) -> Iterator[None]:
 
 
 def until_final(client: Client, job_id: str, *, show: Callable[[Job], None] | None = None) -> Job:
-    """The job once it is final. `show` gets every change; by default they go to stderr."""
+    """Return the job once it is final. `show` gets every change; by default they go to stderr."""
     with _display() if show is None else _shown(show) as changed, client.patience(PATIENCE_SECONDS):
         last: Job | None = None
         while True:
@@ -114,7 +114,7 @@ def _panel(job: Job) -> Table:
 
 
 def _plain_lines() -> Callable[[Job], None]:
-    """A line for every change of state, and every few seconds while only the numbers move."""
+    """Return a printer of a line for every change of state, and every few seconds while only the numbers move."""
     shown_state, shown_at = "", 0.0
 
     def show(job: Job) -> None:
@@ -142,7 +142,7 @@ def logs(
 
 
 def _drain(client: Client, job_id: str, number: int | None, offset: int) -> tuple[int, int, bool]:
-    """Print all there is from `offset`; (number, new offset, whether nothing will be added)."""
+    """Print all there is from `offset`; return (number, new offset, whether nothing will be added)."""
     while True:
         chunk = client.logs(job_id, attempt=number, offset=offset)
         output.data(chunk.text, end="")

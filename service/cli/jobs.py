@@ -190,7 +190,7 @@ def retry(
 
 
 def _length(overrides: Sequence[str]) -> dict[str, Any]:
-    """The one thing of a job that may still change: how long it is."""
+    """Return the one thing of a job that may still change: how long it is."""
     length: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")

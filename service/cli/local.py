@@ -102,7 +102,7 @@ def _train(config: TrainConfig, folder: Path, device: str) -> Result:
 
 
 def data_folders() -> None:
-    """The settings' folders, where vae_models looks for them."""
+    """Set the settings' folders where vae_models looks for them."""
     from service import settings
 
     loaded = settings.load()
@@ -135,7 +135,7 @@ def _cuda_names() -> str:
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """The folder, for this process alone."""
+    """Hold the folder for this process alone, inside the block."""
     import fcntl
 
     try:
@@ -152,7 +152,7 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 
 def same_code(folder: Path, own: CodeRef | None) -> None:
-    """A folder belongs to one package of own code, or to none: what a part does is the package's. ConflictError."""
+    """Raise ConflictError if the folder was begun with other own code: it belongs to one package, or to none."""
     path = folder / "code.json"
     wanted = None if own is None else own.digest
     if not path.exists():
@@ -174,7 +174,7 @@ def same_code(folder: Path, own: CodeRef | None) -> None:
 
 
 def _same_config(folder: Path, config: TrainConfig) -> None:
-    """A folder belongs to one configuration, the one that it was begun with; it may be given more epochs."""
+    """Check that the folder was begun with this configuration: it belongs to one, which may be given more epochs."""
     path = folder / "config.json"
     plain = config.model_dump(mode="json")
     if not path.exists():
@@ -196,7 +196,7 @@ def _same_config(folder: Path, config: TrainConfig) -> None:
 
 
 def _why_not_longer(begun: Any, config: TrainConfig) -> str | None:
-    """Why a run of `config` cannot go on from what was begun; None where it is the same for longer."""
+    """Return why a run of `config` cannot go on from what was begun; None where it is the same for longer."""
     from pydantic import ValidationError
 
     from vae_models.config.longer import refusal
@@ -228,7 +228,7 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
+    """Yield whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -248,7 +248,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _printer() -> Iterator[Callable[[Progress], None]]:
-    """Progress on stderr: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
+    """Print progress on stderr: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
     tty = sys.stderr.isatty()
     shown_at, newest, shown = float("-inf"), "", ""
 

@@ -66,7 +66,7 @@ app.add_typer(tokens.app, name="token")
 
 
 def main() -> None:
-    """The console script. A user's mistake ends in one line; anything unforeseen in one line and a log."""
+    """Run the console script. A user's mistake ends in one line; anything unforeseen in one line and a log."""
     collect_rarely()
     try:
         app()

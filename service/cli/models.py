@@ -82,7 +82,7 @@ def _say_of(one: ModelVersion) -> None:
 
 
 def _say_of_mlflow(client: Client) -> None:
-    """What its registry says against the service's; that it does not answer is no fault of this list."""
+    """Print where MLflow's registry differs from the service's; if it does not answer, the list stands all the same."""
     try:
         for difference in client.mirror().differences:
             output.note(difference)

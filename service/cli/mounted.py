@@ -43,19 +43,19 @@ class WithKinds(TyperGroup):
             self._mount(kind.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The real one of a mounted command."""
+        """Return the real command in place of a mounted one."""
         if args[0] not in self.commands and not args[0].startswith("-"):
             self.mount_all()
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.real() if isinstance(command, Mounted) else command, rest
 
     def mount_all(self) -> None:
-        """Also those of installed packages. A name that there is already stays what it is."""
+        """Mount the commands of installed packages, too. A name that exists already stays what it is."""
         for kind in KINDS.all().values():
             self._mount(kind.commands)
 
     def whole(self) -> Any:
-        """Itself, with every command loaded."""
+        """Return itself, with every command loaded."""
         self.mount_all()
         for name, command in self.commands.items():
             if isinstance(command, Mounted):

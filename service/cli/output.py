@@ -23,19 +23,19 @@ DAY = 86400
 
 
 def data(text: str, *, end: str = "\n") -> None:
-    """To stdout, at once: the reader may be a pipe that waits."""
+    """Write to stdout, at once: the reader may be a pipe that waits."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """To stderr."""
+    """Write to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 def as_json(value: Any) -> None:
-    """Records, and lists and mappings of them, to stdout."""
+    """Write records, and lists and mappings of them, to stdout."""
     data(json.dumps(_plain(value), indent=2))
 
 
@@ -55,13 +55,13 @@ def _plain(value: Any) -> Any:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns to stdout; units belong into the header. Columns of numbers are flush right."""
+    """Write aligned columns to stdout; units belong into the header. Columns of numbers are flush right."""
     for line in aligned(header, rows):
         data(line)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of `table`."""
+    """Return the lines of `table`."""
     cells = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [bool(rows) and all(_numeric(row[i]) for row in rows) for i in range(len(header))]
@@ -87,7 +87,7 @@ def whole(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """h:mm:ss, with days in front where there are any."""
+    """Return h:mm:ss, with days in front where there are any."""
     if seconds is None:
         return "-"
     total = max(0, round(seconds))
@@ -101,7 +101,7 @@ def since(at: float | None) -> str:
 
 
 def moment(at: float | None) -> str:
-    """Local time of a moment in seconds since 1970."""
+    """Return the local time of a moment in seconds since 1970."""
     return "-" if not at else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
@@ -114,7 +114,7 @@ def size(amount: float) -> str:
 
 
 def unforeseen(error: Exception) -> str:
-    """One line on an error that nobody planned for; its traceback goes to a log."""
+    """Return one line on an unforeseen error; its traceback goes to a log."""
     head = f"vaesvc: unexpected {type(error).__name__}: {str(error)[:300]}"
     try:
         path = _log_file()

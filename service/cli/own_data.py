@@ -48,7 +48,7 @@ def changes(data: str | None, overrides: Sequence[str] | None) -> list[str]:
 
 @contextmanager
 def of_the_service() -> Iterator[None]:
-    """Inside, names are asked of the service, if there is one: when the first is met that no published set has."""
+    """Look names up in the service, inside the block, if there is one: at the first that no published set has."""
     from service.data import names
     from vae_models.data import named
 
@@ -58,7 +58,7 @@ def of_the_service() -> Iterator[None]:
 
 @contextmanager
 def of_this_machine(data: str | None) -> Iterator[str | None]:
-    """Inside, names are asked of this machine, then of the service, if there is one. Gives the name to use for `data`.
+    """Look names up on this machine, then in the service, inside the block. Yields the name to use for `data`.
 
     data: a name, or a path, which is decoded into the cache first.
     """
@@ -74,7 +74,7 @@ def of_this_machine(data: str | None) -> Iterator[str | None]:
 
 
 def _is_path(data: str) -> bool:
-    """What has a separator is a path, and what lies here under this name and is no known set's."""
+    """Return whether it is a path: it has a separator, or exists here and is no known set's name."""
     from vae_models.data.sources import SOURCES
 
     return "/" in data or (Path(data).exists() and data not in SOURCES.all())
@@ -124,7 +124,7 @@ def _names_here(decoded: dict[str, DataSpec]) -> Lookup:
 
 @contextmanager
 def fetched(name: str, digest: str | None) -> Iterator[Lease | None]:
-    """Inside, the set is in this machine's cache: fetched from the service where it is not there."""
+    """Hold the set in this machine's cache inside the block: fetched from the service where it is missing."""
     if digest is None:
         yield None
         return

@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def metric(metrics: Mapping[str, float], name: str) -> float | None:
-    """The value on the validation split where there is one, else that of the last training batches."""
+    """Return the value on the validation split where there is one, else that of the last training batches."""
     from vae_models.measures import on_validation
 
     return metrics.get(on_validation(name), metrics.get(f"train/{name}"))
 
 
 def pieces(kind: str, progress: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label with its unit, value) of everything that a progress report says, in the words of the job's kind."""
+    """Return (label with its unit, value) of everything that a progress report holds, as the job's kind words it."""
     return loaded(named(kind).progress)(progress)
 
 
 def line(kind: str, progress: Mapping[str, Any]) -> str:
-    """One line: step 500/1,000  epoch 2.50  train ELBO -12.30 ..."""
+    """Return one line: step 500/1,000  epoch 2.50  train ELBO -12.30 ..."""
     return "  ".join(f"{label.split(' [')[0]} {value}" for label, value in pieces(kind, progress) if value != "-")
 
 
 def state(job: Job) -> str:
-    """A job's state with what is worth knowing about it."""
+    """Return a job's state with what is worth knowing about it."""
     if job.state.final:
         return f"{job.state.value}: {job.reason}" if job.reason else job.state.value
     where = f", position {job.position}" if job.position is not None else ""
@@ -39,7 +39,7 @@ def state(job: Job) -> str:
 
 
 def outcome(job: Job) -> list[str]:
-    """What a job left behind: its final metrics and the model version that it became."""
+    """Return what a job left behind: its final metrics and the model version that it became."""
     lines = list(loaded(named(job.kind).outcome)(job.result))
     model = job.result.get("model")
     if isinstance(model, dict):
@@ -49,7 +49,7 @@ def outcome(job: Job) -> list[str]:
 
 
 def summary(metrics: Mapping[str, Any]) -> list[str]:
-    """Final metrics, a line each, names as in MLflow."""
+    """Return final metrics, a line each, names as in MLflow."""
     return [
         f"{name:<20} {value:,.6g}" + (" nats" if name.rsplit("/")[-1] in {"elbo", "rate", "distortion"} else "")
         for name, value in sorted(metrics.items())

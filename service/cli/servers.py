@@ -45,7 +45,8 @@ def serve(
 
 
 def _need_tokens(host: str, store: Store) -> None:
-    """Whoever reaches the API may run training jobs, so nobody may reach it before there are tokens."""
+    """Raise UsageError for an address beyond this machine while there are no tokens: who reaches the API may run
+    jobs."""
     if not _is_loopback(host) and not store.tokens():
         raise UsageError(
             f"refusing to listen on {host}, beyond this machine, while there is no token: make one first with "
