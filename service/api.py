@@ -70,8 +70,8 @@ public = APIRouter(prefix="/v1", tags=["health"])
 
 @users.post("/jobs", summary="Submit a job")
 async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
-    """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it
-    is sent; the same key with another spec is a conflict."""
+    """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it is
+    sent; the same key with another spec is a conflict."""
     spec = await services.resolve(request.spec, user)
     access.may_go_first(spec, user)
     await _check_code(spec.code, services, user)
@@ -91,7 +91,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
 
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
-    """The spec with every default filled in."""
+    """Return the spec with every default filled in."""
     spec = await services.resolve(request.spec, user)
     access.may_go_first(spec, user)
     if spec.code is not None:
@@ -107,7 +107,7 @@ async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wir
     }}}}},
 )  # fmt: skip
 async def put_code(digest: CodeDigest, request: Request, services: App, user: User) -> CodeRef:
-    """It is kept under its digest, for jobs whose spec names it. Nothing of it is imported here. Idempotent."""
+    """Keep the package under its digest, for jobs whose spec names it. Nothing of it is imported here. Idempotent."""
     access.may_bring_code(services.settings, user)
     data = await request.body()
     return await services.wait_for(lambda: _put_code(services, digest, data))
@@ -133,8 +133,8 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[str | None, Query(max_length=100, description="the last job's id of the page before")] = None,
 ) -> Sequence[Job]:
-    """Newest first, with the position in the queue and the reason for waiting. Jobs of all owners, or, as the service
-    is set, the caller's own."""
+    """Return jobs, newest first, with the position in the queue and the reason for waiting: those of all owners, or, as
+    the service is set, the caller's own."""
     owner = None if access.sees_all(services.settings, user) else user.name
     return services.store.jobs(states=state, limit=limit, before=before, owner=owner)
 
@@ -151,33 +151,33 @@ def events(
     after: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="the last event's id that is known already")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
 ) -> Sequence[Event]:
-    """Oldest first."""
+    """Return the job's events, oldest first."""
     return services.store.events(job_id, after=after, limit=limit)
 
 
 @change_job.post("/cancel", summary="Cancel a job")
 def cancel(job_id: JobId, services: App, user: User) -> Job:
-    """Ask again harmlessly. A running attempt checkpoints and stops; whoever asked is in the events."""
+    """Cancel the job; asking again is harmless. A running attempt checkpoints and stops; the events say who asked."""
     return services.store.cancel(job_id, by=user.name)
 
 
 @change_job.post("/retry", summary="Queue a failed or cancelled job again")
 def retry(job_id: JobId, services: App, user: User) -> Job:
-    """The next attempt goes on from the last committed checkpoint."""
+    """Queue the job again. The next attempt goes on from the last committed checkpoint."""
     return services.store.retry(job_id, by=user.name)
 
 
 @change_job.post("/amend", summary="Tell a job something, or give it more to do")
 def amend(job_id: JobId, request: wire.AmendRequest, services: App, user: User) -> Job:
-    """What there is to ask depends on the job's kind: "finish" ends a study with what it has found out, "extend" gives
-    it more trials, "lengthen" gives a run that is over more epochs or steps. What was done is not done again, and
-    asking again is harmless."""
+    """Signal or change the job, as its kind allows: "finish" ends a study with what it has found out, "extend" gives it
+    more trials, "lengthen" gives a run that is over more epochs or steps. What was done is not done again, and asking
+    again is harmless."""
     return amendments.amend(services.store, job_id, request, by=user.name)
 
 
 @read_job.get("/view", summary="What a job has come to, as its kind shows it")
 async def view(job_id: JobId, services: App) -> wire.JobView:
-    """Tables and pictures for people, and the same for programs."""
+    """Return tables and pictures for people, and the same for programs."""
     job = await anyio.to_thread.run_sync(services.store.job, job_id)
     return await services.wait_for(lambda: _view(services, job))
 
@@ -194,7 +194,8 @@ async def logs(
     attempt: Annotated[int | None, Query(ge=1, le=MAX_ATTEMPT, description="its number; default the newest")] = None,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="bytes to skip: the last chunk's `offset`")] = 0,
 ) -> wire.LogChunk:
-    """At most 1 MiB at a time. It comes from S3, seconds behind the attempt, and stays when the cluster is gone."""
+    """Return at most 1 MiB of the log at a time. It comes from S3, seconds behind the attempt, and stays when the
+    cluster is gone."""
     detail = await anyio.to_thread.run_sync(services.store.detail, job_id)
     return await services.wait_for(lambda: log_chunk(services.artifacts, detail, attempt, offset))
 
@@ -204,7 +205,8 @@ async def logs(
 
 @users.get("/models", summary="Registered model versions")
 def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
-    """Newest first. A model's `best` is the version with the best value of its metric, of those that are signed."""
+    """Return model versions, newest first. A model's `best` is the version with the best value of its metric, of those
+    that are signed."""
     versions = _seen(services, user, services.models.versions())
     return sorted(versions, key=lambda one: one.created_at, reverse=True)
 
@@ -219,7 +221,8 @@ def _seen(services: Services, user: TokenInfo, found: list[wire.ModelVersion]) -
 
 @users.get("/models/mirror", summary="Where MLflow's registry says something else")
 async def mirror(services: App, user: User) -> wire.Mirror:
-    """Strangers' versions under the service's models, and an alias that is not on the service's best."""
+    """Return versions under the service's models that the service did not make, and aliases that are not on its
+    best."""
     return await services.wait_for(lambda: _mirror(services, user))
 
 
@@ -240,7 +243,7 @@ async def model_files(
     version: Annotated[int | None, Query(ge=1, le=2**53)] = None,
     alias: Annotated[str | None, Query(max_length=100, description="`best`, which is the default")] = None,
 ) -> wire.ModelFiles:
-    """Addresses that can be read without a key for an hour, and what the service signed of them."""
+    """Return addresses that can be read without a key for an hour, and what the service signed of them."""
     if version is not None and alias is not None:
         raise UsageError(f"give a version or an alias, not both (version {version!r}, alias {alias!r})")
     if alias not in (None, BEST):
@@ -293,13 +296,13 @@ def heartbeat(
 
 @attempts.post("/progress", summary="Say how far it is")
 def progress(job_id: JobId, number: AttemptNumber, request: wire.ProgressReport, services: App) -> wire.HeartbeatReply:
-    """Does not renew the lease: a hung runner's workers must not keep it alive."""
+    """Note how far the run is. The lease is not renewed: a hung runner's workers must not keep it alive."""
     return services.store.progress(job_id, number, request)
 
 
 @attempts.post("/checkpoints", summary="Commit a checkpoint whose files are in storage")
 def commit_checkpoint(job_id: JobId, number: AttemptNumber, request: Checkpoint, services: App) -> wire.CheckpointReply:
-    """From here on it is resumed from. Idempotent by its address, which lies in the job's own directory."""
+    """Make the job resume from this checkpoint. Idempotent by its address, which lies in the job's own directory."""
     areas.check_checkpoint(services.artifacts, job_id, request)
     return services.store.commit_checkpoint(job_id, number, request)
 
@@ -313,7 +316,7 @@ def checkpoints(job_id: JobId, number: AttemptNumber, services: App) -> Sequence
 async def register_model(
     job_id: JobId, number: AttemptNumber, request: wire.RegisterRequest, services: App
 ) -> wire.RegisterReply:
-    """The service reads the files, and signs them if they are those of the job's best checkpoint. Idempotent."""
+    """Read the model's files, and sign them if they are those of the job's best checkpoint. Idempotent."""
     job = await anyio.to_thread.run_sync(services.store.check_held, job_id, number)
     result = {"winner": request.winner}
     return await services.wait_for(lambda: services.models.sign(job, result, request.mlflow_version, number=number))
@@ -321,7 +324,7 @@ async def register_model(
 
 @attempts.post("/finish", summary="End the attempt")
 def finish(job_id: JobId, number: AttemptNumber, request: wire.FinishRequest, services: App) -> Job:
-    """Addresses of the log and of pictures lie in the job's own directories."""
+    """Take the attempt's final report. Addresses of the log and of pictures lie in the job's own directories."""
     areas.check_finish(services.artifacts, job_id, request)
     return services.store.finish(job_id, number, request)
 
@@ -331,7 +334,7 @@ def finish(job_id: JobId, number: AttemptNumber, request: wire.FinishRequest, se
 
 @public.get("/health", summary="Does the API reach its database?", responses={503: {"model": wire.Health}})
 def health(services: App, response: Response) -> wire.Health:
-    """Needs no token and tells nothing that one would protect."""
+    """Return whether the API reaches its database. Needs no token and discloses nothing that a token would protect."""
     try:
         services.store.ping()
     except VaesvcError as error:
@@ -343,7 +346,7 @@ def health(services: App, response: Response) -> wire.Health:
 
 @public.get("/keys", summary="The public keys that models are signed with")
 def keys(services: App) -> wire.Keys:
-    """Needs no token. Readers may pin one with the setting `verify_key`."""
+    """Return the public keys. Needs no token. Readers may pin one with the setting `verify_key`."""
     return wire.Keys(keys=(services.key.public,))
 
 

@@ -129,7 +129,7 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
 
 
 def load_directory(directory: Path) -> Reconstructor:
-    """Load a model. Raises CorruptObjectError, naming file and sums, if the directory is not what its manifest says;
+    """Load a model. Raises CorruptObjectError, naming file and sums, if the directory differs from its manifest,
     StorageError for a configuration of another version."""
     import torch
     from pydantic import ValidationError

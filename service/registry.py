@@ -66,7 +66,7 @@ def register(
     """Register the job's version of the model `register_as`: files stored, shown in MLflow, signed by the service.
 
     tags: of MLflow's version, beside its own. While MLflow is away the version is signed all the same, and then
-    UnavailableError raised: to be repeated. CorruptObjectError if the checkpoint is not what was committed.
+    UnavailableError raised: to be repeated. Raises CorruptObjectError if the checkpoint is not what was committed.
     """
     name = str(job.spec["register_as"])
     uri = _store(artifacts, job, checkpoint, name)

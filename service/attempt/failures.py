@@ -137,8 +137,7 @@ def _kind(error: BaseException) -> Kind:
 
 
 def _disk_full(error: BaseException) -> bool:
-    """Return whether the disk is full, also behind the StorageError that says so; between processes only its words
-    stay."""
+    """Return whether the disk is full, also behind a StorageError: between processes only its words remain."""
     if isinstance(error, StorageError) and "the disk that holds" in str(error):
         return True
     return any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _causes(error))

@@ -160,7 +160,7 @@ def show(
     local: Local = False,
     json: AsJson = False,
 ) -> None:
-    """Facts of a set and a picture of a few data; in the service also where the name has pointed, and what needs it."""
+    """Show a set's facts and a picture of a few data; in the service also where its name has pointed, what needs it."""
     from vae_models.data import own
 
     if not _is_here(which) and not _here(local):
@@ -188,7 +188,7 @@ def _is_here(which: str) -> bool:
 
 @app.command("list")
 def list_sets(local: Local = False, json: AsJson = False) -> None:
-    """The names in the service, or on this machine where there is none."""
+    """List the names in the service, or on this machine where there is none."""
     from vae_models.data import own
 
     if not _here(local):

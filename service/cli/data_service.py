@@ -18,7 +18,7 @@ HEADER = ("name", "digest", "shape", "support", "train/val/test [data]", "size",
 
 
 def configured() -> bool:
-    """Whether the settings name a service."""
+    """Return whether the settings name a service."""
     from service import settings
 
     return settings.load().api_url is not None

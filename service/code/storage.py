@@ -34,7 +34,8 @@ def is_there(artifacts: Artifacts, ref: CodeRef) -> bool:
 
 
 def fetch(artifacts: Artifacts, ref: CodeRef, most_bytes: int) -> Wheel:
-    """Return the package, its bytes compared with its digest. Raises NotFoundError; UntrustedError for other bytes."""
+    """Return the package, its bytes compared with its digest. Raises NotFoundError, or UntrustedError for other
+    bytes."""
     uri = address(artifacts, ref)
     try:
         data = artifacts.get_bytes(uri)

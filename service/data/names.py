@@ -82,7 +82,7 @@ def check(spec: Mapping[str, Any], sets: DataSets, may_see: Callable[[str], bool
 
 
 def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (path, name) of every name of somebody's own among the values of a search."""
+    """Yield (path, name) of every name of a user's own set among the values of a search."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             if name == "data.name":
@@ -101,7 +101,7 @@ def _texts(domain: Any) -> Iterator[str]:
 
 
 def _own(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (path, data) of every set of somebody's own in a resolved spec."""
+    """Yield (path, data) of every user's own set in a resolved spec."""
     if isinstance(value, Mapping):
         data = value.get("data")
         if isinstance(data, Mapping) and isinstance(data.get("digest"), str):

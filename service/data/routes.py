@@ -54,8 +54,8 @@ def _may_use(services: Services, user: TokenInfo, request: wire.DataPoint) -> No
 
 @router.post("/uploads", summary="Where to send a data set's files")
 async def upload(request: wire.DataUpload, services: App, user: User) -> wire.DataMissing:
-    """Addresses for the files that are not there yet, each for one size and one SHA-256. Ask again for the next ones,
-    and after an interruption: what is there is not sent again. The set has a name when it is whole."""
+    """Return addresses for the files that are not stored yet, each for one size and one SHA-256. Ask again for the next
+    ones, and after an interruption: what is stored is not sent again. The set has a name when it is whole."""
     limits = _limits(services)
     call = lambda: sets.begin(services.store.data, services.artifacts, limits, request, user.name)  # noqa: E731
     missing: wire.DataMissing = await services.wait_for(call)
@@ -64,13 +64,14 @@ async def upload(request: wire.DataUpload, services: App, user: User) -> wire.Da
 
 @router.get("", summary="List data sets")
 def list_data(services: App, user: User) -> Sequence[NamedSet]:
-    """By name. Of all owners, or, as the service is set, the caller's own."""
+    """Return names and their sets, by name: those of all owners, or, as the service is set, the caller's own."""
     return services.store.data.names(_owner(services, user))  # type: ignore[no-any-return]
 
 
 @router.put("/{name}", summary="Let a name point to a data set")
 async def point(name: Name, request: wire.DataPoint, services: App, user: User) -> NamedSet:
-    """Every file must be there. Jobs that were submitted before hold the digest that the name had then. Idempotent."""
+    """Let the name point to the set, all of whose files must be stored. Jobs that were submitted before hold the digest
+    that the name had then. Idempotent."""
     names.check_free(name)
     store, digest = services.store.data, request.digest
     await anyio.to_thread.run_sync(lambda: _may_use(services, user, request))
@@ -83,13 +84,13 @@ async def point(name: Name, request: wire.DataPoint, services: App, user: User) 
 
 @router.get("/{name}", summary="What a name points to")
 def show(name: Name, services: App, user: User) -> wire.DataDetail:
-    """Its facts, what was done with the values, where the name has pointed, and the jobs that need it."""
+    """Return the set's facts, what was done with the values, where the name has pointed, and the jobs that need it."""
     return sets.detail(services.store.data, services.store.data.named(name, _owner(services, user)))
 
 
 @router.get("/{name}/files", summary="A data set's files")
 async def files(name: Name, services: App, user: User) -> wire.DataFiles:
-    """Addresses that can be read without a key for an hour, in pieces too."""
+    """Return addresses that can be read without a key for an hour, in pieces too."""
     named = await anyio.to_thread.run_sync(lambda: services.store.data.named(name, _owner(services, user)))
     addresses: wire.DataFiles = await services.wait_for(
         lambda: sets.files(services.store.data, services.artifacts, named)
@@ -106,7 +107,8 @@ def remove(
         str | None, Query(pattern=r"^[0-9a-f]{64}$", description="what it points to: then it may be said again")
     ] = None,
 ) -> wire.DataRemoved:
-    """Jobs hold the digest and run all the same. The files go when no name and no job needs them any more."""
+    """Take the name away. Jobs hold the digest and run all the same. The files go when no name and no job needs them
+    any more."""
     seen = _owner(services, user)
     removed = services.store.data.remove(name, by=user.name, admin=user.admin, digest=digest, owner=seen)
     assert removed.previous is not None

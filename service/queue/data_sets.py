@@ -251,7 +251,7 @@ class DataSets:
             work.connection.execute(sa.delete(data_sets).where(*which))
 
     def known(self, among: Collection[str]) -> set[str]:
-        """Return those of these digests that are known, in whatever state."""
+        """Return which of these digests are known, in whatever state."""
         with self._read() as work:
             return set(work.connection.scalars(sa.select(data_sets.c.digest).where(data_sets.c.digest.in_(among))))
 

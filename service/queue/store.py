@@ -67,7 +67,8 @@ class Store:
         self.data = data_sets.DataSets(self._database)
 
     def migrate(self) -> None:
-        """Make or upgrade the tables; safe in several processes at once. StorageError: the database is newer."""
+        """Make or upgrade the tables; safe in several processes at once. Raises StorageError if they are newer than
+        this code."""
         self._database.migrate()
 
     def ping(self) -> None:

@@ -34,7 +34,7 @@ class PortTakenError(UnavailableError):
 
 
 def up(settings: Settings, report: Report, only: Sequence[str]) -> list[Part]:
-    """See `service.stack.up`."""
+    """Start the stack: see `service.stack.up`."""
     state.create(settings.home)
     units = [unit for unit in UNITS if not only or unit.name in only]
     with state.locked(settings.home, report):
@@ -49,7 +49,7 @@ def up(settings: Settings, report: Report, only: Sequence[str]) -> list[Part]:
 
 
 def down(settings: Settings, report: Report) -> None:
-    """See `service.stack.down`."""
+    """End the stack: see `service.stack.down`."""
     home = settings.home
     if not home.exists():
         return
@@ -65,7 +65,7 @@ def down(settings: Settings, report: Report) -> None:
 
 
 def status(settings: Settings, only: Sequence[str]) -> list[Part]:
-    """See `service.stack.status`."""
+    """Return every part: see `service.stack.status`."""
     looks: list[Callable[[], Part]] = []
     if API.outside(settings) is None and (not only or "database" in only):
         looks.append(partial(database.look, settings))

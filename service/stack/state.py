@@ -53,7 +53,8 @@ def write(home: Path, state: State) -> None:
 
 
 def create(home: Path) -> None:
-    """Make the directory, closed to others. StorageError naming the path if that fails, or it is open and not ours."""
+    """Make the directory, closed to others. Raises StorageError naming the path if that fails, or it is open and not
+    ours."""
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         _close(home)

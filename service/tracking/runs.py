@@ -63,7 +63,7 @@ def find_run(mlflow_uri: str, job: Job) -> str | None:
 
 def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, number: int) -> str:
     """Return the child run of a study's trial, created unless it exists, and running (again). The study's run is opened
-    before: UnavailableError where it does not exist yet."""
+    before: raises UnavailableError where it does not exist yet."""
 
     def once() -> str:
         parent = find_run(mlflow_uri, job)

@@ -190,7 +190,7 @@ class RunWriter:
 def send_spool(mlflow_uri: str, run_id: str, path: Path, timeout_seconds: float = 120.0) -> None:
     """Deliver what an earlier writer left at `path`, and remove it. What the server has already is not doubled.
 
-    UnavailableError if it did not get through in time: the file is still there, so call again.
+    Raises UnavailableError if it did not get through in time: the file is still there, so call again.
     """
     if not path.is_file():
         raise NotFoundError(f"there is no spool {path}")

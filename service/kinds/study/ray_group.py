@@ -31,7 +31,7 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     """Train the trial in `share` with a group of `workers_per_trial`; called in a process of Ray Tune.
 
     A group that lost a worker raises, and Ray Tune calls again: the next one goes on from the last checkpoint. What
-    would fail again is told to the board.
+    would fail again is reported to the board.
     """
     use_environment()
     import ray

@@ -21,7 +21,8 @@ def add(read: APIRouter, change: APIRouter) -> None:
 
     @read.get("/study", summary="A study's trials, best first: `view` by its earlier name", deprecated=True)
     async def study(job_id: JobId, services: App) -> StudyDetail:
-        """As far as they have come: what has ended from storage, the rest from the running attempt's report."""
+        """Return the study's trials as far as they have come: what has ended from storage, the rest from the running
+        attempt's report."""
         job = await anyio.to_thread.run_sync(services.store.job, job_id)
         only_a_study(job)
 
@@ -33,13 +34,13 @@ def add(read: APIRouter, change: APIRouter) -> None:
 
     @change.post("/study/stop", summary="End a study early: `amend` by its earlier name", deprecated=True)
     def stop_study(job_id: JobId, services: App, user: User) -> Job:
-        """The trials that run are stopped, the winner is chosen among those that have ended. Asks again harmlessly."""
+        """Stop the running trials and choose the winner among those that have ended. Asking again is harmless."""
         only_a_study(services.store.job(job_id))
         return amend(services.store, job_id, AmendRequest(what="finish"), by=user.name)
 
     @change.post("/study/extend", summary="More trials for a study: `amend` by its earlier name", deprecated=True)
     def extend_study(job_id: JobId, request: Extend, services: App, user: User) -> Job:
-        """What has been trained is not trained again."""
+        """Give the study more assignments. What has been trained is not trained again."""
         only_a_study(services.store.job(job_id))
         asked = AmendRequest(what="extend", **request.model_dump())
         return amend(services.store, job_id, asked, by=user.name)

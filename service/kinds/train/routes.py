@@ -17,6 +17,7 @@ def add(read: APIRouter, change: APIRouter) -> None:
 
     @change.post("/lengthen", summary="More epochs or steps: `amend` by its earlier name", deprecated=True)
     def lengthen(job_id: JobId, request: Lengthen, services: App, user: User) -> Job:
-        """The next attempt goes on from the last committed checkpoint, as if the run had been longer from the start."""
+        """Give the run more epochs or steps. The next attempt goes on from the last committed checkpoint, as if the run
+        had been longer from the start."""
         asked = AmendRequest(what="lengthen", **request.model_dump())
         return amend(services.store, job_id, asked, by=user.name)

@@ -18,7 +18,7 @@ jobs = sa.table("vaesvc_jobs", sa.column("id"), sa.column("kind"), sa.column("sp
 
 
 def policy(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """As version 0.1 treated jobs of this kind."""
+    """Return the policy by which version 0.1 treated jobs of this kind."""
     if kind == "study":
         return {"amendments": {"extend": EXTEND}, "registers": True, "signals": ["finish"]}
     if kind == "train":
