@@ -51,7 +51,8 @@ _checkpoints = TypeAdapter(list[Checkpoint])
 
 
 class _AgainError(Exception):
-    """It may go well next time. `sent`: the server may have seen the request. `final`: what to raise in the end."""
+    """A failed call that may succeed next time. `sent`: the server may have seen the request. `final`: what to raise in
+    the end."""
 
     def __init__(self, *, sent: bool, final: VaesvcError) -> None:
         super().__init__(str(final))
@@ -217,7 +218,7 @@ def _one(record: type[T]) -> Callable[[bytes], T]:
 
 
 class Client:
-    """A user's calls. Every one may raise AuthError, UnavailableError, and what its own line says."""
+    """A user's calls. Every one may raise AuthError, UnavailableError, and the errors that its own line names."""
 
     def __init__(self, url: str, token: str | None = None, *, retry_seconds: float | None = None) -> None:
         self._http = _Http(url, token, RETRY_SECONDS if retry_seconds is None else retry_seconds)

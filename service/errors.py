@@ -18,7 +18,8 @@ from __future__ import annotations
 
 
 class VaesvcError(Exception):
-    """Root. `exit_code` is the command line's, `http_status` the API's, `code` the stable name on the wire."""
+    """The root of our errors. `exit_code` is the command line's, `http_status` the API's, `code` the stable name on the
+    wire."""
 
     exit_code = 1
     http_status = 500

@@ -42,7 +42,7 @@ _REFERENCE = re.compile(rf"(?:models:/)?({NAME})(?:@([A-Za-z0-9][A-Za-z0-9._-]*)
 
 
 class Statement(Record):
-    """What the service says of a version: these files, of this job, came to this value.
+    """What the service states of a version: these files, of this job, came to this value.
 
     No statement of a model without own code names `code`, as none did before there was any.
 

@@ -25,7 +25,7 @@ _LONGEST_SECONDS = 15.0
 
 
 class Patience:
-    """One server.
+    """The availability of one server.
 
     with ray.attempt():
         ...             # a VaesvcError in here is taken for "away"; anything else is a bug and goes up

@@ -28,7 +28,7 @@ _PREFIX = "ed25519:"
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
-    """The service's. public: what readers check with."""
+    """The service's signing key. public: what readers check with."""
 
     _private: Ed25519PrivateKey
     public: str

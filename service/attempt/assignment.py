@@ -69,7 +69,7 @@ def access_from_environment() -> AttemptAccess:
 
 
 class Assignment(Record):
-    """What the child gets on its standard input."""
+    """What the child process reads on its standard input."""
 
     access: AttemptAccess
     context: AttemptContext

@@ -20,7 +20,7 @@ NODE_SECONDS = 5.0  # to deliver a machine's last samples; what is left is deliv
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where among the attempt's processes one is. node: which machine; alone: whether there is no other machine."""
+    """The place of a process among the attempt's. node: which machine; alone: whether there is no other machine."""
 
     node: int = 0
     local_rank: int = 0
@@ -77,7 +77,7 @@ def deliver(order: Assignment, artifacts: Artifacts, writer: RunWriter | None, s
 
 
 class NodeReport:
-    """The load of a machine where the first rank is not."""
+    """The report of the load of a machine on which the first rank is not."""
 
     def __init__(self, order: Assignment, artifacts: Artifacts, scratch: Path, place: Place) -> None:
         self._order = order

@@ -88,7 +88,7 @@ class RunProcess:
 
 
 class RunReports:
-    """What only rank 0 has: uploads, metrics, progress, and the ear for a cancel."""
+    """What only rank 0 has: uploads, metrics, progress, and the check for a cancel."""
 
     def __init__(self, order: Assignment, goal: Goal, artifacts: Artifacts, scratch: Path, place: Place) -> None:
         self.latest: Progress | None = None

@@ -41,7 +41,7 @@ class Ready:
 
 
 class CheckpointUploads:
-    """goal: the spec's, to know which of two waiting checkpoints is the better one."""
+    """The uploads of a run's checkpoints. goal: the spec's, to know which of two waiting ones is better."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ Digest = Annotated[str, Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{
 
 
 class CodeRef(Strict):
-    """A user's package. The digest says which; name and version are for people.
+    """A user's package. The digest identifies it; name and version are for people.
 
     digest: SHA-256 of its canonical form (`service.code.wheel`)
     """

@@ -18,7 +18,7 @@ _AT_ONCE = 2
 
 
 class Shelf:
-    """fetch: gets a package from the bucket and verifies it, however long that takes."""
+    """Packages, fetched in the background. fetch: gets one from the bucket and verifies it, however long that takes."""
 
     def __init__(self, fetch: Callable[[CodeRef], Wheel]) -> None:
         self._fetch = fetch

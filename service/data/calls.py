@@ -33,7 +33,8 @@ class Http(Protocol):
 
 
 class DataCalls:
-    """Every call may be repeated: reads change nothing, and writes name the digest that they are about."""
+    """A user's calls about data sets. Every one may be repeated: reads change nothing, writes name the digest they are
+    about."""
 
     def __init__(self, http: Http, slow_seconds: float) -> None:
         self._http = http

@@ -24,7 +24,7 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """With the keys of an attempt or of the service; what is read lies below data/DIGEST, and nothing else.
+    """The source with the keys of an attempt or of the service; what is read lies below data/DIGEST, and nothing else.
 
     A server that is away is waited for (`Artifacts.patience_seconds`); then UnavailableError, which passes.
     """
@@ -51,7 +51,7 @@ class Bucket:
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """For a user without keys: addresses of one set that the API has signed, good for an hour."""
+    """The source for a user without keys: addresses of one set that the API has signed, good for an hour."""
 
     files: DataFiles
 

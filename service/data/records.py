@@ -44,7 +44,8 @@ class NamedSet(Record):
 
 
 class Move(Record):
-    """digest: where the name points from then on; none: it was removed. previous: where it pointed; none: nowhere."""
+    """A change of a name. digest: where it points from then on; none: it was removed. previous: where it pointed; none:
+    nowhere."""
 
     name: str
     digest: str | None

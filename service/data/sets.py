@@ -31,7 +31,7 @@ AT_ONCE = 64  # files whose addresses are given out in one answer: they are good
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """most_bytes: of one set."""
+    """The service's limits. most_bytes: of one set."""
 
     most_bytes: int
 

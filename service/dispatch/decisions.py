@@ -32,7 +32,7 @@ _NO_PYTHON = re.compile(r"python[\w.]*: (?:command )?not found|No such file or d
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Seconds."""
+    """Time limits, in seconds."""
 
     cancel_grace: float = 8.0  # a cancelled attempt may checkpoint this long
     claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
@@ -50,17 +50,17 @@ SILENT = Silence.SILENT
 
 @dataclass(frozen=True)
 class Submit:
-    """Hand it to Ray and say so in SQL."""
+    """Hand the attempt to Ray and note it in SQL."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """End what Ray still runs of it."""
+    """End what Ray still runs of the attempt."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The attempt is over without its runner's word. The store refuses while the lease is held."""
+    """The attempt is over without its runner's report. The store refuses while the lease is held."""
 
     reason: str
     retryable: bool = True

@@ -25,7 +25,7 @@ _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to t
 
 
 class RayState(StrEnum):
-    """What Ray says of a job. A hint: SQL is the truth."""
+    """The state that Ray reports of a job. A hint: SQL is the truth."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"

@@ -19,7 +19,7 @@ def _boottime() -> float:
 
 
 class Waking:
-    """Asked at the start of every tick and told of its end."""
+    """A detector of suspensions of this machine or process: called at the start of every tick and at its end."""
 
     def __init__(
         self,

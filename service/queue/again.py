@@ -33,8 +33,8 @@ FRESH = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Amendment:
-    """job: as it was when its spec was changed to `spec`. over: only a job that is over is changed, and one that did
-    not succeed goes on with the same spec, too. detail: for the event log."""
+    """A change of a job's spec. job: as it was before; spec: the new one. over: only a job that is over is changed, and
+    one that did not succeed goes on with the same spec, too. detail: for the event log."""
 
     job: Job
     spec: Mapping[str, Any]

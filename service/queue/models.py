@@ -21,7 +21,7 @@ MOST = 10**9  # MLflow counts 1, 2, 3; an attempt may say anything
 
 
 class VersionRow(Record):
-    """envelope: the signed statement, of which the rest is for finding it."""
+    """A model version's row. envelope: the signed statement, of which the rest is for finding it."""
 
     job_id: str
     name: str
@@ -32,7 +32,7 @@ class VersionRow(Record):
 
 
 class Valued(Protocol):
-    """Of a statement, what decides which version is the best."""
+    """The part of a statement that decides which version is the best."""
 
     @property
     def metric(self) -> str: ...

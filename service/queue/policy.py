@@ -32,9 +32,9 @@ class Retention(Record):
 
 
 class Policy(Record):
-    """The default is that of a job of which nothing is known.
+    """What the queue knows of a job's kind; the default is that of a job of which nothing is known.
 
-    signals:    what it can be told while it runs
+    signals:    what can be sent to it while it runs
     amendments: how its spec may change later: the name, and the command for it, in which "{job}" stands for the id
     registers:  whether it ends as a registered model
     """

@@ -17,8 +17,9 @@ Source = str | Path | Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """fields: of a spec, as they were written. name: what the file's name suggests to call it, where it is a file.
-    called: what was written in place of a file, such as a recipe's name. source: as it was written, for messages."""
+    """A spec as it was given. fields: of a spec, as they were written. name: what the file's name suggests to call it,
+    where it is a file. called: what was written in place of a file, such as a recipe's name. source: as it was written,
+    for messages."""
 
     fields: Mapping[str, Any]
     name: str | None = None

@@ -26,7 +26,7 @@ class RetryPolicy(Strict):
 
 
 class JobSpec(Strict):
-    """What every kind of job says of itself; `resources` is the gang that starts together or not at all."""
+    """The fields of every kind of job; `resources` is the gang that starts together or not at all."""
 
     kind: str = Field(max_length=32)
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")

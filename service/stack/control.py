@@ -30,7 +30,7 @@ Report = Callable[[str], None]
 
 
 class PortTakenError(UnavailableError):
-    """Somebody else listens where a part should: choose again."""
+    """Another process listens where a part should: choose again."""
 
 
 def up(settings: Settings, report: Report, only: Sequence[str]) -> list[Part]:

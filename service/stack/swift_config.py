@@ -45,7 +45,7 @@ _FILTERS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """port: the proxy's."""
+    """The layout of Swift's state directory. port: the proxy's."""
 
     root: Path
     port: int

@@ -84,7 +84,7 @@ def run_name(job: Job) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRun:
-    """One trial of a study, as its child run tells it. config: its `TrainConfig`, as data."""
+    """One trial of a study, as its child run shows it. config: its `TrainConfig`, as data."""
 
     stage: str
     number: int

@@ -53,14 +53,14 @@ SAFE = {  # for MLflow's server: nothing that it is sent is run, and nobody is t
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Somebody who signed in, with the most that they may do."""
+    """An authenticated user, with the most that they may do."""
 
     name: str
     right: Right
 
 
 class Doorkeeper:
-    """Tells whose a token is. store: asked for users' tokens and attempts; everybody_reads: the setting `read`."""
+    """The check of tokens. store: asked for users' tokens and attempts; everybody_reads: the setting `read`."""
 
     def __init__(
         self, store: Store, secret: bytes, *, everybody_reads: bool, clock: Callable[[], float] = time.monotonic
@@ -110,7 +110,8 @@ class Doorkeeper:
 
 
 class Gate:
-    """An ASGI application around MLflow's: who may not is answered here, the others' requests go on without token."""
+    """An ASGI application around MLflow's: requests without the right are refused here, the others go on without
+    token."""
 
     def __init__(self, app: ASGIApp, keeper: Doorkeeper, static_prefix: str = "") -> None:
         self._app = app

@@ -24,7 +24,7 @@ PARAM_LENGTH = 500  # characters; half of what all databases behind MLflow take
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a logged model says. files: the address of the version's files; note: its description, as Markdown."""
+    """What a logged model shows. files: the address of the version's files; note: its description, as Markdown."""
 
     name: str
     owner: str

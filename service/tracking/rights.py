@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Right(Enum):
-    """What a caller needs for a request. Each holds what stands before it."""
+    """The right that a caller needs for a request. Each includes those before it."""
 
     OPEN = 0  # nothing: whether the server lives
     READ = 1  # look at everything, in the user interface too

@@ -124,7 +124,7 @@ class _Key:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """A run that shall be there once. data: the fields of its data set, if it has one."""
+    """A run that shall exist once. data: the fields of its data set, if it has one."""
 
     key: _Key
     name: str

@@ -16,7 +16,7 @@ SCP_LIKE = re.compile(r"(?:[\w.-]+@)?(?P<host>[\w.-]+):(?P<path>(?!//)\S+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What git says. None where it does not say, or not in time."""
+    """What git reports. None where it does not, or not in time."""
 
     commit: str | None = None
     branch: str | None = None  # None on a detached head

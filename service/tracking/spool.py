@@ -66,7 +66,8 @@ def decode(line: bytes, start: int) -> Metrics | Picture | None:
 
 
 class Spool:
-    """One process writes at a time; `read` and `sent` may run in other threads of it."""
+    """A file of points and pictures for MLflow. One process writes at a time; `read` and `sent` may run in its other
+    threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

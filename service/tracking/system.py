@@ -21,7 +21,7 @@ FIRST_SECONDS = 1.0  # a short run has a point, too
 
 
 class SystemMonitor:
-    """Samples in a thread of its own until it is closed.
+    """A sampler of this machine's load, in a thread of its own until it is closed.
 
     log:   takes a step and metrics and returns at once, such as `RunWriter.log_metrics`
     since: seconds since 1970. The step is the number of seconds since then: it goes on rising in the next attempt

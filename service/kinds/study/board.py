@@ -16,7 +16,7 @@ class Failed:
 
 
 class Board:
-    """Packs say how far their trials are and hear whether to stop; the driver reads it."""
+    """The board of a study: packs report how far their trials are and learn whether to stop; the driver reads it."""
 
     def __init__(self) -> None:
         self._stop = False

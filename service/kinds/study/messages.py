@@ -42,7 +42,8 @@ class StudyCandidate(Record):
 
 
 class StudyStage(Record):
-    """trials and candidates: best first. winner: the candidate's number, None before there is one."""
+    """A stage of a study. trials and candidates: best first. winner: the candidate's number, None before there is
+    one."""
 
     name: str
     metric: str
@@ -53,7 +54,7 @@ class StudyStage(Record):
 
 
 class StudyDetail(Record):
-    """stages: those that have begun, or could begin."""
+    """A study. stages: those that have begun, or could begin."""
 
     job: Job
     stages: tuple[StudyStage, ...]

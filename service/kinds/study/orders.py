@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class PackOrder:
-    """What a pack's process is told: plain data, but for the handle of the board."""
+    """The order that a pack's process gets: plain data, but for the handle of the board."""
 
     order: str  # an Assignment, as JSON
     stage: int  # its place in the study

@@ -12,7 +12,7 @@ EXTEND = "for more trials: vaesvc study extend {job} --trials N"
 
 
 class Extend(Record):
-    """The same again changes nothing."""
+    """How many assignments a study shall have. The same again changes nothing."""
 
     trials: int = Field(ge=1, le=10_000, description="assignments of the stage in all, those it has included")
     stage: str | None = Field(

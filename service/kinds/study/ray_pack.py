@@ -69,7 +69,7 @@ def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
 
 
 class Work:
-    """What a process was told to train, and what of it is left."""
+    """What a process was ordered to train, and what of it is left."""
 
     def __init__(self, told: PackOrder, share: Sequence[TrialOrder]) -> None:
         self.order = Assignment.model_validate_json(told.order)

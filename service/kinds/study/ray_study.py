@@ -40,7 +40,7 @@ _MLFLOW_SECONDS = 20.0
 
 
 class StudyFailed(VaesvcError):  # noqa: N818 - says what is the case
-    """It ended without a winner, or a pack gave up."""
+    """The study ended without a winner, or a pack gave up."""
 
     def __init__(self, text: str, *, retryable: bool) -> None:
         super().__init__(text)

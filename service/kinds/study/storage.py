@@ -55,7 +55,7 @@ class TrialRecord(Record):
 
 
 class StageStorage:
-    """Of one stage of one study. Trials are named by their keys."""
+    """The storage of one stage of one study. Trials are named by their keys."""
 
     def __init__(self, artifacts: Artifacts, job_id: str, stage: str) -> None:
         self._artifacts = artifacts

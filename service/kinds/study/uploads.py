@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 900.0  # storage may be away this long before the pack fails
 
 
 class TrialUploads:
-    """A checkpoint that is replaced is deleted."""
+    """The uploads of the trials of one process. A checkpoint that is replaced is deleted."""
 
     def __init__(self, storage: StageStorage, number: int, note: Callable[[str], None]) -> None:
         self.states: dict[str, str] = {}  # of the trials that have ended

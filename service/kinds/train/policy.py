@@ -12,7 +12,8 @@ LENGTHEN = "to train it for longer, from its last checkpoint on: vaesvc retry {j
 
 
 class Lengthen(Record):
-    """One of the two: what a run shall have had in all, at most `vae_models.bounds`. Twice changes nothing."""
+    """How long a run shall be in all, by one of the two, at most `vae_models.bounds`. The same again changes
+    nothing."""
 
     epochs: float | None = Field(default=None, gt=0, le=10**6, description="passes over the training split")
     steps: int | None = Field(default=None, ge=1, le=10**9, description="optimizer steps")
