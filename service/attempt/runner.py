@@ -56,8 +56,7 @@ class Runner:
         self._terminated.set()
 
     def run(self) -> int:
-        """Return the process's exit code: 0 when the API knows how the attempt ended, or that another has taken
-        over."""
+        """Run the attempt; return the exit code: 0 when the API knows how it ended, or that another has taken over."""
         try:
             context = self._claim()
         except FencedError as error:

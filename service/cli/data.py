@@ -278,7 +278,7 @@ def mistakes() -> Iterator[None]:
 
 @contextmanager
 def steps() -> Iterator[Any]:
-    """Show progress of `ingest` on standard error, from the second second on: a line that is rewritten on a
+    """Yield a printer of `ingest`'s progress on stderr, from the second second on: one line, rewritten, on a
     terminal."""
     tty = sys.stderr.isatty()
     began, shown_at = time.monotonic(), 0.0

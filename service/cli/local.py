@@ -228,7 +228,7 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
+    """Yield a check for whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -248,7 +248,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _printer() -> Iterator[Callable[[Progress], None]]:
-    """Print progress on stderr: one line that is overwritten on a terminal, a line every few seconds elsewhere."""
+    """Yield a printer of progress on stderr: one line, overwritten, on a terminal, a line every few seconds
+    elsewhere."""
     tty = sys.stderr.isatty()
     shown_at, newest, shown = float("-inf"), "", ""
 

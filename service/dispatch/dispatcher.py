@@ -173,8 +173,8 @@ class Dispatcher:
 
 
 def attempt_access(settings: Settings, secret: bytes) -> Callable[[Attempt], AttemptAccess]:
-    """Return each attempt's access: the same token at every call, so a dispatcher that was killed submits as it would
-    have."""
+    """Return a function that gives an attempt its access, with the same token at every call: a dispatcher that was
+    killed submits as it would have."""
     api_url = settings.cluster_api_url or settings.api_url
     if api_url is None:
         raise UsageError("attempts need the API's address: set VAESVC_API_URL, or VAESVC_CLUSTER_API_URL where the Ray "

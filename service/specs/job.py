@@ -46,7 +46,7 @@ class JobSpec(Strict):
     @model_validator(mode="wrap")
     @classmethod
     def _own_code(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        """Keep parts that only the job's own package has as data, in a process without that package.
+        """Read a spec; parts that only the job's own package has stay data in a process without that package.
 
         Such is the service's own process: no user's code is imported there. What is known is checked all the same.
         """
