@@ -22,7 +22,7 @@ from service.model_files import EXAMPLE, LOADER, SERVING_EXAMPLE
 from service.queue.jobs import Checkpoint, Job
 from service.tracking import describe
 from service.tracking.dataset import tensors
-from vae_models.config.data import DataConfig
+from vae_models.data.config import DataConfig
 
 
 def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], data: DataConfig, kind: str) -> bytes:

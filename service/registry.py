@@ -36,7 +36,7 @@ from service.tracking.page import run_page
 from service.tracking.runs import PATIENCE, find_run
 from service.tracking.server import PAGE, all_pages, client, explained, patiently
 from service.wire import ModelVersion, RegisterReply
-from vae_models.config.data import DataConfig
+from vae_models.data.config import DataConfig
 from vae_models.measures import STORED, Mode
 
 log = logging.getLogger(__name__)

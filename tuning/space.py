@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Discriminator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from vae_models import bounds
-from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import renamed
 from vae_models.measures import following, is_stored
 from vae_models.strict import Strict, plain_types
 

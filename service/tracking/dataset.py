@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.areas import DATA
-from vae_models.config.data import DataConfig
+from vae_models.data.config import DataConfig
 from vae_models.data.published import Published
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec

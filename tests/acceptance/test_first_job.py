@@ -256,7 +256,7 @@ def _user(stack: Stack) -> dict[str, str]:
 def test_mlflow_loads_it_and_pull_fetches_the_same(stack: Stack, first: First, data_dir: Path, tmp_path: Path) -> None:
     """In a fresh process, with pickle and code from artifacts switched off; against what `vaesvc pull` fetched."""
     from vae_models import data
-    from vae_models.config.data import DataConfig
+    from vae_models.data.config import DataConfig
 
     digits = data.load(DataConfig(name="mnist"), data_dir=data_dir).test.x[:64].numpy() / np.float32(255)
     np.save(tmp_path / "in.npy", digits)

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from vae_models import data
 from vae_models.backbones.specs import ConvConfig, MLPConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
+from vae_models.data.config import DataConfig
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext

@@ -21,8 +21,8 @@ from service.queue.jobs import Attempt, Capacity
 from service.queue.store import Store
 from service.wire import FinishRequest
 from tests import postgres
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 
 SPEC = TrainSpec(name="bench", register_as="bench", train=TrainConfig(data=DataConfig(name="digits"), steps=1))
 

@@ -14,9 +14,9 @@ from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
 from service.specs.job import RetryPolicy
 from service.wire import FinishRequest
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 
 
 def spec(

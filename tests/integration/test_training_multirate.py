@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from vae_models.config.data import DataConfig
 from vae_models.config.run import EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data import load
+from vae_models.data.config import DataConfig
 from vae_models.training.checkpoint import load_model
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from tests import gangs
 from vae_models import collectives
 from vae_models.backbones.specs import ConvConfig, MLPConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import WarmupBetaConfig
 from vae_models.data import Dataset, Split
+from vae_models.data.config import DataConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.topologies.vae.specs import ModelConfig

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tests.results.runs import Run, main, run_all, table
 from vae_models.backbones.specs import SigmaVaeConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import ConstantBetaConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.topologies.vae.specs import ModelConfig

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tests.results.runs import Run, main, run_all, table
 from vae_models.backbones.specs import MLPConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import ConstantBetaConfig, LogUniformBetaConfig
+from vae_models.data.config import DataConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 

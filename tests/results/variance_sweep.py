@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests.results.runs import main, run_all, table
 from vae_models.backbones.specs import InfoGanConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import EvaluationConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.posteriors.specs import IsotropicNormalConfig

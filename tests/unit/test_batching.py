@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_models.config.data import DataConfig
 from vae_models.data import Split
 from vae_models.data.batching import BatchPlan, rank_slice
+from vae_models.data.config import DataConfig
 from vae_models.data.residency import DeviceResident
 from vae_models.random import draw
 

@@ -12,8 +12,8 @@ from service.kinds.train import spec
 from tuning.space import with_values
 from vae_models.backbones.specs import BACKBONES
 from vae_models.config.compatibility import check_data
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec
 from vae_models.measures import STORED

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from vae_models import bounds, measures
-from vae_models.config.data import DataConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig
+from vae_models.data.config import DataConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig

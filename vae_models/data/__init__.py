@@ -13,8 +13,8 @@ from vae_models.data.records import Dataset, Split
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vae_models.config.data import DataConfig
     from vae_models.data.cache import Fetch
+    from vae_models.data.config import DataConfig
     from vae_models.data.fetch import ProgressCallback
 
 __all__ = ["DataCorrupt", "DataError", "DataMissing", "DataUnfit", "Dataset", "Split", "load"]

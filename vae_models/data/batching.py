@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_models import random
-from vae_models.config.data import DataConfig
+from vae_models.data.config import DataConfig
 from vae_models.records import NoiseSpec
 
 

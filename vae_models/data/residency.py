@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae_models.config.data import DataConfig
 from vae_models.data.batching import Indices, Reader, Resident, Rows, Values
+from vae_models.data.config import DataConfig
 from vae_models.data.errors import DataError, DataUnfit
 from vae_models.data.masks import Masks
 from vae_models.data.memory import free_bytes, free_host_bytes

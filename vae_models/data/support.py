@@ -18,8 +18,8 @@ from vae_models.data.errors import DataUnfit
 from vae_models.data.records import Dataset, Split, StoredSplit
 
 if TYPE_CHECKING:
-    from vae_models.config.data import DataConfig
     from vae_models.data.batching import Rows
+    from vae_models.data.config import DataConfig
     from vae_models.data.spec import DataSpec
 
 _AT_ONCE = 1 << 24  # elements in a chunk: what a pass allocates stays below a hundred megabytes

@@ -21,9 +21,9 @@ from functools import partial
 from itertools import product
 
 from vae_models.backbones.specs import InfoGanConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig, LikelihoodConfig, LogisticMixtureConfig
 from vae_models.objectives.specs import AutoencoderConfig, ElboConfig, ObjectiveConfig, RaeConfig, WaeMmdConfig
 from vae_models.optimization.specs import AdamConfig

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vae_models.backbones.specs import MLPConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.recipes.recipe import Recipe

@@ -19,10 +19,10 @@ from functools import partial
 from itertools import product
 
 from vae_models.backbones.specs import BackboneConfig, ConvConfig, MLPConfig, ResNetConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig, LogUniformBetaConfig, WarmupBetaConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig, LikelihoodConfig
 from vae_models.objectives.specs import TotalCorrelationConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from vae_models.backbones.specs import SigmaVaeConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import (
     BetaLikelihoodConfig,
     BitwiseConfig,

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from functools import partial
 
 from vae_models.backbones.specs import MLPConfig, VhpGatedConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import (
@@ -25,6 +24,7 @@ from vae_models.control.specs import (
     RewoBetaConfig,
     WarmupBetaConfig,
 )
+from vae_models.data.config import DataConfig
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig
 from vae_models.objectives.specs import ElboConfig, IwaeConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig

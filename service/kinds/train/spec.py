@@ -21,8 +21,8 @@ from service.specs import given, overrides
 from service.specs.given import Given, Source, plain
 from service.specs.job import JobSpec, refuse_large, with_name
 from service.specs.overrides import Rule, merge
-from vae_models.config.data import renamed
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import renamed
 from vae_models.measures import STORED, evaluated, following
 from vae_models.parts import PartError
 

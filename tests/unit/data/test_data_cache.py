@@ -15,10 +15,10 @@ import pytest
 
 from tests.unit.data import stored_sets
 from vae_models import data
-from vae_models.config.data import DataConfig
 from vae_models.data import canonical, own
 from vae_models.data.cache import CACHE_BYTES, FolderFetch, NodeCache, Told, most_bytes_of_environment
 from vae_models.data.canonical import ShardFile
+from vae_models.data.config import DataConfig
 from vae_models.data.errors import DataCorrupt, DataError, DataMissing, DataUnfit
 from vae_models.data.stored import StoredSet
 

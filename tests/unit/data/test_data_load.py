@@ -16,8 +16,8 @@ import torch
 from tests.unit.data import writers
 from tests.unit.data.publishing import CATALOGUE, substitute
 from vae_models import data
-from vae_models.config.data import DataConfig
 from vae_models.data.catalogue.records import DataFile, Form
+from vae_models.data.config import DataConfig
 from vae_models.data.errors import DataCorrupt
 from vae_models.data.places import Places
 from vae_models.data.published import Published

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vae_models import data
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data import noise
+from vae_models.data.config import DataConfig
 from vae_models.data.noises import GaussianNoiseConfig
 from vae_models.data.records import Dataset
 from vae_models.data.residency import DeviceResident

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tests.unit.data import stored_sets
 from vae_models import random
-from vae_models.config.data import DataConfig
 from vae_models.data.batching import BatchPlan, Resident, rank_slice
+from vae_models.data.config import DataConfig
 from vae_models.data.errors import DataCorrupt, DataUnfit
 from vae_models.data.memory import free_host_bytes
 from vae_models.data.records import Dataset, Split, StoredSplit

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data import stored_sets
-from vae_models.config.data import DataConfig
 from vae_models.data.batching import BatchPlan, rank_slice
+from vae_models.data.config import DataConfig
 from vae_models.data.records import Dataset, Split
 from vae_models.data.residency import Place, reside
 from vae_models.data.sequences import Sequences, bucketed, padding

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tests.catalogue import LIKELIHOODS
 from vae_models.backbones.specs import MLPConfig
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, DataUnfit, Split, support
+from vae_models.data.config import DataConfig
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import train_pack

@@ -17,8 +17,8 @@ from vae_models.backbones.specs import (
     VhpConvConfig,
     VhpGatedConfig,
 )
-from vae_models.config.data import DataConfig
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.strict import DataShape
 from vae_models.topologies.vae.specs import ModelConfig
 

@@ -9,7 +9,7 @@ import pytest
 
 from service.tracking import describe
 from service.tracking.dataset import dataset
-from vae_models.config.data import DataConfig
+from vae_models.data.config import DataConfig
 
 DIGEST = "0f" * 32
 TEXT: dict[str, Any] = {
