@@ -36,13 +36,11 @@ class Policy(Record):
 
     signals:    what can be sent to it while it runs
     amendments: how its spec may change later: the name, and the command for it, in which "{job}" stands for the id
-    registers:  whether it ends as a registered model
     """
 
     retention: Retention = Retention()
     signals: tuple[Signal, ...] = ()
     amendments: dict[str, str] = Field(default_factory=dict)
-    registers: bool = False
 
     def advice(self, job_id: str) -> str:
         """Return what can be done with a job that is over, as the end of a sentence; empty where nothing can."""

@@ -30,8 +30,9 @@ def load(
 ) -> Dataset:
     """Return the data set that `config` names, with its noise (`binarize` is applied to batches, not here).
 
-    A user's own set is found by its digest in the cache, where `fetch` brings it if it is missing; it stays on the disk
-    until it is read, and in the cache as long as the returned set is used.
+    A user's own set is found by its digest in the cache, where it is brought, if it is missing, from
+    `data_dir`/own/DIGEST or else by `fetch`; it stays on the disk until it is read, and in the cache as long as the
+    returned set is used.
 
     Files are looked for under `data_dir` (default VAESVC_DATA_DIR) and `cache_dir` (default VAESVC_CACHE_DIR, else
     ~/.cache/vaesvc), then downloaded, with reports to `progress` (default: standard error). Cheap to call again, from
@@ -48,9 +49,11 @@ def load(
     if config.digest is None:
         dataset = SOURCES.get(config.name).load(places, progress=progress)
     else:
-        from vae_models.data.cache import NodeCache, most_bytes_of_environment
+        from vae_models.data.cache import FolderFetch, NodeCache, most_bytes_of_environment
         from vae_models.data.shards import opened
 
+        if places.data_dir is not None and (places.data_dir / "own" / config.digest).is_dir():
+            fetch = FolderFetch(folder=places.data_dir / "own")
         cache = NodeCache(cache_dir=places.cache_dir, most_bytes=most_bytes_of_environment())
         lease = cache.lease(config.digest, fetch, progress=progress)
         if lease.stored.spec.model_copy(update={"digest": None}) != config.facts:

@@ -22,7 +22,7 @@ class Extend(Record):
 
 def policy(spec: StudySpec) -> Policy:
     """Return the policy: it may end early with what it has found out, and keeps its trials' checkpoints itself."""
-    return Policy(signals=("finish",), amendments={"extend": EXTEND}, registers=True)
+    return Policy(signals=("finish",), amendments={"extend": EXTEND})
 
 
 def extend(spec: StudySpec, request: Extend) -> StudySpec:

@@ -25,7 +25,6 @@ def policy(spec: TrainSpec) -> Policy:
     return Policy(
         retention=Retention(metric=kept.metric, mode=kept.mode, keep_best=kept.keep_best),
         amendments={"lengthen": LENGTHEN},
-        registers=True,
     )
 
 

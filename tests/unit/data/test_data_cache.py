@@ -319,3 +319,15 @@ def test_load_fetches_and_keeps_a_set_of_ones_own(source: tuple[Path, StoredSet]
     wrong = DataConfig.model_validate({"name": "mine", "digest": there.digest, "facts": facts | {"sizes": (50, 13, 8)}})
     with pytest.raises(DataUnfit, match=r"data\.facts are not those of the set"):
         data.load(wrong, cache_dir=tmp_path, fetch=FolderFetch(folder=folder))
+
+
+def test_load_takes_a_set_from_the_folder_that_a_machine_has(source: tuple[Path, StoredSet], tmp_path: Path) -> None:
+    folder, there = source
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "own").symlink_to(folder)
+    facts = there.spec.model_dump(exclude={"digest"})
+    config = DataConfig.model_validate({"name": "mine", "digest": there.digest, "facts": facts})
+    loaded = data.load(config, data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
+    assert len(loaded.train) == 50
+    with pytest.raises(DataMissing):
+        data.load(config, data_dir=tmp_path, cache_dir=tmp_path / "empty")

@@ -20,11 +20,11 @@ jobs = sa.table("vaesvc_jobs", sa.column("id"), sa.column("kind"), sa.column("sp
 def policy(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Return the policy by which version 0.1 treated jobs of this kind."""
     if kind == "study":
-        return {"amendments": {"extend": EXTEND}, "registers": True, "signals": ["finish"]}
+        return {"amendments": {"extend": EXTEND}, "signals": ["finish"]}
     if kind == "train":
         checkpoint = spec.get("train", {}).get("checkpoint", {})
         kept = {name: checkpoint[name] for name in ("metric", "mode", "keep_best") if name in checkpoint}
-        return {"amendments": {"lengthen": LENGTHEN}, "registers": True, "retention": kept}
+        return {"amendments": {"lengthen": LENGTHEN}, "retention": kept}
     return {}
 
 
