@@ -38,6 +38,11 @@ NEED_API: dict[str, tuple[str, ...]] = {
     "logs": ("JOB", "--follow"),
     "cancel": ("JOB",),
     "retry": ("JOB",),
+    "pictures": ("JOB", "--out", "DIR"),
+    "data add": ("NAME", "DIR"),
+    "data list": (),
+    "data show": ("NAME",),
+    "data rm": ("NAME",),
     "models": (),
     "pull": ("NAME", "DIR"),
     "verify": ("NAME",),
@@ -54,7 +59,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "token revoke": ("NAME",),
     "token role": ("NAME", "admin"),
 }
-NEED_NOTHING = {"recipes", "run", "searches", "study list", "study run"}
+NEED_NOTHING = {"parts", "recipes", "run", "searches", "study list", "study run"}
 WAITS = {"dispatch"}  # a daemon: for its database, for Ray and for the API
 LOCAL_STACK = {"up", "down", "status", "doctor"}  # they say of each part how it is; see test_stack.py
 TAKEN = {"page", "no-json", "null", "other-json", "no-gzip", "cut-gzip"}  # any bytes with status 200 may be a log

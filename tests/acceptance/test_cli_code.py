@@ -92,7 +92,7 @@ def test_a_part_that_breaks_a_promise_is_named_with_the_method(env: dict[str, st
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
     run = ("run", "rings/lighthouse", *SHORT, "--out", str(tmp_path / "run"), "--code", str(source))
-    failed = vaesvc(env, *run, code=1)
+    failed = vaesvc(env, *run, code=2)
     assert "likelihood" in failed.stderr
     assert "Laplace" in failed.stderr or "laplace" in failed.stderr
     assert "log_prob" in failed.stderr
