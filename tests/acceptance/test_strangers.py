@@ -36,7 +36,7 @@ SOCKETS = {  # kind -> what of its process's command line, or of its path, says 
     "agent": r"^ray::DashboardAgent",
     "environments": r"^ray::RuntimeEnvAgent",
     "client": r"-m ray\.util\.client\.server",
-    "worker": r"^ray::|-m service\.launch\.driver",
+    "worker": r"^ray::|-m service\.attempt\.driver",
 }
 # A call that a server of this kind knows: without Ray's token it must be refused before it is looked at.
 CALLS = {
