@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from service.dispatch.ray_jobs import RayJob, RayState
@@ -48,8 +49,16 @@ class LocalCluster:
         return {path.name: self._job(path) for path in self._folder.iterdir() if not path.name.startswith(".")}
 
     def submit(
-        self, submission_id: str, entrypoint: str, *, env: Mapping[str, str], metadata: Mapping[str, str]
+        self,
+        submission_id: str,
+        entrypoint: str,
+        *,
+        env: Mapping[str, str],
+        metadata: Mapping[str, str],
+        packages: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
+        """Start it on this machine, without packages: what comes with them is tested on Ray."""
+        assert not packages
         made = Path(tempfile.mkdtemp(prefix=".", dir=self._folder))
         order = {"entrypoint": entrypoint, "env": dict(env), "metadata": dict(metadata)}
         (made / "order.json").write_text(json.dumps(order))
