@@ -7,6 +7,7 @@ dies, even by SIGKILL, the kernel ends the children with it.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ def main(configs: Path, sockets: Path) -> int:
     collect_rarely()
     from swift.common import utils
 
+    _log_to_stderr_alone()
     utils.set_swift_dir(str(configs))
     swift_sockets.use(sockets)
     _build_rings(configs)
@@ -54,6 +56,19 @@ def main(configs: Path, sockets: Path) -> int:
         return 0
     finally:
         _end(running)
+
+
+def _log_to_stderr_alone() -> None:
+    """Take Swift's handler of the system's log away: where there is no /dev/log its first warning would open a UDP
+    socket on every interface, and send the warning to whoever listens on port 514. Warnings go to stderr all the same.
+    """
+    from swift.common.utils import logs
+
+    class Silent(logging.NullHandler):
+        def __init__(self, address: object = None, facility: object = None) -> None:
+            super().__init__()
+
+    logs.ThreadSafeSysLogHandler = Silent
 
 
 def _roles(configs: Path) -> dict[str, Callable[[], Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +109,24 @@ def test_a_storage_server_that_dies_comes_back_on_its_socket(deep: Swift) -> Non
     deep.kill()
     deep.start()
     assert artifacts.get_bytes(uri) == b"kept"
+
+
+WARN = """
+import psutil, sys
+from service.stack import swift_server
+if sys.argv[1] == "ours":
+    swift_server._log_to_stderr_alone()
+from swift.common.utils import get_logger
+get_logger({"log_level": "WARNING"}, "proxy-server", log_to_console=True, log_route="proxy").warning("a disk is slow")
+print(len(psutil.Process().net_connections("udp")))
+"""
+
+
+@pytest.mark.skipif(os.path.exists("/dev/log"), reason="this machine has a system log at /dev/log: Swift opens no port")
+@pytest.mark.parametrize(("whose", "sockets"), [("ours", "0"), ("swift's", "1")])
+def test_a_warning_goes_to_stderr_and_opens_no_port(whose: str, sockets: str) -> None:
+    """Swift's own way, without a system's log, is a UDP socket on every interface."""
+    command = [sys.executable, "-c", WARN, whose]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.strip() == sockets
+    assert "a disk is slow" in ended.stderr
