@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vae_models.records import Latent, Loss, NoiseSpec, Progress, Trace
+from vae_models.records import Encoding, Latent, Loss, NoiseSpec, Progress, Trace
 
 Measure = Literal["density", "mass"]
 
@@ -231,6 +231,43 @@ class Model(Protocol):
 
     def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
         """Draw x ~ p(x|z) of z ~ p(z), [batch, *data]. Raise NotImplementedError where it is not `sampled`."""
+        ...
+
+
+@runtime_checkable
+class LatentSpace(Protocol):
+    """A `Model` of one latent vector z, whose encoder and decoder can be used apart: what encoding, interpolation and
+    the k-sample likelihood need. beta: as of a `Model`.
+    """
+
+    @property
+    def likelihood(self) -> Likelihood: ...
+
+    def encode(self, x: Tensor, beta: Tensor | None = None) -> Encoding:
+        """Return q(z|x)'s parameters of x [batch, *data]."""
+        ...
+
+    def trace(
+        self,
+        x: Tensor,
+        encoding: Encoding,
+        noise: Mapping[str, Tensor],
+        beta: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Trace:
+        """Return the pass over x that the model's call makes, to the bit, with the encoder's part of it given."""
+        ...
+
+    def decoded(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Return the likelihood's parameters of z [batch, latent]: see `Backbone.decode`."""
+        ...
+
+    def decode(self, z: Tensor, beta: Tensor | None = None) -> Tensor:
+        """Return E[x|z], [batch, *data], of z [batch, latent]."""
+        ...
+
+    def sample_prior(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw z ~ p(z), [batch, latent]; noise: as `Model.prior_noise` says."""
         ...
 
 

@@ -41,6 +41,20 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What an encoder makes of a batch: the parameters of q(z|x), before anything is drawn.
+
+    mean:    of q(z|x), [batch, latent]
+    log_std: of q(z|x), [batch, latent]; None where q(z|x) has no density (a deterministic encoder)
+    raw:     the encoder's second output, as the posterior reads it, [batch, latent]; None where it reads none
+    """
+
+    mean: Tensor
+    log_std: Tensor | None
+    raw: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latent:
     """One stochastic layer of a trace.
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.protocols import Backbone, LatentLayer, Likelihood, Posterior, Prior
-from vae_models.records import NoiseSpec, Trace
+from vae_models.records import Encoding, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
 from vae_models.topologies.likelihood import distortions
 
@@ -87,11 +87,34 @@ class VAE(nn.Module):
 
         The number of posterior samples is that of the noise: z [batch, latent] or [batch, samples, latent].
         """
+        return self._trace(x, *self.backbone.encode(x), noise, mask)
+
+    def encode(self, x: Float[Tensor, "batch *data"], beta: Tensor | None = None) -> Encoding:
+        """Return the parameters of q(z|x). beta is ignored."""
+        mean, raw = self.backbone.encode(x)
+        log_std = None
+        if self.posterior.bound:
+            mean, log_std = self.posterior.normal(mean, raw)
+        return Encoding(mean=mean, log_std=log_std, raw=raw)
+
+    def trace(
+        self,
+        x: Float[Tensor, "batch *data"],
+        encoding: Encoding,
+        noise: Mapping[str, Tensor],
+        beta: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Trace:
+        """Return the same as `forward`, with the encoder's part of it given. beta is ignored."""
+        return self._trace(x, encoding.mean, encoding.raw, noise, mask)
+
+    def _trace(
+        self, x: Tensor, mean: Tensor, raw: Tensor | None, noise: Mapping[str, Tensor], mask: Tensor | None
+    ) -> Trace:
         several = noise[LATENT].ndim == 3
         samples = noise[LATENT].shape[1] if several else 1
         rows = {name: value.flatten(0, 1) if several else value for name, value in noise.items()}
         prior_noise = {name.removeprefix("prior/"): rows[name] for name in rows if name.startswith("prior/")}
-        mean, raw = self.backbone.encode(x)
         if several:  # encode once, decode every sample
             x, mean = x.repeat_interleave(samples, 0), mean.repeat_interleave(samples, 0)
             raw = None if raw is None else raw.repeat_interleave(samples, 0)
@@ -115,6 +138,14 @@ class VAE(nn.Module):
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """Return E[x|z]."""
         return self.likelihood.mean(self.backbone.decode(z))
+
+    def decoded(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Tensor:
+        """Return the likelihood's parameters of z."""
+        return self.backbone.decode(z)
+
+    def sample_prior(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch latent"]:
+        """Draw z ~ p(z)."""
+        return self.prior.sample(noise, self._normal)
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
         """Return the noise that `sample_mean` needs: the prior's."""

@@ -14,7 +14,7 @@ from vae_models.nn import gates
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.numbers import Number
 from vae_models.protocols import LatentLayer, Likelihood
-from vae_models.records import NoiseSpec, Trace
+from vae_models.records import Encoding, NoiseSpec, Trace
 from vae_models.topologies.vae.model import VAE
 
 
@@ -123,6 +123,33 @@ class MultiRate(nn.Module):
         with self._signal.of(self._standardized(beta, x)):
             trace: Trace = self.model(x, noise, None, mask)
             return trace
+
+    def encode(self, x: Float[Tensor, "batch *data"], beta: Tensor | None = None) -> Encoding:
+        """Return the parameters of q(z|x) at beta."""
+        with self._signal.of(self._standardized(beta, x)):
+            return self.model.encode(x)
+
+    def trace(
+        self,
+        x: Float[Tensor, "batch *data"],
+        encoding: Encoding,
+        noise: Mapping[str, Tensor],
+        beta: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Trace:
+        """Return the same as `forward` at beta, with the encoder's part of it given."""
+        with self._signal.of(self._standardized(beta, x)):
+            return self.model.trace(x, encoding, noise, None, mask)
+
+    def decoded(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Tensor:
+        """Return the likelihood's parameters of z at beta."""
+        with self._signal.of(self._standardized(beta, z)):
+            return self.model.decoded(z)
+
+    def sample_prior(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch latent"]:
+        """Draw z ~ p(z) at beta."""
+        with self._signal.of(self._standardized(beta, next(iter(noise.values())))):
+            return self.model.sample_prior(noise)
 
     def decode(self, z: Float[Tensor, "batch latent"], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
         """Return E[x|z] at beta."""

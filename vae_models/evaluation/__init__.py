@@ -1,0 +1,9 @@
+"""What the papers measure about a trained model: `run.evaluate(subject, plan)`.
+
+    specs.py     the seam of evaluators, and `EvaluationPlan`, which says what is evaluated on what
+    subject.py   a trained model with its data, and what several evaluators ask of both
+    findings.py  what an evaluator returns: values with errors, tables, pictures, tensors
+    run.py       evaluators one after another; what is done is kept, so that an evaluation goes on where it was
+
+Every other module is an evaluator, or what several of them share. The mathematics lies in `vae_models.metrics`.
+"""

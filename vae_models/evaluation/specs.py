@@ -1,0 +1,75 @@
+"""What is evaluated of a trained model, as data."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from vae_models import bounds
+from vae_models.config.run import RunConfig
+from vae_models.parts import Seam, spec_of
+from vae_models.samplers.specs import PriorSamplerConfig, SamplerConfig
+from vae_models.strict import Strict
+
+if TYPE_CHECKING:
+    from vae_models.evaluation.subject import Evaluator
+
+
+class EvaluatorSpec(Strict):
+    """One thing to find out about a trained model, as data. Importing it loads no torch.
+
+    What it needs of a model or of data is told by `refusals`, from the configuration alone, so that a plan is refused
+    before anything is computed; what only the data can tell it raises as `subject.Inapplicable`.
+    """
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def refusals(self, config: RunConfig) -> Iterator[str]:
+        """Yield a sentence for each reason why it cannot be found out about such a model on such data."""
+        return iter(())
+
+    @abstractmethod
+    def build(self) -> Evaluator:
+        """Return the evaluator; torch is loaded here."""
+
+
+EVALUATORS = Seam[type[EvaluatorSpec]](
+    "evaluator",
+    [
+        "vae_models.evaluation.likelihood.specs:LikelihoodEvaluation",
+    ],
+    check=spec_of(EvaluatorSpec),
+    summary="what is found out about a trained model",
+)
+
+if TYPE_CHECKING:
+    EvaluatorConfig = EvaluatorSpec
+else:
+    EvaluatorConfig = EVALUATORS.union()
+
+
+class EvaluationPlan(Strict):
+    """What is evaluated, on what, and how much memory it may take. Results do not depend on the last two."""
+
+    evaluators: tuple[EvaluatorConfig, ...] = Field(
+        default=(), max_length=bounds.LISTED, description="what is found out; none: all that suit model and data"
+    )
+    split: Literal["train", "val", "test"] = Field(
+        default="test", description="the data; numbers of the test split never choose a model"
+    )
+    limit: int | None = Field(
+        default=None, ge=1, le=bounds.DATA, description="at most this many data; none: the whole split"
+    )
+    betas: tuple[bounds.PositiveReal, ...] = Field(
+        default=(), max_length=bounds.LISTED, description="of a multi-rate model: beta beside 1, at which it is asked"
+    )
+    samplers: tuple[SamplerConfig, ...] = Field(
+        default=(PriorSamplerConfig(),), min_length=1, max_length=16, description="how samples are made"
+    )
+    seed: bounds.Seed = 0
+    batch_size: int = Field(default=512, ge=1, le=bounds.BATCH)
+    memory_mib: int = Field(default=1024, ge=16, le=2**20, description="for what is computed at a time, MiB")
