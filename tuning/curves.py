@@ -11,9 +11,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tuning.study import Outcome, StageConfig, Trial
+from vae_models.evaluation.pictures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Outcome], path: Path) -> None:
@@ -21,8 +23,6 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     where one path alone was searched; rate against distortion [nats per datum] with the Pareto front where they were
     measured; parallel axes where several paths were searched. Write nothing where nothing was measured.
     """
-    from matplotlib.figure import Figure
-
     done = [(trial, outcomes[trial.number]) for trial in trials if trial.number in outcomes]
     measured = [(trial, outcome) for trial, outcome in done if outcome.value is not None]
     paths = [name for name in stage.space if all(_is_number(t.assignment[name]) for t, _ in measured)]
@@ -33,16 +33,18 @@ def write(stage: StageConfig, trials: Sequence[Trial], outcomes: Mapping[int, Ou
     panels = len(paths) + bool(planes) + several
     if not measured or not panels:
         return
-    figure = Figure(figsize=(4.2 * panels, 3.4), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)
-    for axis, name in zip(axes[0], paths, strict=False):
-        _metric(axis, name, measured, stage, line=len(stage.space) == 1)
-    if planes:
-        _plane(axes[0][len(paths)], planes)
-    if several:
-        _parallel(axes[0][-1], measured, stage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    width, height = style.PANEL_INCHES
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        for axis, name in zip(axes, paths, strict=False):
+            _metric(axis, name, measured, stage, line=len(stage.space) == 1)
+        if planes:
+            _plane(axes[len(paths)], planes)
+        if several:
+            _parallel(axes[-1], measured, stage)
+
+    style.write_png(path, draw, (width * panels, height))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,10 @@ def compare(curves: Sequence[Curve], path: Path) -> None:
     """Write a PNG: rate against distortion, and the ELBO over beta. A model for each beta gives points with the spread
     over seeds; one model that was trained for all of them gives a line through its means, with its spread as a band.
     """
-    from matplotlib.figure import Figure
+    style.write_png(path, lambda figure: _compare(figure, curves), (9.0, 3.8))
 
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+
+def _compare(figure: Figure, curves: Sequence[Curve]) -> None:
     plane, elbo = figure.subplots(1, 2)
     for number, curve in enumerate(curves):
         color = f"C{number}"
@@ -110,9 +113,7 @@ def compare(curves: Sequence[Curve], path: Path) -> None:
     elbo.set_ylabel("ELBO [nats per datum]")
     elbo.set_xscale("log")
     for axis in (plane, elbo):
-        axis.legend(frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+        axis.legend()
 
 
 def _metric(
@@ -136,10 +137,10 @@ def _metric(
 def _plane(axis: Axes, planes: Sequence[tuple[Trial, Outcome]]) -> None:
     rates = [outcome.metrics["val/rate"] for _, outcome in planes]
     distortions = [outcome.metrics["val/distortion"] for _, outcome in planes]
-    axis.scatter(rates, distortions, c=[trial.candidate for trial, _ in planes], cmap="viridis", s=14)
+    axis.scatter(rates, distortions, c=[trial.candidate for trial, _ in planes], cmap=style.SEQUENTIAL, s=14)
     front = pareto(list(zip(rates, distortions, strict=True)))
     axis.plot(*zip(*front, strict=True), "-", lw=1, color="grey", label="Pareto front", zorder=0)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend()
     axis.set_xlabel("rate [nats per datum]")
     axis.set_ylabel("distortion [nats per datum]")
 
@@ -167,7 +168,11 @@ def _parallel(axis: Axes, measured: Sequence[tuple[Trial, Outcome]], stage: Stag
     for place, heights in enumerate(zip(*columns, strict=True)):
         shade = place / max(1, len(best_last) - 1)
         axis.plot(
-            range(len(names)), heights, lw=0.6 + shade, alpha=0.3 + 0.7 * shade, color=colormaps["viridis"](shade)
+            range(len(names)),
+            heights,
+            lw=0.6 + shade,
+            alpha=0.3 + 0.7 * shade,
+            color=colormaps[style.SEQUENTIAL](shade),
         )
     for at, name in enumerate(names):
         values = (

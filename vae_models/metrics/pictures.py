@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 TILE_PIXELS = 64  # small images are enlarged by a whole number to about this height
 PADDING_PIXELS = 2  # between tiles and around the grid
 PAPER = 255  # grey level between the tiles: white, so that black images keep their edge
 MOST_COLUMNS = 16
+TEXT_PIXELS = 13  # height of the labels' font
 
 
 def as_images(data: Float[Tensor, "n *data"]) -> Float[Tensor, "n channels height width"]:
@@ -56,6 +58,27 @@ def samples(means: Float[Tensor, "n channels height width"], columns: int | None
     return _png(list(torch.split(_tiles(means), columns)), columns)
 
 
+def grid(
+    images: Float[Tensor, "n channels height width"],
+    columns: int,
+    *,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+) -> bytes:
+    """Draw images row by row, `columns` in each, with what the rows and columns show beside and above them.
+
+    Return the PNG. Raise ValueError for no image, and for labels that are not one for each row or column.
+    """
+    if images.shape[0] == 0 or columns < 1:
+        raise ValueError(f"a grid needs an image and a column: got {images.shape[0]} in {columns} columns")
+    rows = list(torch.split(_tiles(images), columns))
+    for labels, wanted, what in ((row_labels, len(rows), "rows"), (column_labels, columns, "columns")):
+        if labels is not None and len(labels) != wanted:
+            raise ValueError(f"{len(labels)} labels for {wanted} {what}: give one for each")
+    height, width = rows[0].shape[1:3]
+    return _encoded(_labelled(_paper(rows, columns), (height, width), row_labels or (), column_labels or ()))
+
+
 def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n tile_height tile_width colours"]:
     """Return each image as it is drawn: enlarged, in grey (1 colour) or RGB (3)."""
     levels = images.detach().double().cpu().nan_to_num(nan=0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -68,6 +91,10 @@ def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n
 
 def _png(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> bytes:
     """Return rows of at most `columns` tiles on white as PNG. Lossless; the same images give the same bytes."""
+    return _encoded(_paper(rows, columns))
+
+
+def _paper(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> Image.Image:
     _, height, width, colours = rows[0].shape
     step_y, step_x = height + PADDING_PIXELS, width + PADDING_PIXELS
     size = (len(rows) * step_y + PADDING_PIXELS, columns * step_x + PADDING_PIXELS, colours)
@@ -76,8 +103,34 @@ def _png(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns:
         for x, tile in enumerate(row):
             top, left = PADDING_PIXELS + y * step_y, PADDING_PIXELS + x * step_x
             paper[top : top + height, left : left + width] = tile
-    mode = "L" if colours == 1 else "RGB"
-    image = Image.frombytes(mode, (size[1], size[0]), paper.numpy().tobytes())
+    return Image.frombytes("L" if colours == 1 else "RGB", (size[1], size[0]), paper.numpy().tobytes())
+
+
+def _labelled(
+    paper: Image.Image, tile: tuple[int, int], row_labels: Sequence[str], column_labels: Sequence[str]
+) -> Image.Image:
+    """Return the grid with a margin for its labels: to the left, ending at the tiles, and above, over their middle.
+
+    tile: height and width.
+    """
+    font = ImageFont.load_default(TEXT_PIXELS)
+    gap = 2 * PADDING_PIXELS
+    left = max((math.ceil(font.getlength(label)) + 2 * gap for label in row_labels), default=0)
+    top = TEXT_PIXELS + 2 * gap if column_labels else 0
+    step_y, step_x = tile[0] + PADDING_PIXELS, tile[1] + PADDING_PIXELS
+    whole = Image.new(paper.mode, (left + paper.width, top + paper.height), "white")
+    whole.paste(paper, (left, top))
+    draw = ImageDraw.Draw(whole)
+    for row, label in enumerate(row_labels):
+        middle = top + PADDING_PIXELS + row * step_y + tile[0] / 2
+        draw.text((left - gap, middle), label, fill="black", font=font, anchor="rm")
+    for column, label in enumerate(column_labels):
+        middle = left + PADDING_PIXELS + column * step_x + tile[1] / 2
+        draw.text((middle, top - gap), label, fill="black", font=font, anchor="ms")
+    return whole
+
+
+def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
