@@ -282,14 +282,25 @@ class HasParts(Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Samples of a trained model, to look at: a pure function of the model and of noise."""
+    """A law of z, by which samples of a trained model are made: a function of model, of what was fitted, and of noise.
+
+    beta: as of a `Model`. See `samplers.laws.LatentLaw` for the methods of a law that needs nothing but z.
+    """
 
     def noise(self, model: Model) -> Mapping[str, NoiseSpec]:
-        """Return the noise that a sample needs, by name."""
+        """Return the noise that a sample's z needs, by name."""
         ...
 
-    def __call__(self, model: Model, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return E[x|z] of each sample, [n, *data]; noise: a row for each."""
+    def z(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw z, [n, latent], of a `LatentSpace`; noise: a row for each. Raise ValueError of any other model."""
+        ...
+
+    def means(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return E[x|z] of each z, [n, *data]; noise: as of `z`."""
+        ...
+
+    def draws(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw x ~ p(x|z) of each z, [n, *data]; noise: that of z, and that of x as `samplers.laws.x_noise` says."""
         ...
 
 

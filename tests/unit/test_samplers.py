@@ -13,20 +13,21 @@ from torch import Tensor
 from tests import catalogue
 from vae_models.protocols import Model, Sampler
 from vae_models.records import NoiseSpec
+from vae_models.samplers.laws import LatentLaw, space_of
 from vae_models.samplers.specs import SAMPLERS, SamplerSpec
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 
 
 @dataclass(frozen=True)
-class Cold:
+class Cold(LatentLaw):
     temperature: float
 
     def noise(self, model: Model) -> Mapping[str, NoiseSpec]:
         return model.prior_noise()
 
-    def __call__(self, model: Model, noise: Mapping[str, Tensor]) -> Tensor:
-        return model.sample_mean({name: self.temperature * value for name, value in noise.items()})
+    def z(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        return space_of(model).sample_prior({name: self.temperature * value for name, value in noise.items()}, beta)
 
 
 class ColdConfig(SamplerSpec):

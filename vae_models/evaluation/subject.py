@@ -172,56 +172,56 @@ class Subject:
         when the tick says so.
         """
         name = split or self.plan.split
-        total, size = self.count(name), min(batch_size or self.plan.batch_size, self.plan.batch_size)
         data, masks = self._residence[name], self._residence.masks(name)
+
+        def batch(start: int, end: int) -> Mapping[str, Tensor]:
+            indices = torch.arange(start, end, device=data.index_device)
+            x_noise = self.draw(data.noise(), len(indices), stream=f"{name}/data", first=start)
+            rows = Rows(
+                x=data.batch(indices, x_noise),
+                mask=masks.of(indices),
+                indices=indices.to(self.device),
+                noise=self.draw(noise or {}, len(indices), stream=f"{name}/{stream}", first=start),
+            )
+            return function(rows)
+
+        size = min(batch_size or self.plan.batch_size, self.plan.batch_size)
+        return self.spread(batch, self.count(name), size=size, what=what)
+
+    def spread(
+        self, function: Callable[[int, int], Mapping[str, Tensor]], total: int, *, size: int, what: str
+    ) -> dict[str, Tensor]:
+        """Return the rows 0 .. total - 1, [total, ...] by name, on the CPU, the same on every worker.
+
+        function: of (start, end) -> the tensors of these rows; called without gradients, for batches of `size` that go
+        round the workers. what: for progress. Raise Stopped, on all workers, when the tick says so.
+        """
         starts = range(0, total, size)
-        rounds = -(-len(starts) // world_size())
-        made: list[dict[str, Tensor]] = []
-        for turn in range(rounds):
-            place = turn * world_size() + rank()
+        made: list[Mapping[str, Tensor]] = []
+        for turn in range(-(-len(starts) // world_size())):
+            place, own = turn * world_size() + rank(), dict[str, Tensor]()
             if place < len(starts):
-                start = starts[place]
-                indices = torch.arange(start, min(start + size, total), device=data.index_device)
-                x_noise = self.draw(data.noise(), len(indices), stream=f"{name}/data", first=start)
-                rows = Rows(
-                    x=data.batch(indices, x_noise),
-                    mask=masks.of(indices),
-                    indices=indices.to(self.device),
-                    noise=self.draw(noise or {}, len(indices), stream=f"{name}/{stream}", first=start),
-                )
                 with torch.no_grad():
-                    made.append({key: value.detach() for key, value in function(rows).items()})
+                    batch = function(starts[place], min(starts[place] + size, total))
+                own = {name: value.detach() for name, value in batch.items()}
+            made.append(self._gathered(own, whole=(turn + 1) * world_size() <= len(starts)))
             if self._tick(what, min(total, (turn + 1) * world_size() * size), total):
                 raise Stopped(what)
-        return self._gathered(made, len(starts), size, total)
+        return {name: torch.cat([rows[name] for rows in made]) for name in made[0]}
 
-    def _gathered(self, made: list[dict[str, Tensor]], batches: int, size: int, total: int) -> dict[str, Tensor]:
-        """Return every worker's rows in the data's order. made: this worker's batches."""
-        if world_size() == 1:
-            return {name: torch.cat([rows[name].cpu() for rows in made]) for name in made[0]}
-        order = torch.cat(
-            [
-                torch.arange(place * size, min((place + 1) * size, total))
-                for worker in range(world_size())
-                for place in range(worker, batches, world_size())
-            ]
-        )
-        back = torch.empty_like(order)
-        back[order] = torch.arange(total)
-        empty = self._like_first(made)
-        gathered = {}
-        for name, none in empty.items():
-            own = torch.cat([rows[name] for rows in made]) if made else none
-            gathered[name] = gather_rows(own)[0].cpu()[back]
-        return gathered
+    def _gathered(self, own: dict[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
+        """Return all workers' rows of one turn, on the CPU. whole: every worker has some; the first one always has."""
+        if world_size() > 1 and not whole:
+            own = self._like_first(own) | own
+        return {name: gather_rows(rows)[0].cpu() for name, rows in own.items()}
 
-    def _like_first(self, made: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return tensors without rows, as the first worker's batches have them: it has one at least."""
+    def _like_first(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors without rows, as the first worker's."""
         import json
 
         from vae_models.collectives import broadcast_text
 
-        said = {name: [str(value.dtype), list(value.shape[1:])] for name, value in (made[0] if made else {}).items()}
+        said = {name: [str(value.dtype), list(value.shape[1:])] for name, value in own.items()}
         told: dict[str, tuple[str, list[int]]] = json.loads(broadcast_text(json.dumps(said), self.device))
         return {
             name: torch.empty((0, *shape), dtype=getattr(torch, dtype.removeprefix("torch.")), device=self.device)

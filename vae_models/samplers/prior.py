@@ -9,16 +9,25 @@ from torch import Tensor
 
 from vae_models.protocols import Model
 from vae_models.records import NoiseSpec
+from vae_models.samplers.laws import space_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSampler:
-    """E[x|z] of z ~ p(z): the model's own way."""
+    """z ~ p(z) by the model's own way: of any model, also of one with several latents."""
 
     def noise(self, model: Model) -> Mapping[str, NoiseSpec]:
         """Return the prior's noise."""
         return model.prior_noise()
 
-    def __call__(self, model: Model, noise: Mapping[str, Tensor]) -> Tensor:
-        """Return the means, [n, *data]."""
-        return model.sample_mean(noise)
+    def z(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw z ~ p(z), [n, latent], of a model of one latent vector."""
+        return space_of(model).sample_prior(noise, beta)
+
+    def means(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return the model's own E[x|z] of z ~ p(z), [n, *data]."""
+        return model.sample_mean(noise, beta)
+
+    def draws(self, model: Model, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw x ~ p(x|z) of z ~ p(z) by the model's own way, [n, *data]."""
+        return model.sample(noise, beta)

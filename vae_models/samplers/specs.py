@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
 
 class SamplerSpec(Strict):
-    """How samples of a trained model are made, as data: of pictures, where nothing is trained or judged by them."""
+    """How samples of a trained model are made, as data: the law of z, and how it is fitted where it has to be.
+
+    fitted: whether it is fitted to a model after training (`FittedSamplerSpec`), so that `build` alone makes none
+    """
+
+    fitted: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         kind: str
+
+    def called(self) -> str:
+        """Return its name in metrics, tables and folders: the kind, with what tells it from others of the kind."""
+        return self.kind
 
     @abstractmethod
     def build(self) -> Sampler:
@@ -25,7 +34,7 @@ class SamplerSpec(Strict):
 
 
 class PriorSamplerConfig(SamplerSpec):
-    """E[x|z] of z ~ p(z), each prior by its own way of sampling."""
+    """z ~ p(z), each prior by its own way of sampling: VampPrior and VHP bring theirs."""
 
     kind: Literal["prior"] = "prior"
 

@@ -33,7 +33,7 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sam
         noise = source.draw({**data.noise(), **parts.noise()}, n, stream="pictures", step=0)
         x = data.batch(torch.arange(n, device=data.index_device), noise)
         mean = parts(x, noise).mean
-        dreams = sampler(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
+        dreams = sampler.means(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
         shown = {
             "reconstructions": reconstructions(as_images(x), as_images(mean), COLUMNS),
             "samples": samples(as_images(dreams), COLUMNS),

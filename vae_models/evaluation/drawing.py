@@ -1,0 +1,94 @@
+"""Samples of a trained model, by any sampler: the same rows for any number of workers and any size of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, cast
+
+from torch import Tensor
+
+from vae_models.evaluation.subject import Inapplicable, Subject
+from vae_models.protocols import LatentSpace, Model
+from vae_models.records import NoiseSpec
+from vae_models.samplers.laws import tempered, x_noise
+from vae_models.samplers.specs import SamplerSpec
+
+Form = Literal["means", "samples"]
+
+COPIES = 8  # of the decoder's output that its layers and a likelihood's inverse are taken to hold at a time
+
+
+def name_of(sampler: SamplerSpec) -> str:
+    """Return the sampler's name in metrics, tables and folders: prior, gmm-10."""
+    return sampler.called()
+
+
+def drawn(
+    subject: Subject,
+    sampler: SamplerSpec,
+    count: int,
+    *,
+    form: Form = "means",
+    temperature: float = 1.0,
+    beta: float | None = None,
+    stream: str = "samples",
+) -> Tensor:
+    """Return `count` samples, [count, *data], on the CPU, the same on every worker.
+
+    form:        means: E[x|z] of each z; samples: x ~ p(x|z)
+    temperature: by which the standard deviations of the law of z are multiplied (`samplers.laws.tempered`); the noise
+                 of x stays as it is
+    beta:        of a multi-rate model; None: 1
+
+    Sample i is a function of the plan's seed, the stream and i, up to rounding. Means and samples of one stream are of
+    the same z, and samplers that name their noise alike read the same. Raise Inapplicable where x cannot be drawn.
+    """
+    law, model, gates = sampler.build(), subject.model, subject.gates(beta)
+    of_x = _x_noise(subject) if form == "samples" else {}
+    of_z = law.noise(model)
+    make = law.draws if form == "samples" else law.means
+
+    def batch(start: int, end: int) -> Mapping[str, Tensor]:
+        z = tempered(subject.draw(of_z, end - start, stream=stream, first=start), of_z, temperature)
+        x = subject.draw(of_x, end - start, stream=stream, first=start)
+        return {"x": make(model, {**z, **x}, gates)}
+
+    return subject.spread(batch, count, size=_batch_size(subject), what=f"samples of {name_of(sampler)}")["x"]
+
+
+def latents(
+    subject: Subject,
+    sampler: SamplerSpec,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    beta: float | None = None,
+    stream: str = "samples",
+) -> Tensor:
+    """Return the z of `drawn`'s samples, [count, latent], on the CPU. Raise Inapplicable of a model of several."""
+    law, model, gates = sampler.build(), cast(Model, subject.space), subject.gates(beta)
+    specs = law.noise(model)
+
+    def batch(start: int, end: int) -> Mapping[str, Tensor]:
+        noise = tempered(subject.draw(specs, end - start, stream=stream, first=start), specs, temperature)
+        return {"z": law.z(model, noise, gates)}
+
+    return subject.spread(batch, count, size=subject.plan.batch_size, what=f"latents of {name_of(sampler)}")["z"]
+
+
+def _x_noise(subject: Subject) -> Mapping[str, NoiseSpec]:
+    if not subject.model.sampled:
+        raise Inapplicable(
+            "x cannot be drawn from this likelihood, whose parameters are known only beside an x: ask for means"
+        )
+    return x_noise(subject.model)
+
+
+def _batch_size(subject: Subject) -> int:
+    """Return how many samples are made at a time: at most the plan's, and what its memory has room for."""
+    per_element = 1
+    if isinstance(subject.module, LatentSpace):
+        per_element = subject.module.likelihood.parameters_per_element()
+    sample = math.prod(subject.dataset.shape) * per_element * subject.dtype.itemsize * COPIES
+    return max(1, min(subject.plan.batch_size, subject.plan.memory_mib * 2**20 // sample))
