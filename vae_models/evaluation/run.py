@@ -20,7 +20,7 @@ class Kept(Protocol):
 
 
 def chosen(plan: EvaluationPlan, config: RunConfig) -> Mapping[str, EvaluatorSpec]:
-    """Return what is evaluated, by key: the plan's, or all that suit the model and its data by their declarations.
+    """Return what is evaluated, by key: the plan's, or all standard ones that suit the model and its data.
 
     Raise ValueError with a line for each evaluator of the plan that does not suit.
     """
@@ -29,7 +29,7 @@ def chosen(plan: EvaluationPlan, config: RunConfig) -> Mapping[str, EvaluatorSpe
         if problems:
             raise ValueError("\n".join(problems))
         return {key(spec): spec for spec in plan.evaluators}
-    every = (part.model_validate({}) for part in EVALUATORS.all().values())
+    every = (part.model_validate({}) for part in EVALUATORS.all().values() if part.standard)
     return {key(spec): spec for spec in every if not any(True for _ in spec.refusals(config))}
 
 

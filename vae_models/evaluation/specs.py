@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,11 @@ class EvaluatorSpec(Strict):
 
     What it needs of a model or of data is told by `refusals`, from the configuration alone, so that a plan is refused
     before anything is computed; what only the data can tell it raises as `subject.Inapplicable`.
+
+    standard: whether a plan that names no evaluator has it: one that costs minutes, or needs a file, is asked for
     """
+
+    standard: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         kind: str
@@ -56,7 +60,9 @@ class EvaluationPlan(Strict):
     """What is evaluated, on what, and how much memory it may take. Results do not depend on the last two."""
 
     evaluators: tuple[EvaluatorConfig, ...] = Field(
-        default=(), max_length=bounds.LISTED, description="what is found out; none: all that suit model and data"
+        default=(),
+        max_length=bounds.LISTED,
+        description="what is found out; none: all standard ones that suit model and data",
     )
     split: Literal["train", "val", "test"] = Field(
         default="test", description="the data; numbers of the test split never choose a model"
