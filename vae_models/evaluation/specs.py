@@ -45,6 +45,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
     "evaluator",
     [
         "vae_models.evaluation.likelihood.specs:LikelihoodEvaluation",
+        "vae_models.evaluation.latent.specs:OURS",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",

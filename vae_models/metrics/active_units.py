@@ -29,11 +29,18 @@ def dimension_kl(
     KL_j = (mean_j^2 + sigma_j^2 - 1) / 2 - log sigma_j. Of a VAE's own latent: `Latent.mean`, `Latent.log_std`. VHP
     measures the inner one, q(zeta|x): `inner_posterior` of its prior gives the two for samples z ~ q(z|x).
     """
+    return each_dimension_kl(means, log_stds).sort(descending=True).values
+
+
+def each_dimension_kl(
+    means: Float[Tensor, "data latent"], log_stds: Float[Tensor, "data latent"]
+) -> Float64[Tensor, " latent"]:
+    """Return the KL of each dimension in its own place: `dimension_kl` unsorted."""
     if means.shape[0] < 1:
         raise ValueError("the KL of each dimension needs the posterior of at least 1 datum")
     mean, log_std = means.double(), log_stds.double()
     each = (mean.square() + torch.exp(2 * log_std) - 1) / 2 - log_std
-    return each.mean(0).sort(descending=True).values
+    return each.mean(0)
 
 
 def active_units_by_kl(

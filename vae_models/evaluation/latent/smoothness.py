@@ -1,0 +1,92 @@
+"""How smooth the decoder is where the data are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vae_models.evaluation.findings import Findings
+from vae_models.evaluation.latent.encoded import at_each_beta, chosen, finite, how_many, layer, value_of
+from vae_models.evaluation.subject import Rows, Subject
+from vae_models.metrics.smoothness import AXES, Decode, local_smoothness, probed_smoothness, squared_gaps
+from vae_models.records import NoiseSpec
+
+SQUARE = "units of x squared"
+SLOPE = "units of x squared per unit of z squared"
+EXACT_AXES = 64  # of method auto: as many products with the Jacobian for each datum
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothnessEvaluator:
+    """AR-ELBO's expected gap at each variance, one pair of perturbations for each datum, and the expected local
+    smoothness, both of E[x|z] about the posterior means, with standard errors over data.
+    """
+
+    variances: tuple[float, ...]
+    method: Literal["auto", "exact", "probes"]
+    probes: int
+    data: int
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Return expected_gap_<s^2>, and els or, by probes, els_probes."""
+        return at_each_beta(subject, lambda beta: self._at(subject, beta))
+
+    def _at(self, subject: Subject, beta: float | None) -> Findings:
+        total, space, gates = subject.count(), subject.space, subject.gates(beta)
+        rows = chosen(subject, total, self.data)
+        wanted = torch.zeros(total, dtype=torch.bool, device=subject.device)
+        wanted[rows.to(subject.device)] = True
+        (latent,) = layer(subject)[1].shape
+        exact = self.method == "exact" or (self.method == "auto" and latent <= EXACT_AXES)
+        noise = {"first": NoiseSpec(shape=(latent,)), "second": NoiseSpec(shape=(latent,))}
+        if not exact:
+            noise["probes"] = NoiseSpec(shape=(self.probes, latent))
+
+        def decode(z: Tensor) -> Tensor:
+            return space.decode(z, gates)
+
+        def measure(batch: Rows) -> dict[str, Tensor]:
+            kept = wanted[batch.indices]
+            mean = space.encode(batch.x, gates).mean
+            found = self._measured(decode, mean[kept], {name: value[kept] for name, value in batch.noise.items()})
+            return {name: _placed(value, kept) for name, value in found.items()}
+
+        size = max(1, subject.plan.batch_size // AXES)
+        made = subject.map(measure, what="smoothness", noise=noise, stream="smoothness", batch_size=size)
+        found = {name: value[rows] for name, value in made.items()}
+        finite(*found.values())
+        return self._findings(found, how_many(len(rows), total))
+
+    def _measured(self, decode: Decode, mean: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        if len(mean) == 0:
+            names = [*map(_gap, self.variances), "els_probes" if "probes" in noise else "els"]
+            return {name: mean.new_zeros(0, dtype=torch.float64) for name in names}
+        found = {
+            _gap(variance): squared_gaps(decode, mean, noise["first"], noise["second"], variance)
+            for variance in self.variances
+        }
+        if "probes" in noise:
+            return found | {"els_probes": probed_smoothness(decode, mean, noise["probes"])}
+        return found | {"els": local_smoothness(decode, mean)}
+
+    def _findings(self, found: dict[str, Tensor], share: str) -> Findings:
+        notes = {"els": "exact Jacobian at each mean", "els_probes": f"{self.probes} random directions for each datum"}
+        values = []
+        for name, per_datum in found.items():
+            note = "; ".join(part for part in (notes.get(name, "one pair of perturbations"), share) if part)
+            values.append(value_of(name, per_datum, unit=SLOPE if name in notes else SQUARE, note=note))
+        return Findings(values=tuple(values))
+
+
+def _gap(variance: float) -> str:
+    return f"expected_gap_{variance:g}"
+
+
+def _placed(values: Tensor, kept: Tensor) -> Tensor:
+    """Return the values where they are of data that are asked for; 0 for the others."""
+    placed = values.new_zeros(len(kept))
+    placed[kept] = values
+    return placed

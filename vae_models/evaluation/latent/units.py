@@ -1,0 +1,107 @@
+"""Which dimensions of z a model uses: active units, and the KL and the variances of each dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from vae_models.evaluation.findings import Findings, Table, Value
+from vae_models.evaluation.latent.encoded import Sampled, at_each_beta, at_least, layer, means, sampled
+from vae_models.evaluation.subject import Subject
+from vae_models.metrics.active_units import active_units, each_dimension_kl
+from vae_models.priors.standard_normal import StandardNormal
+
+DIMENSIONS = "dimensions"
+
+
+@runtime_checkable
+class HasInnerPosterior(Protocol):
+    """A hierarchical prior: p(z) is the integral of p(z|zeta) under N(zeta; 0, I), with a q(zeta|z) of its own."""
+
+    def inner_posterior(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation of q(zeta|z), [n, inner] each."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsEvaluator:
+    """Active units by the variance of the posterior means and by KL, and a table of the dimensions, largest KL first.
+
+    The KL of a dimension is E KL(q(z_j|x) || p(z_j)), of priors N(0, I) alone; of a hierarchical prior it is that of
+    q(zeta|z) at z ~ q(z|x) (VHP D.2), with names that begin with `inner_`.
+    """
+
+    variance: float
+    kl: float
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Return active_units, posterior_mean_variance and, where q(z|x) has a density, posterior_std and KLs."""
+        return at_each_beta(subject, lambda beta: self._at(subject, beta))
+
+    def _at(self, subject: Subject, beta: float | None) -> Findings:
+        at_least(subject.count(), 2)
+        if not subject.model.bound:
+            note = "q(z|x) has no density: no KL, and a unit is active by a variance that no prior gives a unit to"
+            return self._of("", means(subject, beta=beta), None) + Findings(notes=(note,))
+        latent, prior = sampled(subject, beta), layer(subject)[1].prior
+        own = self._of("", latent.mean, latent.log_std, kl=isinstance(prior, StandardNormal))
+        if isinstance(prior, HasInnerPosterior):
+            return own + self._of("inner_", *_inner(subject, prior, latent))
+        if isinstance(prior, StandardNormal):
+            return own
+        return own + Findings(notes=("no KL of each dimension: the prior is no product of one-dimensional ones",))
+
+    def _of(self, prefix: str, mean: Tensor, log_std: Tensor | None, *, kl: bool = True) -> Findings:
+        spread = mean.var(0)
+        values = [
+            self._count(f"{prefix}active_units", active_units(mean, self.variance), len(mean), self._by_variance()),
+            Value(
+                name=f"{prefix}posterior_mean_variance", value=float(spread.mean()), unit="units of z squared",
+                count=len(mean), note="over data, mean over the dimensions",
+            ),
+        ]  # fmt: skip
+        if log_std is None:
+            return Findings(values=tuple(values), tables=(_table(prefix, spread),))
+        std = log_std.exp()
+        per_datum = std.mean(1)
+        values.append(
+            Value(
+                name=f"{prefix}posterior_std", value=float(per_datum.mean()), unit="units of z", count=len(mean),
+                error=float(per_datum.std()) / len(mean) ** 0.5, note="sigma of q(z|x), mean over the dimensions",
+            )
+        )  # fmt: skip
+        divergence = each_dimension_kl(mean, log_std) if kl else None
+        if divergence is not None:
+            active = int((divergence > self.kl).sum())
+            values.append(self._count(f"{prefix}active_units_kl", active, len(mean), f"KL above {self.kl:g} nats"))
+        return Findings(values=tuple(values), tables=(_table(prefix, spread, std.mean(0), divergence),))
+
+    def _by_variance(self) -> str:
+        return f"variance of the posterior means over data above {self.variance:g}"
+
+    def _count(self, name: str, active: int, count: int, note: str) -> Value:
+        return Value(name=name, value=active, unit=DIMENSIONS, count=count, note=note)
+
+
+def _inner(subject: Subject, prior: HasInnerPosterior, latent: Sampled) -> tuple[Tensor, Tensor]:
+    """Return mean and log std of q(zeta|z) at every datum's z."""
+    parts = []
+    with torch.no_grad():
+        for z in torch.split(latent.sample, subject.plan.batch_size):
+            parts.append(prior.inner_posterior(z.to(device=subject.device, dtype=subject.dtype)))
+    mean, log_std = (torch.cat([part[place] for part in parts]).double().cpu() for place in (0, 1))
+    return mean, log_std
+
+
+def _table(prefix: str, spread: Tensor, std: Tensor | None = None, kl: Tensor | None = None) -> Table:
+    """Return the dimensions, largest KL first; where there is none, largest variance first."""
+    order = (spread if kl is None else kl).argsort(descending=True, stable=True).tolist()
+    columns = {"dimension": torch.arange(len(spread)), "variance of the means [z²]": spread}
+    columns |= {} if std is None else {"mean sigma [z]": std}
+    columns |= {} if kl is None else {"KL [nats]": kl}
+    lists = [column.tolist() for column in columns.values()]
+    rows = tuple(tuple(column[place] for column in lists) for place in order)
+    return Table(name=f"{prefix}dimensions", columns=tuple(columns), rows=rows)
