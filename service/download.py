@@ -32,8 +32,8 @@ from service.retry import again
 from service.wire import ModelFiles
 
 if TYPE_CHECKING:
-    from service.pyfunc import Reconstructor
     from service.settings import Settings
+    from vae_models.trained import Trained
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  # without a byte
@@ -53,7 +53,7 @@ class Fetched:
     files: int
 
 
-def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> Reconstructor:
+def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> Trained:
     """Return the model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; only its package stays on the disk.
 
     code: consent to run the package that it needs, if it needs one: see `agree`

@@ -4,7 +4,8 @@ The loader (`service.pyfunc`) takes data as [n, *datum] or laid flat as [n, elem
 list or a data frame. A signature of a tensor cannot say so, and MLflow refuses what it does not say: float64, which
 is what numpy makes, and data frames. So the signature states the one form that all models of the service share, and
 says by `is_signature_from_type_hint` that the loader itself checks its input, which it does; MLflow then shows the
-signature and leaves the check to it. (`mlflow models serve` takes {"inputs": ...} then, and no data frames.)
+signature and leaves the check to it. (`mlflow models serve` takes {"inputs": ...} then, and no data
+frames.) Tasks beside reconstruction, and their settings, are the signature's parameters.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from service.queue.jobs import Checkpoint, Job
 from service.tracking import describe
 from service.tracking.dataset import tensors
 from vae_models.data.config import DataConfig
+from vae_models.trained.params import PARAMS
 
 
 def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], data: DataConfig, kind: str) -> bytes:
@@ -62,11 +64,17 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], d
             "type": "ndarray",
             "format": "tf-serving",
         },
-        "signature": {"inputs": given, "outputs": made_of_it, "params": None},
+        "signature": {"inputs": given, "outputs": made_of_it, "params": params()},
         "type_hint_from_example": False,
         "utc_time_created": made.strftime("%Y-%m-%d %H:%M:%S.%f"),
     }
     return yaml.safe_dump(description, sort_keys=True).encode()
+
+
+def params() -> str:
+    """Return MLflow's schema of what a model's `predict` takes beside data: tasks and their settings."""
+    told = ({"name": name, "type": each.type, "default": each.default, "shape": None} for name, each in PARAMS.items())
+    return json.dumps(list(told))
 
 
 def examples(shape: Sequence[int]) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ between models of GPU; on one kind of device the same arguments give the same bi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from vae_models.records import NoiseSpec
 
+NOISE_BLOCK = 64  # data whose noise is drawn together where each datum has its own
 _NUMPY_DTYPES: dict[torch.dtype, Literal["float32", "float64"]] = {torch.float32: "float32", torch.float64: "float64"}
 
 
@@ -55,6 +57,33 @@ def draw(
     source = torch.Generator(device).manual_seed(_mixed_seed(seed, stream, step))
     fill = torch.randn if spec.kind == "normal" else torch.rand
     return fill(shape, generator=source, device=device, dtype=dtype)
+
+
+def draw_rows(
+    specs: Mapping[str, NoiseSpec],
+    count: int,
+    *,
+    first: int = 0,
+    seed: int,
+    stream: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """Draw noise of the data, or samples, first .. first + count - 1, [count, *shape] by name.
+
+    Each one's depends on the seed, the stream, its name and its own number alone: however the data are cut into
+    batches, and whoever computes them. Blocks of `NOISE_BLOCK` data are drawn together.
+    """
+    blocks = range(first // NOISE_BLOCK, -(-(first + count) // NOISE_BLOCK))
+    skip = first - blocks.start * NOISE_BLOCK
+    drawn = {}
+    for name, spec in specs.items():
+        whole = [
+            draw(spec, NOISE_BLOCK, seed=seed, step=block, stream=f"{stream}/{name}", device=device, dtype=dtype)
+            for block in blocks
+        ] or [torch.empty((0, *spec.shape), device=device, dtype=dtype)]
+        drawn[name] = torch.cat(whole)[skip : skip + count]
+    return drawn
 
 
 def permutation(n: int, *, seed: int, epoch: int, stream: str = "order") -> Tensor:

@@ -4,6 +4,7 @@ import vaesvc
 
 model = vaesvc.load("digits-beta-vae-mlp@best")
 reconstructions = model.predict(images)  # E[x|z] at the posterior's mean: [n, *shape of a datum]
+mean, std = model.encode(images)  # q(z|x); also decode, sample, score, interpolate, traverse: vae_models.trained
 
 A model that was trained with a user's own package says so, and is loaded only by who agrees to run that code:
 
@@ -17,14 +18,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.pyfunc import Reconstructor
+    from vae_models.trained import Trained
 
 __all__ = ["load", "use_code"]
 
 
-def load(model: str, *, code: str | Path | None = None) -> Reconstructor:
-    """Load the registered model `NAME` (its best version), `NAME@best` or `NAME/3`, to predict with on this machine's
-    CPU.
+def load(model: str, *, code: str | Path | None = None) -> Trained:
+    """Load the registered model `NAME` (its best version), `NAME@best` or `NAME/3`, to use on this machine's CPU.
 
     The service is found as the command line finds it: environment, settings file, running embedded stack. Only what the
     service made is loaded: its signature, the manifest and every file are verified, no code of a model is run and

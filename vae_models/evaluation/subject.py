@@ -25,8 +25,6 @@ from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.protocols import LatentSpace, Model
 from vae_models.records import Encoding, NoiseSpec
 
-NOISE_BLOCK = 64  # data whose noise is drawn together: a datum's noise is its own, however the data are cut
-
 
 class Inapplicable(ValueError):  # noqa: N818 - says what is the case
     """What was asked cannot be found out about this model or these data: why, and what can be done."""
@@ -137,19 +135,10 @@ class Subject:
 
         Each one's noise depends on the seed, the stream and its own number alone.
         """
-        blocks = range(first // NOISE_BLOCK, -(-(first + count) // NOISE_BLOCK))
-        skip = first - blocks.start * NOISE_BLOCK
-        drawn = {}
-        for name, spec in specs.items():
-            whole = [
-                random.draw(
-                    spec, NOISE_BLOCK, seed=self.plan.seed, step=block, stream=f"evaluation/{stream}/{name}",
-                    device=self.device, dtype=self.dtype,
-                )
-                for block in blocks
-            ]  # fmt: skip
-            drawn[name] = torch.cat(whole)[skip : skip + count]
-        return drawn
+        return random.draw_rows(
+            specs, count, first=first, seed=self.plan.seed, stream=f"evaluation/{stream}", device=self.device,
+            dtype=self.dtype,
+        )  # fmt: skip
 
     def map(
         self,

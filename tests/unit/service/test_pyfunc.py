@@ -14,10 +14,11 @@ import torch
 from service import pyfunc
 from service.errors import StorageError
 from vae_models.recipes import catalogue
+from vae_models.trained import Trained, checks
 from vae_models.training import checkpoint as checkpoints
 
 
-def loaded(folder: Path, recipe: str) -> tuple[pyfunc.Reconstructor, Any]:
+def loaded(folder: Path, recipe: str) -> tuple[Trained, Any]:
     """A model's directory as a checkpoint makes it, through the loader that MLmodel names; and some data of it."""
     config = catalogue()[recipe].build()
     shape = config.data.facts.shape
@@ -60,10 +61,10 @@ def test_fault_08_a_model_of_images_still_takes_the_unit_interval_alone(tmp_path
 
 
 def test_tokens_are_whole_numbers_of_the_vocabulary() -> None:
-    np.testing.assert_array_equal(pyfunc.tokens(np.array([[0.0, 6.0]]), 7), [[0, 6]])
+    np.testing.assert_array_equal(checks.tokens(np.array([[0.0, 6.0]]), 7), [[0, 6]])
     for wrong in (-1.0, 7.0, 0.5):
         with pytest.raises(ValueError, match="whole numbers from 0 to 6"):
-            pyfunc.tokens(np.array([[wrong]]), 7)
+            checks.tokens(np.array([[wrong]]), 7)
 
 
 def test_what_is_no_number_or_has_another_shape_is_refused_with_what_is_taken(tmp_path: Path) -> None:
@@ -81,5 +82,5 @@ def test_a_model_of_another_version_is_said(tmp_path: Path) -> None:
     listed = json.loads(manifest.read_text())
     listed["files"]["config.json"]["sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
     manifest.write_text(json.dumps(listed))
-    with pytest.raises(StorageError, match=r"not understood by vaesvc .* \(hyperdrive: .*made by another version"):
+    with pytest.raises(StorageError, match=r"not understood by .*vaesvc \(hyperdrive: .*made by another version"):
         pyfunc.load_directory(tmp_path / "model")

@@ -1,0 +1,74 @@
+"""What a model is asked for by name and settings: `perform(model, data, {"task": "encode"})`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vae_models.trained import checks
+from vae_models.trained.params import PARAMS
+
+if TYPE_CHECKING:
+    from vae_models.trained.model import Trained
+
+
+def perform(model: Trained, given: Any, params: Mapping[str, Any] | None = None) -> Any:
+    """Return what the model makes of `given` by the task of `params`; without one, the reconstructions.
+
+    reconstruct, encode, score  data -> [n, *shape]; {"mean", "std"}; {"elbo", "nll", "rate", "distortion"}
+    decode                      latents [n, latent] -> [n, *shape]
+    sample                      nothing is read of the input -> [count, *shape]
+    interpolate                 data, each two of which are a pair -> [n / 2, steps, *shape]
+    traverse                    data -> {"dimensions", "values", "means"}
+
+    Raise ValueError for an unknown task or setting, and where the model's own methods do.
+    """
+    told = dict(params or {})
+    if unknown := sorted(set(told) - set(PARAMS)):
+        raise ValueError(f"params has {unknown[0]!r}, which is none: there are {', '.join(PARAMS)}")
+    settings = {name: told.get(name, param.default) for name, param in PARAMS.items()}
+    return TASKS[checks.one_of("task", settings["task"], TASKS)](model, given, settings)
+
+
+def _reconstruct(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    return model.reconstruct(given, beta=told["beta"])
+
+
+def _encode(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    encoded = model.encode(given, beta=told["beta"])
+    return {"mean": encoded.mean} | ({} if encoded.std is None else {"std": encoded.std})
+
+
+def _decode(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    return model.decode(given, beta=told["beta"])
+
+
+def _sample(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    names = ("sampler", "temperature", "seed", "form", "beta")
+    return model.sample(told["count"], **{name: told[name] for name in names})
+
+
+def _score(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    return model.score(given, samples=told["samples"], seed=told["seed"], beta=told["beta"])
+
+
+def _interpolate(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    data = model.form.data_of(given)
+    if len(data) % 2:
+        raise ValueError(f"{len(data)} data given: interpolate takes pairs, the first of each with the second")
+    return model.interpolate(data[::2], data[1::2], steps=told["steps"], how=told["how"], beta=told["beta"])
+
+
+def _traverse(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    return model.traverse(given, top=told["top"], steps=told["steps"], beta=told["beta"])._asdict()
+
+
+TASKS: Mapping[str, Callable[[Trained, Any, Mapping[str, Any]], Any]] = {
+    "reconstruct": _reconstruct,
+    "encode": _encode,
+    "decode": _decode,
+    "sample": _sample,
+    "score": _score,
+    "interpolate": _interpolate,
+    "traverse": _traverse,
+}
