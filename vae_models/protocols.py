@@ -94,6 +94,18 @@ class HasLogScale(Protocol):
 
 
 @runtime_checkable
+class HasVariance(Protocol):
+    """A likelihood whose variance of each element is known."""
+
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return Var[x|z] of each element, [batch, *data], in units of x squared.
+
+        x: [batch, *data], which only likelihoods read whose variances are fitted to it.
+        """
+        ...
+
+
+@runtime_checkable
 class HasObjective(Protocol):
     """A likelihood that is trained on something else than its -log p(x|z)."""
 

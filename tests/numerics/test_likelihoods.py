@@ -17,7 +17,7 @@ from torch.func import functional_call
 from tests.catalogue import LIKELIHOODS
 from vae_models.likelihoods.bernoulli import Bernoulli
 from vae_models.likelihoods.gaussian import Gaussian
-from vae_models.protocols import Likelihood
+from vae_models.protocols import HasVariance, Likelihood
 
 FINITE = st.floats(-50, 50)
 SIGMA = st.floats(1e-3, 1e3)
@@ -186,3 +186,29 @@ def test_a_variance_of_the_datum_itself_gives_no_samples() -> None:
     for name in LIKELIHOODS.keys() - SAMPLED:
         with pytest.raises(NotImplementedError, match="without x there is none"):
             LIKELIHOODS[name].build((1, 1, 3)).sample(torch.zeros(1, 1, 1, 3), torch.zeros(1, 1, 1, 3))
+
+
+SAMPLED = [name for name in LIKELIHOODS if getattr(LIKELIHOODS[name].build((1, 2, 3)), "sampled", True)]
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_variances_are_those_of_what_is_drawn(name: str) -> None:
+    """Over a fine grid of the noise, which is the integral by the inverse distribution function."""
+    likelihood, decoded, x = case(name, batch=2, training=False)
+    assert isinstance(likelihood, HasVariance)
+    grid = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    found = likelihood.variance(decoded, x)
+    assert found.shape == x.shape
+    for row in range(2):
+        copies = decoded[row : row + 1].expand(len(grid), *decoded.shape[1:])
+        drawn = likelihood.sample(copies, grid.view(-1, 1, 1, 1).expand(-1, 1, 2, 3))
+        torch.testing.assert_close(found[row], drawn.var(0, unbiased=False), rtol=2e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("tie", ["iso", "diag"])
+def test_a_variance_of_the_datum_itself_is_its_squared_error(tie: str) -> None:
+    likelihood, decoded, x = case(f"gaussian-mle-{tie}-datum", batch=2, training=False)
+    assert isinstance(likelihood, HasVariance)
+    squared = (x - decoded).square()
+    expected = squared if tie == "diag" else squared.mean((1, 2, 3), keepdim=True).expand_as(x)
+    torch.testing.assert_close(likelihood.variance(decoded, x), expected + 1e-6)

@@ -46,6 +46,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
     [
         "vae_models.evaluation.likelihood.specs:LikelihoodEvaluation",
         "vae_models.evaluation.latent.specs:OURS",
+        "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",

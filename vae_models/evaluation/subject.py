@@ -149,6 +149,7 @@ class Subject:
         noise: Mapping[str, NoiseSpec] | None = None,
         stream: str = "",
         batch_size: int | None = None,
+        first: int | None = None,
     ) -> dict[str, Tensor]:
         """Return what `function` makes of the split's data, [n, ...] by name, on the CPU, in the data's order.
 
@@ -156,6 +157,7 @@ class Subject:
         what:       for progress, in a word or two
         noise:      what `function` needs, per datum; stream: other noise than another stream's
         batch_size: at most the plan's
+        first:      of the first so many data alone, where there are as many
 
         The data themselves (a binarization that is drawn) are the same for every stream. Raise Stopped, on all workers,
         when the tick says so.
@@ -175,7 +177,8 @@ class Subject:
             return function(rows)
 
         size = min(batch_size or self.plan.batch_size, self.plan.batch_size)
-        return self.spread(batch, self.count(name), size=size, what=what)
+        total = self.count(name)
+        return self.spread(batch, min(total, first or total), size=size, what=what)
 
     def spread(
         self, function: Callable[[int, int], Mapping[str, Tensor]], total: int, *, size: int, what: str

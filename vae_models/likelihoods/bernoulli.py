@@ -41,6 +41,10 @@ class Bernoulli:
         """Return E[x|z] = P(x = 1|z)."""
         return torch.sigmoid(decoded)
 
+    def variance(self, decoded: Float[Tensor, "batch *data"], x: Tensor) -> Float[Tensor, "batch *data"]:
+        """Return Var[x|z] = p (1 - p)."""
+        return torch.sigmoid(decoded) * torch.sigmoid(-decoded)
+
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:

@@ -49,6 +49,14 @@ class Beta:
         a, b = self._concentrations(decoded)
         return _x(a / (a + b))
 
+    def variance(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Tensor
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """Return Var[x|z], from Var[y|z] = a b / [(a + b)^2 (a + b + 1)]."""
+        a, b = self._concentrations(decoded)
+        total = a + b
+        return a * b / (total.square() * (total + 1)) / SLOPE**2
+
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:

@@ -45,6 +45,15 @@ class Categorical:
         mean: Tensor = torch.tensordot(weights, levels, dims=([1], [0]))
         return mean
 
+    def variance(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Tensor
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """Return Var[x|z] = sum_k P(k|z) (k/255 - E[x|z])^2."""
+        weights = torch.softmax(by_parameter(decoded, LEVELS), dim=1)
+        levels = torch.arange(LEVELS, dtype=decoded.dtype, device=decoded.device) / (LEVELS - 1)
+        away = levels.view(-1, *[1] * (weights.ndim - 2)) - self.mean(decoded).unsqueeze(1)
+        return (weights * away.square()).sum(1)
+
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
     ) -> Float[Tensor, "batch channels *rest"]:
@@ -83,6 +92,15 @@ class Bitwise:
         weights = torch.sigmoid(by_parameter(decoded, BITS))
         number: Tensor = torch.tensordot(weights, _values(decoded), dims=([1], [0]))
         return number / (LEVELS - 1)
+
+    def variance(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Tensor
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """Return Var[x|z] = sum_b (2^(7 - b) / 255)^2 p_b (1 - p_b)."""
+        logits = by_parameter(decoded, BITS)
+        squares = (_values(decoded) / (LEVELS - 1)).square()
+        variance: Tensor = torch.tensordot(torch.sigmoid(logits) * torch.sigmoid(-logits), squares, dims=([1], [0]))
+        return variance
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -30,6 +31,17 @@ def quantiles(shape: Shape, noise: Tensor) -> Tensor:
 def to_level(x: Tensor) -> Tensor:
     """Return the level k/255 in whose interval x lies."""
     return torch.round(x * (LEVELS - 1)).clamp(0, LEVELS - 1) / (LEVELS - 1)
+
+
+def _variance(log_mass: Callable[[Tensor], Tensor], near: Tensor) -> Tensor:
+    """Return Var[k/255] of each element. log_mass: of levels [batch, *data]; near: any value close to the mean, which
+    the moments are taken about."""
+    first, second = torch.zeros_like(near), torch.zeros_like(near)
+    for k in range(LEVELS):
+        level = torch.full_like(near, k / (LEVELS - 1))
+        mass, away = log_mass(level).exp(), level - near
+        first, second = first + mass * away, second + mass * away.square()
+    return (second - first.square()).clamp(min=0)
 
 
 class Discretized(nn.Module):
@@ -64,6 +76,14 @@ class Discretized(nn.Module):
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """Return the location clipped to [0, 1]: E[x|z], up to the small shift by the cut tails."""
         return self._cut(decoded)[0].clamp(0, 1)
+
+    def variance(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Tensor
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """Return Var[x|z], over the 256 levels."""
+        location, log_scale = self._cut(decoded)
+        mass = MASSES[self.shape]
+        return _variance(lambda level: mass(level, location, log_scale.expand_as(location)), self.mean(decoded))
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
@@ -111,6 +131,18 @@ class LogisticMixture(nn.Module):
         """Return sum_c pi_c clip(location_c, 0, 1): E[x|z], up to the small shift by the cut tails."""
         logits, location, _ = self._cut(decoded)
         return (torch.softmax(logits, dim=1) * location.clamp(0, 1)).sum(1)
+
+    def variance(
+        self, decoded: Float[Tensor, "batch channels_out *rest"], x: Tensor
+    ) -> Float[Tensor, "batch channels *rest"]:
+        """Return Var[x|z], over the 256 levels."""
+        logits, location, log_scale = self._cut(decoded)
+        weights = torch.log_softmax(logits, dim=1)
+
+        def log_mass(level: Tensor) -> Tensor:
+            return torch.logsumexp(weights + logistic_log_mass(level.unsqueeze(1), location, log_scale), dim=1)
+
+        return _variance(log_mass, self.mean(decoded))
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]

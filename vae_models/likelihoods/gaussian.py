@@ -124,6 +124,10 @@ class Gaussian(nn.Module):
         """Return log sigma, []."""
         return self.log_of_sigma.like(decoded)
 
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return sigma^2 of each element, [batch, *data]."""
+        return (2 * self.log_sigma(decoded, x)).exp().expand_as(x)
+
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
@@ -171,6 +175,10 @@ class TrainedGaussian(nn.Module):
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """Return E[x|z]."""
         return linked(decoded, self.link)
+
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return sigma^2 of each element, [batch, *data]."""
+        return (2 * self.log_sigma(decoded, x)).exp().expand_as(x)
 
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
@@ -249,6 +257,10 @@ class DatasetMLE(nn.Module):
         """Return E[x|z]."""
         return linked(decoded, self.link)
 
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return sigma^2 of each element, [batch, *data]."""
+        return (2 * self.log_sigma(decoded, x)).exp().expand_as(x)
+
     def sample(
         self, decoded: Float[Tensor, "batch *data"], noise: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, "batch *data"]:
@@ -321,6 +333,10 @@ class DatumMLE(nn.Module):
         """Return E[x|z]."""
         return linked(decoded, self.link)
 
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return sigma^2 of each element, [batch, *data]."""
+        return (2 * self.log_sigma(decoded, x)).exp().expand_as(x)
+
     def sample(self, decoded: Tensor, noise: Tensor) -> Tensor:
         """Raise NotImplementedError: the variance is that of a known x."""
         raise NotImplementedError("the variance of each datum is fitted to the datum itself: without x there is none")
@@ -362,6 +378,10 @@ class PredictedGaussian(nn.Module):
     def mean(self, decoded: Float[Tensor, "batch channels_out *rest"]) -> Float[Tensor, "batch channels *rest"]:
         """Return E[x|z]."""
         return linked(decoded.chunk(2, dim=1)[0], self.link)
+
+    def variance(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """Return sigma^2 of each element, [batch, *data]."""
+        return (2 * self.log_sigma(decoded, x)).exp().expand_as(x)
 
     def sample(
         self, decoded: Float[Tensor, "batch channels_out *rest"], noise: Float[Tensor, "batch channels *rest"]
