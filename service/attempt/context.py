@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,10 +55,14 @@ class Reports(Protocol):
 class Copies:
     """Verified copies of checkpoints on this machine. The first process that asks fetches one, the others wait."""
 
-    def __init__(self, artifacts: Artifacts, folder: Path) -> None:
-        """Keep copies in `folder`: the same for all processes of one attempt on this machine."""
+    def __init__(
+        self, artifacts: Artifacts, folder: Path, *, verify: Callable[[Path], object] = checkpoint.verify
+    ) -> None:
+        """Keep copies in `folder`: the same for all processes of one attempt on this machine. verify: raises where a
+        copy that is there is not what it was."""
         self._artifacts = artifacts
         self._folder = folder
+        self._verify = verify
 
     def fetch(self, uri: str, manifest_sha256: str) -> Path:
         """Return the copy. Raises CorruptObjectError or CorruptCheckpoint where it is not what was committed."""
@@ -66,7 +70,7 @@ class Copies:
         with _locked(self._folder):
             if not path.exists():
                 self._artifacts.get_directory(uri, path, manifest_sha256)
-            checkpoint.verify(path)
+            self._verify(path)
         return path
 
     def clear(self) -> None:

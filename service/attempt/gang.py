@@ -1,0 +1,120 @@
+"""A gang of workers on a Ray cluster: started together, in one process group, started again when one of them dies.
+
+Ray Train starts the workers, joins them in a process group (gloo, or nccl with GPUs) and starts the whole group again
+when a worker dies; the group then goes on from what lies in storage. Ray's own checkpoints are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
+from service.attempt.failures import worst
+from service.attempt.ray_cluster import scaling, torch_config
+from service.attempt.reporting import Place
+from service.errors import NotFoundError, UnavailableError, VaesvcError
+from service.queue.jobs import Resources
+
+if TYPE_CHECKING:
+    import torch
+
+    from service.artifacts import Artifacts
+
+GROUP_RESTARTS = 8  # worker deaths that one attempt survives
+_PLACEMENT_TRIES = 4
+
+
+def run(order: Assignment, resources: Resources, work: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Run `work` in every worker to its end; return what the first one left with `leave`. Raises Ray's
+    TrainingFailedError.
+
+    work: of a module, given what `joined` takes
+    """
+    from ray.train import FailureConfig, RunConfig
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"order": order.model_dump_json()},
+        scaling_config=scaling(resources),
+        torch_config=torch_config(resources),
+        run_config=RunConfig(
+            name=order.access.name,
+            storage_path=str(order.scratch / "ray"),  # required, and left empty
+            failure_config=FailureConfig(max_failures=GROUP_RESTARTS, controller_failure_limit=_PLACEMENT_TRIES),
+            callbacks=[_watch_errors(order.scratch)],
+        ),
+    )
+    trainer.fit()
+    return _result(order)
+
+
+class Worker:
+    """This process among the workers of its gang.
+
+    scratch: Ray's folder of this run, the same for all workers on a machine
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Join the gang. config: what `work` was given."""
+        import torch
+        from ray.train import get_context
+        from ray.train.torch import get_device
+
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+        self.order = Assignment.model_validate_json(config["order"])
+        context = get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self.device: torch.device = get_device()
+        self.scratch = Path.cwd()
+        self.place = Place(
+            node=context.get_node_rank(),
+            local_rank=context.get_local_rank(),
+            alone=context.get_local_world_size() == context.get_world_size(),
+        )
+        # set here, in the thread that computes: a result depends on the number of threads in its last bits
+        torch.set_num_threads(max(1, int(self.order.context.job.resources.cpus_per_worker)))
+
+    def leave(self, result: Mapping[str, Any], artifacts: Artifacts) -> None:
+        """Leave the first worker's result for the driver, which may be on another machine."""
+        uri = artifacts.uri(*result_uri_parts(self.order.access.job_id, self.order.access.number))
+        artifacts.put_bytes(uri, json.dumps(result).encode(), "application/json")
+
+
+def _result(order: Assignment) -> dict[str, Any]:
+    """Return what the first worker left in storage."""
+    artifacts = order.artifacts()
+    uri = artifacts.uri(*result_uri_parts(order.access.job_id, order.access.number))
+    try:
+        result: dict[str, Any] = json.loads(artifacts.get_bytes(uri))
+    except NotFoundError as error:
+        raise UnavailableError("the workers ended without a result") from error
+    with contextlib.suppress(VaesvcError):
+        artifacts.delete_prefix(uri)
+    return result
+
+
+def _watch_errors(folder: Path) -> Any:
+    """Return a callback of Ray Train that ends the attempt when the group, started again, would fail the same way.
+
+    It runs in Ray Train's controller, which Ray places on the driver's own node: they share `folder`.
+    """
+    from ray.train import UserCallback
+
+    class Watch(UserCallback):  # type: ignore[misc]
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            rank, failure = worst(worker_exceptions)
+            print(f"[vaesvc] worker {rank} failed: {failure.text}", flush=True)  # noqa: T201
+            if failure.ends_attempt:
+                outcome = Outcome(
+                    outcome="failed", error=failure.text, retryable=failure.retryable, outage=failure.outage
+                )
+                write_outcome(outcome, folder / VERDICT)
+
+    return Watch()
