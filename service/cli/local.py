@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
 TTY_SECONDS = 0.2  # where they can
+CODE = "code.json"  # of a folder: the package of own code that the run was begun with
 
 
 def run(
@@ -134,26 +135,26 @@ def _cuda_names() -> str:
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone, inside the block."""
+def own_folder(folder: Path, *, by: str = "vaesvc run", mend: str = "name another --out") -> Iterator[None]:
+    """Hold the folder for this process alone, inside the block. by: which command; mend: what else can be done."""
     import fcntl
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise StorageError(f"--out {folder}: cannot be used: {error.strerror}") from error
+        raise StorageError(f"{folder}: cannot be used: {error.strerror}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError(f"another `vaesvc run` is at work in {folder}; name another --out") from None
+            raise ConflictError(f"another `{by}` is at work in {folder}; {mend}") from None
         yield
 
 
 def same_code(folder: Path, own: CodeRef | None) -> None:
     """Raise ConflictError if the folder was begun with other own code: it belongs to one package, or to none."""
-    path = folder / "code.json"
+    path = folder / CODE
     wanted = None if own is None else own.digest
     if not path.exists():
         if own is not None and any((folder / name).exists() for name in ("config.json", "study.json")):
@@ -227,8 +228,13 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a check for whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt."""
+def stop_on_interrupt(
+    text: str = "Stopping after a checkpoint. Ctrl-C again aborts without one.",
+) -> Iterator[Callable[[], bool]]:
+    """Yield a check for whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt.
+
+    text: what is said the first time
+    """
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -236,7 +242,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        output.note("\nStopping after a checkpoint. Ctrl-C again aborts without one.")
+        output.note(f"\n{text}")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

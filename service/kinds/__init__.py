@@ -1,7 +1,8 @@
 """The kinds of jobs, by name. Who queues, shows or tracks jobs asks here and names none.
 
-    train/   one run of the training loop on a gang of workers
-    study/   a search: many configurations, and which of them won
+    train/     one run of the training loop on a gang of workers
+    study/     a search: many configurations, and which of them won
+    evaluate/  what the papers measure about a trained model
 
 A kind that is not installed here may come with the job's own code (`code` in the spec): the fields of every job are
 checked, the rest is kept as it is, and only the attempt, which has the code, reads it.
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from service.specs.given import Given, Source
     from service.specs.job import JobSpec
 
-OURS = ("service.kinds.train:KIND", "service.kinds.study:KIND")  # the first: what is meant where nothing says another
+OURS = (
+    "service.kinds.train:KIND",
+    "service.kinds.study:KIND",
+    "service.kinds.evaluate:KIND",
+)  # the first: what is meant where nothing says another
 KINDS: Seam[Kind] = Seam("job-kind", ours=OURS, check=wrong, summary="what a job does")
 
 

@@ -4,6 +4,7 @@
     subject.py   a trained model with its data, and what several evaluators ask of both
     findings.py  what an evaluator returns: values with errors, tables, pictures, tensors
     run.py       evaluators one after another; what is done is kept, so that an evaluation goes on where it was
+    kept.py      where it is kept: a folder
 
 Every other module is an evaluator, or what several of them share. The mathematics lies in `vae_models.metrics`.
 """

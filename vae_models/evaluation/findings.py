@@ -8,14 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vae_models.measures import Mode
-from vae_models.protocols import Measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vae_models.protocols import Measure
 
 FINDINGS, TENSORS = "findings.json", "tensors.safetensors"
+
+
+class NotFinite(ValueError):  # noqa: N818 - says what is the case
+    """A number about a model is NaN or infinite: an evaluation reports none, and nothing else of its evaluator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +48,9 @@ class Value:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no finite number: an evaluation reports none."""
+        """Raise NotFinite for what is no finite number."""
         if not math.isfinite(self.value) or not (self.error is None or math.isfinite(self.error)):
-            raise ValueError(f"{self.name} is {self.value} with the error {self.error}: no finite number")
+            raise NotFinite(f"{self.name} is {self.value} with the error {self.error}: no finite number")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from vae_models.config.run import RunConfig
 from vae_models.evaluation.findings import Findings
-from vae_models.evaluation.specs import EVALUATORS, EvaluationPlan, EvaluatorSpec
+from vae_models.evaluation.specs import chosen
 from vae_models.evaluation.subject import Inapplicable, Subject
 
 
@@ -17,27 +16,6 @@ class Kept(Protocol):
     def get(self, key: str) -> Findings | None: ...
 
     def put(self, key: str, findings: Findings) -> None: ...
-
-
-def chosen(plan: EvaluationPlan, config: RunConfig) -> Mapping[str, EvaluatorSpec]:
-    """Return what is evaluated, by key: the plan's, or all standard ones that suit the model and its data.
-
-    Raise ValueError with a line for each evaluator of the plan that does not suit.
-    """
-    if plan.evaluators:
-        problems = [f"{spec.kind}: {reason}" for spec in plan.evaluators for reason in spec.refusals(config)]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return {key(spec): spec for spec in plan.evaluators}
-    every = (part.model_validate({}) for part in EVALUATORS.all().values() if part.standard)
-    return {key(spec): spec for spec in every if not any(True for _ in spec.refusals(config))}
-
-
-def key(spec: EvaluatorSpec) -> str:
-    """Return a name for the evaluator with its settings, such as a folder may have."""
-    from hashlib import sha256
-
-    return f"{spec.kind}-{sha256(spec.model_dump_json().encode()).hexdigest()[:12]}"
 
 
 def evaluate(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -81,3 +83,27 @@ class EvaluationPlan(Strict):
     seed: bounds.Seed = 0
     batch_size: int = Field(default=512, ge=1, le=bounds.BATCH)
     memory_mib: int = Field(default=1024, ge=16, le=2**20, description="for what is computed at a time, MiB")
+
+
+ASIDE = {"evaluators", "batch_size", "memory_mib"}  # of a plan: no finding depends on these
+
+
+def chosen(plan: EvaluationPlan, config: RunConfig) -> Mapping[str, EvaluatorSpec]:
+    """Return what is evaluated, by key: the plan's, or all standard ones that suit the model and its data.
+
+    Raise ValueError with a line for each evaluator of the plan that does not suit.
+    """
+    if plan.evaluators:
+        problems = [f"{spec.kind}: {reason}" for spec in plan.evaluators for reason in spec.refusals(config)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return {key(spec, plan): spec for spec in plan.evaluators}
+    every = (part.model_validate({}) for part in EVALUATORS.all().values() if part.standard)
+    return {key(spec, plan): spec for spec in every if not any(True for _ in spec.refusals(config))}
+
+
+def key(spec: EvaluatorSpec, plan: EvaluationPlan) -> str:
+    """Return a name, such as a folder may have, for all that the findings depend on beside model and data."""
+    said = {"evaluator": spec.model_dump(mode="json"), "plan": plan.model_dump(mode="json", exclude=ASIDE)}
+    digest = sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return f"{spec.kind}-{plan.split}-{digest[:12]}"

@@ -1,0 +1,132 @@
+"""An evaluation in a folder: kept, gone on with, about the best checkpoint's weights, and no file is half there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from service.errors import StorageError, UsageError
+from service.kinds.evaluate import folder as folders
+from service.kinds.evaluate.weights import load
+from service.kinds.train.spec import resolve
+from vae_models import data
+from vae_models.evaluation import kept
+from vae_models.training.checkpoint import load_model, read_manifest
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
+
+LIKELIHOOD: dict[str, Any] = {"evaluators": ["likelihood"]}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `vaesvc run` leaves it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = resolve("digits/beta-vae-mlp", ["epochs=3", "model.backbone.hidden=[16]"]).train
+    train(config, LocalContext(folder))
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def value(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for one in summary["findings"].values() for each in one["values"] if each["name"] == name]
+    return dict(found)
+
+
+def test_a_value_is_the_mean_over_the_split_of_the_best_checkpoint(run: Path) -> None:
+    summary = folders.evaluated(run, LIKELIHOOD, "cpu")
+    squared = value(summary, "squared_error")
+    place = load(run).place
+    model, config = load_model(place)
+    test = data.load(config.data).test.x.float() / 255
+    # at the posterior's own noise the two differ; the means over data agree within their errors
+    with torch.no_grad():
+        noise = {name: torch.randn(len(test), *spec.shape) for name, spec in model.noise().items()}
+        mine = (model(test, noise).mean - test).square().flatten(1).mean(1)
+    assert squared["count"] == len(test)
+    assert squared["value"] == pytest.approx(float(mine.mean()), abs=4 * squared["error"])
+    assert summary["model"]["place"] == str(place)
+
+
+def test_the_best_checkpoint_is_by_the_runs_own_metric(run: Path) -> None:
+    metrics = {path: read_manifest(path).metrics["val/elbo"] for path in (run / "checkpoints").glob("step-*")}
+    assert load(run).place == max(metrics, key=lambda path: metrics[path])
+
+
+def test_what_was_found_out_is_read_and_not_computed_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = folders.evaluated(run, LIKELIHOOD, "cpu")
+    monkeypatch.setattr("vae_models.evaluation.subject.Subject.map", None)  # whoever computes needs it
+    assert folders.evaluated(run, LIKELIHOOD, "cpu") == first
+    assert json.loads((run / "evaluation/evaluation.json").read_text()) == first
+
+
+def test_another_split_is_another_finding(run: Path) -> None:
+    test, val = (folders.evaluated(run, LIKELIHOOD | {"split": split}, "cpu") for split in ("test", "val"))
+    assert value(test, "elbo")["value"] != value(val, "elbo")["value"]
+    assert len({*test["findings"], *val["findings"]}) == 2
+    assert all((run / "evaluation" / key / "findings.json").is_file() for key in (*test["findings"], *val["findings"]))
+
+
+def test_findings_about_other_weights_are_replaced(run: Path) -> None:
+    first = folders.evaluated(run, LIKELIHOOD, "cpu")
+    (key,) = first["findings"]
+    path = run / "evaluation" / key / kept.ABOUT
+    path.write_text(path.read_text().replace(first["model"]["manifest_sha256"], "0" * 64))
+    (run / "evaluation" / key / "findings.json").write_text("{}")
+    assert folders.evaluated(run, LIKELIHOOD, "cpu") == first
+    assert first["model"]["manifest_sha256"] in path.read_text()
+
+
+def test_a_finding_that_was_cut_off_is_found_out_again(run: Path) -> None:
+    first = folders.evaluated(run, LIKELIHOOD, "cpu")
+    (key,) = first["findings"]
+    left = run / "evaluation" / f".{kept.SCRATCH}-killed" / key
+    (run / "evaluation" / key).rename(left.parent.parent / "aside")
+    left.mkdir(parents=True)
+    assert folders.evaluated(run, LIKELIHOOD, "cpu") == first
+    assert not left.exists()
+
+
+def test_the_batches_are_no_part_of_the_result(run: Path) -> None:
+    plans = ({"batch_size": 7}, {"batch_size": 512})
+    one, other = (folders.evaluated(run, {"evaluators": ["likelihood"], **plan}, "cpu") for plan in plans)
+    assert one["findings"] == other["findings"]  # the second is read
+    shutil.rmtree(run / "evaluation")
+    anew = folders.evaluated(run, LIKELIHOOD, "cpu")
+    assert value(anew, "elbo")["value"] == pytest.approx(value(one, "elbo")["value"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"split": "tset"}, "split: tset is not allowed; allowed: train, val, test"),
+        ({"evaluators": ["nothing"]}, "evaluators.0.kind: nothing is not allowed; allowed: .*likelihood"),
+        ({"limit": 0}, "limit: 0 is not allowed"),
+        ({"samplers": ["gmm-0x"]}, "samplers.0.kind: gmm-0x is not allowed; allowed: .*prior"),
+    ],
+)
+def test_a_plan_that_cannot_be(run: Path, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        folders.evaluated(run, fields, "cpu")
+    assert not (run / "evaluation").exists()
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no model: name the --out of `vaesvc run`"):
+        folders.evaluated(tmp_path, {}, "cpu")
+
+
+def test_weights_that_were_altered(run: Path) -> None:
+    for path in (run / "checkpoints").glob("step-*/model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(StorageError, match="is not what was stored"):
+        folders.evaluated(run, LIKELIHOOD, "cpu")
