@@ -13,8 +13,9 @@ of batches.
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -131,6 +132,20 @@ def broadcast_text(text: str, device: torch.device) -> str:
         return ""
     padded = (data + [0] * length)[:length]  # other ranks only bring the room
     return bytes(broadcast_integers(padded, device)).decode()
+
+
+def broadcast_tensors(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Return rank 0's tensors by name, on the CPU, on every rank; what the others give is not read."""
+    if world_size() == 1:
+        return {name: tensor.cpu() for name, tensor in tensors.items()}
+    said = [[name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for name, tensor in tensors.items()]
+    received = {}
+    for name, dtype, shape in json.loads(broadcast_text(json.dumps(said), device)):
+        own = tensors[name] if rank() == 0 else torch.empty(shape, dtype=getattr(torch, dtype))
+        message = own.detach().to(device).contiguous()
+        dist.broadcast(message, src=0)
+        received[name] = message.cpu()
+    return received
 
 
 def on_first_rank(action: Callable[[], None], device: torch.device) -> None:

@@ -317,6 +317,46 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class HasDensity(Protocol):
+    """A law of z whose density is known, or a lower bound on it: `protocols.Sampler` with two methods more."""
+
+    def density_noise(self, model: Model) -> Mapping[str, NoiseSpec]:
+        """Return the noise that `log_prob` needs, by name, per z."""
+        ...
+
+    def log_prob(self, model: Model, z: Tensor, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return log of the law's density at z [n, latent], [n], nats, or a lower bound on it."""
+        ...
+
+
+Tell = Callable[[int, int], None]  # how much is done, of how much
+
+
+@runtime_checkable
+class Fitter(Protocol):
+    """How a law of z is fitted to the posteriors of a trained model, and made again from what was fitted."""
+
+    def fit(self, posteriors: Encoding, *, seed: int, device: torch.device, tell: Tell) -> Mapping[str, Tensor]:
+        """Return what is fitted, by name, on the CPU, the same on every worker: data, which are stored.
+
+        posteriors: q(z|x) of the training data, [n, latent], on the CPU, all of them on every worker
+        device:     where to compute, and where workers' messages are
+        tell:       is told of progress, where there is some; it may raise, on all workers, which call it together
+
+        Raise ValueError on too few data, with what is needed and how to mend it.
+        """
+        ...
+
+    def law(self, fitted: Mapping[str, Tensor], device: torch.device) -> Sampler:
+        """Return the law of z, on this device."""
+        ...
+
+    def notes(self, fitted: Mapping[str, Tensor]) -> Sequence[str]:
+        """Return what a reader has to know of the fit, such as that it has not converged."""
+        ...
+
+
+@runtime_checkable
 class Objective(Protocol):
     """A trace, beta -> Loss. What an objective does not need of its arguments it accepts and ignores."""
 

@@ -12,7 +12,7 @@ from vae_models.data.config import DataConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
-from vae_models.samplers.specs import PriorSamplerConfig, SamplerConfig
+from vae_models.samplers.specs import SAMPLERS, PriorSamplerConfig, SamplerConfig
 from vae_models.strict import Strict
 from vae_models.topologies.specs import TOPOLOGIES, TopologySpec
 from vae_models.topologies.vae.specs import ModelConfig
@@ -52,6 +52,16 @@ class EvaluationConfig(Strict):
         description="what is measured beside elbo, rate, distortion and squared_error: measures of installed packages "
         "(vaesvc parts measure)",
     )
+
+    @model_validator(mode="after")
+    def _pictures_need_no_fit(self) -> EvaluationConfig:
+        if self.sampler.fitted:
+            unfitted = [kind for kind, spec in SAMPLERS.all().items() if not spec.fitted]
+            raise ValueError(
+                f"sampler {self.sampler.kind} is fitted to a trained model, and pictures are drawn while it trains: "
+                f"choose {' or '.join(unfitted)} here, and evaluate the trained model with {self.sampler.kind}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _measures_are_there(self) -> EvaluationConfig:

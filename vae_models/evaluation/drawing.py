@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
+from vae_models.evaluation.fitting.fit import law_of
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.protocols import LatentSpace, Model
 from vae_models.records import NoiseSpec
@@ -44,7 +45,7 @@ def drawn(
     Sample i is a function of the plan's seed, the stream and i, up to rounding. Means and samples of one stream are of
     the same z, and samplers that name their noise alike read the same. Raise Inapplicable where x cannot be drawn.
     """
-    law, model, gates = sampler.build(), subject.model, subject.gates(beta)
+    law, model, gates = law_of(subject, sampler, beta), subject.model, subject.gates(beta)
     of_x = _x_noise(subject) if form == "samples" else {}
     of_z = law.noise(model)
     make = law.draws if form == "samples" else law.means
@@ -67,7 +68,7 @@ def latents(
     stream: str = "samples",
 ) -> Tensor:
     """Return the z of `drawn`'s samples, [count, latent], on the CPU. Raise Inapplicable of a model of several."""
-    law, model, gates = sampler.build(), cast(Model, subject.space), subject.gates(beta)
+    model, law, gates = cast(Model, subject.space), law_of(subject, sampler, beta), subject.gates(beta)
     specs = law.noise(model)
 
     def batch(start: int, end: int) -> Mapping[str, Tensor]:

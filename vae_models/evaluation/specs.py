@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vae_models import bounds
 from vae_models.config.run import RunConfig
@@ -49,6 +49,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
         "vae_models.evaluation.likelihood.specs:LikelihoodEvaluation",
         "vae_models.evaluation.latent.specs:OURS",
         "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
+        "vae_models.evaluation.fitting.specs:SamplersEvaluation",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",
@@ -83,6 +84,13 @@ class EvaluationPlan(Strict):
     seed: bounds.Seed = 0
     batch_size: int = Field(default=512, ge=1, le=bounds.BATCH)
     memory_mib: int = Field(default=1024, ge=16, le=2**20, description="for what is computed at a time, MiB")
+
+    @model_validator(mode="after")
+    def _samplers_have_names(self) -> EvaluationPlan:
+        names = [sampler.called() for sampler in self.samplers]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"samplers: {double[0]} is there twice, and its metrics could not be told apart")
+        return self
 
 
 ASIDE = {"evaluators", "batch_size", "memory_mib"}  # of a plan: no finding depends on these

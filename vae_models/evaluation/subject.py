@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from vae_models.evaluation.findings import Findings
 from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.protocols import LatentSpace, Model
 from vae_models.records import Encoding, NoiseSpec
+
+T = TypeVar("T")
 
 
 class Inapplicable(ValueError):  # noqa: N818 - says what is the case
@@ -94,6 +96,7 @@ class Subject:
         self.dataset = dataset
         self._residence = Residence(dataset, config.data, self.device, self.dtype, workers=world_size())
         self._posteriors: dict[tuple[str, float | None], Encoding] = {}
+        self._made: dict[str, Any] = {}
         self._tick = tick
 
     @property
@@ -197,8 +200,7 @@ class Subject:
                     batch = function(starts[place], min(starts[place] + size, total))
                 own = {name: value.detach() for name, value in batch.items()}
             made.append(self._gathered(own, whole=(turn + 1) * world_size() <= len(starts)))
-            if self._tick(what, min(total, (turn + 1) * world_size() * size), total):
-                raise Stopped(what)
+            self.tell(what, min(total, (turn + 1) * world_size() * size), total)
         return {name: torch.cat([rows[name] for rows in made]) for name in made[0]}
 
     def _gathered(self, own: dict[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
@@ -219,6 +221,17 @@ class Subject:
             name: torch.empty((0, *shape), dtype=getattr(torch, dtype.removeprefix("torch.")), device=self.device)
             for name, (dtype, shape) in told.items()
         }
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Tell of progress; every worker does. Raise Stopped, on all of them, when the tick says so."""
+        if self._tick(what, done, total):
+            raise Stopped(what)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Return what `make` makes, made at the first call with this key: for what several evaluators share."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
 
     def posteriors(self, split: str | None = None, beta: float | None = None) -> Encoding:
         """Return q(z|x)'s parameters of all the split's data, on the CPU: computed once. raw is None."""

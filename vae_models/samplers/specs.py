@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
+from vae_models import bounds
 from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
 
 if TYPE_CHECKING:
-    from vae_models.protocols import Sampler
+    from vae_models.protocols import Fitter, Sampler
+    from vae_models.samplers.mixture import MixtureFitter
     from vae_models.samplers.prior import PriorSampler
 
 
@@ -45,9 +49,57 @@ class PriorSamplerConfig(SamplerSpec):
         return PriorSampler()
 
 
+class FittedSamplerSpec(SamplerSpec):
+    """A law of z that is fitted to a trained model's posteriors of its training data: `evaluation.fitting`."""
+
+    fitted: ClassVar[bool] = True
+
+    def build(self) -> Sampler:
+        """Raise ValueError: there is no trained model to fit it to."""
+        raise ValueError(f"the sampler {self.called()} is fitted to a trained model: evaluate the model with it")
+
+    @abstractmethod
+    def fitter(self) -> Fitter:
+        """Return how it is fitted; torch is loaded here."""
+
+
+class MixtureConfig(FittedSamplerSpec):
+    """z ~ a mixture of Gaussians with full covariances, fitted to posterior means (AR-ELBO section 6)."""
+
+    kind: Literal["gmm"] = "gmm"
+    components: int = Field(default=10, ge=1, le=bounds.COMPONENTS)
+    data: int | None = Field(
+        default=None, ge=1, le=bounds.DATA, description="fit on the first so many training data; none: on all"
+    )
+    iterations: int = Field(default=2000, ge=1, le=bounds.STEPS, description="of expectation-maximization, at most")
+    tolerance: float = Field(
+        default=1e-3, gt=0, le=bounds.REAL, description="of the mean log-likelihood, nats per datum, at which it ends"
+    )
+    regularization: float = Field(
+        default=1e-6, ge=0, le=bounds.REAL, description="added to the covariances' diagonals, in units of z squared"
+    )
+
+    def called(self) -> str:
+        """Return gmm-COMPONENTS, with the number of data where it is given: gmm-10, gmm-10-of-5000."""
+        return f"{self.kind}-{self.components}" + ("" if self.data is None else f"-of-{self.data}")
+
+    def fitter(self) -> MixtureFitter:
+        """Return the fit by expectation-maximization: see `MixtureFitter`."""
+        from vae_models.samplers.mixture import MixtureFitter
+
+        return MixtureFitter(
+            components=self.components,
+            data=self.data,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+            regularization=self.regularization,
+        )
+
+
+OURS = (PriorSamplerConfig, MixtureConfig)
 SAMPLERS = Seam[type[SamplerSpec]](
     "sampler",
-    ["vae_models.samplers.specs:PriorSamplerConfig"],
+    ["vae_models.samplers.specs:OURS"],
     check=spec_of(SamplerSpec),
     summary="how samples of a trained model are made",
 )
