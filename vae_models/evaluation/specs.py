@@ -46,7 +46,7 @@ class EvaluatorSpec(Strict):
 EVALUATORS = Seam[type[EvaluatorSpec]](
     "evaluator",
     [
-        "vae_models.evaluation.likelihood.specs:LikelihoodEvaluation",
+        "vae_models.evaluation.likelihood.specs:OURS",
         "vae_models.evaluation.latent.specs:OURS",
         "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
         "vae_models.evaluation.fitting.specs:SamplersEvaluation",

@@ -3,33 +3,92 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vae_models.evaluation.findings import Findings, Value
-from vae_models.evaluation.subject import Rows, Subject
+from vae_models.evaluation.likelihood import statistics
+from vae_models.evaluation.likelihood.scale import Scale, scale_of
+from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.measures import QUANTITIES
+
+LOG_LIKELIHOODS = ("elbo", "distortion")
+NO_LIKELIHOOD = "no log-likelihood: {}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoundEvaluator:
-    """Means over data of the ELBO's two terms, one posterior sample each: nats per datum, at beta = 1."""
+    """Means over data of the ELBO's two terms, one posterior sample each: nats per datum.
+
+    The ELBO's beta is always 1. What a multi-rate model's gates read is 1 too, and of `beta_0.5/elbo` 0.5: for each of
+    the plan's betas the same values once more, from the same posterior noise.
+    """
 
     def __call__(self, subject: Subject) -> Findings:
-        """Return elbo, rate, distortion and squared_error; the first two where q(z|x) has a density."""
-
-        def terms(rows: Rows) -> dict[str, Tensor]:
-            trace = subject.model(rows.x, rows.noise, None, rows.mask)
-            rate, distortion = trace.rate.double(), trace.distortion.double()
-            bound = {"elbo": -(rate + distortion), "rate": rate} if subject.model.bound else {}
-            return {**bound, "distortion": distortion, "squared_error": trace.squared_error.double()}
-
-        per_datum = subject.map(terms, what="ELBO", noise=subject.model.noise(), stream="elbo")
-        return Findings(values=tuple(_value(name, each) for name, each in per_datum.items()))
+        """Return elbo and rate, where q(z|x) has a density, distortion, squared_error, and of a mass bits_per_dim.
+        Raise NotFinite where one is NaN or infinite of a datum.
+        """
+        scale = scale_of(subject.config)
+        values = [value for beta in (None, *betas(subject)) for value in _values(subject, beta, scale)]
+        return Findings(values=tuple(values))
 
 
-def _value(name: str, per_datum: Tensor) -> Value:
-    quantity, n = QUANTITIES[name], len(per_datum)
-    error = float(per_datum.std(unbiased=True)) / math.sqrt(n) if n > 1 else None
-    return Value(name=name, value=float(per_datum.mean()), error=error, unit=quantity.unit, mode=quantity.mode, count=n)
+def betas(subject: Subject) -> tuple[float, ...]:
+    """Return the plan's betas. Raise Inapplicable where the model reads none, or one is outside of its range."""
+    named, span = subject.plan.betas, subject.config.model.beta_range()
+    if named and span is None:
+        raise Inapplicable("betas are of a multi-rate model (model.gating), and this one reads none: leave them out")
+    if named and span is not None and not all(span[0] <= beta <= span[1] for beta in named):
+        raise Inapplicable(f"betas must be within the range that the gates are for, {span[0]:g} to {span[1]:g}")
+    return named
+
+
+def place(beta: float | None) -> str:
+    """Return the first part of the names of what is found out where the gates read beta."""
+    return "" if beta is None else f"beta_{beta:g}/"
+
+
+def dimensions(rows: Rows) -> Tensor:
+    """Return how many elements of each datum are no padding, float64 [batch]."""
+    if rows.mask is None:
+        return torch.full((len(rows),), float(math.prod(rows.x.shape[1:])), dtype=torch.float64, device=rows.x.device)
+    return rows.mask.expand_as(rows.x).flatten(1).sum(1).double()
+
+
+def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
+    """Return the ELBO's terms of each datum where the gates read beta: float64 [data] each, on the CPU.
+
+    The names are those of the values, and `dimensions`. The posterior noise is the same at every beta.
+    """
+    gates = subject.gates(beta)
+
+    def of(rows: Rows) -> Mapping[str, Tensor]:
+        trace = subject.model(rows.x, rows.noise, gates, rows.mask)
+        rate, distortion = trace.rate.double(), trace.distortion.double()
+        bound = {"elbo": -(rate + distortion), "rate": rate} if subject.model.bound else {}
+        rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows)}
+        return {**bound, "distortion": distortion, **rest}
+
+    found = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo")
+    return {name: statistics.finite(f"{place(beta)}{name}", each, subject) for name, each in found.items()}
+
+
+def _values(subject: Subject, beta: float | None, scale: Scale) -> Iterator[Value]:
+    found = terms(subject, beta)
+    counted = found.pop("dimensions")
+    note = NO_LIKELIHOOD.format(scale.note) if scale.measure is None else ""
+    for name, per_datum in found.items():
+        quantity, likelihood = QUANTITIES[name], name in LOG_LIKELIHOODS
+        yield statistics.mean(
+            f"{place(beta)}{name}",
+            per_datum,
+            unit=quantity.unit,
+            mode=quantity.mode,
+            scale=scale if likelihood else None,
+            note=note if likelihood else "",
+        )
+    if scale.measure == "mass" and "elbo" in found:
+        yield statistics.bits_per_dim(f"{place(beta)}bits_per_dim", -found["elbo"], counted, scale)

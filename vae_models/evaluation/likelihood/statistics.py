@@ -1,0 +1,78 @@
+"""Means over data with their standard errors, as values; what is not finite is named and never averaged."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_models.evaluation.findings import Value
+from vae_models.evaluation.likelihood.scale import Scale
+from vae_models.evaluation.subject import Subject
+from vae_models.measures import Mode
+
+NATS = "nats per datum"
+BITS = "bits per dimension"
+
+
+class NotFinite(ValueError):  # noqa: N818 - says what is the case
+    """What a datum was found to have is NaN or infinite: which quantity, of which data, and what is to be done."""
+
+
+def finite(name: str, per_datum: Tensor, subject: Subject) -> Tensor:
+    """Return `per_datum`, [data], as it is. Raise NotFinite where one of it is NaN or infinite."""
+    wrong = torch.nonzero(~per_datum.isfinite()).flatten()
+    if not len(wrong):
+        return per_datum
+    first = int(wrong[0])
+    parameters = subject.module.state_dict().items()
+    broken = [key for key, value in parameters if value.is_floating_point() and not value.isfinite().all()]
+    why = (
+        f"{broken[0]} of the model is not finite itself: evaluate an earlier checkpoint"
+        if broken
+        else "the model is finite, and a number on the way is not: look at that datum"
+    )
+    raise NotFinite(
+        f"{name} is {float(per_datum[first])} of datum {first} of the {subject.plan.split} split, and not finite of "
+        f"{len(wrong)} of {len(per_datum)}: {why}"
+    )
+
+
+def mean(
+    name: str, per_datum: Tensor, *, unit: str, mode: Mode | None, scale: Scale | None = None, note: str = ""
+) -> Value:
+    """Return the mean over the data with its standard error, none of one datum. scale: of a log-likelihood."""
+    n = len(per_datum)
+    return Value(
+        name=name,
+        value=float(per_datum.mean()),
+        unit=unit,
+        mode=mode,
+        error=float(per_datum.std(unbiased=True)) / math.sqrt(n) if n > 1 else None,
+        measure=None if scale is None else scale.measure,
+        levels=None if scale is None else scale.levels,
+        count=n,
+        note=note,
+    )
+
+
+def bits_per_dim(name: str, nats: Tensor, dimensions: Tensor, scale: Scale) -> Value:
+    """Return sum_i nats_i / (log 2 sum_i d_i) of a mass's -log p, with the standard error of that ratio.
+
+    nats, dimensions: [data], of each datum -log p and its number of elements that are no padding. The error is that of
+    the mean of nats_i - r d_i over mean d, r the ratio: of data of one size that of the mean of nats.
+    """
+    nats, dimensions = nats / math.log(2), dimensions.to(nats)
+    ratio = nats.sum() / dimensions.sum()
+    n, rest = len(nats), (nats - ratio * dimensions) / dimensions.mean()
+    return Value(
+        name=name,
+        value=float(ratio),
+        unit=BITS,
+        mode="min",
+        error=float(rest.std(unbiased=True)) / math.sqrt(n) if n > 1 else None,
+        measure=scale.measure,
+        levels=scale.levels,
+        count=n,
+    )

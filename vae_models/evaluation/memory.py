@@ -1,0 +1,56 @@
+"""How much is computed at a time: two small passes are measured, and the rest is proportion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+MIB = 2**20
+SEEN = 1 / 3  # of the budget, for tensors: convolutions reorder what they read and write, and nobody sees those copies
+
+
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes of tensors made within the block that were alive at once: `peak`.
+
+    They are counted, not asked of a device: the same number on every machine, whatever else runs there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._alive: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count what it made. A view, or what was there before, is nothing new."""
+        result = func(*args, **(kwargs or {}))
+        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        self._alive = {ref: size for ref, size in self._alive.items() if not ref.expired()}  # type: ignore[no-untyped-call]
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and (ref := _storage(leaf)) not in given:
+                self._alive[ref] = leaf.untyped_storage().nbytes()
+        self.peak = max(self.peak, sum(self._alive.values()))
+        return result
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def rows_within(budget: int, compute: Callable[[int], object], few: tuple[int, int] = (2, 10)) -> int:
+    """Return how many rows `compute(rows)` may have so that what it makes takes at most `budget` bytes, 0 if not one.
+
+    Memory is taken to be a + b x rows, from two passes of a `few` rows.
+    """
+    peaks: list[int] = []
+    for rows in few:
+        with Meter() as meter:
+            compute(rows)
+        peaks.append(meter.peak)
+    each = max(1, -(-(peaks[1] - peaks[0]) // (few[1] - few[0])))
+    fixed = max(0, peaks[0] - few[0] * each)
+    return max(0, int(SEEN * budget - fixed) // each)
