@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from service import __version__
 from service.code.reference import CodeRef, present
 from service.directories import MANIFEST, CorruptObjectError
-from service.errors import NeedsCodeError, StorageError
+from service.errors import NeedsCodeError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from vae_models.trained import Trained
 
 MODEL, CONFIG = "model.safetensors", "config.json"
+RUNS_CODE = "code.json"  # of a run's folder: the same
 CODE = "code"  # of the manifest: the user's own package that the model needs
 
 
@@ -44,25 +45,35 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
         )
 
 
-def load_directory(directory: Path) -> Trained:
-    """Load a model. Raises CorruptObjectError, naming file and sums, if the directory differs from its manifest,
-    StorageError for a configuration of another version, NeedsCodeError where own code is needed that is not here."""
+def load_directory(directory: Path, *, device: str = "cpu") -> Trained:
+    """Load a model: one that was pulled, or what training keeps in a folder.
+
+    Raises NotFoundError where there is none, CorruptObjectError, naming file and sums, if the directory differs from
+    its manifest, StorageError for a configuration of another version, NeedsCodeError where own code is needed that is
+    not here.
+    """
     from vae_models.trained import Trained
-    from vae_models.training.errors import CheckpointError, CorruptCheckpoint
+    from vae_models.training.errors import CheckpointError, CorruptCheckpoint, IncompatibleCheckpoint
 
     check_code(_needed(directory), str(directory))
     try:
-        return Trained.load(directory)
+        return Trained.load(directory, device=device)
     except CorruptCheckpoint as error:
         raise CorruptObjectError(str(error)) from error
+    except IncompatibleCheckpoint as error:
+        raise StorageError(f"{error} This is vaesvc {__version__}; MLmodel beside it names its own") from error
     except CheckpointError as error:
-        raise StorageError(f"{error}. This is vaesvc {__version__}; MLmodel beside it names its own") from error
+        raise NotFoundError(str(error)) from error
 
 
 def _needed(directory: Path) -> Mapping[str, str] | None:
-    """Return the package that a model's manifest names; None where it needs none, or is no manifest."""
-    try:
-        named: Mapping[str, str] | None = json.loads((directory / MANIFEST).read_bytes()).get(CODE)
-    except (OSError, ValueError, AttributeError):
-        return None  # which the loader tells
-    return named
+    """Return the package that a model's manifest, or a run's folder, names; None where there is none to be read."""
+    for name, key in ((MANIFEST, CODE), (RUNS_CODE, None)):
+        try:
+            told = json.loads((directory / name).read_bytes())
+            named: Mapping[str, str] | None = told if key is None else told.get(key)
+        except (OSError, ValueError, AttributeError):
+            continue  # which the loader tells
+        if named is not None:
+            return named
+    return None

@@ -9,6 +9,8 @@ import typer
 
 from service.cli import data, doctor, follow, jobs, models, output, parts, pictures, servers, stack, submit, tokens
 from service.cli.mounted import WithKinds
+from service.cli.use import pictures as looks
+from service.cli.use import tables
 from service.collector import collect_rarely
 from service.errors import VaesvcError
 
@@ -61,6 +63,12 @@ app.command()(stack.status)
 app.command()(doctor.doctor)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
+app.command()(tables.encode)
+app.command()(tables.score)
+app.command()(looks.reconstruct)
+app.command()(looks.sample)
+app.command()(looks.interpolate)
+app.command()(looks.traverse)
 app.add_typer(data.app, name="data")
 app.add_typer(tokens.app, name="token")
 

@@ -21,7 +21,10 @@ VALUES = {
     "bytes": "the levels k/255 of bytes k",
     "unit": "real numbers in [0, 1]",
 }
-MOST_SEED = 2**63 - 1
+
+
+class Refused(ValueError):  # noqa: N818 - says what is the case
+    """What was given is nothing that this model takes: what it takes, and how to mend it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +45,20 @@ class Form:
         """
         values, support = as_array(given), self.data.support
         if values.shape[1:] not in (self.shape, (math.prod(self.shape),)):
-            raise ValueError(f"data of shape {values.shape} given; this model takes {self._shapes()}")
+            raise Refused(f"data of shape {values.shape} given; this model takes {self._shapes()}")
         numbers = finite(values, self.dtype, "this model").reshape(-1, *self.shape)
         if support == "tokens":
             return tokens(numbers, self.data.facts.vocabulary or 0)
         if support != "reals" and not ((numbers >= 0).all() and (numbers <= 1).all()):
             mend = "" if support == "unit" else ": divide bytes by 255 first"
-            raise ValueError(f"values outside [0, 1] given, and the data of this model are {VALUES[support]}{mend}")
+            raise Refused(f"values outside [0, 1] given, and the data of this model are {VALUES[support]}{mend}")
         return numbers
 
     def latents_of(self, given: Any, latent: int) -> NDArray[Any]:
         """Return latents [n, latent]. Raise ValueError for another shape, and for what is no finite number."""
         values = as_array(given)
         if values.shape[1:] != (latent,):
-            raise ValueError(f"latents of shape {values.shape} given; this model's z are [n, {latent}]")
+            raise Refused(f"latents of shape {values.shape} given; this model's z are [n, {latent}]")
         return finite(values, self.dtype, "this model's decoder")
 
     def _shapes(self) -> str:
@@ -78,9 +81,9 @@ def finite(values: NDArray[Any], dtype: str, who: str) -> NDArray[Any]:
     try:
         numbers = np.ascontiguousarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"values of type {values.dtype} given: {who} takes numbers") from error
+        raise Refused(f"values of type {values.dtype} given: {who} takes numbers") from error
     if not np.isfinite(numbers).all():
-        raise ValueError(f"NaN or infinite values given: {who} takes finite numbers")
+        raise Refused(f"NaN or infinite values given: {who} takes finite numbers")
     return numbers
 
 
@@ -88,7 +91,7 @@ def tokens(numbers: NDArray[Any], vocabulary: int) -> NDArray[np.int64]:
     """Return them as whole numbers. Raise ValueError for what is no token."""
     whole = numbers.astype(np.int64)
     if not ((whole >= 0).all() and (whole < vocabulary).all() and (whole == numbers).all()):
-        raise ValueError(f"values that are no tokens given: this model takes whole numbers from 0 to {vocabulary - 1}")
+        raise Refused(f"values that are no tokens given: this model takes whole numbers from 0 to {vocabulary - 1}")
     return whole
 
 
@@ -100,15 +103,15 @@ def lengths_of(given: Any, count: int, data: DataConfig) -> Tensor | None:
     facts = data.facts
     if not facts.lengths:
         if given is not None:
-            raise ValueError("lengths given, and the data of this model all have one length: leave them out")
+            raise Refused("lengths given, and the data of this model all have one length: leave them out")
         return None
     longest = facts.shape[facts.axes.index("time")]
     if given is None:
-        raise ValueError(f"the data of this model have lengths of their own: give lengths [n], from 0 to {longest}")
+        raise Refused(f"the data of this model have lengths of their own: give lengths [n], from 0 to {longest}")
     values = as_array(given)
     right = values.shape == (count,) and values.dtype.kind in "iu" and bool(((values >= 0) & (values <= longest)).all())
     if not right:
-        raise ValueError(f"lengths must be {count} whole numbers from 0 to {longest}, one for each datum")
+        raise Refused(f"lengths must be {count} whole numbers from 0 to {longest}, one for each datum")
     return torch.from_numpy(values.astype(np.int64))
 
 
@@ -116,7 +119,7 @@ def whole(name: str, given: Any, low: int, high: int) -> int:
     """Return a whole number from `low` to `high`. Raise ValueError for anything else."""
     number = isinstance(given, int | np.integer) and not isinstance(given, bool)
     if not number or not low <= given <= high:
-        raise ValueError(f"{name} {given!r} given: it is a whole number from {low:,} to {high:,}")
+        raise Refused(f"{name} {given!r} given: it is a whole number from {low:,} to {high:,}")
     return int(given)
 
 
@@ -124,14 +127,14 @@ def real(name: str, given: Any, low: float, high: float) -> float:
     """Return a finite number from `low` to `high`. Raise ValueError for anything else."""
     number = isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool)
     if not number or not math.isfinite(given) or not low <= given <= high:
-        raise ValueError(f"{name} {given!r} given: it is a number from {low:g} to {high:g}")
+        raise Refused(f"{name} {given!r} given: it is a number from {low:g} to {high:g}")
     return float(given)
 
 
 def one_of(name: str, given: Any, allowed: Collection[str]) -> str:
     """Return one of the texts that are allowed. Raise ValueError that lists them for anything else."""
     if not isinstance(given, str) or given not in allowed:
-        raise ValueError(f"{name} {given!r} given: it is one of {', '.join(allowed)}")
+        raise Refused(f"{name} {given!r} given: it is one of {', '.join(allowed)}")
     return given
 
 
@@ -143,5 +146,5 @@ def beta_of(given: Any, config: RunConfig) -> float | None:
         return None
     span = config.model.beta_range()
     if span is None:
-        raise ValueError(f"beta {given!r} given, and this model is of one beta: leave it out")
+        raise Refused(f"beta {given!r} given, and this model is of one beta: leave it out")
     return real("beta", given, *span)

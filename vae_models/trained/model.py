@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class Trained:
         """Return the model as one of a single latent vector. Raise ValueError where it is none."""
         if not isinstance(self.model, LatentSpace):
             names = ", ".join(self.config.model.latents())
-            raise ValueError(
+            raise checks.Refused(
                 f"this needs a model of one latent vector, and {self.config.model.kind} has {names}: reconstruct, "
                 "sample and score take any model"
             )
@@ -131,8 +132,9 @@ class Trained:
         seed: int = 0,
         form: str = "means",
         beta: float | None = None,
+        first: int = 0,
     ) -> NDArray[Any]:
-        """Return n samples, [n, *shape].
+        """Return n samples, [n, *shape]: those numbered first, first + 1, ... of this seed.
 
         temperature: what the standard normal noise of z is multiplied by: below 1 samples are more alike
         form:        "means": E[x|z]; "samples": x ~ p(x|z), with the noise of the data
@@ -141,14 +143,14 @@ class Trained:
         law, warmth = self._sampler(sampler), checks.real("temperature", temperature, 0, bounds.REAL)
         drawn = checks.one_of("form", form, FORMS) == "samples"
         if drawn and not model.sampled:
-            raise ValueError("form 'samples' given, and x cannot be drawn from this model's likelihood: means can")
+            raise checks.Refused("form 'samples' given, and x cannot be drawn from this model's likelihood: means can")
         of_z, of_x = law.noise(model), x_noise(model) if drawn else {}
         made = []
         with torch.inference_mode():
-            for first in range(0, max(1, count), BATCH):
-                some = min(BATCH, count - first)
-                z = tempered(self._noise(of_z, some, first=first, seed=seed, stream="samples"), of_z, warmth)
-                x = self._noise(of_x, some, first=first, seed=seed, stream="samples")
+            for start in range(0, max(1, count), BATCH):
+                some, place = min(BATCH, count - start), first + start
+                z = tempered(self._noise(of_z, some, first=place, seed=seed, stream="samples"), of_z, warmth)
+                x = self._noise(of_x, some, first=place, seed=seed, stream="samples")
                 made.append((law.draws if drawn else law.means)(model, {**z, **x}, gates).cpu())
         return torch.cat(made).numpy()
 
@@ -205,6 +207,10 @@ class Trained:
         """
         chosen = walks.Traverse(dimensions=dimensions, top=top, steps=steps, low=low, high=high)
         return walks.traverse(self, x, chosen, beta=beta)
+
+    def informative(self, x: Any, *, beta: float | None = None) -> NDArray[np.int64]:
+        """Return the dimensions of z by what they carry of x on average, most first: see `traverse`."""
+        return walks.informative(self.encode(self.form.data_of(x), beta=beta))
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Return what `tasks.perform` does: what `mlflow.pyfunc` and `mlflow models serve` call. Without `params`: the

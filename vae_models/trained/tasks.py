@@ -25,7 +25,7 @@ def perform(model: Trained, given: Any, params: Mapping[str, Any] | None = None)
     """
     told = dict(params or {})
     if unknown := sorted(set(told) - set(PARAMS)):
-        raise ValueError(f"params has {unknown[0]!r}, which is none: there are {', '.join(PARAMS)}")
+        raise checks.Refused(f"params has {unknown[0]!r}, which is none: there are {', '.join(PARAMS)}")
     settings = {name: told.get(name, param.default) for name, param in PARAMS.items()}
     return TASKS[checks.one_of("task", settings["task"], TASKS)](model, given, settings)
 
@@ -55,7 +55,7 @@ def _score(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
 def _interpolate(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
     data = model.form.data_of(given)
     if len(data) % 2:
-        raise ValueError(f"{len(data)} data given: interpolate takes pairs, the first of each with the second")
+        raise checks.Refused(f"{len(data)} data given: interpolate takes pairs, the first of each with the second")
     return model.interpolate(data[::2], data[1::2], steps=told["steps"], how=told["how"], beta=told["beta"])
 
 

@@ -27,7 +27,7 @@ def interpolate(model: Trained, a: Any, b: Any, *, steps: int, how: str, beta: f
     points, way = checks.whole("steps", steps, 2, MOST_STEPS), checks.one_of("how", how, HOW)
     start, end = (torch.as_tensor(model.encode(each, beta=beta).mean) for each in (a, b))
     if len(start) != len(end):
-        raise ValueError(f"{len(start)} data to start from and {len(end)} to go to: give as many of each")
+        raise checks.Refused(f"{len(start)} data to start from and {len(end)} to go to: give as many of each")
     z = paths.path(start, end, points, "slerp" if way == "slerp" else "linear")
     decoded = model.decoded(z.flatten(0, 1).numpy(), beta)
     return like(a, decoded.view(len(z), points, *model.shape))
@@ -77,5 +77,7 @@ def informative(encoded: Encoded) -> NDArray[np.int64]:
         std = encoded.std.astype(np.float64)
         carried = 0.5 * (carried + std**2 - 1) - np.log(std)
     if len(carried) == 0:
-        raise ValueError("no data given: the dimensions that carry most are found by data; give some, or dimensions")
+        raise checks.Refused(
+            "no data given: the dimensions that carry most are found by data; give some, or dimensions"
+        )
     return np.argsort(-carried.mean(0), kind="stable").astype(np.int64)

@@ -1,0 +1,11 @@
+"""Commands that use a trained model: encode, reconstruct, sample, score, interpolate, traverse, export, card.
+
+options.py   the options that several of them take
+models.py    from MODEL to a model in memory
+source.py    from DATA to batches that the model reads
+work.py      batches one after another, with progress
+files.py     results in files, whole or not at all
+tables.py    encode, score: of every datum a row
+anomalies.py scores as detectors of anomalies
+pictures.py  reconstruct, sample, interpolate, traverse: to look at
+"""
