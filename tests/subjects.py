@@ -23,13 +23,14 @@ def digits(
     likelihood: LikelihoodConfig = LIKELIHOOD,
     gating: GatingConfig | None = None,
     latent: int = 4,
+    hidden: tuple[int, ...] = (16,),
     dtype: str = "float64",
     **plan: object,
 ) -> Subject:
     """A subject in float64, where the number of workers changes nothing but the last digits. plan: its fields."""
     beta = {} if gating is None else {"beta": {"kind": "log-uniform", "low": gating.low, "high": gating.high}}
     model = ModelConfig(
-        latent=latent, backbone=MLPConfig(hidden=(16,)), prior=prior, likelihood=likelihood, gating=gating
+        latent=latent, backbone=MLPConfig(hidden=hidden), prior=prior, likelihood=likelihood, gating=gating
     )
     config = TrainConfig(data=DataConfig(name="digits"), model=model, steps=1, dtype=dtype, **beta)
     dataset = data.load(config.data)

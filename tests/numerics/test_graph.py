@@ -119,6 +119,13 @@ def test_a_way_goes_round_what_is_steep() -> None:
     assert float(passed.norm(dim=1).min()) > 0.6
 
 
+def test_ends_that_are_near_each_other_are_joined() -> None:
+    """On a line of nodes at 0, 1, ..., 9, with two neighbours: ends at 0.1 and 0.9 are, ends at 0.1 and 3 are not."""
+    nodes = torch.arange(10.0).unsqueeze(1)
+    starts, ends = torch.tensor([[0.1], [0.1]]), torch.tensor([[0.9], [3.0]])
+    assert graph.direct_edges(nodes, starts, ends, 2).tolist() == [[10, 12]]
+
+
 def test_ends_that_nothing_connects_have_no_way() -> None:
     edges = torch.tensor([[0, 1], [2, 3]])
     found = graph.shortest(4, edges, torch.ones(2), [0, 0], [1, 3])

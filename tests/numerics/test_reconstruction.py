@@ -120,18 +120,8 @@ def test_neither_workers_nor_batches_change_a_value(tmp_path: Path) -> None:
 # --- variances ------------------------------------------------------------------------------------------------------
 
 
-def linear(likelihood: GaussianConfig) -> Subject:
-    """x = W z + b + noise, with an encoder that is linear too: what `subjects.digits` has without hidden layers."""
-    subject = subjects.digits(likelihood=likelihood)
-    config = subject.config.model_copy(
-        update={"model": ModelConfig(latent=4, backbone=MLPConfig(hidden=()), likelihood=likelihood)}
-    )
-    torch.manual_seed(0)
-    return Subject(config.model.build(subject.dataset.shape).double(), config, subject.dataset)
-
-
 def test_a_linear_models_variances_are_known() -> None:
-    subject = linear(GaussianConfig(sigma=0.3))
+    subject = subjects.digits(hidden=(), likelihood=GaussianConfig(sigma=0.3))
     maps = variances(subject, count=6, samples=4000)
     assert maps.given_z is not None
     assert maps.of_mean is not None

@@ -43,6 +43,13 @@ class EvaluatorSpec(Strict):
         """Return the evaluator; torch is loaded here."""
 
 
+def without_one_latent(config: RunConfig) -> Iterator[str]:
+    """Yield why the model is none of one latent vector, for `EvaluatorSpec.refusals`."""
+    latents = config.model.latents()
+    if [len(shape) for shape in latents.values()] != [1]:
+        yield f"it needs a model of one latent vector, and {config.model.kind} has {', '.join(latents)}: leave it out"
+
+
 EVALUATORS = Seam[type[EvaluatorSpec]](
     "evaluator",
     [
@@ -50,6 +57,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
         "vae_models.evaluation.latent.specs:OURS",
         "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
         "vae_models.evaluation.fitting.specs:SamplersEvaluation",
+        "vae_models.evaluation.interpolation.specs:InterpolationEvaluation",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+ROWS = 1024  # of distances at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
@@ -45,6 +47,21 @@ def end_edges(
     near = _nearest(nodes, ends, min(neighbours, len(nodes)))
     own = torch.arange(len(ends)).unsqueeze(1) + len(nodes)
     return torch.stack([near, own.expand_as(near)], dim=-1).flatten(0, 1)
+
+
+def direct_edges(
+    nodes: Float[Tensor, "nodes latent"],
+    starts: Float[Tensor, "pairs latent"],
+    ends: Float[Tensor, "pairs latent"],
+    neighbours: int,
+) -> Int64[Tensor, "edges 2"]:
+    """Return (nodes + i, nodes + pairs + i) for each start and end that are nearer to each other than one of them is to
+    the last of its `neighbours` nodes: what would be neighbours if ends were nodes."""
+    both = torch.cat([starts, ends])
+    farthest = nodes[_nearest(nodes, both, min(neighbours, len(nodes)))[:, -1]]
+    reach = _distance(both, farthest).view(2, -1).amax(0)
+    near = torch.nonzero(_distance(starts, ends) <= reach).flatten().cpu()
+    return torch.stack([near + len(nodes), near + len(nodes) + len(starts)], dim=1)
 
 
 def shortest(
@@ -82,7 +99,16 @@ def _way(length: float, before: list[int], end: int) -> Way | None:
 
 
 def _nearest(nodes: Tensor, of: Tensor, count: int) -> Int64[Tensor, "of count"]:
-    from sklearn.neighbors import NearestNeighbors
+    """Return the nodes nearest to each of `of`, by exact distances in float64, some rows at a time."""
+    near = [
+        torch.cdist(rows, nodes.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        .topk(count, largest=False)
+        .indices
+        for rows in torch.split(of.double(), ROWS)
+    ]
+    return torch.cat(near).cpu()
 
-    fitted = NearestNeighbors(n_neighbors=count).fit(nodes.double().cpu().numpy())
-    return torch.from_numpy(fitted.kneighbors(of.double().cpu().numpy(), return_distance=False)).long()
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    distance: Tensor = torch.linalg.vector_norm(a - b, dim=-1)
+    return distance

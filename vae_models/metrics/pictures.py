@@ -19,6 +19,7 @@ TILE_PIXELS = 64  # small images are enlarged by a whole number to about this he
 PADDING_PIXELS = 2  # between tiles and around the grid
 PAPER = 255  # grey level between the tiles: white, so that black images keep their edge
 MOST_COLUMNS = 16
+GROUP_PIXELS = 8  # more, between groups of rows
 TEXT_PIXELS = 13  # height of the labels' font
 
 
@@ -64,10 +65,12 @@ def grid(
     *,
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    group: int | None = None,
 ) -> bytes:
     """Draw images row by row, `columns` in each, with what the rows and columns show beside and above them.
 
-    Return the PNG. Raise ValueError for no image, and for labels that are not one for each row or column.
+    group: how many rows belong together: a wider gap follows them. Return the PNG. Raise ValueError for no image, and
+    for labels that are not one for each row or column.
     """
     if images.shape[0] == 0 or columns < 1:
         raise ValueError(f"a grid needs an image and a column: got {images.shape[0]} in {columns} columns")
@@ -76,7 +79,9 @@ def grid(
         if labels is not None and len(labels) != wanted:
             raise ValueError(f"{len(labels)} labels for {wanted} {what}: give one for each")
     height, width = rows[0].shape[1:3]
-    return _encoded(_labelled(_paper(rows, columns), (height, width), row_labels or (), column_labels or ()))
+    tops = _tops(len(rows), height, group)
+    paper = _paper(rows, columns, tops)
+    return _encoded(_labelled(paper, (height, width), tops, row_labels or (), column_labels or ()))
 
 
 def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n tile_height tile_width colours"]:
@@ -91,41 +96,51 @@ def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n
 
 def _png(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> bytes:
     """Return rows of at most `columns` tiles on white as PNG. Lossless; the same images give the same bytes."""
-    return _encoded(_paper(rows, columns))
+    return _encoded(_paper(rows, columns, _tops(len(rows), rows[0].shape[1], None)))
 
 
-def _paper(rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int) -> Image.Image:
+def _tops(rows: int, height: int, group: int | None) -> list[int]:
+    """Return where each row of tiles begins, pixels from above."""
+    step = height + PADDING_PIXELS
+    return [PADDING_PIXELS + row * step + (row // group * GROUP_PIXELS if group else 0) for row in range(rows)]
+
+
+def _paper(
+    rows: list[UInt8[Tensor, "_ tile_height tile_width colours"]], columns: int, tops: Sequence[int]
+) -> Image.Image:
     _, height, width, colours = rows[0].shape
-    step_y, step_x = height + PADDING_PIXELS, width + PADDING_PIXELS
-    size = (len(rows) * step_y + PADDING_PIXELS, columns * step_x + PADDING_PIXELS, colours)
+    step = width + PADDING_PIXELS
+    size = (tops[-1] + height + PADDING_PIXELS, columns * step + PADDING_PIXELS, colours)
     paper = torch.full(size, PAPER, dtype=torch.uint8)
-    for y, row in enumerate(rows):
+    for top, row in zip(tops, rows, strict=True):
         for x, tile in enumerate(row):
-            top, left = PADDING_PIXELS + y * step_y, PADDING_PIXELS + x * step_x
+            left = PADDING_PIXELS + x * step
             paper[top : top + height, left : left + width] = tile
     return Image.frombytes("L" if colours == 1 else "RGB", (size[1], size[0]), paper.numpy().tobytes())
 
 
 def _labelled(
-    paper: Image.Image, tile: tuple[int, int], row_labels: Sequence[str], column_labels: Sequence[str]
+    paper: Image.Image,
+    tile: tuple[int, int],
+    tops: Sequence[int],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
 ) -> Image.Image:
     """Return the grid with a margin for its labels: to the left, ending at the tiles, and above, over their middle.
 
-    tile: height and width.
+    tile: height and width; tops: of the rows.
     """
     font = ImageFont.load_default(TEXT_PIXELS)
     gap = 2 * PADDING_PIXELS
     left = max((math.ceil(font.getlength(label)) + 2 * gap for label in row_labels), default=0)
     top = TEXT_PIXELS + 2 * gap if column_labels else 0
-    step_y, step_x = tile[0] + PADDING_PIXELS, tile[1] + PADDING_PIXELS
     whole = Image.new(paper.mode, (left + paper.width, top + paper.height), "white")
     whole.paste(paper, (left, top))
     draw = ImageDraw.Draw(whole)
-    for row, label in enumerate(row_labels):
-        middle = top + PADDING_PIXELS + row * step_y + tile[0] / 2
-        draw.text((left - gap, middle), label, fill="black", font=font, anchor="rm")
+    for start, label in zip(tops, row_labels, strict=False):
+        draw.text((left - gap, top + start + tile[0] / 2), label, fill="black", font=font, anchor="rm")
     for column, label in enumerate(column_labels):
-        middle = left + PADDING_PIXELS + column * step_x + tile[1] / 2
+        middle = left + PADDING_PIXELS + column * (tile[1] + PADDING_PIXELS) + tile[1] / 2
         draw.text((middle, top - gap), label, fill="black", font=font, anchor="ms")
     return whole
 

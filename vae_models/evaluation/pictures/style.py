@@ -89,10 +89,11 @@ def grid(
     caption: str = "",
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
+    group: int | None = None,
 ) -> Picture:
     """Return images [n, *data] with values in [0, 1] row by row: see `metrics.pictures.grid`."""
     shown = pictures.as_images(images)
-    png = pictures.grid(shown, columns, row_labels=row_labels, column_labels=column_labels)
+    png = pictures.grid(shown, columns, row_labels=row_labels, column_labels=column_labels, group=group)
     return Picture(name=name, png=png, caption=caption)
 
 
