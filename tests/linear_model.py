@@ -73,6 +73,7 @@ def _set(model: VAE, encoder: Tensor, std: Tensor | None) -> None:
     for parameter in (*heads.parameters(), *decoder.parameters()):
         parameter.zero_()
     heads.mean.weight.copy_(encoder)
-    decoder.weight[:, :LATENT] = DECODER
+    used = min(len(encoder), LATENT)
+    decoder.weight[:, :used] = DECODER[:, :used]
     if std is not None:
         heads.raw.bias.copy_(2 * std.log())

@@ -139,6 +139,14 @@ def test_the_self_term_bounds_the_estimate() -> None:
     assert without.value > 1e5
 
 
+@pytest.mark.parametrize(("std", "noted"), [(STD, False), (STD * 1e-3, True)])
+def test_an_estimate_above_the_rate_is_noted(std: torch.Tensor, noted: bool) -> None:
+    findings = MutualInformationEvaluation().build()(linear_model.subject(linear_model.data(200), std=std))
+    values = {value.name: value.value for value in findings.values}
+    assert (values["mi_without_self"] > values["mi_rate"]) == noted
+    assert [note.startswith("mi_without_self") for note in findings.notes] == [True] * noted
+
+
 def test_collapsed_posteriors_have_no_information() -> None:
     mean = torch.zeros(30, 2, dtype=torch.float64)
     z = torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

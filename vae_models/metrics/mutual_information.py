@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from vae_models.metrics.estimate import Estimate, standard_error
 from vae_models.normal import HALF_LOG_TWO_PI, log_density
 
 BYTES_PER_PAIR = 4 * 8  # of a block: log q(z_i|x_j), two products that make it, and the weights, in float64
@@ -96,14 +97,6 @@ class _Pairs:
         return (-0.5 * z.square()) @ self.precision + z @ self.scaled_mean + self.constant
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean over data, nats, and its standard error."""
-
-    value: float
-    error: float
-
-
 def mutual_information(log_conditional: Float64[Tensor, " data"], log_q: Tensor, weight: Tensor) -> Estimate:
     """Return the mean of log_conditional_i - log_q_i, with its standard error over data by the infinitesimal jackknife.
 
@@ -112,13 +105,13 @@ def mutual_information(log_conditional: Float64[Tensor, " data"], log_q: Tensor,
     data like it make its own sample count more, and q(z) larger where it is.
     """
     per_datum = log_conditional - log_q
-    return Estimate(value=float(per_datum.mean()), error=_error(per_datum - weight))
+    return Estimate(value=float(per_datum.mean()), error=standard_error(per_datum - weight))
 
 
 def marginal_kl(log_q: Float64[Tensor, " data"], weight: Tensor, log_prior: Tensor) -> Estimate:
     """Return KL(q(z) || p(z)) = E log q(z) - log p(z), which is the rate less the mutual information."""
     per_datum = log_q - log_prior
-    return Estimate(value=float(per_datum.mean()), error=_error(per_datum + weight))
+    return Estimate(value=float(per_datum.mean()), error=standard_error(per_datum + weight))
 
 
 def minus_entropy(log_stds: Float[Tensor, "data latent"]) -> Float64[Tensor, " data"]:
@@ -128,7 +121,3 @@ def minus_entropy(log_stds: Float[Tensor, "data latent"]) -> Float64[Tensor, " d
     all, and the constants of the two terms cancel but for latent / 2. Its text has the dimensions of x in that place.
     """
     return -(log_stds.double() + HALF_LOG_TWO_PI + 0.5).sum(1)
-
-
-def _error(influence: Tensor) -> float:
-    return float(influence.std()) / math.sqrt(len(influence))

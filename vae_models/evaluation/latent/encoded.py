@@ -12,6 +12,7 @@ from vae_models import random
 from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.measures import Mode
+from vae_models.metrics.estimate import Estimate
 from vae_models.protocols import LatentLayer
 from vae_models.records import NoiseSpec
 
@@ -103,11 +104,14 @@ def how_many(count: int, total: int) -> str:
 
 def value_of(name: str, per_datum: Tensor, *, unit: str, mode: Mode | None = None, note: str = "") -> Value:
     """Return the mean over data with its standard error."""
-    count = len(per_datum)
-    error = float(per_datum.double().std()) / count**0.5 if count > 1 else None
-    return Value(
-        name=name, value=float(per_datum.double().mean()), error=error, unit=unit, mode=mode, count=count, note=note
-    )
+    return estimated(name, Estimate.mean(per_datum), len(per_datum), unit=unit, mode=mode, note=note)
+
+
+def estimated(
+    name: str, estimate: Estimate, count: int, *, unit: str, mode: Mode | None = None, note: str = ""
+) -> Value:
+    """Return the estimate as a value."""
+    return Value(name=name, value=estimate.value, error=estimate.error, unit=unit, mode=mode, count=count, note=note)
 
 
 def at_each_beta(subject: Subject, find: Callable[[float | None], Findings]) -> Findings:

@@ -15,6 +15,7 @@ from vae_models.evaluation.latent.encoded import (
     at_each_beta,
     at_least,
     chosen,
+    estimated,
     how_many,
     layer,
     means,
@@ -22,9 +23,9 @@ from vae_models.evaluation.latent.encoded import (
     value_of,
 )  # fmt: skip
 from vae_models.evaluation.subject import Rows, Subject
+from vae_models.metrics.estimate import Estimate
 from vae_models.metrics.mutual_information import (
     AggregatePosterior,
-    Estimate,
     aggregate_posterior,
     marginal_kl,
     minus_entropy,
@@ -53,7 +54,7 @@ class InformationEvaluator:
     def __call__(self, subject: Subject) -> Findings:
         """Return the estimates."""
         at_least(subject.count(), 2)
-        return at_each_beta(subject, lambda beta: Findings(values=tuple(self._at(subject, beta))))
+        return at_each_beta(subject, lambda beta: _with_note(tuple(self._at(subject, beta))))
 
     def _at(self, subject: Subject, beta: float | None) -> Iterator[Value]:
         whole = sampled(subject, beta) if self.variance is None else None
@@ -84,6 +85,19 @@ class InformationEvaluator:
         return mean + log_std.exp() * drawn, mean, log_std
 
 
+def _with_note(values: tuple[Value, ...]) -> Findings:
+    """Return the values, with a note where the estimate without the self term cannot be an information."""
+    by_name = {value.name: value for value in values}
+    above, rate = by_name["mi_without_self"], by_name.get("mi_rate")
+    if rate is None or above.value <= rate.value:
+        return Findings(values=values)
+    note = (
+        f"mi_without_self, {above.value:.1f}, exceeds the rate, {rate.value:.1f}, as no information does: the "
+        f"posteriors of {above.count:,} data hardly overlap. I(x; z) is between mi_with_self and the rate"
+    )
+    return Findings(values=values, notes=(note,))
+
+
 def _information(found: AggregatePosterior, log_std: Tensor, share: str) -> Iterator[Value]:
     count = len(log_std)
     without = found.log_without_self, found.weight_without_self
@@ -102,5 +116,4 @@ def _marginal(found: AggregatePosterior, latent: Sampled, rows: Tensor, share: s
 
 
 def _value(name: str, estimate: Estimate, count: int, *notes: str) -> Value:
-    note = "; ".join(note for note in notes if note)
-    return Value(name=name, value=estimate.value, error=estimate.error, unit=NATS, count=count, note=note)
+    return estimated(name, estimate, count, unit=NATS, note="; ".join(note for note in notes if note))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from vae_models.evaluation.findings import Findings
 from vae_models.evaluation.latent.encoded import at_each_beta, chosen, finite, how_many, layer, value_of
-from vae_models.evaluation.subject import Rows, Subject
+from vae_models.evaluation.subject import Subject
 from vae_models.metrics.smoothness import AXES, Decode, local_smoothness, probed_smoothness, squared_gaps
 from vae_models.records import NoiseSpec
 
@@ -35,11 +34,9 @@ class SmoothnessEvaluator:
         return at_each_beta(subject, lambda beta: self._at(subject, beta))
 
     def _at(self, subject: Subject, beta: float | None) -> Findings:
-        total, space, gates = subject.count(), subject.space, subject.gates(beta)
-        rows = chosen(subject, total, self.data)
-        wanted = torch.zeros(total, dtype=torch.bool, device=subject.device)
-        wanted[rows.to(subject.device)] = True
-        (latent,) = layer(subject)[1].shape
+        space, gates, (latent,) = subject.space, subject.gates(beta), layer(subject)[1].shape
+        rows = chosen(subject, subject.count(), self.data)
+        means = subject.posteriors(beta=beta).mean[rows]
         exact = self.method == "exact" or (self.method == "auto" and latent <= EXACT_AXES)
         noise = {"first": NoiseSpec(shape=(latent,)), "second": NoiseSpec(shape=(latent,))}
         if not exact:
@@ -48,24 +45,18 @@ class SmoothnessEvaluator:
         def decode(z: Tensor) -> Tensor:
             return space.decode(z, gates)
 
-        def measure(batch: Rows) -> dict[str, Tensor]:
-            kept = wanted[batch.indices]
-            mean = space.encode(batch.x, gates).mean
-            found = self._measured(decode, mean[kept], {name: value[kept] for name, value in batch.noise.items()})
-            return {name: _placed(value, kept) for name, value in found.items()}
+        def measure(start: int, end: int) -> dict[str, Tensor]:
+            drawn = subject.draw(noise, end - start, stream="smoothness", first=start)
+            return self._measured(decode, means[start:end].to(subject.device), drawn)
 
         size = max(1, subject.plan.batch_size // AXES)
-        made = subject.map(measure, what="smoothness", noise=noise, stream="smoothness", batch_size=size)
-        found = {name: value[rows] for name, value in made.items()}
+        found = subject.spread(measure, len(rows), size=size, what="smoothness")
         finite(*found.values())
-        return self._findings(found, how_many(len(rows), total))
+        return self._findings(found, how_many(len(rows), subject.count()))
 
     def _measured(self, decode: Decode, mean: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        if len(mean) == 0:
-            names = [*map(_gap, self.variances), "els_probes" if "probes" in noise else "els"]
-            return {name: mean.new_zeros(0, dtype=torch.float64) for name in names}
         found = {
-            _gap(variance): squared_gaps(decode, mean, noise["first"], noise["second"], variance)
+            f"expected_gap_{variance:g}": squared_gaps(decode, mean, noise["first"], noise["second"], variance)
             for variance in self.variances
         }
         if "probes" in noise:
@@ -79,14 +70,3 @@ class SmoothnessEvaluator:
             note = "; ".join(part for part in (notes.get(name, "one pair of perturbations"), share) if part)
             values.append(value_of(name, per_datum, unit=SLOPE if name in notes else SQUARE, note=note))
         return Findings(values=tuple(values))
-
-
-def _gap(variance: float) -> str:
-    return f"expected_gap_{variance:g}"
-
-
-def _placed(values: Tensor, kept: Tensor) -> Tensor:
-    """Return the values where they are of data that are asked for; 0 for the others."""
-    placed = values.new_zeros(len(kept))
-    placed[kept] = values
-    return placed

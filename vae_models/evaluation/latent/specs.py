@@ -9,10 +9,15 @@ from pydantic import Field
 
 from vae_models import bounds
 from vae_models.config.run import RunConfig
+from vae_models.data.spec import LabelSpec
 from vae_models.evaluation.specs import EvaluatorSpec
 
 if TYPE_CHECKING:
+    from vae_models.evaluation.latent.angle import AngleEvaluator
+    from vae_models.evaluation.latent.disentanglement import DisentanglementEvaluator
     from vae_models.evaluation.latent.information import InformationEvaluator
+    from vae_models.evaluation.latent.probes import ProbesEvaluator
+    from vae_models.evaluation.latent.scatter import ScatterEvaluator
     from vae_models.evaluation.latent.smoothness import SmoothnessEvaluator
     from vae_models.evaluation.latent.units import UnitsEvaluator
 
@@ -102,4 +107,111 @@ class SmoothnessEvaluation(EvaluatorSpec):
         return SmoothnessEvaluator(variances=self.variances, method=self.method, probes=self.probes, data=self.data)
 
 
-OURS = (LatentEvaluation, MutualInformationEvaluation, SmoothnessEvaluation)
+class AngleEvaluation(EvaluatorSpec):
+    """Whether a latent plane has found the angle that is the data's label: circle and OLS of VHP B.3."""
+
+    kind: Literal["angle"] = "angle"
+
+    def refusals(self, config: RunConfig) -> Iterator[str]:
+        """Yield why there is no angle, or no plane."""
+        yield from _one_latent(config)
+        labels = config.data.facts.labels
+        if labels is None or labels.unit != "rad" or not isinstance(labels.name, str):
+            yield f"it needs data whose one label is an angle in rad, and {config.data.name} has {_said(labels)}"
+        if config.model.dimensions() != 2:
+            yield f"it needs a latent of 2 dimensions, and there are {config.model.dimensions()}"
+
+    def build(self) -> AngleEvaluator:
+        """Return the evaluator: see `AngleEvaluator`."""
+        from vae_models.evaluation.latent.angle import AngleEvaluator
+
+        return AngleEvaluator()
+
+
+class DisentanglementEvaluation(EvaluatorSpec):
+    """Whether dimensions and known factors go together one by one: MIG, DCI and SAP."""
+
+    kind: Literal["disentanglement"] = "disentanglement"
+    data: int = Field(default=2_000, ge=20, le=bounds.DATA, description="at most so many data, of the evaluated split")
+    learner: Literal["random-forest", "gradient-boosting", "lasso"] = Field(
+        default="random-forest",
+        description="of DCI, whose importances it takes; lasso: of classes a logistic regression with an L1 penalty",
+    )
+    trees: int = Field(default=50, ge=1, le=10_000, description="of a random forest, or rounds of gradient boosting")
+
+    def refusals(self, config: RunConfig) -> Iterator[str]:
+        """Yield why there are no two factors."""
+        yield from _one_latent(config)
+        labels = config.data.facts.labels
+        if labels is None or isinstance(labels.name, str) or len(labels.name) < 2:
+            yield f"it compares two factors or more, and the labels of {config.data.name} are {_said(labels)}"
+
+    def build(self) -> DisentanglementEvaluator:
+        """Return the evaluator: see `DisentanglementEvaluator`."""
+        from vae_models.evaluation.latent.disentanglement import DisentanglementEvaluator
+
+        return DisentanglementEvaluator(data=self.data, learner=self.learner, trees=self.trees)
+
+
+class ProbesEvaluation(EvaluatorSpec):
+    """How well a linear and a nearest-neighbour learner read the labels off the posterior means."""
+
+    kind: Literal["probes"] = "probes"
+    data: int = Field(
+        default=10_000, ge=2, le=bounds.DATA, description="at most so many data of each split, to learn from and to ask"
+    )
+    neighbours: int = Field(default=10, ge=1, le=1_000, description="of the nearest-neighbour probe")
+    iterations: int = Field(default=200, ge=1, le=100_000, description="at most, of the logistic regression")
+
+    def refusals(self, config: RunConfig) -> Iterator[str]:
+        """Yield why there is nothing to read off."""
+        yield from _one_latent(config)
+        if config.data.facts.labels is None:
+            yield f"it needs labels, and {config.data.name} has none"
+
+    def build(self) -> ProbesEvaluator:
+        """Return the evaluator: see `ProbesEvaluator`."""
+        from vae_models.evaluation.latent.probes import ProbesEvaluator
+
+        return ProbesEvaluator(data=self.data, neighbours=self.neighbours, iterations=self.iterations)
+
+
+class ScatterEvaluation(EvaluatorSpec):
+    """Pictures of the latent by principal components and t-SNE, coloured by label, with samples of the prior."""
+
+    kind: Literal["scatter"] = "scatter"
+    data: int = Field(default=1_500, ge=3, le=2_000, description="points at most: t-SNE of 2,000 takes ten seconds")
+    prior: int = Field(
+        default=500, ge=0, le=2_000, description="samples of the prior beside them, at most as many as data"
+    )
+    tsne: bool = Field(default=True, description="of latents of more than two dimensions")
+    perplexity: float = Field(default=30.0, ge=1, le=500, description="of t-SNE: less where there are few points")
+
+    def refusals(self, config: RunConfig) -> Iterator[str]:
+        """Yield why the model has not one latent vector."""
+        yield from _one_latent(config)
+
+    def build(self) -> ScatterEvaluator:
+        """Return the evaluator: see `ScatterEvaluator`."""
+        from vae_models.evaluation.latent.scatter import ScatterEvaluator
+
+        return ScatterEvaluator(data=self.data, prior=self.prior, tsne=self.tsne, perplexity=self.perplexity)
+
+
+def _said(labels: LabelSpec | None) -> str:
+    """Return what the labels are, in words."""
+    if labels is None:
+        return "none"
+    names = labels.name if isinstance(labels.name, str) else ", ".join(labels.name)
+    return f"{names} [{labels.unit}]" if labels.unit else names
+
+
+OURS = (
+    LatentEvaluation,
+    MutualInformationEvaluation,
+    SmoothnessEvaluation,
+    AngleEvaluation,
+    DisentanglementEvaluation,
+    ProbesEvaluation,
+    ScatterEvaluation,
+)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from vae_models.evaluation.findings import Findings, Table, Value
+from vae_models.evaluation.findings import Findings, Picture, Table, Value
 from vae_models.evaluation.latent.encoded import Sampled, at_each_beta, at_least, layer, means, sampled
+from vae_models.evaluation.pictures.style import plot
 from vae_models.evaluation.subject import Subject
 from vae_models.metrics.active_units import active_units, each_dimension_kl
 from vae_models.priors.standard_normal import StandardNormal
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 DIMENSIONS = "dimensions"
+FLOOR = 1e-6  # nats: what the spectrum shows of a dimension that has collapsed, as none or rounding is left
 
 
 @runtime_checkable
@@ -66,18 +71,39 @@ class UnitsEvaluator:
         if log_std is None:
             return Findings(values=tuple(values), tables=(_table(prefix, spread),))
         std = log_std.exp()
-        per_datum = std.mean(1)
+        per_datum, what = std.mean(1), f"sigma of {'q(ζ|z)' if prefix else 'q(z|x)'}, mean over the dimensions"
         values.append(
             Value(
                 name=f"{prefix}posterior_std", value=float(per_datum.mean()), unit="units of z", count=len(mean),
-                error=float(per_datum.std()) / len(mean) ** 0.5, note="sigma of q(z|x), mean over the dimensions",
+                error=float(per_datum.std()) / len(mean) ** 0.5, note=what,
             )
         )  # fmt: skip
         divergence = each_dimension_kl(mean, log_std) if kl else None
         if divergence is not None:
             active = int((divergence > self.kl).sum())
             values.append(self._count(f"{prefix}active_units_kl", active, len(mean), f"KL above {self.kl:g} nats"))
-        return Findings(values=tuple(values), tables=(_table(prefix, spread, std.mean(0), divergence),))
+        pictures = () if divergence is None else (self._spectrum(prefix, divergence),)
+        return Findings(
+            values=tuple(values), tables=(_table(prefix, spread, std.mean(0), divergence),), pictures=pictures
+        )
+
+    def _spectrum(self, prefix: str, kl: Tensor) -> Picture:
+        """Return the dimensions' KL, largest first, on a logarithmic scale, as VHP's figure 20 has it."""
+        from matplotlib.ticker import MaxNLocator
+
+        ordered = kl.sort(descending=True).values.clamp(min=FLOOR)
+
+        def draw(axes: Axes) -> None:
+            axes.bar(range(1, len(ordered) + 1), ordered.tolist(), width=0.9)
+            axes.axhline(self.kl, color="black", linestyle="--", linewidth=1, label=f"active: above {self.kl:g} nats")
+            axes.set_yscale("log")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlabel("latent dimension, by its KL")
+            axes.set_ylabel("KL [nats per datum]")
+            axes.legend()
+
+        what = "KL(q(ζ|z) || N(0, I))" if prefix else "KL(q(z|x) || N(0, I))"
+        return plot(f"{prefix}kl_spectrum", draw, caption=f"{what} of each dimension, mean over data.")
 
     def _by_variance(self) -> str:
         return f"variance of the posterior means over data above {self.variance:g}"

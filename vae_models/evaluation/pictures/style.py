@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+CYCLIC = "twilight"  # colours of an angle: -pi and pi are one
 SEQUENTIAL = "viridis"  # colours of a quantity: their lightness rises with it
 PIXELS_PER_INCH = 144
 PANEL_INCHES = (4.2, 3.4)
