@@ -64,6 +64,16 @@ class Models:
         best = rows.best([version for version in signed if version is not None])
         return None if best is None else best.version
 
+    def said(self, row: VersionRow) -> Statement:
+        """Return what was signed of a version. Raises UntrustedError where the service's key has not signed it."""
+        statement = self._statement(row)
+        if statement is None:
+            raise UntrustedError(
+                f"{row.name} version {row.version} is not signed with the service's key: was the key replaced? Then "
+                "the dispatcher signs it again within a minute; else `vaesvc models` has the others"
+            )
+        return statement
+
     def _statement(self, row: VersionRow) -> Statement | None:
         """Return what was signed of it; None where the service's key did not sign it, or signed another one."""
         statement = _verified(row.envelope, self.key.public)
@@ -94,21 +104,21 @@ class Models:
 
         seen: of some versions, those that the caller may see.
         """
-        chosen = self._pick(asked, seen)
-        what = f"{chosen.name} version {chosen.version}"
-        row = next(each for each in self.store.model_versions(asked.name) if str(each.version) == chosen.version)
-        statement = self._statement(row)
-        if statement is None:
-            raise UntrustedError(
-                f"{what} is not signed with the service's key: was the key replaced? Then the dispatcher signs it "
-                "again within a minute; else `vaesvc models` has the others"
-            )
+        row, statement = self.signed(asked, seen)
+        what = f"{row.name} version {row.version}"
         area = Area(self.artifacts, *model_files.source(row.name, row.job_id))
         manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
         names = (MANIFEST, *model_files.check_manifest(manifest, statement, what))
         files = {name: area.presign(f"{area.uri}/{name}") for name in names}
         code = None if statement.code is None else self._code(statement.code)
         return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope, code=code)
+
+    def signed(self, asked: Reference, seen: Seen = lambda found: found) -> tuple[VersionRow, Statement]:
+        """Return a version's row, and what the service signed of it. Raises NotFoundError, or UntrustedError where it
+        is not signed."""
+        chosen = self._pick(asked, seen)
+        row = next(each for each in self.store.model_versions(asked.name) if str(each.version) == chosen.version)
+        return row, self.said(row)
 
     def _code(self, ref: CodeRef) -> str:
         """Return an address of the package that a model needs."""

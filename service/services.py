@@ -19,6 +19,7 @@ from fastapi import Depends, Request
 from service import access, kinds
 from service.data import names
 from service.errors import NotFoundError, UnavailableError
+from service.kinds.house import House
 from service.queue.jobs import TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
@@ -78,16 +79,26 @@ class Services:
 
     async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
         """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,
-        of those that the user sees. Few at a time, so that it keeps nobody else waiting."""
+        names of models and jobs the weights that they mean, of those that the user sees. Few at a time, so that it
+        keeps nobody else waiting."""
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
         return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
 
     def _resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
         sets, all_of_them = self.store.data, access.sees_all(self.settings, user)
         with known(names.lookup(lambda: sets.names(None if all_of_them else user.name))):
-            spec = kinds.resolve(given)
+            spec = kinds.settled(kinds.resolve(given), self._house(user))
         names.check(spec.model_dump(mode="json"), sets, lambda digest: all_of_them or sets.brought(digest, user.name))
         return spec
+
+    def _house(self, user: TokenInfo) -> House:
+        """Return what a user sees of the service."""
+        return House(
+            store=self.store,
+            artifacts=self.artifacts,
+            models=self.models,
+            sees=lambda job_id: access.sees_all(self.settings, user) or self.store.owner(job_id) == user.name,
+        )
 
 
 async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: float, late: str) -> T:

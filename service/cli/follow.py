@@ -45,11 +45,16 @@ def exit_code(job: Job) -> int:
 
 def wait(client: Client, job_id: str) -> Job:
     """Show progress on stderr until the job ends, then its metrics; return the job. For `submit --wait`."""
-    with _detaching(job_id):
-        job = until_final(client, job_id)
+    job = ended(client, job_id)
     for line in progress.outcome(job):
         output.note(line)
     return job
+
+
+def ended(client: Client, job_id: str) -> Job:
+    """Show progress on stderr until the job ends; return it. Ctrl-C detaches."""
+    with _detaching(job_id):
+        return until_final(client, job_id)
 
 
 @contextmanager

@@ -75,12 +75,13 @@ def show(
     """Show a job: its state, progress, attempts and checkpoints."""
     with connect.client() as client:
         detail = client.job(job_id)
-        happened = client.events(job_id) if events else []
+        happened = client.events(job_id) if events or detail.job.spec.get("then") else []
     if json:
         plain = detail.model_dump(mode="json")
         output.as_json({**plain, "events": happened} if events else plain)
         return
     _print_job(detail.job)
+    _print_next(happened)
     _print_attempts(detail)
     if events:
         _print_events(happened)
@@ -113,6 +114,15 @@ def _print_job(job: Job) -> None:
         output.data("")
         for line in left:
             output.data(line)
+
+
+def _print_next(happened: Sequence[Event]) -> None:
+    """Print which jobs followed this one, and which did not."""
+    for event in happened:
+        if event.kind == "followed":
+            output.data(f"then {event.detail['what']}: {event.detail['job']}")
+        elif event.kind == "not_followed":
+            output.data(f"then {event.detail['what']}: not submitted: {event.detail['reason']}")
 
 
 def _outages(job: Job) -> str:

@@ -27,6 +27,12 @@ def submit(
         str | None, typer.Option(help="Submitting again with this key gives the same job.", show_default=False)
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 if it fails.")] = False,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND", help="Submit this when it has succeeded: evaluate; repeatable.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
     data: Data = None,
     code: Code = None,
@@ -44,7 +50,7 @@ def submit(
     with own_data.of_the_service():
         spec = kinds.resolve(
             source, own_data.changes(data, overrides), note=output.note, resources=resources or None,
-            priority=priority, name=name, code=ref(wheel),
+            priority=priority, name=name, code=ref(wheel), then=then or None,
         )  # fmt: skip
     if dry_run:
         plan = named(spec.kind).plan

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service import areas, auth
 from service.attempt.assignment import log_uri_parts, spool_uri_parts
@@ -17,8 +18,9 @@ from service.attempt.processes import scratch
 from service.code import housekeeping as packages
 from service.data.housekeeping import sweep
 from service.dispatch.ray_jobs import RayCluster, RayJob
-from service.errors import NotFoundError, UnavailableError, VaesvcError
-from service.kinds import named
+from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
+from service.kinds import named, resolve, settled
+from service.kinds.house import House
 from service.kinds.kind import loaded
 from service.model_files import BEST
 from service.queue.jobs import Attempt, Job, JobState
@@ -51,11 +53,13 @@ class Housekeeper:
         self._ray = ray
         self._settings = settings
         self._ray_patience = Patience("Ray (housekeeping)", log)
+        self._queue_patience = Patience("storage (what follows jobs)", log)
         self._mlflow_patience = Patience("MLflow or storage", log)
         self._storage_patience = Patience("storage (data sets, packages)", log)
         self._next_ray = 0.0
         self._next_data = 0.0
         self._next_models = 0.0
+        self._followed: set[tuple[str, int]] = set()  # jobs, with their last attempt, whose `then` is submitted
         self._broken: set[str] = set()  # jobs that ran into a bug of ours: the next dispatcher tries them again
         self._kept: dict[str, float] = {}  # submission ids whose log needs no more looks: when Ray may forget them
 
@@ -76,6 +80,11 @@ class Housekeeper:
 
         return Artifacts(self._settings.storage(), patience_seconds=5.0)
 
+    @property
+    def _house(self) -> House:
+        """Return what the service has: the dispatcher acts for it and sees everything."""
+        return House(store=self._store, artifacts=self._artifacts, models=self._models, sees=lambda job_id: True)
+
     def run(self) -> None:
         """Keep house until the process ends."""
         while True:
@@ -86,10 +95,15 @@ class Housekeeper:
             time.sleep(_TURN_SECONDS)
 
     def turn(self) -> None:
+        if self._queue_patience.due:
+            with self._queue_patience.attempt():
+                for job in self._store.untracked():
+                    if not self._is_followed(job):
+                        self._follow_on(job)
         if self._mlflow_patience.due:
             with self._mlflow_patience.attempt():
                 for job in self._store.untracked():
-                    if job.id not in self._broken:
+                    if job.id not in self._broken and self._is_followed(job):
                         self._close(job)
             if self._mlflow_patience.ok and time.monotonic() >= self._next_models:
                 self._next_models = time.monotonic() + _MODELS_TURN_SECONDS
@@ -152,6 +166,42 @@ class Housekeeper:
         if stored is not None:
             self._store.set_log(attempt.job_id, attempt.number, uri)
 
+    # --- what follows a job -----------------------------------------------------------------------------------------
+
+    def _is_followed(self, job: Job) -> bool:
+        wanted = job.state is JobState.SUCCEEDED and job.spec.get("then")
+        return not wanted or (job.id, job.attempt) in self._followed
+
+    def _follow_on(self, job: Job) -> None:
+        """Submit what a job that has succeeded names in `then`, once: until it is done the job counts as untracked, and
+        done again it gives the same jobs, by their keys."""
+        for place, given in enumerate(job.spec["then"]):
+            try:
+                self._submit_next(job, place, given)
+            except UnavailableError:
+                raise  # again later
+            except VaesvcError as error:
+                log.warning("job %s is not followed by %s: %s", job.id, given["kind"], error)
+                self._store.not_followed(job.id, str(given["kind"]), str(error))
+            except Exception as error:
+                log.exception("job %s could not be followed by %s", job.id, given["kind"])
+                self._store.not_followed(job.id, str(given["kind"]), f"an error of the service: {type(error).__name__}")
+        self._followed.add((job.id, job.attempt))
+
+    def _submit_next(self, job: Job, place: int, given: Mapping[str, Any]) -> None:
+        follows = named(str(given["kind"])).follows
+        if follows is None:
+            raise UsageError(f"no job of kind {given['kind']} can follow another")
+        for number, each in enumerate(loaded(follows.specs)(job, given, self._house)):
+            key = f"{job.id}/{job.attempt}/then/{place}/{number}"
+            try:
+                following = self._store.submit(
+                    settled(resolve(each), self._house), owner=job.owner, key=key, after=job.id
+                )
+                log.info("job %s is followed by %s, %s", job.id, following.id, following.name)
+            except ConflictError:  # submitted before, by a version that wrote its spec in other words
+                log.info("job %s is followed already: %s", job.id, key)
+
     # --- MLflow -----------------------------------------------------------------------------------------------------
 
     def _close(self, job: Job) -> None:
@@ -162,7 +212,7 @@ class Housekeeper:
             if uri is not None:
                 self._deliver(uri, job)
                 if (follow := named(job.kind).follow) is not None:
-                    loaded(follow)(uri, job, self._artifacts, self._spools)
+                    loaded(follow)(uri, job, self._house, self._spools)
                 self._end_run(uri, job)
         except UnavailableError:
             raise  # again later, and the other jobs too

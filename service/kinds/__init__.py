@@ -17,6 +17,7 @@ from service.kinds.kind import Kind, loaded, wrong
 from vae_models.parts import Seam
 
 if TYPE_CHECKING:
+    from service.kinds.house import House
     from service.queue.policy import Policy
     from service.specs.given import Given, Source
     from service.specs.job import JobSpec
@@ -71,7 +72,30 @@ def resolve(
     code = fields.get("code") or read.fields.get("code")
     kind = meant(read, own_code=code is not None)
     with foreign_allowed(absent(code)):
-        return loaded(kind.resolve)(read, changes, fields, note, loaded(kind.spec))
+        return _with_next(loaded(kind.resolve)(read, changes, fields, note, loaded(kind.spec)))
+
+
+def _with_next(spec: JobSpec) -> JobSpec:
+    """Return the spec with what follows it read by the kinds of that. Raises UsageError."""
+    from service.errors import UsageError
+
+    following = [kind for kind, each in KINDS.all().items() if each.follows is not None]
+    kept = []
+    for given in spec.then:
+        kind = named(str(given.get("kind")))
+        if kind.follows is None:
+            raise UsageError(f"then: {kind.kind} is not allowed; allowed: {', '.join(following)}")
+        kept.append(dict(loaded(kind.follows.read)(spec, given)))
+    return spec if kept == list(spec.then) else spec.model_copy(update={"then": tuple(kept)})
+
+
+def settled(spec: JobSpec, house: House) -> JobSpec:
+    """Return the spec as it is submitted: what it names is looked up in the service, and checked.
+
+    Raises UsageError and NotFoundError for what is not there, or not the asker's to see.
+    """
+    settle = named(spec.kind).settle
+    return spec if settle is None else loaded(settle)(spec, house)
 
 
 def resolve_as(kind: Kind, source: Source, changes: Sequence[str] = (), **fields: Any) -> Any:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.artifacts import Artifacts
     from service.attempt.assignment import Assignment
     from service.attempt.best import Choice
+    from service.kinds.house import House
     from service.queue.jobs import Checkpoint, Job, Record
     from service.queue.policy import Policy
     from service.specs.given import Given
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     Resolve = Callable[[Given, Sequence[str], Mapping[str, Any], Callable[[str], None], type[JobSpec]], JobSpec]
     Run = Callable[[Assignment, Any], dict[str, Any]]
     Choose = Callable[[Job, Mapping[str, Any], Callable[[], Sequence[Checkpoint]]], Choice | None]
-    Follow = Callable[[str, Job, Artifacts, Path], None]
+    Follow = Callable[[str, Job, House, Path], None]
+    Settle = Callable[[Any, House], JobSpec]
+    Trained = Callable[[Job, Artifacts], Mapping[str, Choice]]
 
 T = TypeVar("T")
 PLAIN = "service.kinds.plain"
@@ -74,6 +77,19 @@ class Amendment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Next:
+    """How jobs of a kind follow one that has succeeded, as `then` of that one's spec asks.
+
+    read:  (the spec that it stands in, what was written) -> what is kept of it, whole. UsageError
+    specs: (the job that has succeeded, what was kept, what the service has) -> the specs to submit, not resolved yet;
+           asked again, the same in the same order
+    """
+
+    read: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] | str
+    specs: Callable[[Job, Mapping[str, Any], House], Sequence[Mapping[str, Any]]] | str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """One kind of job.
 
@@ -86,14 +102,19 @@ class Kind:
     remarks:    what more its page in MLflow says about it
     recognises: whether what somebody wrote, without a `kind`, means this one
     resolve:    (given, changes, fields, note, spec) -> the whole spec. UsageError with one line for each mistake.
+    settle:     (spec, what the service has) -> the spec as it is submitted: what it names is looked up, written down
+                exactly, and checked. Beside the service's own answers nothing may be trusted. None: it names nothing
+    follows:    how jobs of this kind follow others; None: they do not
     policy:     spec -> what the queue is told
     amendments: by name; who sees them is told by `Policy.amendments`
     choose:     (job, result, checkpoints) -> what is registered as its model; None: nothing
+    trained:    (job, artifacts) -> every model that it trained and has noted, by name, where those are several
     config:     a resolved spec, as data -> the `TrainConfig` that it is about, as data; empty: about none
     view:       (job, artifacts) -> tables for people, and the same for programs
     progress:   a progress report -> (label with its unit, value) of everything that it says
     outcome:    a job's result -> lines of text
-    follow:     (MLflow's address, job, artifacts, folder): what is left to be done in MLflow when the job is over
+    follow:     (MLflow's address, job, what the service has, folder): does what is left to be done in MLflow when the
+                job is over
     plan:       prints what a job would do and cost, for `submit --dry-run`; None: its spec is printed
     commands:   of the command line, by name
     routes:     adds calls of the API to those of one job: (those that read it, those that change it)
@@ -109,9 +130,12 @@ class Kind:
     remarks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     recognises: Recognise | str | None = None
     resolve: Resolve | str = f"{PLAIN}:resolve"
+    settle: Settle | str | None = None
+    follows: Next | None = None
     policy: Callable[[Any], Policy] | str = f"{PLAIN}:policy"
     amendments: Mapping[str, Amendment] = field(default_factory=lambda: MappingProxyType({}))
     choose: Choose | str = f"{PLAIN}:choose"
+    trained: Trained | str = f"{PLAIN}:trained"
     config: Callable[[Mapping[str, Any]], Mapping[str, Any]] | str = f"{PLAIN}:config"
     view: Callable[[Job, Artifacts], JobView] | str = f"{PLAIN}:view"
     progress: Callable[[Mapping[str, Any]], list[tuple[str, str]]] | str = f"{PLAIN}:progress"

@@ -19,6 +19,7 @@ from service.wire import JobView, Table
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.attempt.best import Choice
     from service.queue.jobs import Checkpoint, Job
     from service.specs.given import Given
 
@@ -71,6 +72,11 @@ def config(data: Mapping[str, Any]) -> Mapping[str, Any]:
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> None:
     """Return None: nothing becomes a model."""
     return
+
+
+def trained(job: Job, artifacts: Artifacts) -> dict[str, Choice]:
+    """Return none: a job has the model that `choose` names, or none at all."""
+    return {}
 
 
 def run(assignment: object, spec: OpenSpec) -> dict[str, Any]:

@@ -224,7 +224,7 @@ class Event(Record):
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
     #            cancel_requested, cancelled, retried, stop_requested, extended, log,
-    #            registered; where the job's state changed,
+    #            registered, followed, not_followed; where the job's state changed,
     #            detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 

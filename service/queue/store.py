@@ -36,7 +36,7 @@ from service.queue.jobs import (
     spec_sha256,
 )
 from service.queue.policy import Signal
-from service.queue.rows import Clocked, attempt_record, event_record, job_record, kept_checkpoints, policy
+from service.queue.rows import Clocked, attempt_record, clean, event_record, job_record, kept_checkpoints, policy
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
 from service.specs.job import JobSpec
@@ -101,11 +101,11 @@ class Store:
 
     # --- users ------------------------------------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, *, owner: str, key: str | None = None) -> Job:
+    def submit(self, spec: JobSpec, *, owner: str, key: str | None = None, after: str | None = None) -> Job:
         """Put a job into the line. The same owner, key and spec again: the same job, in whatever state it is.
 
-        Raises ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever
-        seen could run it.
+        after: the job that this one follows, which is told so, once. Raises ConflictError when the key was used for
+        another spec, ImpossibleError when no cluster that was ever seen could run it.
         """
         data = spec.model_dump(mode="json")
         digest = spec_sha256(data)
@@ -114,6 +114,8 @@ class Store:
             if known is None:
                 admission.refuse_impossible(spec.resources, self._seen(work))
                 job_id = self._insert_job(work, spec, data, digest, owner, key)
+                if job_id is not None and after is not None:
+                    work.record(after, "followed", job=job_id, what=spec.kind)
                 known = work.job_row(job_id) if job_id else self._submitted(work, owner, key, digest)
         assert known is not None
         return self._told(known)
@@ -165,6 +167,15 @@ class Store:
         data_sets.need(work, job_id, data)
         work.record(job_id, "submitted", owner=owner, name=spec.name, to=JobState.QUEUED.value)
         return job_id
+
+    def not_followed(self, job_id: str, kind: str, reason: str) -> None:
+        """Note why a job that should follow this one was not submitted. The same again changes nothing."""
+        known = sa.select(events.c.detail).where(events.c.job_id == job_id, events.c.kind == "not_followed")
+        with self._write() as work:
+            work.locked_job(job_id)
+            detail = {"what": kind, "reason": clean(reason)}
+            if detail not in list(work.connection.scalars(known)):
+                work.record(job_id, "not_followed", None, **detail)
 
     def check_possible(self, resources: Resources) -> None:
         """Raise ImpossibleError, with the reason, when no cluster that was ever seen could run this gang."""

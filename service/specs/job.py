@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from service.code.reference import CodeRef, absent
 from service.errors import UsageError
@@ -16,6 +16,9 @@ from vae_models.open_union import foreign_allowed
 from vae_models.strict import Strict
 
 LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
+
+
+MOST_NEXT = 8  # jobs, or lists of jobs, that follow one
 
 
 class RetryPolicy(Strict):
@@ -42,6 +45,20 @@ class JobSpec(Strict):
     code: CodeRef | None = Field(
         default=None, description="the user's own package that every process of the job imports; set by --code"
     )
+
+    then: tuple[dict[str, Any], ...] = Field(
+        default=(), max_length=MOST_NEXT,
+        description="what is submitted when the job has succeeded: kinds, such as evaluate, or mappings with a `kind`",
+    )  # fmt: skip
+
+    @field_validator("then", mode="before")
+    @classmethod
+    def _kinds_alone(cls, given: Any) -> Any:
+        """Take `evaluate` and `[evaluate]` for `[{kind: evaluate}]`."""
+        every = [given] if isinstance(given, str | Mapping) else given
+        if not isinstance(every, list | tuple):
+            return every
+        return tuple({"kind": each} if isinstance(each, str) else each for each in every)
 
     @model_validator(mode="wrap")
     @classmethod

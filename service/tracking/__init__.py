@@ -9,6 +9,7 @@ experiments.py  one experiment for what can be compared
 runs.py         one run per job: open, find again, end
 pictures.py     pictures under the names that MLflow's image grid reads
 models.py       the run's logged model
+evaluations.py  what evaluations find out, on the run of the model that they are about
 system.py       how busy the machine was
 spool.py        points and pictures in a file until the server has them
 delivery.py     from there to the server
@@ -18,7 +19,7 @@ writer.py       RunWriter: logs without ever holding up the caller
 from __future__ import annotations
 
 from service.tracking.describe import TrialRun
-from service.tracking.runs import end_run, end_trial, find_run, open_run, open_trial, open_trials
+from service.tracking.runs import end_run, end_trial, find_run, find_trial, open_run, open_trial, open_trials
 from service.tracking.server import check
 from service.tracking.system import SystemMonitor
 from service.tracking.writer import RunWriter, send_spool
@@ -31,6 +32,7 @@ __all__ = [
     "end_run",
     "end_trial",
     "find_run",
+    "find_trial",
     "open_run",
     "open_trial",
     "open_trials",

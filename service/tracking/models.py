@@ -55,6 +55,14 @@ def log_model(uri: str, run_id: str, shown: Shown, checkpoint: Checkpoint) -> st
     return str(first.model_id)
 
 
+def model_of(uri: str, run_id: str) -> str | None:
+    """Return the id of the run's logged model; None where it has none."""
+    with explained(uri, f"read run {run_id}"):
+        experiment = client(uri).get_run(run_id).info.experiment_id
+    models = _models(uri, experiment, run_id)
+    return str(models[0].model_id) if models else None
+
+
 def _make(uri: str, experiment: str, run_id: str, shown: Shown) -> str:
     mlflow = client(uri)
     params = {key: value[:PARAM_LENGTH] for key, value in shown.params.items()}

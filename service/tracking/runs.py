@@ -61,6 +61,14 @@ def find_run(mlflow_uri: str, job: Job) -> str | None:
     return _id(_of_job(mlflow_uri, job, older=job.attempt > 1), job.run_id)
 
 
+def find_trial(mlflow_uri: str, job: Job, stage: str, number: str) -> str | None:
+    """Return the child run of a study's trial, if there is one. number: of the trial in its stage, as text."""
+    key = _Key(owner=describe.trials_of(job), tag=describe.STUDY, value=job.id)
+    runs = _runs(mlflow_uri, find_experiment(mlflow_uri, job), key, older=True)
+    tags = {"vaesvc.stage": stage, "vaesvc.trial": number}
+    return _id([run for run in runs if all(run.data.tags.get(tag) == text for tag, text in tags.items())], None)
+
+
 def open_trial(mlflow_uri: str, job: Job, trial: TrialRun, *, number: int) -> str:
     """Return the child run of a study's trial, created unless it exists, and running (again). The study's run is opened
     before: raises UnavailableError where it does not exist yet."""

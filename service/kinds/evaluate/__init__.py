@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from service.kinds.kind import Command, Kind
+from service.kinds.kind import Command, Kind, Next
 
 KIND = Kind(
     kind="evaluate",
@@ -14,11 +14,15 @@ KIND = Kind(
     shows="vaesvc show {job}",
     shown="every value with its error",
     resolve="service.kinds.evaluate.spec:resolve_given",
+    settle="service.kinds.evaluate.settle:settle",
+    follows=Next(read="service.kinds.evaluate.following:read", specs="service.kinds.evaluate.following:specs"),
     config="service.kinds.evaluate.spec:config",
     view="service.kinds.evaluate.view:view",
     progress="service.kinds.evaluate.text:progress",
     outcome="service.kinds.evaluate.text:outcome",
     run="service.kinds.evaluate.ray_run:run",
+    follow="service.kinds.evaluate.follow:follow",
+    plan="service.kinds.evaluate.plan:plan",
     commands=MappingProxyType(
         {
             "evaluate": Command(

@@ -15,13 +15,14 @@ from service.cli import local, output, own_data
 from service.errors import UsageError, VaesvcError
 from service.kinds.evaluate import plans
 from service.kinds.evaluate.pace import Pace, Standing, pieces
+from service.kinds.evaluate.storage import SUMMARY
 from service.kinds.evaluate.weights import Weights, load
 
 if TYPE_CHECKING:
     from vae_models.evaluation.findings import Findings
     from vae_models.evaluation.specs import EvaluationPlan
 
-FOLDER, SUMMARY = "evaluation", "evaluation.json"
+FOLDER = "evaluation"
 
 
 def evaluated(folder: Path, fields: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -47,6 +48,14 @@ def evaluated(folder: Path, fields: Mapping[str, Any], device: str) -> dict[str,
             }
             _write(folder / FOLDER / SUMMARY, summary)
     return summary
+
+
+def plan(folder: Path, fields: Mapping[str, Any]) -> None:
+    """Print what would be found out about the folder's model, and what is left out and why."""
+    from service.kinds.evaluate.plan import show
+
+    _need_code(folder)
+    show(plans.read(fields), load(folder).config)
 
 
 class Interrupted(Exception):  # noqa: N818 - says what is the case

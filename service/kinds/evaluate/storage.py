@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.artifacts import Artifacts
 
 PLACE = "evaluations"
+SUMMARY = "evaluation.json"  # of all findings of an evaluation, wherever they are kept together
 
 
 def found(artifacts: Artifacts, job_id: str) -> dict[str, Mapping[str, Any]]:

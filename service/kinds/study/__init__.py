@@ -22,6 +22,7 @@ KIND = Kind(
         {"extend": Amendment(request="service.kinds.study.policy:Extend", apply="service.kinds.study.policy:extend")}
     ),
     choose="service.kinds.study.result:choose",
+    trained="service.kinds.study.result:trained",
     follow="service.kinds.study.follow:follow",
     plan="service.kinds.study.plan:plan",
     routes="service.kinds.study.routes:add",

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service import tracking
-from service.artifacts import Artifacts
 from service.attempt.assignment import spool_uri_parts
 from service.kinds.study.spec import StudySpec
 from service.kinds.study.stage_ends import read
 from service.queue.jobs import Job
 from vae_models.measures import STORED
 
+if TYPE_CHECKING:
+    from service.kinds.house import House
+
 SPOOL_SECONDS = 30.0  # to deliver one; what is left is tried again
 
 
-def follow(uri: str, job: Job, artifacts: Artifacts, folder: Path) -> None:
+def follow(uri: str, job: Job, house: House, folder: Path) -> None:
     """Deliver what its packs could not, and end the runs that were left open. Harmless to repeat.
 
     uri: MLflow's; folder: of this process, for files that a delivery reads.
     """
+    artifacts = house.artifacts
     for stored in artifacts.list(artifacts.uri(*spool_uri_parts(job.id, trials=True))):
         if not stored.uri.endswith(".jsonl"):
             continue

@@ -111,7 +111,7 @@ class _Driver:
                 "the study was stopped before any assignment was trained with every seed", retryable=False
             )
         for end in self.ends:
-            if end.winner is not None:
+            if end.winner is not None and self.spec.keep == "winner":
                 self._sweep(end)
         return self._result() | ({"stopped_early": True} if self.finishing else {})
 

@@ -1,12 +1,16 @@
-"""Which weights of a study become its model: those of its winner."""
+"""Which weights of a study become its model: those of its winner; and which there are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.attempt.best import Choice
 from service.queue.jobs import Checkpoint, Job
+from vae_models.measures import STORED
+
+if TYPE_CHECKING:
+    from service.artifacts import Artifacts
 
 
 def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequence[Checkpoint]]) -> Choice | None:
@@ -31,3 +35,23 @@ def choose(job: Job, result: Mapping[str, Any], checkpoints: Callable[[], Sequen
         mode=winner["mode"],
         tags=tags,
     )
+
+
+def trained(job: Job, artifacts: Artifacts) -> dict[str, Choice]:
+    """Return the trials that have ended with weights, by STAGE/NUMBER. Those of others than the winner are deleted in
+    the end, unless the study keeps all."""
+    from service.kinds.study.spec import StudySpec
+    from service.kinds.study.stage_ends import read
+
+    every: dict[str, Choice] = {}
+    for end in read(StudySpec.model_validate(job.spec, context=STORED), artifacts, job.id):
+        for number, record in sorted(end.records.items()):
+            if record.checkpoint is not None and record.state != "failed":
+                train = end.trials[number].config.model_dump(mode="json")
+                every[f"{end.stage.name}/{number}"] = Choice(
+                    job=job.model_copy(update={"spec": {**job.spec, "kind": "train", "train": train}}),
+                    checkpoint=record.checkpoint,
+                    metric=end.stage.metric,
+                    mode=end.stage.mode,
+                )
+    return every

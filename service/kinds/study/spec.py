@@ -47,6 +47,9 @@ class StudySpec(JobSpec):
         default=1, ge=1, le=4096,
         description="above 1: every trial is trained by a Ray Train group of so many of `resources.workers`",
     )  # fmt: skip
+    keep: Literal["winner", "all"] = Field(
+        default="winner", description="whose weights are kept: the winner's, or every trial's, to be evaluated"
+    )
 
     @model_validator(mode="after")
     def _groups_are_possible(self) -> StudySpec:
