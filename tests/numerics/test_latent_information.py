@@ -159,7 +159,7 @@ def test_order_and_blocks_change_nothing() -> None:
     z, mean, log_std = random_posteriors(2_000, 5)
     order = torch.randperm(2_000, generator=torch.Generator().manual_seed(3))
     whole = aggregate_posterior(z, mean, log_std)
-    cut = aggregate_posterior(z[order], mean[order], log_std[order], memory_mib=1)  # blocks of 16 rows
+    cut = aggregate_posterior(z[order], mean[order], log_std[order], memory_mib=1)  # blocks of 13 rows
     for name in ("log_with_self", "log_without_self", "weight_with_self", "weight_without_self"):
         torch.testing.assert_close(getattr(cut, name), getattr(whole, name)[order], rtol=1e-9, atol=1e-9)
 

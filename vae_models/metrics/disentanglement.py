@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from vae_models.metrics.estimate import Estimate
 from vae_models.normal import HALF_LOG_TWO_PI
 
 BYTES_PER_PAIR = 4 * 8  # of a block: q(z_i|x_j) and what makes it, in float64
@@ -26,22 +27,31 @@ def equal_width(values: Float[Tensor, "data latent"], bins: int) -> Int64[Tensor
     return ((values.double() - low) / width * bins).long().clamp(max=bins - 1)
 
 
-def entropy(classes: Int64[Tensor, " data"]) -> float:
-    """Return -sum p log p of the shares of the classes, nats."""
-    shares = torch.unique(classes, return_counts=True)[1].double() / len(classes)
-    return float(-(shares * shares.log()).sum())
+def surprisal(classes: Int64[Tensor, "data factors"]) -> Float64[Tensor, "data factors"]:
+    """Return -log p of each datum's class, nats: its mean is the entropy of the factor."""
+    return torch.stack([-_log_shares(column) for column in classes.unbind(1)], 1)
 
 
 def binned_information(
     bins: Int64[Tensor, "data latent"], factors: Int64[Tensor, "data factors"]
-) -> Float64[Tensor, "latent factors"]:
-    """Return the mutual information of each binned dimension and each factor, from their joint shares, nats."""
-    table = torch.zeros(bins.shape[1], factors.shape[1], dtype=torch.float64)
+) -> Float64[Tensor, "data latent factors"]:
+    """Return log p(b, v) - log p(b) - log p(v) of each datum's bin and class, by the shares of the data, nats.
+
+    Its mean over data is the mutual information of each binned dimension and each factor.
+    """
+    found = bins.new_zeros(*bins.shape, factors.shape[1], dtype=torch.float64)
     for j, ours in enumerate(bins.unbind(1)):
         for k, theirs in enumerate(factors.unbind(1)):
             joint = ours * (int(theirs.max()) + 1) + theirs
-            table[j, k] = entropy(ours) + entropy(theirs) - entropy(joint)
-    return table
+            found[:, j, k] = _log_shares(joint) - _log_shares(ours) - _log_shares(theirs)
+    return found
+
+
+def _log_shares(classes: Tensor) -> Tensor:
+    """Return the logarithm of the share of each datum's class."""
+    _, places, counts = torch.unique(classes, return_inverse=True, return_counts=True)
+    log_shares: Tensor = (counts.double() / len(classes)).log()
+    return log_shares[places]
 
 
 def posterior_information(
@@ -51,25 +61,25 @@ def posterior_information(
     factors: Int64[Tensor, "data factors"],
     *,
     memory_mib: int = 1024,
-) -> Float64[Tensor, "latent factors"]:
-    """Return I(z_j; v_k) = E log q(z_j|v_k) - E log q(z_j), nats (Chen et al. 2018, appendix C).
+) -> Float64[Tensor, "data latent factors"]:
+    """Return log q(z_j|v_k) - log q(z_j) at one sample of each datum, nats (Chen et al. 2018, appendix C).
 
-    q(z_j) is the mixture of all data's posteriors, q(z_j|v_k) of those with the same v_k; one sample of each datum. The
-    sample's own posterior is in both, hence values of narrow posteriors are too large, by at most the logarithm of the
-    number of data over that of a class. memory_mib: what the densities of a block of data may take.
+    Its mean over data is I(z_j; v_k). q(z_j) is the mixture of all data's posteriors, q(z_j|v_k) of those with the same
+    v_k. The sample's own posterior is in both, hence informations of narrow posteriors are too large, by at most the
+    logarithm of the number of data over that of a class. memory_mib: what the densities of a block of data may take.
     """
     z, mean, log_std, count = samples.double(), means.double(), log_stds.double(), len(samples)
     kinds = [_indicators(column) for column in factors.unbind(1)]
-    table = torch.zeros(samples.shape[1], factors.shape[1], dtype=torch.float64)
+    found = z.new_zeros(*z.shape, len(kinds))
     block = max(1, memory_mib * 2**20 // (BYTES_PER_PAIR * count))
-    for j in range(samples.shape[1]):
+    for j in range(z.shape[1]):
         for rows in torch.split(torch.arange(count), block):
             density = _densities(z[rows, j], mean[:, j], log_std[:, j])
             marginal = density.mean(1).log()
             for k, kind in enumerate(kinds):
                 conditional = ((density @ kind) * kind[rows]).sum(1) / (kind[rows] @ kind.sum(0))
-                table[j, k] += (conditional.log() - marginal).sum() / count
-    return table
+                found[rows, j, k] = conditional.log() - marginal
+    return found
 
 
 def _indicators(classes: Tensor) -> Tensor:
@@ -84,14 +94,33 @@ def _densities(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return torch.exp(log_q - log_q.amax(1, keepdim=True))
 
 
-def gaps(table: Float64[Tensor, "latent factors"]) -> Float64[Tensor, " factors"]:
-    """Return for each factor the largest value less the second largest, which is 0 where there is one dimension.
+def information_gap(
+    information: Float64[Tensor, "data latent factors"], surprisals: Float64[Tensor, "data factors"]
+) -> Estimate:
+    """Return MIG: the mean over factors of (I_1 - I_2) / H, the largest and second largest information of a dimension
+    over the factor's entropy (Chen et al. 2018, eq 6); I_2 is 0 where there is one dimension.
 
-    Over the factors' entropies and averaged it is MIG (Chen et al. 2018); of scores of prediction by one dimension, SAP
-    (Kumar et al. 2018).
+    The arguments' means over data are the informations and the entropies. The error is over data, by the delta method,
+    with the two dimensions given.
     """
-    ordered = table.sort(0, descending=True).values
-    return ordered[0] - ordered[1] if len(ordered) > 1 else ordered[0]
+    apart, entropies = _gaps(information), surprisals.mean(0)
+    ratio = apart.mean(0) / entropies
+    return Estimate.mean((ratio + (apart - ratio * surprisals) / entropies).mean(1))
+
+
+def score_gap(scores: Float64[Tensor, "data latent factors"]) -> Estimate:
+    """Return SAP: the mean over factors of the largest less the second largest score of one dimension alone (Kumar et
+    al. 2018). The argument's means over data are the scores; the error is over data, with the two dimensions given.
+    """
+    return Estimate.mean(_gaps(scores).mean(1))
+
+
+def _gaps(per_datum: Tensor) -> Tensor:
+    """Return each datum's share in the largest mean less the second largest of the dimensions, [data, factors]."""
+    best = per_datum.mean(0).topk(min(2, per_datum.shape[1]), dim=0).indices
+    places = best[None].expand(len(per_datum), -1, -1)
+    ordered = per_datum.gather(1, places)
+    return ordered[:, 0] - ordered[:, 1] if len(best) > 1 else ordered[:, 0]
 
 
 def disentanglement(importance: Float64[Tensor, "latent factors"]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 
@@ -30,16 +30,22 @@ def standard_error(per_datum: Float[Tensor, " data"]) -> float | None:
 
 
 def r_squared(truth: Float[Tensor, "data outputs"], predicted: Float[Tensor, "data outputs"]) -> Estimate:
-    """Return 1 - sum |y - y_hat|^2 / sum |y - mean y|^2, over data and outputs, of at least two data.
+    """Return 1 - sum |y - y_hat|^2 / sum |y - mean y|^2, over data and outputs: see `r_squared_parts`."""
+    return Estimate.mean(r_squared_parts(truth, predicted))
 
-    Its error is by the delta method: that of the mean of r_i - (1 - R^2) t_i, over the mean of t_i, with r_i and t_i
-    the two squares of datum i. Raise ValueError where all truths are the same.
+
+def r_squared_parts(
+    truth: Float[Tensor, "data outputs"], predicted: Float[Tensor, "data outputs"]
+) -> Float64[Tensor, " data"]:
+    """Return what each datum adds to R^2: its mean is R^2, and the error of the mean R^2's, by the delta method.
+
+    With r_i and t_i the two squares of datum i it is R^2 - (r_i - (1 - R^2) t_i) / mean t. Raise ValueError where all
+    truths are the same.
     """
     y = truth.double()
     residual = (y - predicted.double()).square().sum(1)
     total = (y - y.mean(0)).square().sum(1)
     if float(total.sum()) == 0:
         raise ValueError("R^2 needs truths that differ")
-    unexplained = float(residual.sum() / total.sum())
-    error = standard_error(residual - unexplained * total)
-    return Estimate(value=1 - unexplained, error=None if error is None else error / float(total.mean()))
+    unexplained = residual.sum() / total.sum()
+    return 1 - unexplained - (residual - unexplained * total) / total.mean()

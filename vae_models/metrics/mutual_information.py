@@ -21,7 +21,7 @@ from torch import Tensor
 from vae_models.metrics.estimate import Estimate, standard_error
 from vae_models.normal import HALF_LOG_TWO_PI, log_density
 
-BYTES_PER_PAIR = 4 * 8  # of a block: log q(z_i|x_j), two products that make it, and the weights, in float64
+BYTES_PER_PAIR = 5 * 8  # of a block: log q(z_i|x_j), two products that make it, and the weights, in float64
 
 
 @dataclass(frozen=True, kw_only=True)

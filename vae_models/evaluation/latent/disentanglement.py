@@ -11,14 +11,15 @@ from torch import Tensor
 
 from vae_models import random
 from vae_models.evaluation.findings import Findings, Table, Value
-from vae_models.evaluation.latent.encoded import at_each_beta, at_least, chosen, how_many, means, sampled
+from vae_models.evaluation.latent.encoded import at_each_beta, at_least, chosen, estimated, how_many, means, sampled
 from vae_models.evaluation.latent.factors import Factor, factors, must_differ
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.metrics import disentanglement as scores
-from vae_models.metrics.estimate import r_squared
+from vae_models.metrics.estimate import Estimate, r_squared_parts
 
 Learner = Literal["random-forest", "gradient-boosting", "lasso"]
 BINS = 20  # of each dimension, and of a quantity
+NOTES = {"mig_histogram": f"means in {BINS} bins of equal width", "mig": "of one sample of q(z|x) per datum"}
 LEAST = 20  # data: half of them are asked
 
 
@@ -58,25 +59,20 @@ class DisentanglementEvaluator:
         self, subject: Subject, beta: float | None, rows: Tensor, z: Tensor, known: Sequence[Factor]
     ) -> Findings:
         classes = torch.stack([factor.binned(BINS) for factor in known], 1)
-        entropies = torch.tensor([scores.entropy(column) for column in classes.unbind(1)], dtype=torch.float64)
-        tables = {"mig_histogram": scores.binned_information(scores.equal_width(z, BINS), classes)}
+        surprisals = scores.surprisal(classes)
+        found = {"mig_histogram": scores.binned_information(scores.equal_width(z, BINS), classes)}
         if subject.model.bound:
             latent = sampled(subject, beta)
-            tables["mig"] = scores.posterior_information(
-                latent.sample[rows],
-                latent.mean[rows],
-                latent.log_std[rows],
-                classes,
+            found["mig"] = scores.posterior_information(
+                latent.sample[rows], latent.mean[rows], latent.log_std[rows], classes,
                 memory_mib=subject.plan.memory_mib,
-            )
-        notes = {"mig_histogram": f"means in {BINS} bins of equal width", "mig": "of one sample of q(z|x) per datum"}
-        values = tuple(
-            _score(name, float((scores.gaps(table) / entropies).mean()), len(rows), notes[name])
-            for name, table in tables.items()
-        )
+            )  # fmt: skip
         return Findings(
-            values=values,
-            tables=tuple(_table(f"information_{name}", table, known, "nats") for name, table in tables.items()),
+            values=tuple(
+                _score(name, scores.information_gap(each, surprisals), len(rows), NOTES[name])
+                for name, each in found.items()
+            ),
+            tables=tuple(_table(f"information_{name}", each.mean(0), known, "nats") for name, each in found.items()),
         )
 
 
@@ -97,18 +93,23 @@ class _Learnt:
         scaled = (z - z[halves[0]].mean(0)) / z[halves[0]].std(0).clamp(min=torch.finfo(z.dtype).tiny)
         importance, informed = self._importance(scaled, known, halves)
         single = _single(scaled, known, halves, self.seed)
-        note = f"by {self.learner}, taught on {len(halves[0]):,} data"
+        note, count = f"by {self.learner}, taught on {len(halves[0]):,} data", len(halves[1])
+        concentrated = Estimate(value=scores.disentanglement(importance), error=None)
+        complete = Estimate(value=scores.completeness(importance), error=None)
         return Findings(
             values=(
-                _score("dci_disentanglement", scores.disentanglement(importance), len(z), note),
-                _score("dci_completeness", scores.completeness(importance), len(z), note),
-                _score("dci_informativeness", informed, len(z), f"{note}; mean over factors of accuracy or R²"),
-                _score("sap", float(scores.gaps(single).mean()), len(z), "linear SVM or R² of each dimension alone"),
+                _score("dci_disentanglement", concentrated, len(z), note),
+                _score("dci_completeness", complete, len(z), note),
+                _score("dci_informativeness", informed, count, f"{note}; mean over factors of accuracy or R²"),
+                _score("sap", scores.score_gap(single), count, "linear SVM or R² of each dimension alone"),
             ),
-            tables=(_table("dci_importance", importance, known, "1"), _table("sap_scores", single, known, "1")),
+            tables=(
+                _table("dci_importance", importance, known, "1"),
+                _table("sap_scores", single.mean(0), known, "1"),
+            ),
         )
 
-    def _importance(self, z: Tensor, known: Sequence[Factor], halves: Sequence[Tensor]) -> tuple[Tensor, float]:
+    def _importance(self, z: Tensor, known: Sequence[Factor], halves: Sequence[Tensor]) -> tuple[Tensor, Estimate]:
         """Return the importance of each dimension for each factor, and how well all factors are predicted."""
         columns, informed = [], []
         taught, asked = halves
@@ -117,7 +118,7 @@ class _Learnt:
             learner.fit(z[taught].numpy(), factor.values[taught].numpy())
             columns.append(_importances(learner))
             informed.append(_predicts(learner, z[asked], factor.at(asked)))
-        return torch.stack(columns, 1), sum(informed) / len(informed)
+        return torch.stack(columns, 1), Estimate.mean(torch.stack(informed).mean(0))
 
     def _new(self, factor: Factor) -> Any:
         from sklearn import ensemble, linear_model
@@ -143,32 +144,36 @@ def _importances(learner: Any) -> Tensor:
     return coefficients.sum(0) if coefficients.ndim == 2 else coefficients
 
 
-def _predicts(learner: Any, z: Tensor, factor: Factor) -> float:
-    """Return accuracy of classes, R^2 of a quantity, 0 where the mean would predict better."""
+def _predicts(learner: Any, z: Tensor, factor: Factor) -> Tensor:
+    """Return what each datum adds to the accuracy of classes, or to R^2 of a quantity: its mean is the score.
+
+    R^2 is 0 where the mean would predict better.
+    """
     predicted = torch.from_numpy(learner.predict(z.numpy()))
     if factor.is_class:
-        return float((predicted == factor.values).double().mean())
-    return max(0.0, r_squared(factor.values[:, None], predicted[:, None]).value)
+        return (predicted == factor.values).double()
+    parts = r_squared_parts(factor.values[:, None], predicted[:, None])
+    return parts if float(parts.mean()) > 0 else torch.zeros_like(parts)
 
 
 def _single(z: Tensor, known: Sequence[Factor], halves: Sequence[Tensor], seed: int) -> Tensor:
-    """Return SAP's scores: how well each dimension alone predicts each factor, [latent, factors]."""
+    """Return SAP's scores: how well each dimension alone predicts each factor, [asked, latent, factors]."""
     from sklearn.linear_model import LinearRegression
     from sklearn.svm import LinearSVC
 
     taught, asked = halves
-    table = torch.zeros(z.shape[1], len(known), dtype=torch.float64)
+    table = torch.zeros(len(asked), z.shape[1], len(known), dtype=torch.float64)
     for k, factor in enumerate(known):
         for j in range(z.shape[1]):
             settings = {"C": 0.01, "class_weight": "balanced", "random_state": seed % 2**32}
             learner = LinearSVC(**settings) if factor.is_class else LinearRegression()
             learner.fit(z[taught, j : j + 1].numpy(), factor.values[taught].numpy())
-            table[j, k] = _predicts(learner, z[asked, j : j + 1], factor.at(asked))
+            table[:, j, k] = _predicts(learner, z[asked, j : j + 1], factor.at(asked))
     return table
 
 
-def _score(name: str, value: float, count: int, note: str) -> Value:
-    return Value(name=name, value=value, unit="1", mode="max", count=count, note=note)
+def _score(name: str, score: Estimate, count: int, note: str) -> Value:
+    return estimated(name, score, count, unit="1", mode="max", note=note)
 
 
 def _table(name: str, table: Tensor, known: Sequence[Factor], unit: str) -> Table:
