@@ -32,9 +32,14 @@ DECLARED = (
     "tuning.searchers.specs",
     "tuning.pruners.specs",
     "tuning.searches",
+    "tuning.reproductions",
     "service.kinds",
 )
-LISTED_ELSEWHERE: Mapping[str, str] = {"recipe": "vaesvc recipes", "search": "vaesvc searches"}
+LISTED_ELSEWHERE: Mapping[str, str] = {
+    "recipe": "vaesvc recipes",
+    "search": "vaesvc searches",
+    "reproduction": "vaesvc reproduce list",
+}
 
 
 def seams(only: str | None = None) -> dict[str, Seam[Any]]:

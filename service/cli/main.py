@@ -7,7 +7,9 @@ import sys
 
 import typer
 
-from service.cli import data, doctor, follow, jobs, models, output, parts, pictures, servers, stack, submit, tokens
+from service.cli import (
+    data, doctor, follow, jobs, models, output, parts, pictures, reproduce, servers, stack, submit, tokens,
+)  # fmt: skip
 from service.cli.mounted import WithKinds
 from service.cli.use import pictures as looks
 from service.cli.use import tables
@@ -57,6 +59,7 @@ app.command()(parts.parts)
 app.command("models")(models.list_models)
 app.command()(models.pull)
 app.command()(models.verify)
+app.command()(reproduce.reproduce)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)

@@ -1,0 +1,161 @@
+"""reproduce: a table or figure of a paper, trained and evaluated in this process, beside what the paper says."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli import local, output
+from service.cli.arguments import AsJson
+from service.errors import UsageError, VaesvcError
+
+if TYPE_CHECKING:
+    from tuning.reproductions.entry import Reproduction, Scale
+    from tuning.reproductions.results import Results
+    from tuning.reproductions.runner import Pace
+
+
+def reproduce(
+    paper: Annotated[
+        str, typer.Argument(metavar="PAPER|list", help="mr-vae, sigma-vae, vhp or ar-elbo; `list` lists what there is.")
+    ] = "list",
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="table-1, figure-5, ...", show_default=False)
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="small: minutes on two cores, with less data or epochs; paper: as in the paper.")
+    ] = "small",
+    out: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where runs and results are kept; run again, it goes on from what is there."),
+    ] = Path("reproductions"),
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="In place of the scale's.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
+    json: AsJson = False,
+) -> None:
+    """Reproduce a table or figure of a paper: train, evaluate, and say what of its claims holds here, and by how much.
+
+    The first Ctrl-C writes a checkpoint and stops, the second aborts. DIR/PAPER-TABLE-SCALE/ has result.md,
+    result.json and pictures; DIR/trained/ the runs, which reproductions share.
+    """
+    if paper == "list":
+        _list(table, json=json)
+        return
+    entry, size = _entry(paper, table), _scale(scale)
+    if size not in entry.scales:
+        raise UsageError(f"{entry.name} is of scale {' or '.join(entry.scales)} only: give --scale {entry.scales[0]}")
+    results = _run(entry, size, out, seeds, device)
+    if json:
+        output.as_json(results.plain())
+    else:
+        output.data("\n".join([*results.claims(), "", *results.table()]))
+    for reason in dict.fromkeys(results.missing.values()):
+        output.note(f"Not measured: {reason}")
+    from tuning.reproductions.runner import folder_of
+
+    output.note(f"Written: {folder_of(entry, size, out)}/result.md")
+    if not results.cells:
+        raise typer.Exit(1)
+
+
+def _list(text: str | None, *, json: bool) -> None:
+    """Print the reproductions, those with `text` in their name or summary."""
+    from tuning.reproductions import REPRODUCTIONS
+
+    every = [entry for entry in REPRODUCTIONS.all().values() if (text or "") in f"{entry.name} {entry.summary}"]
+    if json:
+        output.as_json(
+            [{"name": entry.name, "summary": entry.summary, "scales": list(entry.scales)} for entry in every]
+        )
+        return
+    rows = []
+    for entry in every:
+        paper, _, table = entry.name.partition("/")
+        rows.append((paper, table, ", ".join(entry.scales), entry.summary))
+    output.table(("PAPER", "TABLE", "SCALES", "WHAT"), rows)
+
+
+def _entry(paper: str, table: str | None) -> Reproduction:
+    """Return the reproduction that was asked for. Raise UsageError with the nearest name, and all of the paper's."""
+    from service.spec_schema import nearest
+    from tuning.reproductions import REPRODUCTIONS
+
+    name = f"{paper}/{table or ''}".lower().replace(" ", "-").replace("_", "-")
+    found = REPRODUCTIONS.find(name)
+    if found is not None:
+        return found
+    every = REPRODUCTIONS.kinds()
+    of_paper = [each for each in every if each.startswith(f"{name.partition('/')[0]}/")]
+    near = nearest(name, list(every))
+    hint = f"did you mean {near.replace('/', ' ')}? " if near and table else ""
+    if of_paper:
+        what = f"{paper} has no reproduction {table!r}" if table else f"say which of {paper}"
+        there = ", ".join(each.partition("/")[2] for each in of_paper)
+    else:
+        what, there = f"there is no paper {paper!r}", ", ".join(dict.fromkeys(n.partition("/")[0] for n in every))
+    raise UsageError(f"{what}; {hint}There are: {there} (vaesvc reproduce list){REPRODUCTIONS.not_loaded()}")
+
+
+def _scale(scale: str) -> Scale:
+    from tuning.reproductions.entry import SCALES
+
+    for known in SCALES:
+        if known == scale:
+            return known
+    raise UsageError(f"--scale {scale}: there are {' and '.join(SCALES)}")
+
+
+def _run(entry: Reproduction, scale: Scale, out: Path, seeds: int | None, device: str) -> Results:
+    local.data_folders()
+    with local.own_folder(out), local.stop_on_interrupt() as stop, _printer() as show:
+        from tuning.reproductions.runner import reproduce as run
+        from tuning.reproductions.training import Interrupted
+        from vae_models.training.errors import TrainingError
+
+        try:
+            return run(
+                entry, scale, out, seeds=seeds, device=local.chosen_device(device), stop=stop, say=output.note,
+                on_pace=show,
+            )  # fmt: skip
+        except Interrupted as interrupted:
+            output.note(f"{interrupted}. Go on with the same command.")
+            raise typer.Exit(output.INTERRUPTED) from None
+        except TrainingError as error:
+            raise VaesvcError(str(error)) from error
+
+
+@contextmanager
+def _printer() -> Iterator[Callable[[Pace], None]]:
+    """Yield a printer of the pace on stderr: one line, overwritten, on a terminal, else a line every few seconds."""
+    tty = sys.stderr.isatty()
+    shown_at, written = float("-inf"), False
+
+    def show(pace: Pace) -> None:
+        nonlocal shown_at, written
+        if time.monotonic() - shown_at < (local.TTY_SECONDS if tty else local.LINE_SECONDS):
+            return
+        shown_at, written = time.monotonic(), True
+        line = _line(pace)
+        sys.stderr.write(f"\r\033[K{line}" if tty else f"{line}\n")
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if tty and written:
+            output.note("")
+
+
+def _line(pace: Any) -> str:
+    return (
+        f"{pace.ended}/{pace.runs} runs  {100 * pace.share:.0f} %  left {output.duration(pace.seconds_left)}  "
+        f"{pace.run}"
+    )

@@ -1,0 +1,182 @@
+"""The runs of reproductions: trained once, evaluated once, kept in a folder that all reproductions share.
+
+DIR/<data>-<digest>/           one configuration with one seed, as `vaesvc run` keeps it: checkpoints, metrics.jsonl
+DIR/<data>-<digest>/done.json       {"seconds", "steps"}: trained to its end
+DIR/<data>-<digest>/evaluation/     findings, a folder for each evaluator
+DIR/<data>-<digest>/measures.json   what measures gave, by the measure's name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tuning.reproductions.readings import History, Trained
+from vae_models import data
+from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
+from vae_models.data.records import Dataset
+from vae_models.evaluation.findings import Findings, read
+from vae_models.evaluation.run import evaluate, key
+from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.subject import Subject
+from vae_models.records import Progress
+from vae_models.training.checkpoint import load_model
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
+
+DONE, MEASURES = "done.json", "measures.json"
+Measure = Callable[[Subject], Mapping[str, float]]
+
+
+class Interrupted(Exception):  # noqa: N818 - says what is the case
+    """Asked to stop: what is done is kept, and a second call goes on from there."""
+
+
+@dataclass(kw_only=True)
+class Workshop:
+    """Trains and evaluates configurations in `folder`. Data sets are loaded once.
+
+    stop: asked about once a second; say: is told what a user has to know; show: a run's progress.
+    """
+
+    folder: Path
+    device: torch.device | str = "cpu"
+    stop: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda text: None
+    show: Callable[[Progress], None] = lambda progress: None
+    _datasets: dict[str, Dataset] = field(default_factory=dict)
+
+    def is_done(self, config: TrainConfig) -> bool:
+        """Return whether the configuration was trained to its end before."""
+        return (self.place(config) / DONE).exists()
+
+    def place(self, config: TrainConfig) -> Path:
+        """Return the folder of a configuration: a name of its own for each that has another result."""
+        digest = hashlib.sha256(config.identity().encode()).hexdigest()[:12]
+        return self.folder / f"{config.data.name}-{digest}"
+
+    def trained(self, config: TrainConfig, plan: EvaluationPlan | None, measures: Sequence[str] = ()) -> Trained:
+        """Return what a run of the configuration leaves: it is trained and evaluated as far as it was not.
+
+        Raise Interrupted when asked to stop; DataError, TrainingError, Inapplicable as training and evaluation do.
+        """
+        folder = self.place(config)
+        if not self.is_done(config):
+            self._train(config, folder)
+        done = json.loads((folder / DONE).read_text())
+        return Trained(
+            config=config,
+            folder=folder,
+            seconds=done["seconds"],
+            steps=done["steps"],
+            history=_history(folder / "metrics.jsonl"),
+            values=self._values(config, folder, plan, measures),
+        )
+
+    def dataset(self, config: DataConfig) -> Dataset:
+        """Return the data, loaded once. The last two sets are kept: reproductions go over the data run by run."""
+        name = config.model_dump_json(exclude={"residency"})
+        if name not in self._datasets:
+            while len(self._datasets) > 1:
+                self._datasets.pop(next(iter(self._datasets)))
+            self._datasets[name] = data.load(config)
+        return self._datasets[name]
+
+    def _train(self, config: TrainConfig, folder: Path) -> None:
+        dataset = self.dataset(config.data)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(config.model_dump_json(indent=1) + "\n")
+        context = LocalContext(
+            folder,
+            device=self.device,
+            keep_last=1,
+            goal=config.checkpoint.goal,
+            stop=self.stop,
+            say=self.say,
+            on_progress=self.show,
+        )
+        began = time.monotonic() - _spent(folder)
+        result = train(config, context, dataset=dataset)
+        seconds = time.monotonic() - began
+        if result.stopped:
+            _write(folder / "spent.json", seconds)
+            raise Interrupted(f"stopped at step {result.steps:,} of {folder.name}")
+        _write(folder / DONE, {"seconds": seconds, "steps": result.steps})
+
+    def _values(
+        self, config: TrainConfig, folder: Path, plan: EvaluationPlan | None, measures: Sequence[str]
+    ) -> dict[str, float]:
+        """Return the values of the plan's evaluators and of the measures: what is known is not computed again."""
+        kept, known = _Kept(folder / "evaluation", plan), _measured(folder / MEASURES)
+        wanted = [measure for measure in measures if measure not in known]
+        findings = {} if plan is None else {name: kept.get(name) for name in map(key, plan.evaluators)}
+        if wanted or any(found is None for found in findings.values()):
+            subject = self._subject(config, folder, plan)
+            try:
+                if plan is not None:
+                    findings = dict(evaluate(subject, kept=kept, say=self.say))
+                for measure in wanted:
+                    known[measure] = dict(_function(measure)(subject))
+                    _write(folder / MEASURES, known)
+            finally:
+                subject.close()
+        values = {value.name: value.value for found in findings.values() if found for value in found.values}
+        return values | {name: value for measure in measures for name, value in known[measure].items()}
+
+    def _subject(self, config: TrainConfig, folder: Path, plan: EvaluationPlan | None) -> Subject:
+        newest = max((folder / "checkpoints").glob("step-*"))
+        model, _ = load_model(newest)
+        return Subject(
+            model, config, self.dataset(config.data), plan, device=torch.device(self.device),
+            tick=lambda what, done, total: self.stop(),
+        )  # fmt: skip
+
+
+class _Kept:
+    """Findings in a folder for each evaluator, and for each of the numbers that an evaluation depends on."""
+
+    def __init__(self, folder: Path, plan: EvaluationPlan | None) -> None:
+        text = "" if plan is None else plan.model_dump_json(exclude={"evaluators", "batch_size", "memory_mib"})
+        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def get(self, name: str) -> Findings | None:
+        return read(self._folder / name)
+
+    def put(self, name: str, findings: Findings) -> None:
+        findings.write(self._folder / name)
+
+
+def _function(name: str) -> Measure:
+    module, _, function = name.partition(":")
+    found: Measure = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _history(path: Path) -> History:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["step"], line["metrics"]) for line in lines]
+
+
+def _spent(folder: Path) -> float:
+    """Return the seconds that earlier calls trained in this folder, as far as they ended with a checkpoint."""
+    path = folder / "spent.json"
+    return float(json.loads(path.read_text())) if path.exists() else 0.0
+
+
+def _measured(path: Path) -> dict[str, dict[str, float]]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write(path: Path, value: Any) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(value) + "\n")
+    partial.replace(path)
