@@ -8,7 +8,19 @@ import sys
 import typer
 
 from service.cli import (
-    data, doctor, follow, jobs, models, output, parts, pictures, reproduce, servers, stack, submit, tokens,
+    data,
+    doctor,
+    follow,
+    jobs,
+    models,
+    output,
+    parts,
+    pictures,
+    reproduce,
+    servers,
+    stack,
+    submit,
+    tokens,
 )  # fmt: skip
 from service.cli.mounted import WithKinds
 from service.cli.use import pictures as looks

@@ -123,6 +123,21 @@ class Below(Claim):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Above(Claim):
+    """The value of `cell` is above `value`: margin = cell - value."""
+
+    cell: Cell
+    value: float
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell,)
+
+    def margin(self, values: Mapping[Cell, float]) -> float:
+        return values[self.cell] - self.value
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ratio(Claim):
     """`over` / `under` is below `at_most`: margin = at_most - over / under."""
 

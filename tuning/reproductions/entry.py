@@ -46,7 +46,7 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A number that is chosen first, as the paper chooses it: a stage of a study on `base`; its winner is taken over."""
+    """A number that is chosen first, as the paper does: a stage of a study on `base`, whose winner is taken over."""
 
     base: TrainConfig
     stage: StageConfig
@@ -62,6 +62,7 @@ class Setup:
     claims:   that are judged at this scale
     seeds:    how many
     plan:     the evaluation of every run; None: what training reports is enough
+    plans:    of the runs that have another one
     measures: more than evaluators measure, "module:function" of (subject) -> {name: number}
     choices:  what is chosen first; chosen_for: run -> the choice that it takes over
     differs:  what is not as in the paper, a sentence each
@@ -73,6 +74,7 @@ class Setup:
     runs: Mapping[str, TrainConfig] = field(default_factory=lambda: MappingProxyType({}))
     seeds: int = 1
     plan: EvaluationPlan | None = None
+    plans: Mapping[str, EvaluationPlan] = field(default_factory=lambda: MappingProxyType({}))
     measures: tuple[str, ...] = ()
     choices: Mapping[str, Choice] = field(default_factory=lambda: MappingProxyType({}))
     chosen_for: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from tuning.reproductions.claims import Claim, Every, Within
+from tuning.reproductions.changes import recipe
+from tuning.reproductions.claims import Cell, Claim, Every, Within
 from tuning.reproductions.entry import Column, Reproduction, Scale, Setup
-from tuning.reproductions.readings import Computed, Parameters
-from vae_models.config.train import TrainConfig
-from vae_models.recipes import catalogue
-
-
-def recipe(name: str) -> TrainConfig:
-    """Return the configuration of a recipe."""
-    return catalogue()[name].build()
-
+from tuning.reproductions.readings import Computed, Parameters, Reading
 
 # row -> (heading, beta-VAE's recipe, MR-VAE's as the paper counts it, printed counts, printed increase [%])
 _COUNTED = {
@@ -42,7 +35,7 @@ def _percent(base: float, more: float) -> float:
 
 
 def _table_1(scale: Scale) -> Setup:
-    cells = {}
+    cells: dict[Cell, Reading] = {}
     claims: list[Claim] = []
     for row, (heading, base, multi, printed, increase) in _COUNTED.items():
         counts = tuple(Parameters(config=recipe(name)) for name in (base, multi))
@@ -89,7 +82,7 @@ TABLE_1 = Reproduction(
         "The paper's printed exponents are ten times too small (10⁵ for CNN, 10⁴ for ResNet): its digits are compared.",
         "A printed digit is cut off, not rounded, in some rows (17.885 is 17.88, 2.7708 is 2.770): the tolerance is a "
         "unit of the last digit.",
-        "The printed increases of the ResNet rows are not those of the printed counts: 18.84 / 18.81 is 0.16 % more, not "
+        "Printed increases of ResNet rows are not those of the printed counts: 18.84 / 18.81 is 0.16 % more, not "
         "0.12 %. Ours are of one gate for each convolution.",
         "NVAE and LSTM have rows in the paper; those systems are not in this version.",
     ),

@@ -109,6 +109,20 @@ class Seconds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Duration:
+    """How long the training of some runs took together, in seconds of the clock."""
+
+    of: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return self.of
+
+    def __call__(self, trained: Mapping[str, Trained]) -> float:
+        return sum(trained[run].seconds for run in self.of)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """The number of trained parameters of a configuration's model. Nothing is trained for it."""
 

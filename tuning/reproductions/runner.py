@@ -137,7 +137,8 @@ class _Work:
             raise Interrupted("stopped between two runs")
         self.clock.begin((seed, run))
         try:
-            into[run] = self.shop.trained(self.config(run, seed), self.setup.plan, self.setup.measures)
+            plan = self.setup.plans.get(run, self.setup.plan)
+            into[run] = self.shop.trained(self.config(run, seed), plan, self.setup.measures)
         except DataError as error:
             self.missing[run] = f"data not here: {error}"
         except NonFiniteLoss as error:

@@ -24,12 +24,12 @@ from vae_models import data
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
 from vae_models.data.records import Dataset
-from vae_models.evaluation.findings import Findings, read
-from vae_models.evaluation.run import evaluate, key
-from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.kept import FolderKept
+from vae_models.evaluation.run import evaluate
+from vae_models.evaluation.specs import EvaluationPlan, chosen
 from vae_models.evaluation.subject import Subject
 from vae_models.records import Progress
-from vae_models.training.checkpoint import load_model
+from vae_models.training.checkpoint import MANIFEST, load_model
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 
@@ -116,13 +116,14 @@ class Workshop:
         self, config: TrainConfig, folder: Path, plan: EvaluationPlan | None, measures: Sequence[str]
     ) -> dict[str, float]:
         """Return the values of the plan's evaluators and of the measures: what is known is not computed again."""
-        kept, known = _Kept(folder / "evaluation", plan), _measured(folder / MEASURES)
+        known = _measured(folder / MEASURES)
         wanted = [measure for measure in measures if measure not in known]
-        findings = {} if plan is None else {name: kept.get(name) for name in map(key, plan.evaluators)}
+        kept = None if plan is None else self._kept(config, folder, plan)
+        findings = {name: kept.get(name) for name in chosen(plan, config)} if plan and kept else {}
         if wanted or any(found is None for found in findings.values()):
             subject = self._subject(config, folder, plan)
             try:
-                if plan is not None:
+                if kept is not None:
                     findings = dict(evaluate(subject, kept=kept, say=self.say))
                 for measure in wanted:
                     known[measure] = dict(_function(measure)(subject))
@@ -132,27 +133,21 @@ class Workshop:
         values = {value.name: value.value for found in findings.values() if found for value in found.values}
         return values | {name: value for measure in measures for name, value in known[measure].items()}
 
+    def _kept(self, config: TrainConfig, folder: Path, plan: EvaluationPlan) -> FolderKept:
+        weights = hashlib.sha256((_newest(folder) / MANIFEST).read_bytes()).hexdigest()
+        return FolderKept(folder / "evaluation", weights=weights, plan=plan, evaluators=chosen(plan, config))
+
     def _subject(self, config: TrainConfig, folder: Path, plan: EvaluationPlan | None) -> Subject:
-        newest = max((folder / "checkpoints").glob("step-*"))
-        model, _ = load_model(newest)
+        model, _ = load_model(_newest(folder))
         return Subject(
             model, config, self.dataset(config.data), plan, device=torch.device(self.device),
             tick=lambda what, done, total: self.stop(),
         )  # fmt: skip
 
 
-class _Kept:
-    """Findings in a folder for each evaluator, and for each of the numbers that an evaluation depends on."""
-
-    def __init__(self, folder: Path, plan: EvaluationPlan | None) -> None:
-        text = "" if plan is None else plan.model_dump_json(exclude={"evaluators", "batch_size", "memory_mib"})
-        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def get(self, name: str) -> Findings | None:
-        return read(self._folder / name)
-
-    def put(self, name: str, findings: Findings) -> None:
-        findings.write(self._folder / name)
+def _newest(folder: Path) -> Path:
+    """Return the last checkpoint of a run that was trained to its end."""
+    return max((folder / "checkpoints").glob("step-*"))
 
 
 def _function(name: str) -> Measure:
