@@ -77,10 +77,8 @@ def test_a_reproduction_from_the_command_to_its_page(tiny: dict[str, str], tmp_p
     cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
     assert cells["short", "bound"]["paper"] == 100.0
     assert len(cells["long", "bound"]["ours"]) == 2
-    assert all(
-        long < short
-        for long, short in zip(cells["long", "bound"]["ours"], cells["short", "bound"]["ours"], strict=True)
-    )
+    long, short = (cells[run, "bound"]["ours"] for run in ("long", "short"))
+    assert all(after < before for after, before in zip(long, short, strict=True))
     assert "celeba" in cells["celeba", "bound"]["missing"]
     page = (out / "tiny-table-1-small" / "result.md").read_text()
     assert "`vaesvc reproduce tiny table-1 --scale small`" in page
