@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from vae_models.data import sums
 from vae_models.data.catalogue.records import DataFile, Form
@@ -29,6 +29,16 @@ from vae_models.data.sources import SOURCES
 T = TypeVar("T")
 _SHOWN = 12  # names of a folder in a message
 _UNFINISHED = (".part", ".crdownload", ".download")
+
+
+class Home(Protocol):
+    """What a file belongs to, such as a data set: its name, and its folder in VAESVC_DATA_DIR and in the cache."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +72,7 @@ def _mode(path: Path) -> int:
 
 
 def obtain(
-    published: Published,
+    home: Home,
     file: DataFile,
     parse: Callable[[bytes], T],
     places: Places,
@@ -75,22 +85,22 @@ def obtain(
     Raise `DataMissing` naming every place that was tried, `DataCorrupt` naming both sums.
     """
     looked: list[tuple[Path, str]] = []
-    for candidate in _candidates(published, file, places):
+    for candidate in _candidates(home, file, places):
         if not candidate.there:
             looked.append((candidate.path, ""))
             continue
-        obtained = _take(candidate, published, file, parse)
+        obtained = _take(candidate, home, file, parse)
         if obtained is not None:
             return obtained
         looked.append((candidate.path, " (there, but of another data set)"))
-    target, form = _fetched(published, file, places, looked, progress, policy)
-    obtained = _take(_Candidate(path=target, form=form, cached=True), published, file, parse)
+    target, form = _fetched(home, file, places, looked, progress, policy)
+    obtained = _take(_Candidate(path=target, form=form, cached=True), home, file, parse)
     assert obtained is not None  # only shared folders are passed over
     return obtained
 
 
 def locate(
-    published: Published,
+    home: Home,
     file: DataFile,
     places: Places,
     *,
@@ -103,20 +113,20 @@ def locate(
     Raise `DataMissing` as `obtain` does.
     """
     looked = []
-    for candidate in _candidates(published, file, places):
+    for candidate in _candidates(home, file, places):
         if _mode(candidate.path):
             return candidate.path, candidate.form
         looked.append((candidate.path, ""))
-    return _fetched(published, file, places, looked, progress, policy)
+    return _fetched(home, file, places, looked, progress, policy)
 
 
-def present(published: Published, file: DataFile, places: Places) -> bool:
+def present(home: Home, file: DataFile, places: Places) -> bool:
     """Return whether the file lies in one of the places; it may still be refused."""
-    return any(candidate.there for candidate in _candidates(published, file, places))
+    return any(candidate.there for candidate in _candidates(home, file, places))
 
 
 def _fetched(
-    published: Published,
+    home: Home,
     file: DataFile,
     places: Places,
     looked: list[tuple[Path, str]],
@@ -125,19 +135,19 @@ def _fetched(
 ) -> tuple[Path, Form]:
     form = file.download
     if form is None:
-        raise DataMissing(_missing(published, file, places, looked, {}))
-    target = places.cache_dir / (file.folder or published.folder) / form.name
+        raise DataMissing(_missing(home, file, places, looked, {}))
+    target = places.cache_dir / (file.folder or home.folder) / form.name
     try:
         fetch(form, target, progress=progress, policy=policy)
     except Unreachable as error:
-        raise DataMissing(_missing(published, file, places, looked, error.causes)) from error
+        raise DataMissing(_missing(home, file, places, looked, error.causes)) from error
     except DataCorrupt as error:
-        raise DataCorrupt(f"{error}\n{_by_hand(published, file, places)}") from error
+        raise DataCorrupt(f"{error}\n{_by_hand(home, file, places)}") from error
     return target, form
 
 
-def _candidates(published: Published, file: DataFile, places: Places) -> Iterator[_Candidate]:
-    own = dict.fromkeys((file.folder or published.folder, published.name))
+def _candidates(home: Home, file: DataFile, places: Places) -> Iterator[_Candidate]:
+    own = dict.fromkeys((file.folder or home.folder, home.name))
     if places.data_dir is not None:
         for folder in own:
             for form in file.forms:
@@ -148,7 +158,7 @@ def _candidates(published: Published, file: DataFile, places: Places) -> Iterato
         for name, form in _named(file):
             yield _Candidate(path=places.data_dir / name, form=form, shared=True)
     for form in file.forms:
-        yield _Candidate(path=places.cache_dir / (file.folder or published.folder) / form.name, form=form, cached=True)
+        yield _Candidate(path=places.cache_dir / (file.folder or home.folder) / form.name, form=form, cached=True)
 
 
 def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
@@ -160,16 +170,14 @@ def _named(file: DataFile) -> Iterator[tuple[str, Form]]:
             yield form.name.rpartition("/")[2], form
 
 
-def _take(
-    candidate: _Candidate, published: Published, file: DataFile, parse: Callable[[bytes], T]
-) -> Obtained[T] | None:
+def _take(candidate: _Candidate, home: Home, file: DataFile, parse: Callable[[bytes], T]) -> Obtained[T] | None:
     try:
         raw = sums.packed(candidate.path) if candidate.form.unpacked else candidate.path.read_bytes()
     except OSError as error:
         raise DataError(_unreadable(candidate.path, error)) from error
     sha256 = hashlib.sha256(raw).hexdigest()
     owners = _owners(sha256)
-    if candidate.shared and owners and published.name not in owners:
+    if candidate.shared and owners and home.name not in owners:
         return None
     unpublished = (
         candidate.form.sha256 is None and candidate.form.urls
@@ -283,10 +291,8 @@ def _is_of(file: DataFile, sha256: str) -> bool:
     return sha256 in file.content or any(form.sha256 == sha256 for form in file.forms)
 
 
-def _missing(
-    published: Published, file: DataFile, places: Places, looked: list[tuple[Path, str]], causes: dict[str, str]
-) -> str:
-    lines = [f"{published.name}: {(file.download or file.forms[0]).name} is missing.", "Looked for it at:"]
+def _missing(home: Home, file: DataFile, places: Places, looked: list[tuple[Path, str]], causes: dict[str, str]) -> str:
+    lines = [f"{home.name}: {(file.download or file.forms[0]).name} is missing.", "Looked for it at:"]
     folders: dict[Path, list[str]] = {}
     for path, note in looked:
         folders.setdefault(path.parent, []).append(f"{path.name}{note}")
@@ -301,7 +307,7 @@ def _missing(
         lines += ["VAESVC_DATA_DIR is not set."]
     elif not places.data_dir.is_dir():
         lines += [f"VAESVC_DATA_DIR={places.data_dir} is not a folder."]
-    return "\n".join([*lines, _by_hand(published, file, places)])
+    return "\n".join([*lines, _by_hand(home, file, places)])
 
 
 def _near(file: DataFile, folders: list[Path], places: Places) -> list[str]:
@@ -337,8 +343,8 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def _by_hand(published: Published, file: DataFile, places: Places) -> str:
-    folder = file.folder or published.folder
+def _by_hand(home: Home, file: DataFile, places: Places) -> str:
+    folder = file.folder or home.folder
     online = f", or load it once while online: it is then kept in {places.cache_dir / folder}"
     return (
         f"It can be had from {file.home}. Put it into a folder DIR (or DIR/{folder}) and set "
