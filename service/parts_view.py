@@ -27,6 +27,7 @@ DECLARED = (
     "vae_models.data.noises",
     "vae_models.measures",
     "vae_models.config.train",
+    "vae_models.evaluation.features.specs",
     "vae_models.evaluation.specs",
     "vae_models.recipes",
     "tuning.searchers.specs",

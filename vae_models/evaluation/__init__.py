@@ -8,3 +8,5 @@
 
 Every other module is an evaluator, or what several of them share. The mathematics lies in `vae_models.metrics`.
 """
+
+from vae_models.evaluation import specs  # noqa: F401 - before its parts, each of which may be the first to be imported

@@ -58,6 +58,8 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
         "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
         "vae_models.evaluation.fitting.specs:SamplersEvaluation",
         "vae_models.evaluation.interpolation.specs:InterpolationEvaluation",
+        "vae_models.evaluation.distances.specs:FidEvaluation",
+        "vae_models.evaluation.distances.specs:InterpolationFidEvaluation",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",
