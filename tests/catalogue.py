@@ -18,6 +18,7 @@ from vae_models.backbones.specs import (
     MLPConfig,
     ResNetConfig,
     SigmaVaeConfig,
+    SkipMLPConfig,
     VhpConvConfig,
     VhpGatedConfig,
 )
@@ -69,6 +70,7 @@ BACKBONES: Mapping[str, tuple[BackboneConfig, DataShape]] = {
     "mlp-elu": (MLPConfig(hidden=(5,), activation="elu"), (1, 2, 3)),
     "mlp-softplus": (MLPConfig(hidden=(5,), activation="softplus"), (1, 2, 3)),
     "mlp-gelu": (MLPConfig(hidden=(5,), activation="gelu"), (3, 2, 1)),
+    "skip-mlp": (SkipMLPConfig(hidden=(5, 4), activation="tanh"), (1, 2, 3)),
     "conv-28": (ConvConfig(channels=(2, 3, 4, 5)), (1, 28, 28)),
     "conv-32": (ConvConfig(channels=(2, 3, 4)), (3, 32, 32)),
     "conv-64": (ConvConfig(channels=(2, 3, 4, 5, 6)), (3, 64, 64)),

@@ -198,7 +198,7 @@ class Seam(Generic[P]):
         if self._own is None:
             parts: dict[str, Registered[P]] = {}
             for value in self._ours:
-                parts |= self._fitting(_object(value), value, OURS, parts)
+                parts |= self._fitting(loaded(value), value, OURS, parts)
             self._own = MappingProxyType(parts)
         return self._own
 
@@ -264,7 +264,8 @@ def _loaded(entry: EntryPoint, seam: str) -> Any:
     return given
 
 
-def _object(value: str) -> Any:
+def loaded(value: str) -> Any:
+    """Return the object that "module:name" names; its module is imported."""
     module, _, name = value.partition(":")
     return operator.attrgetter(name)(importlib.import_module(module))
 

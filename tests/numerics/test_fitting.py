@@ -20,13 +20,16 @@ from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, fitted_in
 from vae_models.evaluation.fitting.specs import SamplersEvaluation
 from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Inapplicable, Subject
-from vae_models.samplers.specs import FittedSamplerSpec, MixtureConfig, PriorSamplerConfig
+from vae_models.samplers.specs import FittedSamplerSpec, MixtureConfig, PriorSamplerConfig, SecondStageConfig
 from vae_models.topologies.vae.specs import GatingConfig
 
 COUNT = 150
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-SAMPLERS: dict[str, FittedSamplerSpec] = {"gmm-3": MixtureConfig(components=3)}
-TENSORS = {"gmm-3": {"weights", "means", "factors"}}
+SAMPLERS: dict[str, FittedSamplerSpec] = {
+    "gmm-3": MixtureConfig(components=3),
+    "second-stage": SecondStageConfig(width=16, layers=2, steps=60, batch_size=65),
+}
+TENSORS = {"gmm-3": {"weights", "means", "factors"}, "second-stage": {"likelihood.raw_log_sigma"}}
 
 
 def _found(subject: Subject, sampler: FittedSamplerSpec) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from vae_models.strict import DataShape, Strict, dense_weights
 if TYPE_CHECKING:
     from vae_models.backbones.conv import ConvBackbone
     from vae_models.backbones.mlp import MLPBackbone
+    from vae_models.backbones.skip import SkipMLPBackbone
     from vae_models.backbones.stacks import StackBackbone
     from vae_models.protocols import Backbone
 
@@ -118,6 +119,49 @@ class MLPConfig(BackboneSpec):
             activation=self.activation,
             decoder_hidden=self.decoder_hidden,
             decoder_activation=self.decoder_activation,
+            parameters_per_element=parameters_per_element,
+            scale=scale,
+        )
+
+
+class SkipMLPConfig(BackboneSpec):
+    """Fully connected, the input of each network beside its last hidden layer: a second-stage VAE's nets."""
+
+    kind: Literal["skip-mlp"] = "skip-mlp"
+    hidden: tuple[bounds.Width, ...] = Field(
+        default=(1024, 1024, 1024),
+        min_length=1,
+        max_length=bounds.DEPTH,
+        description="widths of the encoder's hidden layers; the decoder has them reversed",
+    )
+    activation: Activation = "relu"
+
+    def widths(self) -> tuple[int, ...]:
+        """Return the widths of the encoder's hidden layers."""
+        return self.hidden
+
+    def layers(self) -> int:
+        """Return the number of hidden layers of both networks."""
+        return 2 * len(self.hidden)
+
+    def weights(self, data_shape: DataShape, latent: int, heads: int, parameters_per_element: int) -> int:
+        """Return how many numbers are trained, exactly."""
+        elements, up = math.prod(data_shape), self.hidden
+        encoder = dense_weights([elements, *up]) + dense_weights([up[-1] + elements, heads])
+        last = dense_weights([up[0] + latent, elements * parameters_per_element])
+        return encoder + dense_weights([latent, *up[::-1]]) + last
+
+    def build(
+        self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True
+    ) -> SkipMLPBackbone:
+        from vae_models.backbones.skip import SkipMLPBackbone
+
+        self.check(data_shape)
+        return SkipMLPBackbone(
+            data_shape=data_shape,
+            latent=latent,
+            hidden=self.hidden,
+            activation=self.activation,
             parameters_per_element=parameters_per_element,
             scale=scale,
         )
@@ -319,6 +363,7 @@ class VhpGatedConfig(BackboneSpec):
 
 OURS = (
     MLPConfig,
+    SkipMLPConfig,
     ConvConfig,
     ResNetConfig,
     SigmaVaeConfig,

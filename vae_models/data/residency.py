@@ -156,7 +156,7 @@ class DeviceResident:
         return self._values.x(self._stored.index_select(0, indices), noise)
 
     def reader(self, indices: Indices, *, rows: slice = slice(None), end: int) -> Reader:
-        return _Direct(self, indices, rows)
+        return Direct(self, indices, rows)
 
     def unfit(self, indices: Tensor) -> tuple[int, ...]:
         return _unfit(indices, self._stored.index_select(0, indices.to(self.index_device)))
@@ -165,7 +165,7 @@ class DeviceResident:
         pass
 
 
-class _Direct:
+class Direct:
     """Batches that are made when they are asked for."""
 
     def __init__(self, data: Resident, indices: Indices, rows: slice) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vae_models import bounds
-from vae_models.parts import Seam, spec_of
+from vae_models.parts import Seam, loaded, spec_of
 from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.protocols import Fitter, Sampler
     from vae_models.samplers.mixture import MixtureFitter
     from vae_models.samplers.prior import PriorSampler
+
+
+SECOND_STAGE_STEPS = 10_000  # where a specification gives neither steps nor epochs
 
 
 class SamplerSpec(Strict):
@@ -96,7 +99,36 @@ class MixtureConfig(FittedSamplerSpec):
         )
 
 
-OURS = (PriorSamplerConfig, MixtureConfig)
+class SecondStageConfig(FittedSamplerSpec):
+    """z ~ a second-stage VAE of the latents, trained on z ~ q(z|x) drawn anew in each step (AR-ELBO section 6)."""
+
+    kind: Literal["second-stage"] = "second-stage"
+    width: int = Field(default=1024, ge=1, le=bounds.WIDTH, description="of the hidden layers of both networks")
+    layers: int = Field(default=3, ge=1, le=bounds.DEPTH, description="hidden layers of each")
+    steps: int | None = Field(default=None, ge=1, le=bounds.STEPS, description="optimizer steps; none: 10,000")
+    epochs: float | None = Field(
+        default=None, gt=0, le=bounds.EPOCHS, description="in place of steps: passes over the training data"
+    )
+    batch_size: int = Field(default=256, ge=1, le=bounds.BATCH, description="global")
+    lr: float = Field(default=1e-3, gt=0, le=bounds.REAL, description="falls to 0 by half a cosine")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> SecondStageConfig:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs of the second stage, not both")
+        return self
+
+    def budget(self) -> int | None:
+        """Return the number of optimizer steps; None where `epochs` says how long it is trained."""
+        return None if self.epochs is not None else self.steps or SECOND_STAGE_STEPS
+
+    def fitter(self) -> Fitter:
+        """Return the training: `evaluation.fitting.second_stage`, which stands above this package's layer."""
+        made: Fitter = loaded("vae_models.evaluation.fitting.second_stage:SecondStageFitter")(sampler=self)
+        return made
+
+
+OURS = (PriorSamplerConfig, MixtureConfig, SecondStageConfig)
 SAMPLERS = Seam[type[SamplerSpec]](
     "sampler",
     ["vae_models.samplers.specs:OURS"],
