@@ -79,7 +79,7 @@ class TopologySpec(Strict):
 
 TOPOLOGIES = Seam[type[TopologySpec]](
     "topology",
-    ["vae_models.topologies.vae.specs:ModelConfig"],
+    ["vae_models.topologies.vae.specs:ModelConfig", "vae_models.topologies.ladder.specs:NvaeConfig"],
     check=spec_of(TopologySpec),
     summary="how latents, networks and a likelihood make one model",
 )
