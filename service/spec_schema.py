@@ -191,7 +191,7 @@ def nearest(name: str, names: Sequence[str]) -> str | None:
     """Return the likeliest name that was meant: by its last component when that is unique, else by spelling."""
     if len(name) > _LONGEST_NAME:  # nobody's slip, and comparing costs its square
         return None
-    tails = [known for known in names if known.rpartition(".")[2] == name and known != name]
+    tails = [known for known in dict.fromkeys(names) if known.rpartition(".")[2] == name and known != name]
     if len(tails) == 1:
         return tails[0]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

@@ -29,6 +29,7 @@ from vae_models.control.specs import (
     ConstantBetaConfig,
     CyclicBetaConfig,
     GecoBetaConfig,
+    HeldBetaConfig,
     LogUniformBetaConfig,
     RewoBetaConfig,
     WarmupBetaConfig,
@@ -135,6 +136,7 @@ OBJECTIVES: Mapping[str, ObjectiveConfig] = {
 BETAS: Mapping[str, BetaConfig] = {
     "constant": ConstantBetaConfig(value=0.5),
     "warmup": WarmupBetaConfig(start=0.1, value=0.9, epochs=2),
+    "held": HeldBetaConfig(start=0.1, value=0.9, epochs=2),
     "cyclic": CyclicBetaConfig(start=0.1, value=0.9, cycle_epochs=2),
     "log-uniform": LogUniformBetaConfig(),
     "rewo": RewoBetaConfig(kappa=0.3),

@@ -34,6 +34,7 @@ OUTPUTS = 2**36  # numbers that a decoder gives in one step, over all workers: 2
 
 Width = Annotated[int, Field(ge=1, le=WIDTH)]
 Channels = Annotated[int, Field(ge=1, le=CHANNELS)]
+Side = Annotated[int, Field(ge=1, le=WIDTH)]  # of an image, pixels
 Name = Annotated[str, Field(min_length=1, max_length=TEXT)]
 Seed = Annotated[int, Field(ge=0, le=SEED)]
 PositiveReal = Annotated[float, Field(gt=0, le=REAL)]

@@ -89,11 +89,13 @@ class Parts(Protocol):
 class OpenUnion:
     """Metadata of a union of specifications that are discriminated by `kind`.
 
-    known: the classes in the union; parts: where those of other kinds are found
+    known: the classes in the union; parts: where those of other kinds are found; meant: the kind of what is written
+    without one, None where one has to be written
     """
 
-    def __init__(self, known: tuple[type[BaseModel], ...], parts: Parts) -> None:
+    def __init__(self, known: tuple[type[BaseModel], ...], parts: Parts, meant: str | None = None) -> None:
         self._known = known
+        self._meant = meant
         self._kinds = frozenset(part.model_fields["kind"].default for part in known)
         self._parts = parts
 
@@ -125,6 +127,8 @@ class OpenUnion:
     def _validate(
         self, value: Any, known: core_schema.ValidatorFunctionWrapHandler, info: core_schema.ValidationInfo
     ) -> Any:
+        if self._meant is not None and isinstance(value, Mapping) and "kind" not in value:
+            value = {"kind": self._meant, **value}
         kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
         if not isinstance(kind, str) or (kind in self._kinds and not isinstance(value, Foreign)):
             return known(value)

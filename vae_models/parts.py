@@ -170,8 +170,10 @@ class Seam(Generic[P]):
         """Return the entry that would have brought this kind, had it been possible to load it."""
         return next((broken for broken in self.broken if broken.entry == f"{self.name}.{kind}"), None)
 
-    def union(self) -> Any:
+    def union(self, meant: str | None = None) -> Any:
         """Return the type of a field that takes any of the parts, which are pydantic classes, discriminated by `kind`.
+
+        meant: the kind of what is written without one: of seams that once had that kind alone.
 
         The package's own are its members. All others are looked up when written (`vae_models.open_union`): so a
         module of specifications is whole before any stranger's is imported, and a package may come onto the path later.
@@ -181,7 +183,7 @@ class Seam(Generic[P]):
         from vae_models.open_union import OpenUnion
 
         specs: tuple[Any, ...] = tuple(self.own().values())
-        more = OpenUnion(specs, self)  # type: ignore[arg-type]
+        more = OpenUnion(specs, self, meant)  # type: ignore[arg-type]
         if len(specs) == 1:
             return Annotated[specs[0], more]
         return Annotated[Union[specs], Field(discriminator="kind"), more]  # noqa: UP007

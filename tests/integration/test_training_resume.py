@@ -33,6 +33,11 @@ from vae_models.training.loop import Result, train
 STEPS = 23  # no multiple of anything below
 MLP = {"kind": "mlp", "hidden": [12]}
 CNN = {"kind": "conv", "channels": [2, 3, 4, 4]}
+NVAE = {
+    "model": {"kind": "nvae", "channels": 4, "latent": 2, "groups": 1, "block_cells": 1, "encoder_cells": 1},
+    "objective": {"kind": "ladder-elbo"},
+    "optimizer": {"kind": "adamax", "lr": 0.01},
+}
 
 
 def _config(backbone: Mapping[str, Any] = MLP, **fields: Any) -> TrainConfig:
@@ -51,6 +56,9 @@ def _config(backbone: Mapping[str, Any] = MLP, **fields: Any) -> TrainConfig:
         }
         | fields
     )
+
+
+CONFIGS = {"mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE)}
 
 
 def _dataset() -> Dataset:
@@ -92,9 +100,9 @@ def _outcome(folder: Path) -> tuple[dict[str, str], list[Any], dict[str, Any]]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
-    for name, backbone in (("mlp", MLP), ("cnn", CNN)):
+    for name, config in CONFIGS.items():
         folders[name] = tmp_path_factory.mktemp(name)
-        result = _train(_config(backbone), folders[name])
+        result = _train(config, folders[name])
         assert (result.steps, result.stopped) == (STEPS, False)
     return folders
 
@@ -102,11 +110,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("net", "asks"),
     [("mlp", asks) for asks in (1, 2, 4, 5, 6, 7, 8, 9, 10, 13, 19, 28, 31, 32, 33, 34, 35, 36, 37, 38)]
-    + [("cnn", asks) for asks in (1, 7, 11, 34)],
+    + [("cnn", asks) for asks in (1, 7, 11, 34)]
+    + [("nvae", 9)],
 )
 def test_stopped_once_and_resumed(uninterrupted: dict[str, Path], tmp_path: Path, net: str, asks: int) -> None:
     """After any step, in mid-evaluation, and within the last one (steps and rounds of evaluation both ask)."""
-    config = _config({"mlp": MLP, "cnn": CNN}[net])
+    config = CONFIGS[net]
     first = _train(config, tmp_path, stop=_stop_after(asks))
     assert first.stopped
     second = _train(config, tmp_path)

@@ -21,7 +21,9 @@ from vae_models.control.specs import WarmupBetaConfig
 from vae_models.data import Dataset, Split
 from vae_models.data.config import DataConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
+from vae_models.objectives.specs import ElboConfig, LadderElboConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
+from vae_models.topologies.ladder.specs import NvaeConfig
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
@@ -29,7 +31,7 @@ from vae_models.training.polling import Poller
 
 STEPS = 50
 BATCH = 16  # 3 does not divide it
-CASES = [f"{net}-{dtype}" for net in ("cnn", "mlp") for dtype in ("float64", "float32")]
+CASES = [*(f"{net}-{dtype}" for net in ("cnn", "mlp") for dtype in ("float64", "float32")), "nvae-float64"]
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 CUTS = {1: [0, 10], 2: [0, 3, 10], 3: [0, 5, 6, 10]}  # unequal local batches, one of a single datum
 CPU = torch.device("cpu")
@@ -37,10 +39,14 @@ CPU = torch.device("cpu")
 
 def _config(case: str) -> TrainConfig:
     net, dtype = case.split("-")
+    nvae = NvaeConfig(
+        channels=4, latent=2, scales=1, groups=2, blocks=2, block_cells=1, encoder_cells=1, decoder_cells=1
+    )
     backbone = ConvConfig(channels=(4, 6, 8, 8)) if net == "cnn" else MLPConfig(hidden=(20,))
     return TrainConfig(
         data=DataConfig(name="mnist", binarize="dynamic"),
-        model=ModelConfig(latent=3, backbone=backbone),
+        model=nvae if net == "nvae" else ModelConfig(latent=3, backbone=backbone),
+        objective=LadderElboConfig() if net == "nvae" else ElboConfig(),
         beta=WarmupBetaConfig(epochs=3),
         optimizer=AdamConfig(lr=3e-3, clip_norm=20.0),
         schedule=CosineScheduleConfig(warmup_epochs=1),

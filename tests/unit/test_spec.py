@@ -384,7 +384,7 @@ def test_what_just_fits_is_accepted() -> None:
 def needs_company(path: str, when: str) -> bool:
     """Fields whose part goes only with other parts: their path alone makes no spec."""
     parts = ("data.noise", "model.gating", "kind = delta", "log-uniform", "kind = vampprior")
-    alone = ("kind = ae", "kind = wae-mmd", "kind = rae", "kind = iwae", "rewo", "geco")
+    alone = ("kind = ae", "kind = wae-mmd", "kind = rae", "kind = iwae", "rewo", "geco", "kind = ladder")
     nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae")
     return any(part in path or part in when for part in (*parts, *alone, *nets))
 
@@ -399,7 +399,9 @@ def test_every_path_of_the_reference_can_be_set() -> None:
             continue
         tried += 1
         kinds = [condition.replace(" = ", "=") for condition in (field.when or "").split(", ") if condition]
-        source = MNIST if "conv" in (field.when or "") else DIGITS
+        source = MNIST if any(part in (field.when or "") for part in ("conv", "nvae")) else DIGITS
+        if "nvae" in (field.when or ""):
+            kinds += ["data.binarize=none"]
         value = field.default if field.path != "train.model.backbone.kind" else "mlp"
         resolved = spec.resolve(source, [*kinds, f"{field.path}={value}"])
         found: Any = resolved.model_dump(mode="json")
@@ -428,14 +430,15 @@ def _leaves(value: Any, at: str = "") -> list[str]:
 
 def test_the_reference_says_type_default_and_kind() -> None:
     by_path = {(field.path, field.when): field for field in spec.fields()}
-    lr = by_path["train.optimizer.lr", None]
+    lr = by_path["train.optimizer.lr", "train.optimizer.kind = adam"]
     assert (lr.type, lr.default, lr.description) == ("float", "0.001", "peak learning rate")
-    assert by_path["train.beta.kind", None].type.startswith("constant | warmup | cyclic | log-uniform | rewo")
+    assert by_path["train.beta.kind", None].type.startswith("constant | warmup | held | cyclic | log-uniform | rewo")
     assert by_path["train.beta.epochs", "train.beta.kind = warmup"].default == "10.0"
     assert by_path["train.evaluation.limit", None].type == "int | none"
     assert by_path["train.data.name", None].type.startswith("digits | pendulum | mnist | ")
     assert by_path["train.data.facts", None].default == "of the set"
-    assert by_path["train.model.backbone.hidden", "train.model.backbone.kind = mlp"].type == "[int, ...]"
+    of_mlps = "train.model.kind = vae, train.model.backbone.kind = mlp"
+    assert by_path["train.model.backbone.hidden", of_mlps].type == "[int, ...]"
 
 
 def test_resolving_loads_neither_torch_nor_numpy() -> None:

@@ -19,7 +19,7 @@ from vae_models.control.specs import BETAS
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec, Support
 from vae_models.likelihoods.specs import LIKELIHOODS, LikelihoodSpec
-from vae_models.objectives.specs import OBJECTIVES
+from vae_models.objectives.specs import OBJECTIVES, ObjectiveSpec
 from vae_models.open_union import has_foreign
 from vae_models.parts import found_in
 from vae_models.posteriors.specs import POSTERIORS, PosteriorSpec
@@ -88,7 +88,7 @@ def some_objectives_need_distinct_data(config: RunConfig, data_shape: DataShape,
     estimates of q(z), for one, take it for M different of N data.
     """
     kind = config.objective.kind
-    others = [other for other, spec in OBJECTIVES.all().items() if spec.rate and not spec.distinct]
+    others = [other for other, spec in _objectives(config) if spec.rate and not spec.distinct]
     if config.objective.distinct and config.batch_size > data_size:
         yield (
             f"objective {kind} takes a batch for different ones of the training data, and batch_size "
@@ -163,7 +163,7 @@ def bounds_need_densities(config: RunConfig) -> Iterator[str]:
     for path, posterior in found_in(config.model, PosteriorSpec, "model"):
         if objective.rate:
             if not posterior.bound:
-                without = [kind for kind, spec in OBJECTIVES.all().items() if not spec.rate]
+                without = [kind for kind, spec in _objectives(config) if not spec.rate]
                 yield (
                     f"objective {objective.kind} needs the density of q(z|x), which {posterior.kind} has not: choose "
                     f"{_or(without)}"
@@ -224,7 +224,7 @@ def padding_is_left_out(config: RunConfig) -> Iterator[str]:
 def some_objectives_are_of_one_latent(config: RunConfig) -> Iterator[str]:
     objective, latents = config.objective, list(config.model.latents())
     if objective.one_latent and len(latents) > 1:
-        several = [kind for kind, spec in OBJECTIVES.all().items() if spec.rate and not spec.one_latent]
+        several = [kind for kind, spec in _objectives(config) if spec.rate and not spec.one_latent]
         yield (
             f"objective {objective.kind} is of one latent, and model {config.model.kind} has {len(latents)} "
             f"({', '.join(latents)}): choose {_or(several)}"
@@ -252,6 +252,22 @@ def models_read_the_beta_that_is_drawn(config: RunConfig) -> Iterator[str]:
     outside = [f"{value:g}" for value in config.evaluation.betas if not low <= value <= high]
     if outside:
         yield f"evaluation.betas {', '.join(outside)} are outside the gates' range, {low:g} to {high:g}"
+
+
+def _objectives(config: RunConfig) -> Iterator[tuple[str, type[ObjectiveSpec]]]:
+    """Yield the objectives that find in the model what they need, by kind."""
+    return ((kind, spec) for kind, spec in OBJECTIVES.all().items() if spec.needs <= config.model.offers())
+
+
+def objectives_find_what_they_need(config: RunConfig) -> Iterator[str]:
+    """Yield why the objective cannot read of the model what it needs."""
+    missing = config.objective.needs - config.model.offers()
+    if missing:
+        others = [kind for kind, _ in _objectives(config)]
+        yield (
+            f"objective {config.objective.kind} needs a model with {', '.join(sorted(missing))}, which "
+            f"{config.model.kind} here does not offer: choose {_or(others)}"
+        )
 
 
 def parts_of_the_model_go_together(config: RunConfig) -> Iterator[str]:
@@ -293,6 +309,7 @@ RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     some_objectives_are_of_one_latent,
     padding_is_left_out,
     models_read_the_beta_that_is_drawn,
+    objectives_find_what_they_need,
     parts_of_the_model_go_together,
     weights_are_bounded,
     steps_are_bounded,

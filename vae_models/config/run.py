@@ -20,7 +20,7 @@ from vae_models.topologies.vae.specs import ModelConfig
 if TYPE_CHECKING:
     TopologyConfig = TopologySpec
 else:
-    TopologyConfig = TOPOLOGIES.union()
+    TopologyConfig = TOPOLOGIES.union(meant="vae")
 
 
 class EvaluationConfig(Strict):

@@ -68,6 +68,18 @@ class LinearWarmup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held(Constant):
+    """beta_t = start for the first `steps` steps, then value."""
+
+    start: float
+    steps: float
+
+    def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
+        """Return beta, a scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
+        return torch.tensor(self.start if step < self.steps else self.value, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CyclicWarmup:
     """beta rises from `start` to `value` over the first part of every cycle, then stays until the next one begins.
 

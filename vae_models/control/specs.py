@@ -13,7 +13,7 @@ from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     from vae_models.control.constrained import Alternative, Geco, Rewo
-    from vae_models.control.schedules import Constant, CyclicWarmup, LinearWarmup, LogUniform
+    from vae_models.control.schedules import Constant, CyclicWarmup, Held, LinearWarmup, LogUniform
     from vae_models.protocols import BetaController
 
 
@@ -69,6 +69,20 @@ class WarmupBetaConfig(BetaSpec):
         from vae_models.control.schedules import LinearWarmup
 
         return LinearWarmup(start=self.start, value=self.value, steps=self.epochs * steps_per_epoch)
+
+
+class HeldBetaConfig(BetaSpec):
+    """beta is `start` for `epochs`, then `value` (MR-VAE C.2: NVAE on CelebA, whose start is unstable)."""
+
+    kind: Literal["held"] = "held"
+    start: float = Field(default=1e-4, ge=0, le=bounds.REAL)
+    value: float = Field(default=1.0, ge=0, le=bounds.REAL)
+    epochs: float = Field(default=10.0, gt=0, le=bounds.EPOCHS)
+
+    def build(self, steps_per_epoch: float) -> Held:
+        from vae_models.control.schedules import Held
+
+        return Held(start=self.start, value=self.value, steps=self.epochs * steps_per_epoch)
 
 
 class CyclicBetaConfig(BetaSpec):
@@ -162,6 +176,7 @@ class AlternativeBetaConfig(_ConstrainedConfig):
 OURS = (
     ConstantBetaConfig,
     WarmupBetaConfig,
+    HeldBetaConfig,
     CyclicBetaConfig,
     LogUniformBetaConfig,
     RewoBetaConfig,

@@ -26,7 +26,8 @@ class WeightNormConv2d(nn.Conv2d):
     def normalized(self) -> Tensor:
         """Return w, as the convolution uses it."""
         scale = torch.exp(self.log_norm) / self.weight.flatten(1).norm(dim=1)
-        return self.weight * scale.view(-1, 1, 1, 1)
+        normalized: Tensor = self.weight * scale.view(-1, 1, 1, 1)
+        return normalized
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.normalized, self.bias, self.stride, self.padding)
@@ -40,12 +41,13 @@ class Spectrum(nn.Module):
     Matrices of one shape are multiplied together.
     """
 
-    def __init__(self, convolutions: Iterable[WeightNormConv2d]) -> None:
+    def __init__(self, convolutions: Iterable[nn.Conv2d]) -> None:
         """Start with vectors drawn from torch's generator, and `FIRST_ITERATIONS`."""
         super().__init__()
-        by_shape: dict[tuple[int, int], list[WeightNormConv2d]] = {}
+        by_shape: dict[tuple[int, int], list[nn.Conv2d]] = {}
         for convolution in convolutions:
-            by_shape.setdefault(_matrix(convolution).shape, []).append(convolution)  # type: ignore[arg-type]
+            rows, columns = _matrix(convolution).shape
+            by_shape.setdefault((rows, columns), []).append(convolution)
         self._members = tuple(tuple(each) for each in by_shape.values())  # not registered: they are the model's
         for place, (rows, columns) in enumerate(by_shape):
             count = len(self._members[place])
@@ -79,5 +81,6 @@ class Spectrum(nn.Module):
         left.copy_(F.normalize(torch.einsum("nrc,nc->nr", matrices, right), dim=1))
 
 
-def _matrix(convolution: WeightNormConv2d) -> Tensor:
-    return convolution.normalized.flatten(1)
+def _matrix(convolution: nn.Conv2d) -> Tensor:
+    weight = convolution.normalized if isinstance(convolution, WeightNormConv2d) else convolution.weight
+    return weight.flatten(1)

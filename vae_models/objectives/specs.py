@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vae_models.objectives.autoencoders import Autoencoder, RegularizedAutoencoder, WaeMmd
     from vae_models.objectives.elbo import Elbo
     from vae_models.objectives.iwae import Iwae
+    from vae_models.objectives.ladder import LadderElbo
     from vae_models.objectives.total_correlation import TotalCorrelation
     from vae_models.protocols import Objective
 
@@ -30,6 +31,7 @@ class ObjectiveSpec(Strict):
     compares:      whether it compares the data of a batch, of which there must be two then
     distinct:      whether it takes the data of a batch for different ones of the training data
     one_latent:    whether it is of the one latent of a trace, and not of the sum over several
+    needs:         what it reads of a model beside its traces, of what topologies say that they offer
     """
 
     reported: ClassVar[tuple[str, ...]] = EVALUATED
@@ -39,6 +41,7 @@ class ObjectiveSpec(Strict):
     compares: ClassVar[bool] = False
     distinct: ClassVar[bool] = False
     one_latent: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     if TYPE_CHECKING:
         kind: str
@@ -163,8 +166,28 @@ class RaeConfig(ObjectiveSpec):
         )
 
 
+class LadderElboConfig(ObjectiveSpec):
+    """distortion + beta x rate, the groups' rates balanced while beta is below 1, and penalties on the weights."""
+
+    reported: ClassVar[tuple[str, ...]] = (*EVALUATED, "regularizer")
+    needs: ClassVar[frozenset[str]] = frozenset({"balance", "spectrum"})
+    fusible: ClassVar[tuple[str, ...]] = ("weight",)
+
+    kind: Literal["ladder-elbo"] = "ladder-elbo"
+    balanced: bool = Field(default=True, description="while beta < 1, groups that say much pay more (NVAE, A)")
+    weight: float = Field(
+        default=1e-2, ge=0, le=bounds.REAL, description="of the largest singular values and batch norm scales, summed"
+    )
+
+    def build(self, data_size: int, data_shape: DataShape, latent: int) -> LadderElbo:
+        from vae_models.objectives.ladder import LadderElbo
+
+        return LadderElbo(weight=self.weight, balanced=self.balanced)
+
+
 OURS = (
     ElboConfig,
+    LadderElboConfig,
     IwaeConfig,
     TotalCorrelationConfig,
     AutoencoderConfig,

@@ -60,19 +60,73 @@ class AdamConfig(OptimizerSpec):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the Adam optimizer of these parameters: see `adam`."""
-        from vae_models.optimization.adam import adam
+        from vae_models.optimization.optimizers import adam
 
         return adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
+class AdamaxConfig(OptimizerSpec):
+    """Adamax (Kingma and Ba 2015, section 7.1): Adam by the largest gradient; weight decay is added to the gradient."""
+
+    kind: Literal["adamax"] = "adamax"
+    lr: float = Field(default=2e-3, gt=0, le=bounds.REAL, description="peak learning rate")
+    betas: tuple[AverageWeight, AverageWeight] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0, le=bounds.REAL)
+    weight_decay: float = Field(default=0.0, ge=0, le=bounds.REAL)
+    clip_norm: float | None = Field(
+        default=None, gt=0, le=bounds.REAL, description="largest L2 norm of the whole gradient; none: no clipping"
+    )
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters: see `adamax`."""
+        from vae_models.optimization.optimizers import adamax
+
+        return adamax(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+class AdamWConfig(AdamConfig):
+    """AdamW (Loshchilov and Hutter 2019): Adam, with weight decay apart from the gradient."""
+
+    kind: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+    weight_decay: float = Field(default=1e-2, ge=0, le=bounds.REAL)
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters: see `adamw`."""
+        from vae_models.optimization.optimizers import adamw
+
+        return adamw(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+class SGDConfig(OptimizerSpec):
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(default=1e-2, gt=0, le=bounds.REAL, description="peak learning rate")
+    momentum: float = Field(default=0.9, gt=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=0.0, ge=0, le=bounds.REAL)
+    clip_norm: float | None = Field(
+        default=None, gt=0, le=bounds.REAL, description="largest L2 norm of the whole gradient; none: no clipping"
+    )
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimizer of these parameters: see `sgd`."""
+        from vae_models.optimization.optimizers import sgd
+
+        return sgd(
+            parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+        )
+
+
+OURS = (AdamConfig, AdamaxConfig, AdamWConfig, SGDConfig)
 OPTIMIZERS = Seam[type[OptimizerSpec]](
-    "optimizer", ["vae_models.optimization.specs:AdamConfig"], check=_wrong, summary="how a gradient moves the weights"
+    "optimizer", ["vae_models.optimization.specs:OURS"], check=_wrong, summary="how a gradient moves the weights"
 )
 
 if TYPE_CHECKING:
     OptimizerConfig = OptimizerSpec
 else:
-    OptimizerConfig = OPTIMIZERS.union()
+    OptimizerConfig = OPTIMIZERS.union(meant="adam")
 
 
 class ScheduleSpec(Strict):

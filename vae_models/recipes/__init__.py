@@ -23,7 +23,7 @@ def _wrong(part: Any) -> str | None:
 
 RECIPES: Seam[Recipe] = Seam(
     "recipe",
-    [f"vae_models.recipes.{module}:RECIPES" for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo")],
+    [f"vae_models.recipes.{module}:RECIPES" for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae")],
     check=_wrong,
     summary="a configuration by name",
 )

@@ -139,4 +139,4 @@ SAMPLERS = Seam[type[SamplerSpec]](
 if TYPE_CHECKING:
     SamplerConfig = SamplerSpec
 else:
-    SamplerConfig = SAMPLERS.union()
+    SamplerConfig = SAMPLERS.union(meant="prior")

@@ -50,6 +50,10 @@ class TopologySpec(Strict):
         of each datum's own can be drawn for it, and it is evaluated at no others than 1."""
         return None
 
+    def offers(self) -> frozenset[str]:
+        """Return what an objective can read of the built model beside its traces: see `ObjectiveSpec.needs`."""
+        return frozenset()
+
     @abstractmethod
     def weights(self, data_shape: DataShape) -> int:
         """Return about how many numbers are trained, from the specification alone."""

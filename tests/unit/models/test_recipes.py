@@ -22,11 +22,15 @@ from vae_models.backbones.specs import (
 from vae_models.config.train import TrainConfig
 from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes import catalogue
+from vae_models.topologies.ladder.specs import NvaeConfig
 from vae_models.training.step import merged
 
 
 def small(config: TrainConfig) -> TrainConfig:
     """The same parts with narrow networks."""
+    if isinstance(config.model, NvaeConfig):
+        few = {"channels": 4, "latent": 2, "groups": 2, "block_cells": 1, "encoder_cells": 1, "decoder_cells": 1}
+        return config.model_copy(update={"model": config.model.model_copy(update=few)})
     narrow: BackboneConfig = config.model.backbone
     if isinstance(narrow, ConvConfig):
         narrow = narrow.model_copy(update={"channels": (4, 4, 8, 8)})
@@ -68,7 +72,7 @@ def test_a_recipe_trains_two_steps(name: str) -> None:
     torch.manual_seed(0)
     shape = config.data.facts.shape
     model, beta = config.model.build(shape), config.beta.build(100.0)
-    objective = config.objective.build(1000, shape, config.model.latent)
+    objective = config.objective.build(1000, shape, config.model.dimensions())
     optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.lr)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     x = torch.rand(4, *shape).round()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.nn.norm import BatchNorm2d
-from vae_models.nn.weight_norm import Spectrum, WeightNormConv2d
+from vae_models.nn.weight_norm import Spectrum
 from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer, Likelihood
@@ -61,7 +61,7 @@ class Ladder(nn.Module):
         outputs = channels * likelihood.parameters_per_element()
         self.decoder = Decoder(plan, outputs=outputs, latent=latent, squeeze=squeeze)
         self.likelihood = likelihood
-        convolutions = [module for module in self.modules() if isinstance(module, WeightNormConv2d)]
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         self.spectrum = Spectrum(convolutions) if spectrum else None
         self._margins = _margins((size[0], size[1]), plan.padded)
 

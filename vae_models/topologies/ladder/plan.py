@@ -28,6 +28,13 @@ class CellPlan:
         """Return how many numbers are trained in it."""
         return self._body() + self._skip() + (squeeze_weights(self.outputs) if squeeze else 0)
 
+    def outputs_of_layers(self, *, squeeze: bool) -> int:
+        """Return how many outputs its convolutions and linear layers have together: what gates are counted by."""
+        hidden = self.inputs * self.expansion
+        body = 2 * self.outputs if self.body == "swish" else 2 * hidden + self.outputs
+        skip = 0 if self.way == "same" else self.outputs
+        return body + skip + (squeeze_hidden(self.outputs) + self.outputs if squeeze else 0)
+
     def _body(self) -> int:
         ci, co = self.inputs, self.outputs
         if self.body == "swish":

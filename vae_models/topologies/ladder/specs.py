@@ -14,16 +14,18 @@ from vae_models.strict import DataShape
 from vae_models.topologies.ladder import plan
 from vae_models.topologies.ladder.plan import Body, Plan
 from vae_models.topologies.specs import TopologySpec
+from vae_models.topologies.vae.specs import GatingConfig
 
 if TYPE_CHECKING:
     from vae_models.topologies.ladder.model import Ladder
+    from vae_models.topologies.ladder.multi_rate import MultiRateLadder
 
 
 class NvaeConfig(TopologySpec):
     """Groups of latents over scales, each one's prior given the ones above it (Vahdat and Kautz 2020)."""
 
     kind: Literal["nvae"] = "nvae"
-    size: tuple[int, int] = Field(default=(28, 28), description="height and width of the images")
+    size: tuple[bounds.Side, bounds.Side] = Field(default=(28, 28), description="height and width of the images")
     channels: int = Field(default=32, ge=4, le=bounds.WIDTH, description="of the first feature map; each scale doubles")
     latent: int = Field(default=20, ge=1, le=bounds.WIDTH, description="channels of each group's latents")
     scales: int = Field(default=2, ge=1, le=8)
@@ -38,6 +40,23 @@ class NvaeConfig(TopologySpec):
     squeeze: bool = Field(default=True, description="squeeze-and-excitation at the end of each cell")
     spectrum: bool = Field(default=True, description="keep singular vectors, for spectral regularization")
     likelihood: LikelihoodConfig = BernoulliConfig()
+    gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
+
+    def beta_range(self) -> tuple[float, float] | None:
+        """Return the smallest and the largest beta that the model is for; None: it does not read beta."""
+        return None if self.gating is None else (self.gating.low, self.gating.high)
+
+    def offers(self) -> frozenset[str]:
+        """Return that the groups' rates can be balanced, and, with singular vectors kept, the weights penalized."""
+        return frozenset({"balance", "spectrum"} if self.spectrum else {"balance"})
+
+    def against_lanes(self) -> str | None:
+        """Return why it is not fused with others; None without singular vectors."""
+        return (
+            "model nvae improves its singular vectors in place: each configuration is trained alone"
+            if (self.spectrum)
+            else None
+        )
 
     def plan(self, size: tuple[int, int]) -> Plan:
         """Return the cells for images of this height and width."""
@@ -60,7 +79,7 @@ class NvaeConfig(TopologySpec):
         return dict(reversed(named.items()))
 
     def weights(self, data_shape: DataShape) -> int:
-        """Return how many numbers are trained: exactly, but for a likelihood's own."""
+        """Return how many numbers are trained: exactly, but for a likelihood's own and gates that are not affine."""
         planned, (channels, *_) = self.plan(self.size), data_shape
         convolution, groups = plan.convolution_weights, planned.groups
         total = convolution(channels, self.channels, 3) + math.prod(planned.top)
@@ -74,10 +93,21 @@ class NvaeConfig(TopologySpec):
                     group.channels, 2 * self.latent, 1
                 )
         last = planned.after[-1].outputs if planned.after else groups[-1].channels
-        return total + convolution(last, channels * self.likelihood.parameters_per_element(), 3)
+        total += convolution(last, channels * self.likelihood.parameters_per_element(), 3)
+        return total if self.gating is None else total + self.gating.weights_of(self._gated(planned))
+
+    def _gated(self, planned: Plan) -> list[int]:
+        """Return the numbers of outputs of the layers that are gated, summed by where they are."""
+        groups = planned.groups
+        samplers = 2 * self.latent * (2 * len(groups) - 1)
+        combiners = sum(group.channels for group in groups) * 2 - groups[0].channels
+        cells = sum(cell.outputs_of_layers(squeeze=self.squeeze) for cell in planned.cells())
+        return [self.channels, groups[0].channels, samplers, combiners, cells]
 
     def refusals(self) -> Iterator[str]:
         """Yield a sentence for each reason why its parts do not go together."""
+        if self.gating is not None and (self.gating.place != "gates" or self.gating.heads or self.gating.repeated):
+            yield "model.gating of nvae is one gate after each layer: set place to gates, leave heads and repeated out"
         if self.channels % 4:
             yield f"model.channels: {self.channels} is no multiple of 4, and a cell that halves the side has four parts"
 
@@ -94,11 +124,12 @@ class NvaeConfig(TopologySpec):
             yield "the batch norm of the smallest scale has one value per channel: set batch_size to 2 or more"
         yield from self.likelihood.refusals(data_shape, batch_size)
 
-    def build(self, data_shape: DataShape) -> Ladder:
-        """Return the model: see `Ladder`."""
+    def build(self, data_shape: DataShape) -> Ladder | MultiRateLadder:
+        """Return the model, with gates if it has `gating`: see `Ladder`."""
         from vae_models.topologies.ladder.model import Ladder
+        from vae_models.topologies.ladder.multi_rate import MultiRateLadder
 
-        return Ladder(
+        model = Ladder(
             self.plan((data_shape[1], data_shape[2])),
             self.likelihood.build(data_shape),
             latent=self.latent,
@@ -106,3 +137,4 @@ class NvaeConfig(TopologySpec):
             squeeze=self.squeeze,
             spectrum=self.spectrum,
         )
+        return model if self.gating is None else MultiRateLadder(model, **self.gating.options())

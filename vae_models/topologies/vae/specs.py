@@ -16,6 +16,7 @@ from vae_models.strict import DataShape, Strict, dense_weights
 from vae_models.topologies.specs import TopologySpec
 
 if TYPE_CHECKING:
+    from vae_models.topologies.multi_rate import Gating
     from vae_models.topologies.vae.model import VAE
     from vae_models.topologies.vae.multi_rate import MultiRate
 
@@ -73,11 +74,15 @@ class GatingConfig(Strict):
         """Return about how many numbers are trained: one network from log beta for each hidden layer, of these widths
         in the encoder and in the decoder, and two for each batch norm. See `vae_models.nn.gates`.
         """
-        hidden = {"affine": [], "mlp-5": [self.hidden] * 4}.get(self.network, [self.hidden])
         both = (*(widths or (1024,)), *(widths or (1024,)))
-        of_layers = sum(dense_weights([1, *hidden, width]) for width in both) if self.place != "batch-norm" else 0
+        of_layers = self.weights_of(both) if self.place != "batch-norm" else 0
         of_norms = sum(2 * dense_weights([1, self.hidden, width]) for width in both) if self.place != "gates" else 0
         return of_layers + of_norms
+
+    def weights_of(self, widths: Sequence[int]) -> int:
+        """Return about how many numbers the gates of layers of these widths have."""
+        hidden = {"affine": [], "mlp-5": [self.hidden] * 4}.get(self.network, [self.hidden])
+        return sum(dense_weights([1, *hidden, width]) for width in widths)
 
     def refusals(self, backbone: BackboneSpec) -> Iterator[str]:
         """Yield a sentence for each reason why such networks cannot be gated so."""
@@ -94,22 +99,26 @@ class GatingConfig(Strict):
                 allowed = f"0 to {most} here" if most >= 0 else f"which {backbone.kind} has not: leave it out"
                 yield f"model.gating.repeated is of a gate after one of the conv backbone's convolutions, {allowed}"
 
+    def options(self) -> Gating:
+        """Return the fields, as `Gated` takes them."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "network": self.network,
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "hidden": self.hidden,
+            "place": self.place,
+            "heads": self.heads,
+            "start": self.start,
+            "repeated": self.repeated,
+        }
+
     def build(self, model: VAE) -> MultiRate:
+        """Return the VAE with gates."""
         from vae_models.topologies.vae.multi_rate import MultiRate
 
-        return MultiRate(
-            model,
-            low=self.low,
-            high=self.high,
-            network=self.network,
-            encoder=self.encoder,
-            decoder=self.decoder,
-            hidden=self.hidden,
-            place=self.place,
-            heads=self.heads,
-            start=self.start,
-            repeated=self.repeated,
-        )
+        return MultiRate(model, **self.options())
 
 
 class ModelConfig(TopologySpec):

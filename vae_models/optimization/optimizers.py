@@ -1,0 +1,70 @@
+"""Adam, Adamax (Kingma and Ba 2015), AdamW and stochastic gradient descent, as torch computes them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+class EagerAdam(torch.optim.Adam):
+    """torch's Adam, called past the decorators that keep torch.compile away from it: the first call of any of them
+    imports the compiler, a second of every process, and nothing here is compiled."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return Adam, one fused kernel per step; weight decay is added to the gradient, as published."""
+    return EagerAdam(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+class EagerAdamax(torch.optim.Adamax):
+    """torch's Adamax, past the compiler's decorators: see `EagerAdam`."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adamax.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adamax.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adamax.step))
+
+
+class EagerAdamW(torch.optim.AdamW):
+    """torch's AdamW, past the compiler's decorators: see `EagerAdam`."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class EagerSGD(torch.optim.SGD):
+    """torch's SGD, past the compiler's decorators: see `EagerAdam`."""
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+def adamax(
+    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return Adamax; weight decay is added to the gradient."""
+    return EagerAdamax(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=True)
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return AdamW, one fused kernel per step; the weights shrink by lr x weight decay, apart from the gradient."""
+    return EagerAdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, nesterov: bool, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return stochastic gradient descent, one fused kernel per step; weight decay is added to the gradient."""
+    return EagerSGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)
