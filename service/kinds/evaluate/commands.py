@@ -116,10 +116,9 @@ def evaluate(
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the overrides of the plan, and those of the job."""
-    from vae_models.evaluation.specs import EvaluationPlan
+    from service.kinds.evaluate.plans import is_of_plan
 
-    plan = [each for each in overrides if each.partition("=")[0].partition(".")[0] in EvaluationPlan.model_fields]
-    return plan, [each for each in overrides if each not in plan]
+    return [each for each in overrides if is_of_plan(each)], [each for each in overrides if not is_of_plan(each)]
 
 
 def _folder(folder: Path, fields: Mapping[str, Any], device: str, *, dry_run: bool, json: bool) -> None:

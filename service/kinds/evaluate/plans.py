@@ -49,6 +49,11 @@ def written(
     return fields | ({} if split is None else {"split": split})
 
 
+def is_of_plan(change: str) -> bool:
+    """Return whether `path=value` is of a plan: whether the path begins with one of its fields."""
+    return change.partition("=")[0].partition(".")[0].strip() in EvaluationPlan.model_fields
+
+
 def read(fields: Mapping[str, Any]) -> EvaluationPlan:
     """Return the plan. Raise UsageError with a line for each mistake."""
     plain = named(fields)

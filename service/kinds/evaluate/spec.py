@@ -66,7 +66,7 @@ def resolve_given(
     whole = {**given.fields, "plan": plans.named(given_plan)} if isinstance(given_plan, Mapping) else given.fields
     if whole.get("name") is None and isinstance(whole.get("of"), str):
         whole = {**whole, "name": _name(str(whole["of"]))}
-    at = [f"plan.{each}" if each.partition(".")[0] in EvaluationPlan.model_fields else each for each in changes]
+    at = [f"plan.{each}" if plans.is_of_plan(each) else each for each in changes]
     resolved = plain.resolve(Given(fields=whole, name=given.name, source=given.source), at, fields, note, spec)
     check(resolved)
     return resolved
