@@ -71,6 +71,27 @@ def test_the_same_key_and_spec_is_the_same_job(store: Store) -> None:
     assert store.submit(spec("one"), owner="me", key="k").state is JobState.CANCELLED
 
 
+def test_a_job_that_follows_another_is_told_of_once(store: Store) -> None:
+    first = store.submit(spec("one"), owner="me")
+    following = [store.submit(spec("two"), owner="me", key="then", after=first.id).id for _ in range(3)]
+    assert len(set(following)) == 1
+    (told,) = [event for event in store.events(first.id) if event.kind == "followed"]
+    assert told.detail == {"job": following[0], "what": "train"}
+    assert kinds(store, store.job(following[0])) == ["submitted"]
+
+
+def test_why_a_job_is_not_followed_is_noted_once_for_each_reason(store: Store) -> None:
+    first = store.submit(spec("one"), owner="me")
+    for reason in ("no room", "no room", "no\x00 sense", "no room"):
+        store.not_followed(first.id, "evaluate", reason)
+    told = [event.detail["reason"] for event in store.events(first.id) if event.kind == "not_followed"]
+    assert len(told) == 2
+    assert told[0] == "no room"
+    assert "\x00" not in told[1]
+    with pytest.raises(NotFoundError):
+        store.not_followed("j-none", "evaluate", "no room")
+
+
 def test_what_is_not_there_is_not_found(store: Store) -> None:
     for call in (
         lambda: store.job("j-none"),

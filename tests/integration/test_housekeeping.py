@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from service import kinds
 from service.artifacts import Artifacts
 from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
+from service.errors import UnavailableError
 from service.kinds.train import spec
 from service.models import Models
-from service.queue.jobs import JobState
+from service.queue.jobs import Checkpoint, Job, JobState
 from service.settings import S3Settings
 from service.signing import read_key
 from service.tracking.server import client as mlflow
@@ -22,6 +26,7 @@ from service.wire import FinishRequest
 from tests.api_server import Api, running_api, settings_in
 from tests.attempts import Worker
 from tests.local_cluster import LocalCluster, agent
+from tests.registered import checkpoint_folder
 from tests.servers import Mlflow, wait_for
 from vae_models.training.loop import train
 
@@ -168,3 +173,113 @@ def test_what_outlives_its_attempt_is_stopped(
         return cluster.jobs()[attempt.submission_id].state.over
 
     wait_for(stopped, 20, "it runs on")
+
+
+def _succeeded(api: Api, tmp_path: Path, **fields: Any) -> Job:
+    """A job that has trained, committed a checkpoint and ended."""
+    job = api.store.submit(kinds.resolve("digits/beta-vae-mlp", **fields), owner="ann")
+    api.admit()
+    api.store.claim(job.id, 1, "r")
+    artifacts = Artifacts(api.settings.storage())
+    put = artifacts.put_directory(
+        checkpoint_folder(tmp_path / job.id, job), artifacts.uri("checkpoints", job.id, "5")
+    )  # fmt: skip
+    kept = Checkpoint(
+        attempt=1, step=5, uri=put.uri, manifest_sha256=put.manifest_sha256, bytes=put.bytes, metrics={"val/elbo": -9.0}
+    )
+    api.store.commit_checkpoint(job.id, 1, kept)
+    return api.store.finish(job.id, 1, FinishRequest(runner_id="r", outcome="succeeded"))
+
+
+def _following(api: Api, job: Job) -> list[Job]:
+    told = [event for event in api.store.events(job.id) if event.kind == "followed"]
+    return [api.store.job(event.detail["job"]) for event in told]
+
+
+def test_what_follows_a_job_is_submitted_once_whoever_dies_when(
+    api: Api, cluster: LocalCluster, keeper: Housekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dispatcher that is killed after each of its steps; then two at once."""
+    then = [{"kind": "evaluate", "plan": {"split": split, "evaluators": ["likelihood"]}} for split in ("test", "val")]
+    job = _succeeded(api, tmp_path, then=then, resources={"workers": 2})
+    fresh = [Housekeeper(api.store, cluster, api.settings) for _ in range(3)]  # type: ignore[arg-type]
+    submit = api.store.submit
+    with monkeypatch.context() as dying:  # between the first of the two submissions and the second
+
+        def once(*arguments: Any, **more: Any) -> Job:
+            made = submit(*arguments, **more)
+            dying.setattr(api.store, "submit", _dies)
+            return made
+
+        dying.setattr(api.store, "submit", once)
+        with pytest.raises(KeyboardInterrupt):
+            keeper.turn()
+    (first,) = _following(api, job)
+    with monkeypatch.context() as dying:  # after both, before it is noted
+        dying.setattr(Housekeeper, "_close", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            fresh[0].turn()
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda one: one.turn(), fresh[1:]))
+    jobs = _following(api, job)
+    assert [one.spec["plan"]["split"] for one in jobs] == ["test", "val"]
+    assert jobs[0].id == first.id
+    kept = api.store.checkpoints(job.id)[0]
+    for one in jobs:
+        assert one.spec["model"]["manifest_sha256"] == kept.manifest_sha256
+        assert (one.owner, one.kind, one.resources.workers) == ("ann", "evaluate", 2)
+        api.store.cancel(one.id, by="ann")
+    for keeper in fresh:
+        keeper.turn()
+    assert api.store.untracked() == []
+    assert len(_following(api, job)) == 2
+
+
+def _dies(*arguments: object, **more: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_cannot_follow_is_said_and_holds_up_nothing(
+    api: Api, keeper: Housekeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _succeeded(api, tmp_path, then="evaluate")
+    kept = api.store.checkpoints(job.id)[0]
+    Artifacts(api.settings.storage()).delete_prefix(kept.uri)
+    keeper.turn()
+    (told,) = [event.detail for event in api.store.events(job.id) if event.kind == "not_followed"]
+    assert told["what"] == "evaluate"
+    assert f"the checkpoint {kept.uri} is gone" in told["reason"]
+    assert _following(api, job) == []
+    assert api.store.untracked() == []
+
+
+def test_what_follows_does_not_wait_for_mlflow_and_is_not_forgotten_while_storage_is_away(
+    api: Api, keeper: Housekeeper, tmp_path: Path, mlflow_server: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _succeeded(api, tmp_path, then={"kind": "evaluate", "plan": {"evaluators": ["likelihood"]}})
+    with monkeypatch.context() as away:
+        away.setattr("service.kinds.evaluate.settle.settle", _away)
+        keeper.turn()
+        assert [one.id for one in api.store.untracked()] == [job.id]
+        assert _following(api, job) == []
+    keeper._queue_patience._next = 0.0
+    keeper._mlflow_patience._next = time.monotonic() + 1000  # as while it does not answer
+    keeper.turn()
+    (following,) = _following(api, job)
+    assert [one.id for one in api.store.untracked()] == [job.id]
+    api.store.cancel(following.id, by="ann")
+    keeper._mlflow_patience._next = 0.0
+    keeper.turn()
+    assert api.store.untracked() == []
+
+
+def _away(*arguments: object) -> None:
+    raise UnavailableError("the storage does not answer")
+
+
+def test_a_job_that_failed_is_not_followed(api: Api, keeper: Housekeeper) -> None:
+    job = api.store.submit(kinds.resolve("digits/beta-vae-mlp", then="evaluate"), owner="ann")
+    api.store.cancel(job.id, by="ann")
+    keeper.turn()
+    assert _following(api, job) == []
+    assert api.store.untracked() == []
