@@ -60,6 +60,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
         "vae_models.evaluation.interpolation.specs:InterpolationEvaluation",
         "vae_models.evaluation.distances.specs:FidEvaluation",
         "vae_models.evaluation.distances.specs:InterpolationFidEvaluation",
+        "vae_models.evaluation.pictures.specs:PicturesEvaluation",
     ],
     check=spec_of(EvaluatorSpec),
     summary="what is found out about a trained model",

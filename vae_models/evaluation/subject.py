@@ -6,7 +6,7 @@ data's order. An evaluator then computes from whole tensors, the same on every w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -86,14 +86,19 @@ class Subject:
         *,
         device: torch.device | None = None,
         tick: Tick = _never,
+        history: Mapping[str, Sequence[tuple[int, float]]] | None = None,
     ) -> None:
-        """Take the model into evaluation. tick: is told of progress, on every worker, and says whether to stop."""
+        """Take the model into evaluation. tick: is told of progress, on every worker, and says whether to stop.
+
+        history: of the run that trained it, by metric: (step, value), where it is known.
+        """
         self.plan = plan or EvaluationPlan()
         self.device = device or torch.device("cpu")
         self.dtype: torch.dtype = getattr(torch, config.dtype)
         self.module = model.to(self.device).eval()
         self.config = config
         self.dataset = dataset
+        self.history = history or {}
         self._residence = Residence(dataset, config.data, self.device, self.dtype, workers=world_size())
         self._posteriors: dict[tuple[str, float | None], Encoding] = {}
         self._made: dict[str, Any] = {}
@@ -142,6 +147,15 @@ class Subject:
             specs, count, first=first, seed=self.plan.seed, stream=f"evaluation/{stream}", device=self.device,
             dtype=self.dtype,
         )  # fmt: skip
+
+    def data(self, indices: Tensor, split: str | None = None) -> Tensor:
+        """Return x of these data, [n, *data], on the CPU, with the noise that `map` gives them; computed by each worker
+        for itself."""
+        name = split or self.plan.split
+        data = self._residence[name]
+        drawn = [self.draw(data.noise(), 1, stream=f"{name}/data", first=int(index)) for index in indices]
+        noise = {key: torch.cat([each[key] for each in drawn]) for key in data.noise()}
+        return data.batch(indices.to(data.index_device), noise).cpu()
 
     def map(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, UInt8
@@ -20,7 +21,7 @@ PADDING_PIXELS = 2  # between tiles and around the grid
 PAPER = 255  # grey level between the tiles: white, so that black images keep their edge
 MOST_COLUMNS = 16
 GROUP_PIXELS = 8  # more, between groups of rows
-TEXT_PIXELS = 13  # height of the labels' font
+TEXT_PIXELS = 12  # size of the labels' font
 
 
 def as_images(data: Float[Tensor, "n *data"]) -> Float[Tensor, "n channels height width"]:
@@ -130,7 +131,7 @@ def _labelled(
 
     tile: height and width; tops: of the rows.
     """
-    font = ImageFont.load_default(TEXT_PIXELS)
+    font = _font()
     gap = 2 * PADDING_PIXELS
     left = max((math.ceil(font.getlength(label)) + 2 * gap for label in row_labels), default=0)
     top = TEXT_PIXELS + 2 * gap if column_labels else 0
@@ -143,6 +144,13 @@ def _labelled(
         middle = left + PADDING_PIXELS + column * (tile[1] + PADDING_PIXELS) + tile[1] / 2
         draw.text((middle, top - gap), label, fill="black", font=font, anchor="ms")
     return whole
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """Return the font of plots, which has Greek letters and comes with matplotlib."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT_PIXELS)
 
 
 def _encoded(image: Image.Image) -> bytes:

@@ -20,6 +20,7 @@ from vae_models.training.errors import CheckpointError, Fenced
 
 __all__ = ["Fenced", "HasOrigin", "HasScratch", "LocalContext"]
 
+METRICS = "metrics.jsonl"  # in a run's folder
 _log = logging.getLogger(__name__)
 _PREFIX = "step-"
 
@@ -71,7 +72,7 @@ class LocalContext:
         self.device = torch.device(device)
         self.directory = directory
         self.checkpoints = directory / "checkpoints"
-        self.metrics_file = directory / "metrics.jsonl"
+        self.metrics_file = directory / METRICS
         self.scratch = self.checkpoints
         self._keep_best = keep_best
         self._keep_last = keep_last

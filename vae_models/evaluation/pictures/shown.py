@@ -61,7 +61,7 @@ def rows(
             axes[-1].set_xticks(range(len(column_labels)), column_labels)
         axes[-1].set_xlabel(column_name)
         figure.supylabel("element")
-        figure.colorbar(shown, ax=list(axes), label="x [units of x]", fraction=0.03, pad=0.02, aspect=40)
+        figure.colorbar(shown, ax=list(axes), label="x [units of x]", fraction=0.03, pad=0.02, aspect=12 * len(values))
 
     width = max(LEAST_INCHES, COLUMN_INCHES * len(data[0]) + 2)
     png, svg = style.rendered(draw, (width, ROW_INCHES * len(values) + 0.6))

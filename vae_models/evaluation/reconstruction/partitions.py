@@ -8,6 +8,7 @@ images without noise, whose own variance nobody knows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -80,7 +81,10 @@ def _values(halves: Tensor, small: Tensor) -> Iterator[Value]:
         kinds, where = sorted({part[0] for part in parts}), sorted({HALVES.index(part[1]) for part in parts})
         chosen = torch.stack([rows[kind] for kind in kinds]).any(0)
         if bool(chosen.any()):
-            yield mean(f"fitted_variance/{name}", halves[chosen][:, where].mean(1), unit=SQUARE)
+            each = halves[chosen][:, where].mean(1)
+            value = mean(f"fitted_variance/{name}", each, unit=SQUARE)
+            same = bool((each == each[0]).all())  # of all data: one number, and no mean with an error
+            yield replace(value, error=None, note="the same of all data") if same else value
 
 
 def _group(value: Value) -> str:
