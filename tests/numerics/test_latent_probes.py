@@ -109,6 +109,27 @@ def test_several_labels_each_by_its_name() -> None:
     }
 
 
+def test_one_of_several_labels_that_cannot_be_learnt_is_left_out() -> None:
+    def both(x: Tensor, seed: int) -> Tensor:
+        return torch.stack([torch.ones(len(x)).long(), torch.arange(len(x)) % 2], 1)
+
+    subject = subject_of(both, LabelSpec(name=("none", "parity")), train=30, test=30)
+    findings = ProbesEvaluation().build()(subject)
+    assert {value.name for value in findings.values} == {"probe_linear_accuracy/parity", "probe_knn_accuracy/parity"}
+    assert findings.notes == (
+        "none was left out: all 30 data of the train split have one none: nothing can be learnt of it",
+    )
+
+
+def test_classes_that_nobody_could_learn_are_counted() -> None:
+    subject = subject_of(
+        lambda x, seed: torch.arange(len(x)) % (2 if len(x) == 60 else 3), LabelSpec(name="kind"), 60, 30
+    )
+    values = found(subject)
+    assert "10 are of classes that the train split has not" in values["probe_knn_accuracy"].note
+    assert values["probe_knn_accuracy"].value < 2 / 3
+
+
 def test_a_regression_that_is_stopped_says_so() -> None:
     subject = subject_of(lambda x, seed: (noisy(x, seed) > 0).long(), LabelSpec(name="side"), train=500, test=50)
     assert "stopped before it converged" in found(subject, iterations=1)["probe_linear_accuracy"].note

@@ -44,18 +44,25 @@ class ProbesEvaluator:
         learn, test = chosen(subject, taught, self.data), chosen(subject, asked, self.data)
         z, z_test = means(subject, TRAIN, beta)[learn], means(subject, beta=beta)[test]
         pairs = list(zip(factors(subject, TRAIN), factors(subject), strict=True))
-        share, values = how_many(len(test), asked), list[Value]()
+        share, values, notes = how_many(len(test), asked), list[Value](), list[str]()
         for known, wanted in pairs:
-            known, wanted = known.at(learn), wanted.at(test)
-            must_differ(known, "train split")
-            suffix = f"/{known.name}" if len(pairs) > 1 else ""
-            found = (
-                self._class(z, known, z_test, wanted) if known.is_class else self._quantity(z, known, z_test, wanted)
-            )
-            for name, estimate, note in found:
-                notes = "; ".join(part for part in (f"taught on {len(z):,} data", note, share) if part)
-                values.append(estimated(f"probe_{name}{suffix}", estimate, len(test), unit="1", mode="max", note=notes))
-        return Findings(values=tuple(values))
+            try:
+                values += list(self._values(z, known.at(learn), z_test, wanted.at(test), share, several=len(pairs) > 1))
+            except Inapplicable as reason:
+                if len(pairs) == 1:
+                    raise
+                notes.append(f"{known.name} was left out: {reason}")
+        return Findings(values=tuple(values), notes=tuple(notes))
+
+    def _values(
+        self, z: Tensor, known: Factor, z_test: Tensor, wanted: Factor, share: str, *, several: bool
+    ) -> Iterator[Value]:
+        must_differ(known, "train split")
+        suffix = f"/{known.name}" if several else ""
+        found = self._class if known.is_class else self._quantity
+        for name, estimate, note in found(z, known, z_test, wanted):
+            notes = "; ".join(part for part in (f"taught on {len(z):,} data", note, share) if part)
+            yield estimated(f"probe_{name}{suffix}", estimate, len(z_test), unit="1", mode="max", note=notes)
 
     def _class(self, z: Tensor, known: Factor, z_test: Tensor, wanted: Factor) -> Iterator[tuple[str, Estimate, str]]:
         from sklearn.linear_model import LogisticRegression
@@ -65,7 +72,7 @@ class ProbesEvaluator:
         for name, learner in (("linear", linear), ("knn", KNeighborsClassifier(self._nearest(z)))):
             predicted, note = _taught(learner, z, known.values, z_test)
             always = f"the most frequent class alone has {chance(wanted):.3f}"
-            notes = "; ".join(part for part in (always, note) if part)
+            notes = "; ".join(part for part in (always, _unseen(known, wanted), note) if part)
             yield f"{name}_accuracy", Estimate.mean(predicted == wanted.values), notes
 
     def _quantity(
@@ -83,6 +90,12 @@ class ProbesEvaluator:
 
     def _nearest(self, z: Tensor) -> int:
         return min(self.neighbours, len(z))
+
+
+def _unseen(known: Factor, wanted: Factor) -> str:
+    """Return a note on data of classes that nobody could learn; empty where there are none."""
+    unseen = int((~torch.isin(wanted.values, known.values)).sum())
+    return f"{unseen:,} are of classes that the train split has not" if unseen else ""
 
 
 def _standardised(learner: Any) -> Any:

@@ -56,7 +56,7 @@ class ScatterEvaluator:
         if z.shape[1] <= 2:
             return Findings(pictures=(_plane(z, p, factor, caption),))
         found = _principal(z, p, factor, caption)
-        if self.tsne:
+        if self.tsne and beta is None:
             found += Findings(pictures=(self._neighbours(z, p, factor, subject.plan.seed, caption),))
         return found
 

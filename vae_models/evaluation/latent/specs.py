@@ -180,11 +180,11 @@ class ScatterEvaluation(EvaluatorSpec):
     """Pictures of the latent by principal components and t-SNE, coloured by label, with samples of the prior."""
 
     kind: Literal["scatter"] = "scatter"
-    data: int = Field(default=1_500, ge=3, le=2_000, description="points at most: t-SNE of 2,000 takes ten seconds")
+    data: int = Field(default=1_000, ge=3, le=2_000, description="points at most: t-SNE of 1,000 takes seconds")
     prior: int = Field(
-        default=500, ge=0, le=2_000, description="samples of the prior beside them, at most as many as data"
+        default=300, ge=0, le=2_000, description="samples of the prior beside them, at most as many as data"
     )
-    tsne: bool = Field(default=True, description="of latents of more than two dimensions")
+    tsne: bool = Field(default=True, description="of latents of more than two dimensions, at beta = 1")
     perplexity: float = Field(default=30.0, ge=1, le=500, description="of t-SNE: less where there are few points")
 
     def refusals(self, config: RunConfig) -> Iterator[str]:
