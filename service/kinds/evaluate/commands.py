@@ -54,6 +54,14 @@ def evaluate(
             metavar="KIND", help="How samples are made (`vaesvc parts sampler`); repeatable.", show_default=False
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What distances between images are measured on (`vaesvc parts features`); default inception.",
+            show_default=False,
+        ),
+    ] = None,
     trials: Annotated[
         str | None,
         typer.Option(
@@ -90,11 +98,12 @@ def evaluate(
     from service.kinds.evaluate import plans
 
     of_plan, of_spec = _split(overrides or ())
+    parts: dict[str, Any] = {"evaluators": evaluator or (), "samplers": sampler or (), "features": features}
     if Path(what).is_dir():
-        fields = plans.written((*of_plan, *of_spec), split=split, evaluators=evaluator or (), samplers=sampler or ())
+        fields = plans.written((*of_plan, *of_spec), split=split, **parts)
         _folder(Path(what), fields, device, dry_run=dry_run, json=json)
         return
-    fields = plans.written(of_plan, split=split, evaluators=evaluator or (), samplers=sampler or ())
+    fields = plans.written(of_plan, split=split, **parts)
     from service import kinds
     from service.kinds.evaluate.plan import plan
 

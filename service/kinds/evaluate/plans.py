@@ -23,10 +23,12 @@ def written(
     split: str | None = None,
     evaluators: Sequence[str] = (),
     samplers: Sequence[str] = (),
+    features: str | None = None,
 ) -> dict[str, Any]:
     """Return what the options say, as fields of a plan; `read` checks it. Raise UsageError for what cannot be read.
 
     changes: `path=value` below the plan. evaluators, samplers: a kind, or a mapping in YAML; of a sampler also KIND-N.
+    features: a kind, or a mapping in YAML, for each of the evaluators that have such a field.
     """
     problems: list[str] = []
     fields: dict[str, Any] = {}
@@ -44,6 +46,8 @@ def written(
         raise UsageError(listed(problems))
     if evaluators:
         fields["evaluators"] = [_part(text) for text in evaluators]
+    if features is not None:
+        fields["evaluators"] = _measured_on(_part(features), fields.get("evaluators", ()))
     if samplers:
         fields["samplers"] = [_part(text) for text in samplers]
     return fields | ({} if split is None else {"split": split})
@@ -110,6 +114,16 @@ def _named(part: Any) -> Any:
 def _part(text: str) -> Any:
     """Return a part as it was named on the command line: as it is, or read where it is a mapping in YAML."""
     return spec_text.parse_value(text) if text.lstrip().startswith("{") else text
+
+
+def _measured_on(features: Any, evaluators: Sequence[Any]) -> list[Any]:
+    """Return the evaluators, those that measure on features with these. Raise UsageError where there are none."""
+    given = {"kind": features} if isinstance(features, str) else features
+    takers = [kind for kind, part in EVALUATORS.all().items() if "features" in part.model_fields]
+    plain = [{"kind": each} if isinstance(each, str) else each for each in evaluators]
+    if not any(each.get("kind") in takers for each in plain):
+        raise UsageError(f"--features: no evaluator is named that has them: add --evaluator {' or '.join(takers)}")
+    return [{**each, "features": given} if each.get("kind") in takers else each for each in plain]
 
 
 def _unknown(path: str) -> str:

@@ -98,6 +98,7 @@ def test_absent_weights_are_named_with_where_to_put_them(mirror: Mirror, places:
         assert cause in text
         assert "It can be had from https://example.org/weights" in text
         assert "VAESVC_DATA_DIR" in text
+        assert "other features" in text
 
 
 class _Touch:

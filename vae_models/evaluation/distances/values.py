@@ -55,7 +55,7 @@ def all_distances(data: Reference, features: Tensor, name: str, before: str = ""
     dense = f", {DENSITY_NEIGHBOURS} neighbours"
     return (
         frechet(data, features, name, before),
-        value("kid", kernel.value, "min", kernel.error, "; its error is over blocks"),
+        value("kid", kernel.value, "min", kernel.error, "" if kernel.error is None else "; its error is over blocks"),
         value("precision", covers.precision, "max", more=near),
         value("recall", covers.recall, "max", more=near),
         value("density", covers.density, "max", more=dense),

@@ -23,6 +23,8 @@ from vae_models.data.places import Places
 from vae_models.data.progress import StderrProgress
 from vae_models.evaluation.features.published import FILE
 
+ELSE = "Or name the file (features.weights), or measure on other features (features.kind: pixels or random-conv)."
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Home:
@@ -42,7 +44,10 @@ def published(
     Raise DataMissing that names the file and where it can be put, DataCorrupt where it is another one.
     """
     places = places or Places.from_environment()
-    return obtain(_Home(), file, _read, places, progress=progress or StderrProgress(), policy=policy).value
+    try:
+        return obtain(_Home(), file, _read, places, progress=progress or StderrProgress(), policy=policy).value
+    except DataMissing as error:
+        raise DataMissing(f"{error}\n{ELSE}") from error
 
 
 def at(path: str, sha256: str) -> Mapping[str, Tensor]:
