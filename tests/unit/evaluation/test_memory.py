@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import subjects
+from tests import high_water, subjects
 from vae_models.evaluation.likelihood import estimate
 from vae_models.evaluation.likelihood.nll import NllEvaluator
 from vae_models.evaluation.memory import MIB, Meter, rows_within
@@ -52,6 +52,7 @@ PROGRAM = """
 import sys
 import torch
 torch.set_num_threads(1)
+from tests import high_water
 from vae_models.backbones.specs import ConvConfig, MLPConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data.records import Dataset, Split
@@ -77,14 +78,8 @@ def evaluate(limit, samples):
     plan = {"memory_mib": budget, "limit": limit}
     return NllEvaluator(samples=samples)(Subject(model, config, dataset, EvaluationPlan.model_validate(plan)))
 
-def status(name):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
-
 evaluate(1, 1)  # what is loaded once is loaded
-open("/proc/self/clear_refs", "w").write("5")  # the high-water mark falls to what is resident
-before = status("VmRSS")
-evaluate(16, 20)
-print(status("VmHWM") - before)
+print(high_water.grown_by(lambda: evaluate(16, 20)))
 """
 
 
@@ -97,7 +92,7 @@ def grown(backbone: str, budget_mib: int) -> float:
     return float(done.stdout)
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's high-water mark")
+@pytest.mark.skipif(not high_water.is_known(), reason="needs Linux's high-water mark")
 @pytest.mark.parametrize("backbone", ["mlp", "conv"])
 def test_a_process_keeps_to_the_budget(backbone: str) -> None:
     assert grown(backbone, BUDGET_MIB) < BUDGET_MIB
