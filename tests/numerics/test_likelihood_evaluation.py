@@ -13,11 +13,10 @@ from torch import Tensor
 
 from tests import gangs, linear_model, subjects
 from vae_models.data.records import Dataset, Split
-from vae_models.evaluation.findings import Findings, Value
+from vae_models.evaluation.findings import Findings, NotFinite, Value
 from vae_models.evaluation.likelihood.bound import BoundEvaluator
 from vae_models.evaluation.likelihood.curve import CurveEvaluator, spaced
 from vae_models.evaluation.likelihood.nll import NllEvaluator
-from vae_models.evaluation.likelihood.statistics import NotFinite
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.likelihoods.specs import CategoricalConfig
 from vae_models.priors.specs import VampPriorConfig, VHPConfig

@@ -7,17 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from vae_models.evaluation.findings import Value
+from vae_models.evaluation.findings import NotFinite, Value
 from vae_models.evaluation.likelihood.scale import Scale
 from vae_models.evaluation.subject import Subject
 from vae_models.measures import Mode
 
 NATS = "nats per datum"
 BITS = "bits per dimension"
-
-
-class NotFinite(ValueError):  # noqa: N818 - says what is the case
-    """What a datum was found to have is NaN or infinite: which quantity, of which data, and what is to be done."""
 
 
 def finite(name: str, per_datum: Tensor, subject: Subject) -> Tensor:
