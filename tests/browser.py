@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -62,11 +63,14 @@ class Browser:
         os.close(theirs_out)
         self._buffer = b""
         self._number = 0
+        self.events: deque[dict[str, Any]] = deque(maxlen=10_000)  # what the page did, newest last
         self._session: str | None = None
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._call("Page.enable")
         self._call("Network.enable")
+        self._call("Log.enable")
+        self._call("Runtime.enable")
         self._call("Page.bringToFront")
         self._call("Emulation.setFocusEmulationEnabled", enabled=True)
         if headers:
@@ -120,6 +124,28 @@ class Browser:
             buttons = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **buttons)
 
+    def resize(self, width: int, height: int = 900) -> None:
+        """Give the page a window of so many pixels, narrower ones too than a window of the desktop can be."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def complaints(self) -> list[str]:
+        """What the console shows as an error or a warning, and exceptions that nobody caught."""
+        found = []
+        for event in self.events:
+            said = event["params"]
+            if event["method"] == "Runtime.exceptionThrown":
+                found.append(str(said["exceptionDetails"]))
+            elif event["method"] == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
+                found.append(str(said["entry"]))
+            elif event["method"] == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
+                found.append(str(said["args"]))
+        return found
+
+    def requested(self) -> list[str]:
+        """The addresses that were asked for, in order."""
+        sent = (event for event in self.events if event["method"] == "Network.requestWillBeSent")
+        return [str(event["params"]["request"]["url"]) for event in sent]
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
 
@@ -139,6 +165,8 @@ class Browser:
                     raise AssertionError(f"{method}: {reply['error']}")
                 result: dict[str, Any] = reply["result"]
                 return result
+            if "method" in reply:
+                self.events.append(reply)
 
     def _receive(self, deadline: float, method: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:

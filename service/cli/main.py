@@ -16,12 +16,13 @@ from service.cli import (
     output,
     parts,
     pictures,
+    report,
     reproduce,
     servers,
     stack,
     submit,
     tokens,
-)  # fmt: skip
+)
 from service.cli.mounted import WithKinds
 from service.cli.use import pictures as looks
 from service.cli.use import tables
@@ -66,6 +67,7 @@ app.command()(follow.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(pictures.pictures)
+app.command()(report.report)
 app.command()(models.recipes)
 app.command()(parts.parts)
 app.command("models")(models.list_models)

@@ -57,12 +57,13 @@ def _unit(value: Mapping[str, Any]) -> str:
 
 
 def _table(table: Mapping[str, Any]) -> Table:
-    rows = tuple(tuple(_cell(cell) for cell in row) for row in table["rows"])
+    rows = tuple(tuple(cell(each) for each in row) for row in table["rows"])
     title = f"{table['name']}: {table['note']}" if table["note"] else str(table["name"])
     return Table(title=title, header=tuple(table["columns"]), rows=rows)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a cell of a table as text."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
