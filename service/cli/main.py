@@ -24,6 +24,7 @@ from service.cli import (
     tokens,
 )
 from service.cli.mounted import WithKinds
+from service.cli.use import card as elsewhere
 from service.cli.use import pictures as looks
 from service.cli.use import tables
 from service.collector import collect_rarely
@@ -86,6 +87,8 @@ app.command()(looks.reconstruct)
 app.command()(looks.sample)
 app.command()(looks.interpolate)
 app.command()(looks.traverse)
+app.command()(elsewhere.export)
+app.command()(elsewhere.card)
 app.add_typer(data.app, name="data")
 app.add_typer(tokens.app, name="token")
 

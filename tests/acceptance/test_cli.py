@@ -56,7 +56,7 @@ def test_the_command_line_imports_nothing_heavy(env: dict[str, str]) -> None:
 COMMANDS = (
     *("submit", "jobs", "show", "watch", "logs", "cancel", "retry", "recipes", "models", "pull", "verify", "run"),
     *("up", "down", "status", "doctor", "serve", "searches", "studies", "study", "token", "data", "parts", "pictures"),
-    *("encode", "reconstruct", "sample", "score", "interpolate", "traverse"),
+    *("encode", "reconstruct", "sample", "score", "interpolate", "traverse", "export", "card"),
     "reproduce",
 )
 

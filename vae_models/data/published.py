@@ -25,6 +25,7 @@ class Published:
     facts:        `sizes` of Omniglot are those of the published `chardata.mat`
     folder:       where its files lie under VAESVC_DATA_DIR and under the cache directory
     builder:      "module:function" of what makes the set of its files: a name, because it needs torch and this does not
+    terms:        under which its publishers let it be used: a licence's name, or what they say; empty: not known
     alternatives: groups of `files`, each of which is enough; the first is downloaded when none is there. Empty: all
                   files are needed
     """
@@ -35,6 +36,7 @@ class Published:
     builder: str
     files: Mapping[str, DataFile] = field(default_factory=dict)
     alternatives: tuple[tuple[str, ...], ...] = ()
+    terms: str = ""
 
     @property
     def summary(self) -> str:

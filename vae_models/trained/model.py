@@ -100,7 +100,7 @@ class Trained:
 
     def encode(self, x: Any, *, beta: float | None = None) -> Encoded:
         """Return mean and standard deviation of q(z|x) of data [n, *shape], each [n, latent]."""
-        gates, space = self._gates(beta), self.space
+        gates, space = self.gates(beta), self.space
 
         def batch(rows: Tensor) -> dict[str, Tensor]:
             encoding = space.encode(rows, gates)
@@ -116,7 +116,7 @@ class Trained:
 
     def reconstruct(self, x: Any, *, beta: float | None = None) -> Any:
         """Return E[x|z] at the posterior's mean, [n, *shape], of data [n, *shape]: without chance."""
-        gates, model = self._gates(beta), self._model
+        gates, model = self.gates(beta), self._model
 
         def batch(rows: Tensor) -> dict[str, Tensor]:
             return {"mean": model(rows, self._middle(model.noise(), len(rows)), gates).mean}
@@ -139,7 +139,7 @@ class Trained:
         temperature: what the standard normal noise of z is multiplied by: below 1 samples are more alike
         form:        "means": E[x|z]; "samples": x ~ p(x|z), with the noise of the data
         """
-        count, gates, model = checks.whole("n", n, 0, bounds.DATA), self._gates(beta), self._model
+        count, gates, model = checks.whole("n", n, 0, bounds.DATA), self.gates(beta), self._model
         law, warmth = self._sampler(sampler), checks.real("temperature", temperature, 0, bounds.REAL)
         drawn = checks.one_of("form", form, FORMS) == "samples"
         if drawn and not model.sampled:
@@ -173,7 +173,7 @@ class Trained:
         data, count = self.form.data_of(x), checks.whole("samples", samples, 1, bounds.SAMPLES)
         own = checks.lengths_of(lengths, len(data), self.config.data)
         masks = Masks(own, self.shape, self.config.data.facts.axes, self.device)
-        gates, model = self._gates(beta), self._model
+        gates, model = self.gates(beta), self._model
         made: list[Mapping[str, Tensor]] = []
         with torch.inference_mode():
             for start in range(0, max(1, len(data)), random.NOISE_BLOCK):
@@ -228,7 +228,8 @@ class Trained:
     def _model(self) -> Model:
         return cast(Model, self.model)
 
-    def _gates(self, beta: float | None) -> Tensor | None:
+    def gates(self, beta: float | None) -> Tensor | None:
+        """Return beta, checked, as a multi-rate model's gates read it."""
         chosen = checks.beta_of(beta, self.config)
         return None if chosen is None else torch.tensor(chosen, dtype=self.dtype, device=self.device)
 
@@ -251,7 +252,7 @@ class Trained:
 
     def decoded(self, z: NDArray[Any], beta: float | None) -> Tensor:
         """Return E[x|z], [n, *shape], on the CPU, of latents that are checked."""
-        gates, space = self._gates(beta), self.space
+        gates, space = self.gates(beta), self.space
         return self._mapped(lambda rows: {"mean": space.decode(rows, gates)}, z)["mean"]
 
     def _mapped(self, function: Callable[[Tensor], Mapping[str, Tensor]], data: NDArray[Any]) -> dict[str, Tensor]:

@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from vae_models.metrics.importance import RunningWeights, log_weights
 from vae_models.protocols import LatentSpace, Model
 from vae_models.records import Trace
 
 DECODED = 2**22  # numbers of x that are decoded at a time: 16 MiB in float32, and a network's layers a few times that
-
-
-@dataclass(kw_only=True)
-class Scores:
-    """Running sums over posterior samples of a batch, in float64."""
-
-    bound: bool
-    count: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    log_sum: Tensor | None = None
-
-    def add(self, trace: Trace, samples: int) -> None:
-        """Add a pass with `samples` rows for each datum."""
-
-        def rows(values: Tensor) -> Tensor:
-            return values.double().view(-1, samples)
-
-        terms = {"distortion": rows(trace.distortion)}
-        if self.bound:
-            terms |= {"rate": rows(trace.rate)}
-            log_weight = -terms["distortion"] + sum(rows(latent.log_p - latent.log_q) for latent in trace.latents)
-            part = torch.logsumexp(log_weight, 1)
-            self.log_sum = part if self.log_sum is None else torch.logaddexp(self.log_sum, part)
-        for name, values in terms.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(values[:, 0])) + values.sum(1)
-        self.count += samples
-
-    def result(self) -> dict[str, Tensor]:
-        """Return what `of_batch` does."""
-        means = {name: total / self.count for name, total in self.sums.items()}
-        if self.log_sum is None:
-            return means
-        nll = math.log(self.count) - self.log_sum
-        return {"elbo": -(means["rate"] + means["distortion"]), "nll": nll, **means}
 
 
 def of_batch(
@@ -63,7 +27,7 @@ def of_batch(
     Of a model whose q(z|x) has no density there is the distortion alone.
     """
     encoding = model.encode(x, beta) if isinstance(model, LatentSpace) else None
-    scores = Scores(bound=model.bound)
+    weights, sums = RunningWeights(len(x), x.device), dict[str, Tensor]()
     at_a_time = max(1, min(samples, DECODED // max(1, x.numel())))
     for start in range(0, samples, at_a_time):
         some = min(at_a_time, samples - start)
@@ -72,8 +36,20 @@ def of_batch(
             trace = model.trace(x, encoding, part, beta, mask)
         else:
             trace = model(x, part, beta, mask)
-        scores.add(trace, some)
-    return scores.result()
+        if model.bound:
+            weights.add(log_weights(trace).view(len(x), some))
+        for name, values in _terms(trace, bound=model.bound).items():
+            sums[name] = sums.get(name, 0) + values.view(len(x), some).sum(1)
+    means = {name: total / samples for name, total in sums.items()}
+    if not model.bound:
+        return means
+    return {"elbo": -(means["rate"] + means["distortion"]), "nll": -weights.log_mean(), **means}
+
+
+def _terms(trace: Trace, *, bound: bool) -> dict[str, Tensor]:
+    """Return what a score is the mean of, for each row of the trace."""
+    distortion = trace.distortion.double()
+    return {"rate": trace.rate.double(), "distortion": distortion} if bound else {"distortion": distortion}
 
 
 def _part(values: Tensor, start: int, some: int, samples: int) -> Tensor:

@@ -8,4 +8,5 @@ files.py     results in files, whole or not at all
 tables.py    encode, score: of every datum a row
 anomalies.py scores as detectors of anomalies
 pictures.py  reconstruct, sample, interpolate, traverse: to look at
+    card.py      export, card: elsewhere
 """

@@ -88,6 +88,7 @@ CELEBA_HQ = {
 SETS = (
     Published(
         name="celeba",
+        terms="non-commercial research only",
         facts=images((3, 64, 64), (162770, 19867, 19962)),
         folder="celeba",
         builder="vae_models.data.builders.faces:celeba",
@@ -95,6 +96,7 @@ SETS = (
     ),
     Published(
         name="celeba-hq",
+        terms="non-commercial research and education only",
         facts=images((3, 128, 128), (24183, 2993, 2824)),
         folder="celeba_hq",
         builder="vae_models.data.builders.faces:celeba_hq",

@@ -213,6 +213,7 @@ SILHOUETTES = {
 SETS = (
     Published(
         name="omniglot",
+        terms="MIT",
         facts=images((1, 28, 28), (23000, 1345, 8070), labels=LabelSpec(name="alphabet")),
         folder="omniglot",
         builder="vae_models.data.builders.standard:omniglot",
@@ -221,6 +222,7 @@ SETS = (
     ),
     Published(
         name="cifar10",
+        terms="none stated by its publishers",
         facts=images((3, 32, 32), (40000, 10000, 10000), labels=LabelSpec(name="class")),
         folder="cifar10",
         builder="vae_models.data.builders.standard:cifar10",
@@ -229,6 +231,7 @@ SETS = (
     ),
     Published(
         name="cifar10-subset",
+        terms="none stated by its publishers",
         facts=images((3, 32, 32), (9000, 1000, 1000), labels=LabelSpec(name="class")),
         folder="cifar10",
         builder="vae_models.data.builders.standard:cifar10_subset",
@@ -237,6 +240,7 @@ SETS = (
     ),
     Published(
         name="svhn",
+        terms="non-commercial use only",
         facts=images((3, 32, 32), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
         folder="svhn",
         builder="vae_models.data.builders.standard:svhn",
@@ -244,6 +248,7 @@ SETS = (
     ),
     Published(
         name="svhn-28",
+        terms="non-commercial use only",
         facts=images((3, 28, 28), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
         folder="svhn",
         builder="vae_models.data.builders.standard:svhn",
@@ -251,6 +256,7 @@ SETS = (
     ),
     Published(
         name="dsprites",
+        terms="Apache-2.0",
         facts=images(
             (1, 64, 64),
             (717280, 10000, 10000),
@@ -263,6 +269,7 @@ SETS = (
     ),
     Published(
         name="frey-faces",
+        terms="none stated by its publishers",
         facts=images((1, 28, 20), (1565, 200, 200)),
         folder="frey_faces",
         builder="vae_models.data.builders.small:frey_faces",
@@ -270,6 +277,7 @@ SETS = (
     ),
     Published(
         name="caltech-silhouettes",
+        terms="none stated by its publishers",
         facts=images((1, 28, 28), (4100, 2264, 2307), support="bits", labels=LabelSpec(name="class")),
         folder="caltech101_silhouettes",
         builder="vae_models.data.builders.small:silhouettes",

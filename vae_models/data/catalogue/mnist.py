@@ -170,6 +170,7 @@ BINARIZED = {
 SETS = (
     Published(
         name="mnist",
+        terms="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
         facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="digit")),
         folder="mnist",
         builder="vae_models.data.builders.standard:mnist",
@@ -177,6 +178,7 @@ SETS = (
     ),
     Published(
         name="fashion-mnist",
+        terms="MIT",
         facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="class")),
         folder="fashion_mnist",
         builder="vae_models.data.builders.standard:mnist",
@@ -184,6 +186,7 @@ SETS = (
     ),
     Published(
         name="binarized-mnist",
+        terms="none stated for the binarization; MNIST itself is under CC BY-SA 3.0",
         facts=images((1, 28, 28), (50000, 10000, 10000), support="bits"),
         folder="binarized_mnist",
         builder="vae_models.data.builders.standard:binarized",
