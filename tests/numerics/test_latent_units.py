@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from tests import linear_model, subjects
 from tests.linear_model import ENCODER, STD
+from vae_models.data import load
 from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.latent.specs import LatentEvaluation
+from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.priors.specs import VampPriorConfig, VHPConfig
+from vae_models.recipes import catalogue
 from vae_models.topologies.vae.specs import GatingConfig
 
 
@@ -110,3 +115,31 @@ def test_order_and_batches_change_nothing() -> None:
 def test_one_datum_is_too_few() -> None:
     with pytest.raises(Inapplicable, match="at least 2 data, and there are 1"):
         evaluated(linear_model.subject(linear_model.data(4), limit=1))
+
+
+def test_rates_of_several_latents() -> None:
+    """Of an untrained multi-rate ladder, datum by datum; the rates are those that the ELBO has."""
+    config = catalogue()["digits/mr-nvae-tiny"].build()
+    dataset = load(config.data)
+    torch.manual_seed(0)
+    model = config.model.build(dataset.shape)
+    plan = EvaluationPlan.model_validate({"limit": 6, "batch_size": 4, "betas": [1.0, 3.0]})
+    subject = Subject(model, config, dataset, plan)
+    findings = evaluated(subject)
+    table = next(table for table in findings.tables if table.name == "latents")
+    noise = subject.draw(subject.model.noise(), 6, stream="test/latents")
+    totals: dict[str, list[float]] = {}
+    for place in range(6):
+        x = dataset.test.x[place : place + 1].float() / 255
+        with torch.no_grad():
+            trace = subject.model(x, {name: value[place : place + 1] for name, value in noise.items()})
+        for latent in trace.latents:
+            totals.setdefault(latent.name, []).append(float(latent.rate))
+    shapes = config.model.latents()
+    assert [row[:2] for row in table.rows] == [(name, math.prod(shapes[name])) for name in totals]
+    for row, each in zip(table.rows, totals.values(), strict=True):
+        assert row[2] == pytest.approx(np.mean(each), rel=1e-4)
+        assert row[3] == pytest.approx(np.std(each, ddof=1) / 6**0.5, rel=1e-3)
+    assert values(findings)["active_latents"].value == sum(np.mean(each) > 0.01 for each in totals.values())
+    assert values(findings)["beta_1/active_latents"].value == values(findings)["active_latents"].value
+    assert {picture.name for picture in findings.pictures} >= {"latent_rates", "beta_3/latent_rates"}

@@ -30,7 +30,9 @@ def _one_latent(config: RunConfig) -> Iterator[str]:
 
 
 class LatentEvaluation(EvaluatorSpec):
-    """Active units, KL and variances of each dimension; of a hierarchical prior's inner latent too."""
+    """Active units, KL and variances of each dimension; of a hierarchical prior's inner latent too. Of a model of
+    several latents the rate of each.
+    """
 
     kind: Literal["latent"] = "latent"
     variance: bounds.PositiveReal = Field(
@@ -41,8 +43,9 @@ class LatentEvaluation(EvaluatorSpec):
     )
 
     def refusals(self, config: RunConfig) -> Iterator[str]:
-        """Yield why the model has not one latent vector."""
-        yield from _one_latent(config)
+        """Yield why a model of several latents has no rates."""
+        if any(True for _ in _one_latent(config)) and not config.model.bound:
+            yield "a latent without a density has no rate"
 
     def build(self) -> UnitsEvaluator:
         """Return the evaluator: see `UnitsEvaluator`."""

@@ -10,16 +10,17 @@ from torch import Tensor
 
 from vae_models.evaluation.findings import Findings, Picture, Table, Value
 from vae_models.evaluation.latent.encoded import Sampled, at_each_beta, at_least, layer, means, sampled
+from vae_models.evaluation.latent.layers import FLOOR, used_latents
 from vae_models.evaluation.pictures.style import plot
 from vae_models.evaluation.subject import Subject
 from vae_models.metrics.active_units import active_units, each_dimension_kl
 from vae_models.priors.standard_normal import StandardNormal
+from vae_models.protocols import LatentSpace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DIMENSIONS = "dimensions"
-FLOOR = 1e-6  # nats: what the spectrum shows of a dimension that has collapsed, as none or rounding is left
 
 
 @runtime_checkable
@@ -43,8 +44,12 @@ class UnitsEvaluator:
     kl: float
 
     def __call__(self, subject: Subject) -> Findings:
-        """Return active_units, posterior_mean_variance and, where q(z|x) has a density, posterior_std and KLs."""
-        return at_each_beta(subject, lambda beta: self._at(subject, beta))
+        """Return active_units, posterior_mean_variance and, where q(z|x) has a density, posterior_std and KLs; of a
+        model of several latents `used_latents`.
+        """
+        if isinstance(subject.module, LatentSpace):
+            return at_each_beta(subject, lambda beta: self._at(subject, beta))
+        return at_each_beta(subject, lambda beta: used_latents(subject, beta, self.kl))
 
     def _at(self, subject: Subject, beta: float | None) -> Findings:
         at_least(subject.count(), 2)

@@ -1,0 +1,57 @@
+"""Which latents a model of several uses: the rate of each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vae_models.evaluation.findings import Findings, Picture, Table, Value
+from vae_models.evaluation.latent.encoded import finite
+from vae_models.evaluation.pictures.style import plot
+from vae_models.evaluation.subject import Rows, Subject
+from vae_models.metrics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FLOOR = 1e-6  # nats: what pictures show of a latent, or a dimension, that has collapsed: nothing or rounding is left
+
+
+def used_latents(subject: Subject, beta: float | None, kl: float) -> Findings:
+    """Return the rate of each latent of a pass, given those above it, with standard errors over data: a table and a
+    picture in the model's order, nearest to x first, and `active_latents`, the number of rates above `kl` nats.
+    """
+    gates = subject.gates(beta)
+
+    def rates(rows: Rows) -> dict[str, Tensor]:
+        trace = subject.model(rows.x, rows.noise, gates, rows.mask)
+        return {latent.name: latent.rate.double() for latent in trace.latents}
+
+    found = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
+    finite(*found.values())
+    means = {name: Estimate.mean(each) for name, each in found.items()}
+    active = sum(mean.value > kl for mean in means.values())
+    value = Value(
+        name="active_latents", value=active, unit="latents", count=subject.count(), note=f"rate above {kl:g} nats"
+    )
+    return Findings(values=(value,), tables=(_table(subject, means),), pictures=(_picture(means),))
+
+
+def _table(subject: Subject, means: dict[str, Estimate]) -> Table:
+    shapes = subject.config.model.latents()
+    rows = tuple((name, math.prod(shapes[name]), mean.value, mean.error) for name, mean in means.items())
+    columns = ("latent", "dimensions", "rate [nats]", "standard error [nats]")
+    return Table(name="latents", columns=columns, rows=rows, note="nearest to x first")
+
+
+def _picture(means: dict[str, Estimate]) -> Picture:
+    def draw(axes: Axes) -> None:
+        axes.bar(list(means), [max(mean.value, FLOOR) for mean in means.values()])
+        axes.set_yscale("log")
+        axes.tick_params("x", rotation=90 if len(means) > 12 else 0)
+        axes.set_xlabel("latent, nearest to x first")
+        axes.set_ylabel("rate [nats per datum]")
+
+    return plot("latent_rates", draw, caption="Rate of each latent given those above it, mean over data.")
