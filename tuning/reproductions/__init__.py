@@ -30,7 +30,10 @@ def _wrong(part: Any) -> str | None:
 
 REPRODUCTIONS: Seam[Reproduction] = Seam(
     "reproduction",
-    [f"tuning.reproductions.{module}:REPRODUCTIONS" for module in ("mr_vae", "mr_vae_curves", "ar_elbo_section_4")],
+    [
+        f"tuning.reproductions.{module}:REPRODUCTIONS"
+        for module in ("mr_vae", "mr_vae_curves", "sigma_vae", "vhp", "ar_elbo_section_4")
+    ],
     check=_wrong,
     summary="a table or figure of a paper",
 )

@@ -56,3 +56,23 @@ def ablations(results: Results) -> Picture:
 
 def _heading(results: Results, name: str) -> str:
     return next(column.heading for column in results.entry.columns if column.name == name).partition(":")[0]
+
+
+def log_sigma(results: Results) -> Picture:
+    """Return ln sigma over the epochs of the first seed's fitted runs, and of variances fixed by beta (sigma-VAE)."""
+
+    def draw(axes: Axes) -> None:
+        for mark, (run, of) in zip(("-", "--"), list(results.trained[0].items())[:2], strict=False):
+            logged = [metrics for _, metrics in of.history if metrics.get("train/log_sigma") is not None]
+            points = [(metrics["epoch"], metrics["train/log_sigma"]) for metrics in logged]
+            axes.plot(*zip(*points, strict=True), mark, label=results.setup.rows[run])
+        for (row, column), values in results.cells.items():
+            if column == "end" and row.startswith("beta-"):
+                axes.axhline(values[0], color="grey", lw=0.8, ls=":")
+                axes.annotate(row.replace("beta-", "β = "), (0.99, values[0]), xycoords=("axes fraction", "data"),
+                              ha="right", va="bottom", fontsize=7)  # fmt: skip
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("ln σ [units of x]")
+        axes.legend()
+
+    return plot("log-sigma", draw, caption="ln σ while training, seed 0; dotted: variances that β stands for")
