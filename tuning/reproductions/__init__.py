@@ -32,7 +32,7 @@ REPRODUCTIONS: Seam[Reproduction] = Seam(
     "reproduction",
     [
         f"tuning.reproductions.{module}:REPRODUCTIONS"
-        for module in ("mr_vae", "mr_vae_curves", "sigma_vae", "vhp", "ar_elbo_section_4")
+        for module in ("mr_vae", "mr_vae_curves", "sigma_vae", "vhp", "ar_elbo_section_4", "ar_elbo_section_6")
     ],
     check=_wrong,
     summary="a table or figure of a paper",

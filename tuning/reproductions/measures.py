@@ -36,8 +36,9 @@ def beta_step(rule: str, beta: float, delta: float, *, nu: float = 1.0, tau: flo
     """Return beta_t - beta_(t-1) of VHP's REWO or of GECO at delta = C - kappa^2 (figure 9)."""
     from vae_models.control.constrained import Geco, Rewo
 
-    common = {"kappa": 1.0, "nu": nu, "start": beta}  # kappa: any, what counts is the distance from its square
-    controller = Rewo(**common, tau=tau) if rule == "rewo" else Geco(**common)
+    kappa = 1.0  # any: what counts is the distance from its square
+    rewo, geco = Rewo(kappa=kappa, nu=nu, start=beta, tau=tau), Geco(kappa=kappa, nu=nu, start=beta)
+    controller = rewo if rule == "rewo" else geco
     state = controller.initial() | {"phase": torch.tensor(2.0, dtype=torch.float64)}
-    after = controller.update(state, {"squared_error": torch.tensor(controller.kappa**2 + delta)})
+    after = controller.update(state, {"squared_error": torch.tensor(kappa**2 + delta)})
     return float(after["beta"]) - beta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -115,7 +116,7 @@ def _pendulum(systems: Sequence[str], claims: tuple[Claim, ...], scale: Scale) -
 
 
 def _root(value: float) -> float:
-    return value**0.5
+    return math.sqrt(value)
 
 
 def _informative(better: str, worse: str, text: str, place: str) -> Claim:
@@ -227,7 +228,7 @@ def _figure_17(scale: Scale) -> Setup:
     )  # fmt: skip
 
 
-NEIGHBOURS = "probe_knn"
+NEIGHBOURS = "probe_knn_accuracy"
 FIGURE_17 = Reproduction(
     name="vhp/figure-17",
     summary="Are movements apart in a two-dimensional latent? VHP, VampPrior, IWAE. CMU motion capture.",
