@@ -68,16 +68,16 @@ def means(subject: Subject, split: str | None = None, beta: float | None = None)
     return found
 
 
-def finite(*tensors: Tensor) -> None:
-    """Raise Inapplicable unless all numbers are finite."""
+def finite(*tensors: Tensor, what: str = "the posterior") -> None:
+    """Raise Inapplicable unless all numbers are finite. tensors: a row for each datum; what: of which they are."""
     rows = torch.stack(
         [tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else tensor.isfinite() for tensor in tensors]
     )
     wrong = int((~rows.all(0)).sum())
     if wrong:
         raise Inapplicable(
-            f"the posterior of {wrong:,} of {rows.shape[1]:,} data is not finite, so nothing can be said of it: "
-            "take an earlier checkpoint"
+            f"{what} of {wrong:,} of {rows.shape[1]:,} data is not finite, so nothing can be said of it: take an "
+            "earlier checkpoint"
         )
 
 

@@ -36,7 +36,7 @@ from vae_models.records import NoiseSpec
 NATS = "nats per datum"
 SELF = "with the self term: at most log N = {limit:.2f}, a lower bound in expectation"
 NO_SELF = "without the self term: an upper bound in expectation, without limit"
-PAPER = "AR-ELBO (D.1) with latent / 2 for d_x / 2, without the self term, which its table's values above log N need"
+PAPER = "AR-ELBO (D.1), latent / 2 for d_x / 2, without the self term"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def used_latents(subject: Subject, beta: float | None, kl: float) -> Findings:
         return {latent.name: latent.rate.double() for latent in trace.latents}
 
     found = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
-    finite(*found.values())
+    finite(*found.values(), what="the rate")
     means = {name: Estimate.mean(each) for name, each in found.items()}
     active = sum(mean.value > kl for mean in means.values())
     value = Value(

@@ -66,7 +66,7 @@ class ScatterEvaluator:
         if count == 0:
             return z[:0]
         drawn = latents(subject, PriorSamplerConfig(), count, beta=beta, stream="scatter").double()
-        finite(drawn)
+        finite(drawn, what="z ~ p(z)")
         return drawn
 
     def _neighbours(self, z: Tensor, p: Tensor, factor: Factor | None, seed: int, caption: str) -> Picture:

@@ -51,7 +51,7 @@ class SmoothnessEvaluator:
 
         size = max(1, subject.plan.batch_size // AXES)
         found = subject.spread(measure, len(rows), size=size, what="smoothness")
-        finite(*found.values())
+        finite(*found.values(), what="the decoder's output or its derivative")
         return self._findings(found, how_many(len(rows), subject.count()))
 
     def _measured(self, decode: Decode, mean: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -59,7 +59,10 @@ class MutualInformationEvaluation(EvaluatorSpec):
 
     kind: Literal["mutual-information"] = "mutual-information"
     data: int = Field(
-        default=10_000, ge=2, le=10**6, description="at most so many data make up q(z): N x N densities; D.1 has 10,000"
+        default=10_000,
+        ge=2,
+        le=100_000,
+        description="at most so many data make up q(z): N x N densities; D.1 has 10,000",
     )
     variance: bounds.PositiveReal | None = Field(
         default=None,

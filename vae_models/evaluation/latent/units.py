@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vae_models.evaluation.findings import Findings, Picture, Table, Value
-from vae_models.evaluation.latent.encoded import Sampled, at_each_beta, at_least, layer, means, sampled
+from vae_models.evaluation.latent.encoded import Sampled, at_each_beta, at_least, layer, means, sampled, value_of
 from vae_models.evaluation.latent.layers import FLOOR, used_latents
 from vae_models.evaluation.pictures.style import plot
 from vae_models.evaluation.subject import Subject
@@ -65,31 +65,22 @@ class UnitsEvaluator:
         return own + Findings(notes=("no KL of each dimension: the prior is no product of one-dimensional ones",))
 
     def _of(self, prefix: str, mean: Tensor, log_std: Tensor | None, *, kl: bool = True) -> Findings:
-        spread = mean.var(0)
-        values = [
-            self._count(f"{prefix}active_units", active_units(mean, self.variance), len(mean), self._by_variance()),
-            Value(
-                name=f"{prefix}posterior_mean_variance", value=float(spread.mean()), unit="units of z squared",
-                count=len(mean), note="over data, mean over the dimensions",
-            ),
-        ]  # fmt: skip
+        """Return what there is of a latent with these posteriors, [n, latent] each; names begin with the prefix."""
+        spread, count = mean.var(0), len(mean)
+        note = f"variance of the posterior means over data above {self.variance:g}"
+        units = _counted(f"{prefix}active_units", active_units(mean, self.variance), count, note)
+        found = Findings(values=(units, _variance(prefix, spread, count)))
         if log_std is None:
-            return Findings(values=tuple(values), tables=(_table(prefix, spread),))
-        std = log_std.exp()
-        per_datum, what = std.mean(1), f"sigma of {'q(ζ|z)' if prefix else 'q(z|x)'}, mean over the dimensions"
-        values.append(
-            Value(
-                name=f"{prefix}posterior_std", value=float(per_datum.mean()), unit="units of z", count=len(mean),
-                error=float(per_datum.std()) / len(mean) ** 0.5, note=what,
-            )
-        )  # fmt: skip
-        divergence = each_dimension_kl(mean, log_std) if kl else None
-        if divergence is not None:
-            active = int((divergence > self.kl).sum())
-            values.append(self._count(f"{prefix}active_units_kl", active, len(mean), f"KL above {self.kl:g} nats"))
-        pictures = () if divergence is None else (self._spectrum(prefix, divergence),)
-        return Findings(
-            values=tuple(values), tables=(_table(prefix, spread, std.mean(0), divergence),), pictures=pictures
+            return replace(found, tables=(_table(prefix, spread),))
+        found, std = found + Findings(values=(_deviation(prefix, log_std.exp()),)), log_std.exp().mean(0)
+        if not kl:
+            return replace(found, tables=(_table(prefix, spread, std),))
+        divergence = each_dimension_kl(mean, log_std)
+        above = int((divergence > self.kl).sum())
+        return found + Findings(
+            values=(_counted(f"{prefix}active_units_kl", above, count, f"KL above {self.kl:g} nats"),),
+            tables=(_table(prefix, spread, std, divergence),),
+            pictures=(self._spectrum(prefix, divergence),),
         )
 
     def _spectrum(self, prefix: str, kl: Tensor) -> Picture:
@@ -110,11 +101,21 @@ class UnitsEvaluator:
         what = "KL(q(ζ|z) || N(0, I))" if prefix else "KL(q(z|x) || N(0, I))"
         return plot(f"{prefix}kl_spectrum", draw, caption=f"{what} of each dimension, mean over data.")
 
-    def _by_variance(self) -> str:
-        return f"variance of the posterior means over data above {self.variance:g}"
 
-    def _count(self, name: str, active: int, count: int, note: str) -> Value:
-        return Value(name=name, value=active, unit=DIMENSIONS, count=count, note=note)
+def _counted(name: str, active: int, count: int, note: str) -> Value:
+    return Value(name=name, value=active, unit=DIMENSIONS, count=count, note=note)
+
+
+def _variance(prefix: str, spread: Tensor, count: int) -> Value:
+    """Return the mean over dimensions of the means' variance over data."""
+    name, note = f"{prefix}posterior_mean_variance", "over data, mean over the dimensions"
+    return Value(name=name, value=float(spread.mean()), unit="units of z squared", count=count, note=note)
+
+
+def _deviation(prefix: str, std: Tensor) -> Value:
+    """Return the mean over data and dimensions of the posterior's standard deviation, with its error over data."""
+    note = f"sigma of {'q(ζ|z)' if prefix else 'q(z|x)'}, mean over the dimensions"
+    return value_of(f"{prefix}posterior_std", std.mean(1), unit="units of z", note=note)
 
 
 def _inner(subject: Subject, prior: HasInnerPosterior, latent: Sampled) -> tuple[Tensor, Tensor]:
