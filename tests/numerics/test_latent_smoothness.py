@@ -7,10 +7,11 @@ import torch
 
 from tests import catalogue, linear_model, subjects
 from tests.linear_model import DECODER
+from vae_models.backbones.specs import MLPConfig
 from vae_models.evaluation.findings import Value
 from vae_models.evaluation.latent.specs import SmoothnessEvaluation
 from vae_models.evaluation.subject import Subject
-from vae_models.metrics.smoothness import local_smoothness, probed_smoothness, squared_gaps
+from vae_models.metrics.smoothness import Decode, local_smoothness, probed_smoothness, squared_gaps
 from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 
 SQUARE = float(DECODER.square().sum())  # |W|_F^2
@@ -40,17 +41,36 @@ def test_probes_agree_within_their_error() -> None:
     assert probed.value == pytest.approx(SQUARE, abs=4 * probed.error)
 
 
+def assert_differences_agree(decode: Decode) -> None:
+    torch.manual_seed(1)
+    z, expected = torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    with torch.no_grad():
+        for step in 1e-6 * torch.eye(3, dtype=torch.float64):
+            derivative = (decode(z + step) - decode(z - step)) / 2e-6
+            expected += derivative.square().flatten(1).sum(1)
+        torch.testing.assert_close(local_smoothness(decode, z), expected, rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("name", sorted(catalogue.BACKBONES))
 def test_every_backbone_by_differences(name: str) -> None:
     backbone, shape = catalogue.BACKBONES[name]
     torch.manual_seed(0)
-    model = ModelConfig(latent=3, backbone=backbone).build(shape).double().eval()
-    z, expected = torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    with torch.no_grad():
-        for step in 1e-6 * torch.eye(3, dtype=torch.float64):
-            derivative = (model.decode(z + step) - model.decode(z - step)) / 2e-6
-            expected += derivative.square().flatten(1).sum(1)
-        torch.testing.assert_close(local_smoothness(model.decode, z), expected, rtol=1e-3, atol=0)
+    assert_differences_agree(ModelConfig(latent=3, backbone=backbone).build(shape).double().eval().decode)
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.LIKELIHOODS))
+def test_every_likelihood_by_differences(name: str) -> None:
+    config = ModelConfig(latent=3, backbone=MLPConfig(hidden=(5,)), likelihood=catalogue.LIKELIHOODS[name])
+    torch.manual_seed(0)
+    assert_differences_agree(config.build((3, 4, 4)).double().eval().decode)
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.GATINGS))
+def test_every_gating_by_differences(name: str) -> None:
+    gating, backbone, shape = catalogue.GATINGS[name]
+    torch.manual_seed(0)
+    model = ModelConfig(latent=3, backbone=backbone, gating=gating).build(shape).double().eval()
+    assert_differences_agree(lambda z: model.decode(z, torch.tensor(2.0, dtype=torch.float64)))
 
 
 def test_more_axes_than_go_at_a_time() -> None:
