@@ -70,6 +70,15 @@ def test_a_linear_decoders_lengths_are_known() -> None:
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 
+def scaled(factor: float) -> Subject:
+    """Encodings that lie so many times as far apart."""
+    subject = subjects.digits()
+    with torch.no_grad():
+        for parameter in subject.space.backbone.encoder.parameters():  # type: ignore[attr-defined]
+            parameter.mul_(factor)
+    return subject
+
+
 def test_no_datum_is_in_two_pairs_and_the_seed_chooses_them() -> None:
     subject, other = subjects.digits(), subjects.digits(seed=1)
     starts, ends = pairs(subject, 100)
@@ -125,15 +134,17 @@ def test_a_plane_of_z_is_drawn() -> None:
 
 
 def test_pairs_that_the_graph_does_not_connect_are_named_and_left_out() -> None:
-    subject = subjects.digits()
-    with torch.no_grad():  # encodings far apart
-        for parameter in subject.space.backbone.encoder.parameters():  # type: ignore[attr-defined]
-            parameter.mul_(10)
-    findings = found(subject, nodes=200, neighbours=1)
+    findings = found(scaled(10), nodes=200, neighbours=1)
     assert any("pairs are not connected by the graph of 200 nodes and 1 neighbours" in note for note in findings.notes)
     by_name = {value.name: value for value in findings.values}
     assert by_name["path_length/linear"].count == 9
     assert "path_length/graph" not in by_name or by_name["path_length/graph"].count < 9
+
+
+def test_ends_nearer_than_nodes_are_joined_by_the_line() -> None:
+    findings = found(scaled(0.1))
+    assert values(findings)["path_length_ratio/graph"] == pytest.approx(1, rel=1e-6)
+    assert any("way of 9 of 9 pairs is the line itself" in note for note in findings.notes)
 
 
 def test_a_constant_decoder_has_no_ways() -> None:
@@ -157,7 +168,7 @@ def test_what_no_way_can_be_of_is_refused_from_the_configuration() -> None:
     )  # fmt: skip
     assert "no prior was fitted" in "".join(InterpolationEvaluation().refusals(config))
     assert not list(InterpolationEvaluation().refusals(subjects.digits().config))
-    with pytest.raises(ValueError, match="15 neighbours need more than 10 nodes"):
+    with pytest.raises(ValueError, match="12 neighbours need more than 10 nodes"):
         EvaluationPlan.model_validate({"evaluators": [{"kind": "interpolation", "nodes": 10}]})
 
 

@@ -46,7 +46,7 @@ class InterpolationEvaluator:
         decoded = {how: self._decoded(subject, corners) for how, corners in found.corners.items()}
         values = {(quantity, how): value for how in decoded for quantity, value in _values(found, how, decoded[how])}
         shown = drawings.strips(subject, decoded, self.spec.shown) + drawings.plane(found, self.spec.shown)
-        notes = tuple(self._notes(found.lengths))
+        notes = tuple(self._notes(found))
         return Findings(values=tuple(values.values()), tables=(_table(values),), pictures=shown, notes=notes)
 
     def _decoded(self, subject: Subject, corners: list[Tensor | None]) -> list[Tensor | None]:
@@ -63,13 +63,24 @@ class InterpolationEvaluator:
         ready = iter(torch.split(x, self.spec.steps))
         return [None if line is None else next(ready) for line in corners]
 
-    def _notes(self, lengths: Mapping[str, Tensor]) -> Iterator[str]:
-        apart = int(lengths["graph"].isnan().sum())
+    def _notes(self, found: Ways) -> Iterator[str]:
+        ways, of = found.corners["graph"], f"the graph of {self.spec.nodes} nodes and {self.spec.neighbours} neighbours"
+        apart, direct = (sum(corner(way) for way in ways) for corner in (_is_none, _is_line))
         if apart:
+            yield f"{apart} of {len(ways)} pairs are not connected by {of}, and left out of its values: raise either"
+        if direct:
             yield (
-                f"{apart} of {len(lengths['graph'])} pairs are not connected by the graph of {self.spec.nodes} nodes "
-                f"and {self.spec.neighbours} neighbours, and left out of its values: raise either"
+                f"the graph's way of {direct} of {len(ways)} pairs is the line itself: their ends are nearer to each "
+                "other than nodes are"
             )
+
+
+def _is_none(way: Tensor | None) -> bool:
+    return way is None
+
+
+def _is_line(way: Tensor | None) -> bool:
+    return way is not None and len(way) == 2
 
 
 def _values(found: Ways, how: str, decoded: list[Tensor | None]) -> Iterator[tuple[str, Value]]:

@@ -22,11 +22,11 @@ class InterpolationEvaluation(EvaluatorSpec):
     """
 
     kind: Literal["interpolation"] = "interpolation"
-    pairs: int = Field(default=32, ge=1, le=10_000, description="of data, drawn by the plan's seed")
+    pairs: int = Field(default=16, ge=1, le=10_000, description="of data, drawn by the plan's seed")
     steps: int = Field(default=11, ge=3, le=1000, description="pictures of a way, both ends among them")
-    nodes: int = Field(default=500, ge=2, le=100_000, description="of the graph: samples of z")
-    neighbours: int = Field(default=15, ge=1, le=1000, description="nearest nodes that a node or an end is joined to")
-    points: int = Field(default=3, ge=1, le=64, description="of an edge, at which the decoder's speed is computed")
+    nodes: int = Field(default=300, ge=2, le=100_000, description="of the graph: samples of z")
+    neighbours: int = Field(default=12, ge=1, le=1000, description="nearest nodes that a node or an end is joined to")
+    points: int = Field(default=2, ge=1, le=64, description="of an edge, at which the decoder's speed is computed")
     sampler: SamplerConfig = Field(default=PriorSamplerConfig(), description="by which nodes are drawn")
     shown: int = Field(default=4, ge=0, le=64, description="pairs whose ways are drawn")
 

@@ -16,7 +16,7 @@ from vae_models.metrics import graph, paths
 if TYPE_CHECKING:
     from vae_models.evaluation.interpolation.specs import InterpolationEvaluation
 
-CORNERS = 17  # of a line or a great circle, as a polyline: a sixteenth of its length is measured at a time
+CORNERS = 9  # of a line or a great circle, as a polyline: an eighth of it is measured at a time
 
 
 @dataclass(frozen=True, kw_only=True)
