@@ -142,7 +142,7 @@ def test_pairs_that_the_graph_does_not_connect_are_named_and_left_out() -> None:
 
 
 def test_ends_nearer_than_nodes_are_joined_by_the_line() -> None:
-    findings = found(scaled(0.1))
+    findings = found(scaled(0.01), nodes=30)
     assert values(findings)["path_length_ratio/graph"] == pytest.approx(1, rel=1e-6)
     assert any("way of 9 of 9 pairs is the line itself" in note for note in findings.notes)
 
