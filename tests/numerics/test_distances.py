@@ -20,7 +20,7 @@ from vae_models.evaluation.distances.values import all_distances
 from vae_models.evaluation.drawing import drawn
 from vae_models.evaluation.features.compute import of_images, reference
 from vae_models.evaluation.findings import Value
-from vae_models.evaluation.subject import Subject
+from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.samplers.specs import PriorSamplerConfig
 from vae_models.topologies.vae.specs import GatingConfig
 
@@ -154,18 +154,32 @@ def _work(rank: int, world: int, folder: Path) -> None:
         for path in (folder / "machine-1" / "features").glob("*"):
             path.unlink(missing_ok=True)
         dist.barrier()
-        (folder / f"{rank}.json").write_text(json.dumps([first, _found(batch_size=24)]))
+        second = _found(batch_size=24)
+    (folder / f"{rank}.json").write_text(json.dumps([first, second, _refused()]))
     dist.destroy_process_group()
+
+
+def _refused() -> str:
+    """What is said of images of which one of the second worker's is infinite."""
+    images = torch.zeros(60, 1, 8, 8)
+    images[30, 0, 2, 3] = torch.inf
+    extractor = fid().features.build(torch.device("cpu"))
+    with pytest.raises(Inapplicable) as refused:
+        of_images(subjects.digits(batch_size=24), extractor, images, what="pictures")
+    return str(refused.value)
 
 
 def test_two_workers_find_what_one_does(tmp_path: Path) -> None:
     gangs.run(_work, (2, tmp_path), 2)
-    found = [each for rank in range(2) for each in json.loads((tmp_path / f"{rank}.json").read_text())]
-    assert found == [found[0]] * 4
+    workers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    first, second, refused = workers[0]
+    assert second == first
+    assert workers[1] == workers[0]
+    assert refused == "pictures: 1 of 60 images are not finite, so they have no features"
     alone = _found(batch_size=100)
-    assert set(alone) == set(found[0])
+    assert set(alone) == set(first)
     for name, numbers in alone.items():
-        assert found[0][name] == pytest.approx(numbers, rel=1e-5, abs=1e-9), name
+        assert first[name] == pytest.approx(numbers, rel=1e-5, abs=1e-9), name
 
 
 def test_batches_and_memory_change_nothing() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_models.evaluation.distances.values import all_distances, check_enough, prefix
-from vae_models.evaluation.features.compute import batch_size, features_of, reference
+from vae_models.evaluation.features.compute import batch_size, checked, features_of, reference
 from vae_models.evaluation.features.extractor import Extractor
 from vae_models.evaluation.features.specs import FeaturesSpec
 from vae_models.evaluation.findings import Findings, Value
@@ -59,11 +59,10 @@ class InterpolationDistances:
         def between(start: int, end: int) -> Mapping[str, Tensor]:
             some = slice(start, end)
             z = slerp(means[pairs.first[some]], means[pairs.second[some]], place[some].to(means.dtype))
-            images = subject.space.decode(z.to(subject.device), gates)
-            return {"features": features_of(extractor, images, "interpolations")}
+            return features_of(extractor, subject.space.decode(z.to(subject.device), gates))
 
-        size = batch_size(subject, extractor)
-        return subject.spread(between, self.count, size=size, what="features of interpolations")["features"]
+        what, size = "features of interpolations", batch_size(subject, extractor)
+        return checked(subject.spread(between, self.count, size=size, what=what), what)
 
 
 def drawn_pairs(subject: Subject, count: int) -> Pairs:

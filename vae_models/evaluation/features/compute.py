@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from vae_models.data.places import Places
 from vae_models.evaluation.features.extractor import Extractor, as_levels
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.metrics.frechet import Moments
+from vae_models.records import NoiseSpec
 
 VERSION = 1  # of what is kept
 HASHED = 1024  # rows of a split that are read at a time
@@ -56,37 +57,50 @@ def reference(subject: Subject, extractor: Extractor, rows: int, *, places: Plac
 
 
 def of_data(
-    subject: Subject, extractor: Extractor, image: Callable[[Rows], Tensor], *, what: str, **noise: object
+    subject: Subject,
+    extractor: Extractor,
+    image: Callable[[Rows], Tensor],
+    *,
+    what: str,
+    noise: Mapping[str, NoiseSpec] | None = None,
+    stream: str = "",
 ) -> Tensor:
-    """Return features of an image for each datum of the split, [n, size]. noise: as `Subject.map` takes it."""
+    """Return features of an image for each datum of the split, [n, size]. noise, stream: as of `Subject.map`."""
 
     def features(rows: Rows) -> Mapping[str, Tensor]:
-        return {"features": features_of(extractor, image(rows), what)}
+        return features_of(extractor, image(rows))
 
     size = batch_size(subject, extractor)
-    return subject.map(features, what=what, batch_size=size, **noise)["features"]  # type: ignore[arg-type]
+    return checked(subject.map(features, what=what, noise=noise, stream=stream, batch_size=size), what)
 
 
 def of_images(subject: Subject, extractor: Extractor, images: Tensor, *, what: str) -> Tensor:
     """Return features of images that every worker has, [n, size]: each worker computes its share."""
 
     def features(start: int, end: int) -> Mapping[str, Tensor]:
-        return {"features": features_of(extractor, images[start:end].to(subject.device), what)}
+        return features_of(extractor, images[start:end].to(subject.device))
 
-    return subject.spread(features, len(images), size=batch_size(subject, extractor), what=what)["features"]
+    size = batch_size(subject, extractor)
+    return checked(subject.spread(features, len(images), size=size, what=what), what)
+
+
+def features_of(extractor: Extractor, images: Tensor) -> Mapping[str, Tensor]:
+    """Return the features of images on the extractor's device, and which images are finite: `checked` takes both."""
+    return {"features": extractor(as_levels(images)).float(), "finite": images.flatten(1).isfinite().all(1)}
+
+
+def checked(found: Mapping[str, Tensor], what: str) -> Tensor:
+    """Return the features of all workers' images. Raise Inapplicable, on every worker, where one is not finite."""
+    wrong = int((~found["finite"]).sum())
+    if wrong:
+        total = len(found["finite"])
+        raise Inapplicable(f"{what}: {wrong} of {total} images are not finite, so they have no features")
+    return found["features"]
 
 
 def batch_size(subject: Subject, extractor: Extractor) -> int:
     """Return how many images the extractor is given at a time: what the plan's memory has room for."""
     return max(1, min(subject.plan.batch_size, subject.plan.memory_mib * 2**20 // extractor.bytes_per_image))
-
-
-def features_of(extractor: Extractor, images: Tensor, what: str) -> Tensor:
-    """Return the features of finite images on the extractor's device, [n, size]. Raise Inapplicable for others."""
-    wrong = int((~images.flatten(1).isfinite().all(1)).sum())
-    if wrong:
-        raise Inapplicable(f"{what}: {wrong} of {len(images)} images are not finite, so they have no features")
-    return extractor(as_levels(images)).float()
 
 
 def _computed(subject: Subject, extractor: Extractor, rows: int) -> Reference:
@@ -119,35 +133,46 @@ def _key(subject: Subject, extractor: Extractor, rows: int) -> str:
 def _write(path: Path, made: Reference) -> None:
     from safetensors.torch import save
 
-    tensors = {"mean": made.moments.mean, "scatter": made.moments.scatter, "features": made.features}
-    meta = {"count": str(made.moments.count), "sha256": _sum(tensors)}
+    tensors = {
+        "count": torch.tensor(made.moments.count),
+        "mean": made.moments.mean,
+        "scatter": made.moments.scatter,
+        "features": made.features,
+    }
+    tensors["sha256"] = _sum(tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")  # of this process alone, on whatever machine
     try:
-        part.write_bytes(save({name: each.contiguous() for name, each in tensors.items()}, metadata=meta))
+        part.write_bytes(save({name: each.contiguous() for name, each in tensors.items()}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Reference | None:
-    """Return what `_write` wrote; None where there is nothing, or not what was written."""
-    from safetensors import SafetensorError, safe_open
+    """Return what `_write` wrote; None where there is nothing, or not what was written.
+
+    It is read whole at once: another process may put another file in its place meanwhile.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        with safe_open(path, framework="pt") as file:
-            meta = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        tensors = load(path.read_bytes())
     except (OSError, SafetensorError):
         return None
-    if set(tensors) != {"mean", "scatter", "features"} or meta.get("sha256") != _sum(tensors):
+    kept_sum = tensors.pop("sha256", None)
+    if set(tensors) != {"count", "mean", "scatter", "features"} or kept_sum is None:
         return None
-    moments = Moments(count=int(meta["count"]), mean=tensors["mean"], scatter=tensors["scatter"])
+    if kept_sum.tolist() != _sum(tensors).tolist():
+        return None
+    moments = Moments(count=int(tensors["count"]), mean=tensors["mean"], scatter=tensors["scatter"])
     return Reference(moments=moments, features=tensors["features"])
 
 
-def _sum(tensors: Mapping[str, Tensor]) -> str:
+def _sum(tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return SHA-256 over the tensors with their names, types and shapes, as 32 bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
