@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.samplers.specs import FittedSamplerSpec, MixtureConfig, PriorSamplerConfig, SecondStageConfig
 from vae_models.topologies.vae.specs import GatingConfig
+from vae_models.trained import Trained
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import train
 
 COUNT = 150
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -137,6 +141,59 @@ def test_each_beta_has_a_fit_of_its_own() -> None:
     torch.testing.assert_close(drawn(subject, sampler, 5, beta=2.0), subject.space.decode(z, gates), **CLOSE)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_fit_in_the_folder_is_taken_where_it_is_the_same(name: str, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def listening(**plan: object) -> Subject:
+        own = subjects.digits(**plan)
+        heard.clear()
+        return Subject(
+            own.module, own.config, own.dataset, own.plan, samplers=tmp_path, tick=lambda what, *_: heard.append(what)
+        )
+
+    first = fit(listening(), SAMPLERS[name])
+    assert "encoding" in heard
+    again = fit(listening(), SAMPLERS[name])
+    assert not heard  # neither data were encoded, nor anything fitted
+    assert all(torch.equal(first.tensors[key], again.tensors[key]) for key in first.tensors)
+    for plan in ({"seed": 1}, {"limit": 200}):
+        assert fit(listening(**plan), SAMPLERS[name]).about() != first.about()
+        assert "encoding" in heard
+        assert Fitted.load(tmp_path / name).about() == fit(listening(**plan), SAMPLERS[name]).about()  # in its place
+
+
+def test_a_model_in_use_samples_by_what_was_fitted_to_it(tmp_path: Path) -> None:
+    config = subjects.digits(dtype="float32").config
+    train(config, LocalContext(tmp_path))
+    trained = Trained.load(tmp_path)
+    subject = Subject(trained.model, config, subjects.digits().dataset, samplers=tmp_path / "samplers")
+    for name, sampler in SAMPLERS.items():
+        assert name not in trained.samplers
+        with pytest.raises(ValueError, match=name):
+            trained.sample(3, sampler=name)
+        fit(subject, sampler)
+        trained = Trained.load(tmp_path)
+        for form in ("means", "samples"):
+            theirs = trained.sample(70, sampler=name, form=form, temperature=0.7)
+            ours = drawn(subject, sampler, 70, form=form, temperature=0.7)  # type: ignore[arg-type]
+            torch.testing.assert_close(torch.from_numpy(theirs), ours, rtol=1e-4, atol=1e-5)
+    assert trained.samplers == ("prior", "gmm-3", "second-stage")
+
+
+def test_a_sampler_of_another_beta_is_refused_in_use(tmp_path: Path) -> None:
+    subject = subjects.digits(gating=GatingConfig())
+    config = subject.config
+    train(config, LocalContext(tmp_path))
+    trained = Trained.load(tmp_path)
+    subject = Subject(trained.model, config, subject.dataset, samplers=tmp_path / "samplers")
+    fit(subject, SAMPLERS["gmm-3"], beta=2.0)
+    trained = Trained.load(tmp_path)
+    assert trained.sample(3, sampler="gmm-3-beta_2", beta=2.0).shape == (3, 1, 8, 8)
+    with pytest.raises(ValueError, match="was fitted at beta 2: ask for samples at this beta"):
+        trained.sample(3, sampler="gmm-3-beta_2")
+
+
 def test_too_few_data_are_named_before_anything_is_kept() -> None:
     subject = subjects.digits(limit=20, samplers=[{"kind": "gmm", "components": 5}])
     with pytest.raises(Inapplicable, match=r"gmm-5 cannot be fitted: .* need at least 25 data, .* there are 20"):
@@ -155,7 +212,15 @@ def test_the_evaluator_says_how_likely_latents_are_and_keeps_the_fit() -> None:
     for name, z in (("latent_log_density/gmm-3", held_out), ("latent_log_density_train/gmm-3", trained_on)):
         assert values[name].value == pytest.approx(law.log_prob(subject.model, z, {}).mean().item(), rel=1e-12)  # type: ignore[attr-defined]
         assert values[name].value > values["latent_log_density/prior"].value + 1
-    assert set(values) == {"latent_log_density/prior", "latent_log_density/gmm-3", "latent_log_density_train/gmm-3"}
+    draws = values["latent_log_density_of_draws/prior"]
+    posteriors = subject.posteriors("test")
+    expected = -(posteriors.mean.square() + (2 * posteriors.log_std).exp() + math.log(2 * math.pi)).sum(1) / 2  # type: ignore[operator]
+    assert draws.error is not None
+    assert draws.value == pytest.approx(expected.mean().item(), abs=4 * draws.error)
+    assert set(values) == {
+        f"latent_log_density{kind}"
+        for kind in ("/prior", "_of_draws/prior", "/gmm-3", "_train/gmm-3", "_of_draws/gmm-3")
+    }
     assert [picture.name for picture in found.pictures] == [
         "means/prior", "samples/prior", "means/gmm-3", "samples/gmm-3",
     ]  # fmt: skip

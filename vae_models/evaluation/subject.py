@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
@@ -87,10 +88,13 @@ class Subject:
         device: torch.device | None = None,
         tick: Tick = _never,
         history: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+        samplers: Path | None = None,
     ) -> None:
-        """Take the model into evaluation. tick: is told of progress, on every worker, and says whether to stop.
+        """Take the model into evaluation.
 
-        history: of the run that trained it, by metric: (step, value), where it is known.
+        tick:     is told of progress, on every worker, and says whether to stop
+        history:  of the run that trained it, by metric: (step, value), where it is known
+        samplers: the first worker's folder of fitted samplers, which are taken from there, and put there
         """
         self.plan = plan or EvaluationPlan()
         self.device = device or torch.device("cpu")
@@ -103,6 +107,7 @@ class Subject:
         self._posteriors: dict[tuple[str, float | None], Encoding] = {}
         self._made: dict[str, Any] = {}
         self._tick = tick
+        self.samplers = samplers
 
     @property
     def model(self) -> Model:

@@ -89,6 +89,11 @@ def chosen(run: Path, which: Which = "best") -> Path:
     return max(scores)[1]
 
 
+def owner(folder: Path) -> Path:
+    """Return the run that a checkpoint is one of; any other folder is its own owner."""
+    return folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+
+
 def _goal(checkpoint: Path) -> Goal:
     """Return the goal of a run, which is all that is read of its configuration here."""
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vae_models import bounds, random
 from vae_models.config.run import RunConfig
 from vae_models.data.masks import Masks
+from vae_models.evaluation.fitting.fitted import Fitted, fitted_in
 from vae_models.protocols import LatentSpace, Model, Sampler
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
@@ -136,11 +137,12 @@ class Trained:
     ) -> NDArray[Any]:
         """Return n samples, [n, *shape]: those numbered first, first + 1, ... of this seed.
 
+        sampler:     the law of z, one of `samplers`
         temperature: what the standard normal noise of z is multiplied by: below 1 samples are more alike
         form:        "means": E[x|z]; "samples": x ~ p(x|z), with the noise of the data
         """
         count, gates, model = checks.whole("n", n, 0, bounds.DATA), self.gates(beta), self._model
-        law, warmth = self._sampler(sampler), checks.real("temperature", temperature, 0, bounds.REAL)
+        law, warmth = self._sampler(sampler, beta), checks.real("temperature", temperature, 0, bounds.REAL)
         drawn = checks.one_of("form", form, FORMS) == "samples"
         if drawn and not model.sampled:
             raise checks.Refused("form 'samples' given, and x cannot be drawn from this model's likelihood: means can")
@@ -220,9 +222,27 @@ class Trained:
 
         return tasks.perform(self, model_input, params)
 
-    def _sampler(self, name: str) -> Sampler:
-        unfitted = [kind for kind, spec in SAMPLERS.all().items() if not spec.fitted]
-        return SAMPLERS.get(checks.one_of("sampler", name, unfitted)).model_validate({}).build()
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """Return the names of the laws of z that `sample` knows: those without a fit, and those fitted to this model,
+        which lie in `samplers` of its folder or of its run's.
+        """
+        unfitted = (kind for kind, spec in SAMPLERS.all().items() if not spec.fitted)
+        return (*unfitted, *self._fitted)
+
+    def _sampler(self, name: str, beta: float | None) -> Sampler:
+        """Return the law of z of this name. Raise ValueError where there is none, and where it is of another beta."""
+        checks.one_of("sampler", name, self.samplers)
+        if (folder := self._fitted.get(name)) is None:
+            return SAMPLERS.get(name).model_validate({}).build()
+        fitted = Fitted.load(folder).check(self.model)
+        if (fitted.beta or 1.0) != (beta or 1.0):
+            raise checks.Refused(f"{name} was fitted at beta {fitted.beta or 1:g}: ask for samples at this beta")
+        return fitted.law(self.device)
+
+    @cached_property
+    def _fitted(self) -> Mapping[str, Path]:
+        return {} if self.origin is None else fitted_in(folders.owner(self.origin.folder) / "samplers")
 
     @property
     def _model(self) -> Model:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vae_models.evaluation.specs import EvaluationPlan
 
 FOLDER = "evaluation"
+SAMPLERS = "samplers"  # beside the model: `vae_models.trained` finds them there
 
 
 def evaluated(folder: Path, fields: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def _evaluate(
     from vae_models.evaluation.kept import FolderKept
     from vae_models.evaluation.run import evaluate
     from vae_models.evaluation.subject import Inapplicable, Stopped, Subject
+    from vae_models.trained.folders import owner
     from vae_models.training import history
 
     evaluators = plans.fitting(plan, weights.config)
@@ -90,7 +92,8 @@ def _evaluate(
             pace = Pace(kept, evaluators, show=show, stop=stop)
             subject = Subject(
                 weights.model, weights.config, data.load(weights.config.data), plan,
-                device=local.chosen_device(device), tick=pace.tick, history=history.read(_run_of(weights.place)),
+                device=local.chosen_device(device), tick=pace.tick, history=history.read(owner(weights.place)),
+                samplers=owner(weights.place) / SAMPLERS,
             )  # fmt: skip
             try:
                 subject.count()
@@ -103,11 +106,6 @@ def _evaluate(
         raise Interrupted from None
     except (DataError, NotFinite) as error:
         raise VaesvcError(str(error)) from error
-
-
-def _run_of(place: Path) -> Path:
-    """Return the folder of the run whose checkpoint lies at `place`; `place` itself of a model that was pulled."""
-    return place.parents[1] if place.parent.name == "checkpoints" else place
 
 
 @contextmanager

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
-from vae_models.collectives import PeerError
-from vae_models.evaluation.fitting.fitted import Fitted, weights_digest
+from torch import Tensor
+
+from vae_models.collectives import PeerError, broadcast_integers, broadcast_tensors, on_first_rank, rank
+from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, named, weights_digest
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.protocols import Sampler
 from vae_models.samplers.specs import FittedSamplerSpec, SamplerSpec
@@ -22,29 +26,57 @@ def law_of(subject: Subject, sampler: SamplerSpec, beta: float | None = None) ->
 def fit(subject: Subject, sampler: FittedSamplerSpec, beta: float | None = None) -> Fitted:
     """Return the sampler fitted to the posteriors of the subject's training data, with the plan's seed: fitted once.
 
-    All workers call it together. beta: of a multi-rate model. Raise Inapplicable where the model has several latents,
-    or where the data are too few.
+    Where the subject has a folder of samplers, one that is there already and is the same fit is taken from it. All
+    workers call it together. beta: of a multi-rate model. Raise Inapplicable where the model has several latents, or
+    where the data are too few.
     """
+    return subject.once(f"fit of {_key(sampler, beta)}", lambda: _stored_or_made(subject, sampler, beta))
 
-    def make() -> Fitted:
-        posteriors = subject.posteriors("train", beta)
-        tell = partial(subject.tell, f"fitting {sampler.called()}")
-        try:
-            tensors = sampler.fitter().fit(posteriors, seed=subject.plan.seed, device=subject.device, tell=tell)
-        except ValueError as error:
-            raise Inapplicable(f"{sampler.called()} cannot be fitted: {error}") from error
-        except PeerError as error:
-            raise Inapplicable(f"{sampler.called()} cannot be fitted: worker 0 says why") from error
-        return Fitted(
-            sampler=sampler,
-            tensors=tensors,
-            weights=subject.once("weights", lambda: weights_digest(subject.module)),
-            beta=beta,
-            seed=subject.plan.seed,
-            count=len(posteriors.mean),
-        )
 
-    return subject.once(f"fit of {_key(sampler, beta)}", make)
+def _stored_or_made(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Fitted:
+    stored = _stored(subject, sampler, beta) if rank() == 0 else None
+    (is_stored,) = broadcast_integers([int(stored is not None)], subject.device)
+    if is_stored:
+        tensors = broadcast_tensors({} if stored is None else stored.tensors, subject.device)
+        return _of(subject, sampler, beta, tensors)
+    fitted, folder = _of(subject, sampler, beta, _made(subject, sampler, beta)), subject.samplers
+    if folder is not None:
+        on_first_rank(partial(_save, fitted, folder), subject.device)
+    return fitted
+
+
+def _save(fitted: Fitted, folder: Path) -> None:
+    fitted.save(folder)
+
+
+def _of(subject: Subject, sampler: FittedSamplerSpec, beta: float | None, tensors: Mapping[str, Tensor]) -> Fitted:
+    weights = subject.once("weights", lambda: weights_digest(subject.module))
+    return Fitted(
+        sampler=sampler, tensors=tensors, weights=weights, beta=beta, seed=subject.plan.seed,
+        count=subject.count("train"),
+    )  # fmt: skip
+
+
+def _stored(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Fitted | None:
+    """Return the same fit from the subject's folder; None where there is none, or one of other weights or data."""
+    if subject.samplers is None:
+        return None
+    try:
+        stored = Fitted.load(subject.samplers / named(sampler, beta))
+    except UnfitSampler:
+        return None  # it is made again
+    return stored if stored.about() == _of(subject, sampler, beta, stored.tensors).about() else None
+
+
+def _made(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Mapping[str, Tensor]:
+    posteriors = subject.posteriors("train", beta)
+    tell = partial(subject.tell, f"fitting {sampler.called()}")
+    try:
+        return sampler.fitter().fit(posteriors, seed=subject.plan.seed, device=subject.device, tell=tell)
+    except ValueError as error:
+        raise Inapplicable(f"{sampler.called()} cannot be fitted: {error}") from error
+    except PeerError as error:
+        raise Inapplicable(f"{sampler.called()} cannot be fitted: worker 0 says why") from error
 
 
 def _key(sampler: SamplerSpec, beta: float | None) -> str:

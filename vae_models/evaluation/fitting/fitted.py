@@ -52,6 +52,11 @@ class Fitted:
     seed: int
     count: int
 
+    @property
+    def name(self) -> str:
+        """Return the name that it has in a folder: the sampler's, with beta where it is another than 1."""
+        return named(self.sampler, self.beta)
+
     def law(self, device: torch.device = CPU) -> Sampler:
         """Return the law of z, on this device."""
         return self.sampler.fitter().law(self.tensors, device)
@@ -73,7 +78,7 @@ class Fitted:
         """Write folder/NAME, whole or not at all, in place of what was there, and return it."""
         from safetensors.torch import save_file
 
-        target = folder / self.sampler.called()
+        target = folder / self.name
         folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
         try:
@@ -140,9 +145,14 @@ class Fitted:
         return dict(about)
 
 
+def named(sampler: SamplerSpec, beta: float | None) -> str:
+    """Return gmm-10, or gmm-10-beta_0.5 of a fit at another beta than 1."""
+    return sampler.called() if beta is None else f"{sampler.called()}-beta_{beta:g}"
+
+
 def packed(fitted: Fitted) -> dict[str, Tensor]:
     """Return all of it as tensors, NAME/TENSOR, and NAME/sampler.json as bytes: for `Findings.tensors`."""
-    name, text = fitted.sampler.called(), json.dumps(fitted.about())
+    name, text = fitted.name, json.dumps(fitted.about())
     about = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     return {f"{name}/{ABOUT}": about, **{f"{name}/{key}": value for key, value in fitted.tensors.items()}}
 

@@ -15,6 +15,7 @@ from vae_models.evaluation.fitting.fitted import packed
 from vae_models.evaluation.pictures.style import grid
 from vae_models.evaluation.subject import Subject
 from vae_models.protocols import HasDensity, LatentSpace
+from vae_models.records import NoiseSpec
 from vae_models.samplers.specs import FittedSamplerSpec, SamplerSpec
 
 COLUMNS = 10
@@ -22,11 +23,14 @@ COLUMNS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class SamplersEvaluator:
-    """Of each sampler of the plan: the log-density at posterior means, pictures of samples, and what was fitted.
+    """Of each sampler of the plan: the log-density at data's latents, pictures of samples, and what was fitted.
 
-    latent_log_density/SAMPLER is the mean over the plan's split of log q(z) at z = E[z|x], nats, q the sampler's law;
-    latent_log_density_train/SAMPLER is that over the training split, to which it was fitted: the first lies below the
-    second by what the law has learned by heart. Where a law has a lower bound on its density alone, it is of the bound.
+    latent_log_density/SAMPLER          the mean over the plan's split of log q(z), nats, q the law, at z = E[z|x]
+    latent_log_density_train/SAMPLER    that over the training split: by what it lies above, the law knows them by heart
+    latent_log_density_of_draws/SAMPLER at a z ~ q(z|x) of each datum of the plan's split
+
+    A mixture is fitted to means, a second stage to draws, and each is better at its own. Where a law has a lower bound
+    on its density alone, it is of the bound.
     """
 
     shown: int
@@ -54,31 +58,43 @@ class SamplersEvaluator:
 
 
 def _densities(subject: Subject, sampler: SamplerSpec) -> Iterator[Value]:
-    """Yield the log-density at the plan's posterior means and, of a fitted law, at those of the training data."""
-    law, name = law_of(subject, sampler), name_of(sampler)
+    """Yield the law's log-densities at the latents of data, where both are known."""
+    law = law_of(subject, sampler)
     if not isinstance(law, HasDensity) or not isinstance(subject.module, LatentSpace):
         return
-    yield _value(f"latent_log_density/{name}", log_densities(subject, law, subject.plan.split))
-    if sampler.fitted and subject.plan.split != "train":
-        yield _value(f"latent_log_density_train/{name}", log_densities(subject, law, "train"))
+    for what, z, at in _latents(subject, trained_on=sampler.fitted):
+        log = log_densities(subject, law, z, stream=f"density{what}")
+        yield _value(f"latent_log_density{what}/{name_of(sampler)}", log, f"log q(z) of the sampler's law at {at}")
 
 
-def log_densities(subject: Subject, law: HasDensity, split: str, beta: float | None = None) -> Tensor:
-    """Return log q(z) at each posterior mean of the split, float64 [n], nats."""
-    means, specs, gates = subject.posteriors(split, beta).mean, law.density_noise(subject.model), subject.gates(beta)
+def _latents(subject: Subject, *, trained_on: bool) -> Iterator[tuple[str, Tensor, str]]:
+    """Yield latents [n, latent] with their names in a value and in words. trained_on: those of training, too."""
+    split = subject.plan.split
+    posteriors = subject.posteriors(split)
+    yield "", posteriors.mean, "posterior means"
+    if trained_on and split != "train":
+        yield "_train", subject.posteriors("train").mean, "posterior means of the training data"
+    if posteriors.log_std is not None:
+        spec = NoiseSpec(shape=tuple(posteriors.mean.shape[1:]))
+        noise = subject.draw({"z": spec}, len(posteriors.mean), stream=f"{split}/posteriors")["z"].cpu()
+        yield "_of_draws", posteriors.mean + posteriors.log_std.exp() * noise, "draws of the posteriors"
+
+
+def log_densities(subject: Subject, law: HasDensity, z: Tensor, *, stream: str) -> Tensor:
+    """Return log q(z) of each z [n, latent], float64 [n], nats. stream: of the noise of a law that estimates it."""
+    specs = law.density_noise(subject.model)
 
     def batch(start: int, end: int) -> Mapping[str, Tensor]:
-        noise = subject.draw(specs, end - start, stream=f"{split}/density", first=start)
-        z = means[start:end].to(subject.device)
-        return {"log": law.log_prob(subject.model, z, noise, gates).double()}
+        noise = subject.draw(specs, end - start, stream=stream, first=start)
+        return {"log": law.log_prob(subject.model, z[start:end].to(subject.device), noise).double()}
 
-    return subject.spread(batch, len(means), size=subject.plan.batch_size, what="latents' densities")["log"]
+    return subject.spread(batch, len(z), size=subject.plan.batch_size, what="latents' densities")["log"]
 
 
-def _value(name: str, per_datum: Tensor) -> Value:
+def _value(name: str, per_datum: Tensor, note: str) -> Value:
     n = len(per_datum)
     error = float(per_datum.std()) / math.sqrt(n) if n > 1 else None
     return Value(
         name=name, value=float(per_datum.mean()), error=error, unit="nats", mode="max", measure="density", count=n,
-        note="log q(z) of the sampler's law at posterior means, a density of z",
+        note=note,
     )  # fmt: skip
