@@ -113,7 +113,8 @@ class Results:
         for verdict in self.verdicts:
             margin = _spread(verdict.margins, 4) if verdict.margins else verdict.reason
             outcome = f"**{verdict.outcome}**"
-            lines.append(f"| {verdict.claim.text} | {verdict.claim.place} | {outcome} | {_cell(margin)} |")
+            cells = (_cell(verdict.claim.text), _cell(verdict.claim.place), outcome, _cell(margin))
+            lines.append(f"| {' | '.join(cells)} |")
         return lines
 
     def table(self) -> list[str]:
