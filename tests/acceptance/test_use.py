@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from tests.command import RECIPE, vaesvc
 from vae_models import data
 from vae_models.data.config import DataConfig
 from vae_models.trained import Trained
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +159,32 @@ def test_a_set_of_ones_own_has_no_labels(env: dict[str, str], run: Path, tmp_pat
     done = vaesvc(env, "score", str(run), place, "--anomaly", "1", "--out", str(tmp_path / "scores.parquet"), code=2)
     assert "--anomaly: mine has no labels" in done.stderr
     assert not list(tmp_path.glob("*scores*"))
+
+
+def test_the_documents_python_runs_as_it_stands(env: dict[str, str], run: Path, tmp_path: Path) -> None:
+    """docs/models.md: a model in Python with torch alone, then its programs."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    used, programs = blocks
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "digits").symlink_to(run)
+    vaesvc(env, "export", str(run), "--out", str(tmp_path / "programs"))
+    shown = "\nprint(samples.shape, mean.shape, std.shape, ways.shape, walk.means.shape, sorted(scores))"
+    for code, words in (
+        (
+            used + shown,
+            "(16, 1, 8, 8) (16, 16) (16, 16) (8, 5, 1, 8, 8) (1, 3, 7, 1, 8, 8) ['distortion', 'elbo', 'nll',",
+        ),
+        (programs + "\nprint(list(mean.shape), list(means.shape))", "[3, 16] [3, 1, 8, 8]"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=env | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.startswith(words), done.stdout + done.stderr
 
 
 def test_a_damaged_model_is_not_used(env: dict[str, str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from vae_models.trained import Trained
 
 START_SECONDS = 240
 MLFLOW = Path(sys.executable).parent / "mlflow"
-SAFE = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +33,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """Of `mlflow models serve`, as README starts it."""
+    """Of `mlflow models serve`, as README starts it, on another port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [MLFLOW, "models", "serve", "-m", folder, "--env-manager", "local", "--host", "127.0.0.1"]
-    environment = os.environ | SAFE | {"PATH": f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"}
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = [one for one in blocks if "mlflow models serve -m model " in one]
+    command = block.replace("--port 5001", f"--port {port}").replace("mlflow models", "exec mlflow models")
+    environment = os.environ | {"PATH": f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     log = folder.parent / "serve.log"
     with log.open("w") as file:
         server = subprocess.Popen(
-            [*command, "--port", str(port)],
+            ["bash", "-c", command],
             env=environment,
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=folder.parent,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
