@@ -19,7 +19,9 @@ from vae_models.evaluation.findings import Findings, read
 from vae_models.evaluation.fitting.fit import fit, law_of
 from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, fitted_in, packed, unpacked
 from vae_models.evaluation.fitting.specs import SamplersEvaluation
-from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.kept import FolderKept
+from vae_models.evaluation.run import evaluate
+from vae_models.evaluation.specs import EvaluationPlan, chosen
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.samplers.specs import FittedSamplerSpec, MixtureConfig, PriorSamplerConfig, SecondStageConfig
 from vae_models.topologies.vae.specs import GatingConfig
@@ -161,6 +163,24 @@ def test_a_fit_in_the_folder_is_taken_where_it_is_the_same(name: str, tmp_path: 
         assert fit(listening(**plan), SAMPLERS[name]).about() != first.about()
         assert "encoding" in heard
         assert Fitted.load(tmp_path / name).about() == fit(listening(**plan), SAMPLERS[name]).about()  # in its place
+
+
+def test_what_an_earlier_attempt_has_fitted_is_not_fitted_again(tmp_path: Path) -> None:
+    """The second attempt finds the samplers' findings, and draws by them for what the first did not come to."""
+    plan = {"samplers": [sampler.model_dump() for sampler in SAMPLERS.values()], "evaluators": [{"kind": "samplers"}]}
+    subject = subjects.digits(**plan)
+    kept = FolderKept(tmp_path, weights="w", plan=subject.plan, evaluators=chosen(subject.plan, subject.config))
+    (found,) = evaluate(subject, kept=kept).values()
+    heard: list[str] = []
+    later = Subject(
+        subject.module, subject.config, subject.dataset, subject.plan, tick=lambda what, *_: heard.append(what)
+    )
+    (again,) = evaluate(later, kept=kept).values()
+    assert again.values == found.values
+    for name, sampler in SAMPLERS.items():
+        torch.testing.assert_close(latents(later, sampler, 9), latents(subject, sampler, 9), **CLOSE)
+        assert fit(later, sampler).tensors.keys() == unpacked(found.tensors)[name].tensors.keys()
+    assert not [what for what in heard if what.startswith(("fitting", "encoding"))]
 
 
 def test_a_model_in_use_samples_by_what_was_fitted_to_it(tmp_path: Path) -> None:

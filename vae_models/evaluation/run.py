@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vae_models.evaluation.findings import Findings
+from vae_models.evaluation.fitting.fit import offer
 from vae_models.evaluation.specs import chosen
 from vae_models.evaluation.subject import Inapplicable, Subject
 
@@ -39,5 +40,7 @@ def evaluate(
                 say(findings.notes[0])
             if kept is not None:
                 kept.put(name, findings)
+        else:
+            offer(subject, findings)
         results[name] = findings
     return results

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from vae_models.collectives import PeerError, broadcast_integers, broadcast_tensors, on_first_rank, rank
-from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, named, weights_digest
+from vae_models.evaluation.findings import Findings
+from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, named, unpacked, weights_digest
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.protocols import Sampler
 from vae_models.samplers.specs import FittedSamplerSpec, SamplerSpec
@@ -26,9 +28,9 @@ def law_of(subject: Subject, sampler: SamplerSpec, beta: float | None = None) ->
 def fit(subject: Subject, sampler: FittedSamplerSpec, beta: float | None = None) -> Fitted:
     """Return the sampler fitted to the posteriors of the subject's training data, with the plan's seed: fitted once.
 
-    Where the subject has a folder of samplers, one that is there already and is the same fit is taken from it. All
-    workers call it together. beta: of a multi-rate model. Raise Inapplicable where the model has several latents, or
-    where the data are too few.
+    The same fit is taken from the subject's folder of samplers, or from an earlier attempt's findings, where it is
+    there. All workers call it together. beta: of a multi-rate model. Raise Inapplicable where the model has several
+    latents, or where the data are too few.
     """
     return subject.once(f"fit of {_key(sampler, beta)}", lambda: _stored_or_made(subject, sampler, beta))
 
@@ -57,15 +59,25 @@ def _of(subject: Subject, sampler: FittedSamplerSpec, beta: float | None, tensor
     )  # fmt: skip
 
 
+def offer(subject: Subject, findings: Findings) -> None:
+    """Take what an earlier attempt has fitted and kept in its findings, on the first worker: it is not made again."""
+    _offered(subject).update(unpacked(findings.tensors))
+
+
+def _offered(subject: Subject) -> dict[str, Fitted]:
+    return subject.once("samplers of an earlier attempt", dict[str, Fitted])
+
+
 def _stored(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Fitted | None:
-    """Return the same fit from the subject's folder; None where there is none, or one of other weights or data."""
-    if subject.samplers is None:
+    """Return the same fit where it was offered or lies in the subject's folder; None where it has to be made."""
+    name = named(sampler, beta)
+    stored = _offered(subject).get(name)
+    if stored is None and subject.samplers is not None:
+        with suppress(UnfitSampler):  # it is made again
+            stored = Fitted.load(subject.samplers / name)
+    if stored is None or stored.about() != _of(subject, sampler, beta, stored.tensors).about():
         return None
-    try:
-        stored = Fitted.load(subject.samplers / named(sampler, beta))
-    except UnfitSampler:
-        return None  # it is made again
-    return stored if stored.about() == _of(subject, sampler, beta, stored.tensors).about() else None
+    return stored
 
 
 def _made(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Mapping[str, Tensor]:
