@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from tests import linear_model
 from tests.linear_model import ENCODER, STD, covariance
-from vae_models.evaluation.findings import Value
+from vae_models.evaluation.findings import NotFinite, Value
 from vae_models.evaluation.latent.specs import MutualInformationEvaluation
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.metrics.mutual_information import aggregate_posterior, minus_entropy, mutual_information
@@ -205,5 +205,5 @@ def test_one_datum_is_too_few() -> None:
 
 def test_posteriors_that_are_not_finite_are_named() -> None:
     subject = linear_model.subject(linear_model.data(10), std=torch.tensor([0.5, torch.inf], dtype=torch.float64))
-    with pytest.raises(Inapplicable, match="posterior of 10 of 10 data is not finite"):
+    with pytest.raises(NotFinite, match="posterior of 10 of 10 data is not finite"):
         found(subject)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vae_models import random
-from vae_models.evaluation.findings import Findings, Value
+from vae_models.evaluation.findings import Findings, NotFinite, Value
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.measures import Mode
 from vae_models.metrics.estimate import Estimate
@@ -37,7 +37,7 @@ def layer(subject: Subject) -> tuple[str, LatentLayer]:
 
 
 def sampled(subject: Subject, beta: float | None) -> Sampled:
-    """Return a latent of each datum with its rate; q(z|x) has a density. Raise Inapplicable where one is not finite."""
+    """Return a latent of each datum with its rate; q(z|x) has a density. Raise NotFinite where one is not."""
     space, gates = subject.space, subject.gates(beta)
     name, parts = layer(subject)
     noise = {"z": NoiseSpec(shape=parts.shape)} | {f"prior/{key}": spec for key, spec in parts.prior.noise().items()}
@@ -62,20 +62,20 @@ def sampled(subject: Subject, beta: float | None) -> Sampled:
 
 
 def means(subject: Subject, split: str | None = None, beta: float | None = None) -> Tensor:
-    """Return the posterior means of a split, float64 [n, latent]. Raise Inapplicable where one is not finite."""
+    """Return the posterior means of a split, float64 [n, latent]. Raise NotFinite where one is not."""
     found = subject.posteriors(split, beta).mean.double()
     finite(found)
     return found
 
 
 def finite(*tensors: Tensor, what: str = "the posterior") -> None:
-    """Raise Inapplicable unless all numbers are finite. tensors: a row for each datum; what: of which they are."""
+    """Raise NotFinite unless all numbers are finite. tensors: a row for each datum; what: of which they are."""
     rows = torch.stack(
         [tensor.isfinite().flatten(1).all(1) if tensor.ndim > 1 else tensor.isfinite() for tensor in tensors]
     )
     wrong = int((~rows.all(0)).sum())
     if wrong:
-        raise Inapplicable(
+        raise NotFinite(
             f"{what} of {wrong:,} of {rows.shape[1]:,} data is not finite, so nothing can be said of it: take an "
             "earlier checkpoint"
         )
