@@ -14,6 +14,8 @@ from vae_models.evaluation.drawing import drawn, latents, name_of
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.priors.specs import StandardNormalConfig, VampPriorConfig, VHPConfig
+from vae_models.records import NoiseSpec
+from vae_models.samplers.laws import tempered
 from vae_models.samplers.specs import PriorSamplerConfig
 from vae_models.topologies.vae.specs import GatingConfig
 
@@ -92,6 +94,13 @@ def test_the_temperature_scales_the_laws_deviations(prior: str) -> None:
     if prior != "vhp":  # whose mean of z moves with zeta
         torch.testing.assert_close(half - cold, 0.5 * (whole - cold), **CLOSE)
     assert (half - cold).std() < (whole - cold).std()
+
+
+def test_a_law_without_normal_noise_has_no_temperature() -> None:
+    specs, noise = {"u": NoiseSpec(shape=(2,), kind="uniform")}, {"u": torch.rand(3, 2)}
+    assert tempered(noise, specs, 1.0) is noise
+    with pytest.raises(ValueError, match=r"a temperature of 0\.5 scales normal noise, and this law has none"):
+        tempered(noise, specs, 0.5)
 
 
 def test_a_multi_rate_model_draws_at_the_beta_asked_for() -> None:

@@ -23,6 +23,7 @@ from vae_models.evaluation.kept import FolderKept
 from vae_models.evaluation.run import evaluate
 from vae_models.evaluation.specs import EvaluationPlan, chosen
 from vae_models.evaluation.subject import Inapplicable, Subject
+from vae_models.open_union import foreign_allowed
 from vae_models.samplers.specs import FittedSamplerSpec, MixtureConfig, PriorSamplerConfig, SecondStageConfig
 from vae_models.topologies.vae.specs import GatingConfig
 from vae_models.trained import Trained
@@ -261,3 +262,14 @@ def test_samplers_of_a_plan_have_names_of_their_own() -> None:
     ]  # fmt: skip
     with pytest.raises(ValidationError, match="gmm-10 is there twice"):
         EvaluationPlan.model_validate({"samplers": [*two, {"kind": "gmm", "tolerance": 1e-4}]})
+
+
+def test_samplers_of_a_package_that_is_not_here_are_kept_as_they_are() -> None:
+    """As the API does with a job's own code."""
+    foreign = {"kind": "unheard-of", "sharpness": 2}
+    with foreign_allowed():
+        evaluation = EvaluationConfig.model_validate({"sampler": foreign})
+        plan = EvaluationPlan.model_validate({"samplers": [foreign, {"kind": "prior"}]})
+    assert evaluation.model_dump()["sampler"] == plan.model_dump()["samplers"][0] == foreign
+    with pytest.raises(ValidationError, match="unheard-of"):
+        EvaluationPlan.model_validate({"samplers": [foreign]})

@@ -12,7 +12,7 @@ from vae_models.data.config import DataConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
-from vae_models.samplers.specs import SAMPLERS, PriorSamplerConfig, SamplerConfig
+from vae_models.samplers.specs import SAMPLERS, PriorSamplerConfig, SamplerConfig, SamplerSpec
 from vae_models.strict import Strict
 from vae_models.topologies.specs import TOPOLOGIES, TopologySpec
 from vae_models.topologies.vae.specs import ModelConfig
@@ -55,7 +55,7 @@ class EvaluationConfig(Strict):
 
     @model_validator(mode="after")
     def _pictures_need_no_fit(self) -> EvaluationConfig:
-        if self.sampler.fitted:
+        if isinstance(self.sampler, SamplerSpec) and self.sampler.fitted:  # else it is of a package that is not here
             unfitted = [kind for kind, spec in SAMPLERS.all().items() if not spec.fitted]
             raise ValueError(
                 f"sampler {self.sampler.kind} is fitted to a trained model, and pictures are drawn while it trains: "

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from vae_models import bounds
 from vae_models.config.run import RunConfig
 from vae_models.parts import Seam, spec_of
-from vae_models.samplers.specs import PriorSamplerConfig, SamplerConfig
+from vae_models.samplers.specs import PriorSamplerConfig, SamplerConfig, SamplerSpec
 from vae_models.strict import Strict
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class EvaluationPlan(Strict):
 
     @model_validator(mode="after")
     def _samplers_have_names(self) -> EvaluationPlan:
-        names = [sampler.called() for sampler in self.samplers]
+        here = [sampler for sampler in self.samplers if isinstance(sampler, SamplerSpec)]  # not of an absent package
+        names = [sampler.called() for sampler in here]
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"samplers: {double[0]} is there twice, and its metrics could not be told apart")
         return self

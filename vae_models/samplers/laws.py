@@ -50,8 +50,12 @@ def tempered(noise: Mapping[str, Tensor], specs: Mapping[str, NoiseSpec], temper
     """Return the noise of a law of z at a temperature: what is normal is scaled by it, what is uniform is not.
 
     So every standard deviation of the law is multiplied by it: of N(0, I), of a mixture's components, which stay as
-    likely as they were, and at each layer of a hierarchy.
+    likely as they were, and at each layer of a hierarchy. Raise ValueError for a law that draws nothing normal.
     """
     if temperature == 1:
         return noise
+    if not any(spec.kind == "normal" for spec in specs.values()):
+        raise ValueError(
+            f"a temperature of {temperature:g} scales normal noise, and this law of z has none: leave it 1"
+        )
     return {name: temperature * value if specs[name].kind == "normal" else value for name, value in noise.items()}

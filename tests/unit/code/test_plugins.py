@@ -18,7 +18,9 @@ from service import kinds
 from service.code.build import built
 from service.code.wheel import unpack
 from service.errors import UsageError
+from tests import subjects
 from tests.command import vaesvc
+from vae_models.evaluation.drawing import drawn, latents
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGINS = ROOT / "tests" / "plugins"
@@ -26,7 +28,7 @@ SEAMS = {
     "likelihood": "laplace", "prior": "logistic", "backbone": "residual", "objective": "free-bits",
     "beta": "half-cosine", "topology": "two-ladder", "data-source": "rings", "measure": "worst_error",
     "searcher": "halton", "job-kind": "count-parameters", "recipe": "rings/lighthouse",
-    "search": "searches/rings/scales",
+    "search": "searches/rings/scales", "sampler": "aggregate",
 }  # fmt: skip
 
 
@@ -116,6 +118,18 @@ def test_its_ladder_gives_the_same_rate_as_torch(lighthouse: None) -> None:
     torch.testing.assert_close(top.log_p, torch.distributions.Normal(0, 1).log_prob(top.sample).sum(1))
     torch.testing.assert_close(low.log_q - low.log_p, low.rate)
     assert model.sample_mean(noise).shape == (4, 6)
+
+
+def test_its_sampler_has_the_moments_of_the_aggregate_posterior(lighthouse: None) -> None:
+    from lighthouse.aggregate import AggregateConfig
+
+    subject, sampler = subjects.digits(), AggregateConfig.model_validate({})
+    z, posteriors = latents(subject, sampler, 5000), subject.posteriors("train")
+    assert posteriors.log_std is not None
+    draws = posteriors.mean + posteriors.log_std.exp() * torch.randn_like(posteriors.mean)
+    torch.testing.assert_close(z.std(0), draws.std(0), rtol=0.08, atol=0)
+    assert ((z.mean(0) - draws.mean(0)).abs() < 0.1 * draws.std(0)).all()
+    torch.testing.assert_close(drawn(subject, sampler, 9), subject.space.decode(z[:9]))
 
 
 def test_its_rules_are_what_they_say(lighthouse: None) -> None:
