@@ -13,6 +13,7 @@ from service.tracking.describe import flatten
 if TYPE_CHECKING:
     from vae_models.evaluation.findings import Value
 
+OF_Z = "latent_log_density"  # values with it in their name are of each model's own z: they compare its samplers
 ERRORS_APART = 2.0  # standard errors of a difference: closer values are not told apart
 
 
@@ -32,8 +33,9 @@ class Setting:
 class Row:
     """One quantity. values: of each model, None where it has none.
 
-    best:  the models whose value is the best; none where neither way is better, or values may not be compared: `why`
+    best:  the models whose value is the best of those of the same data and as many; none where neither way is better
     close: those whose value is less than two standard errors of the difference from the best one
+    why:   why not all of them are compared with each other
     """
 
     name: str
@@ -52,6 +54,12 @@ class Group:
     split: str
     measure: str
     rows: tuple[Row, ...]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Return the models that have a value here."""
+        every = range(len(self.rows[0].values))
+        return tuple(place for place in every if any(row.values[place] is not None for row in self.rows))
 
 
 def settings(models: Sequence[Reported]) -> tuple[Setting, ...]:
@@ -90,24 +98,36 @@ def _measure(value: Value) -> str:
 def _row(name: str, unit: str, values: tuple[Value | None, ...], models: Sequence[Reported]) -> Row:
     there = {place: value for place, value in enumerate(values) if value is not None}
     mode = next(iter(there.values())).mode
-    why = _why_not({place: models[place].data for place in there}, there)
-    if mode is None or len(there) < 2 or why:
-        return Row(name=name, unit=unit, mode=mode, values=values, why=why if mode and len(there) > 1 else "")
-    best = (max if mode == "max" else min)(value.value for value in there.values())
-    winners = frozenset(place for place, value in there.items() if value.value == best)
-    close = frozenset(
-        place for place, value in there.items()
-        if place not in winners and any(_are_close(value, there[winner]) for winner in winners)
+    if OF_Z in name:
+        return Row(name=name, unit=unit, mode=mode, values=values, why="of each model's own z: not compared")
+    alike: dict[tuple[str, int], dict[int, Value]] = {}
+    for place, value in there.items():
+        alike.setdefault((models[place].data, value.count), {})[place] = value
+    marks = [_marked(each, mode) for each in alike.values() if mode is not None and len(each) > 1]
+    return Row(
+        name=name, unit=unit, mode=mode, values=values,
+        best=frozenset().union(*(best for best, _ in marks)),
+        close=frozenset().union(*(close for _, close in marks)),
+        why=_why([*alike]) if mode is not None and len(alike) > 1 else "",
     )  # fmt: skip
-    return Row(name=name, unit=unit, mode=mode, values=values, best=winners, close=close)
 
 
-def _why_not(data: Mapping[int, str], values: Mapping[int, Value]) -> str:
-    """Return why values of a name may not be compared; "" where they may."""
-    if len(set(data.values())) > 1:
-        return "of different data: not compared"
-    counts = sorted({value.count for value in values.values()})
-    return f"of {' and '.join(f'{count:,}' for count in counts)} data: not compared" if len(counts) > 1 else ""
+def _marked(values: Mapping[int, Value], mode: str) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the models with the best value, and those whose value is close to it."""
+    best = (max if mode == "max" else min)(value.value for value in values.values())
+    winners = frozenset(place for place, value in values.items() if value.value == best)
+    close = frozenset(
+        place for place, value in values.items()
+        if place not in winners and any(_are_close(value, values[winner]) for winner in winners)
+    )  # fmt: skip
+    return winners, close
+
+
+def _why(alike: Sequence[tuple[str, int]]) -> str:
+    """Return why not all values of a row are compared with each other."""
+    if len({data for data, _ in alike}) > 1:
+        return "compared within the same data alone"
+    return f"of {' and '.join(f'{count:,}' for count in sorted(count for _, count in alike))} data: not compared"
 
 
 def _are_close(value: Value, best: Value) -> bool:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.report import compare
-from service.report.records import Reported
+from service.report.records import Curve, Reported
 from vae_models.measures import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NOT_DRAWN = ("epoch", "images_per_second")
+MOST, FEW = 400, 20  # points of a curve: no more are drawn; up to so many are marked
 STYLES = ("-", "--", ":", "-.")  # of models beyond the palette
 RATE, DISTORTION, TABLE = "rate", "distortion", "rate_distortion"
 
@@ -31,12 +32,19 @@ def training(models: Sequence[Reported]) -> Iterator[Drawing]:
     """Yield a drawing for each metric and each scale of nats, the models over one another: validation first."""
     names = dict.fromkeys(name for model in models for name in model.curves if name.rpartition("/")[2] not in NOT_DRAWN)
     for name in sorted(names, key=lambda name: (not name.startswith("val/"), name)):
-        for scale, places in compare.scales(models).items():
+        for scale, places in _alike(models, name).items():
             lines = {
                 place: models[place].curves[name] for place in places if len(models[place].curves.get(name, ())) > 1
             }
             if lines:
-                yield _drawing(f"{name}, {scale}", _lines(lines, name))
+                yield _drawing(f"{name}{scale and ', '}{scale}", _lines(lines, name))
+
+
+def _alike(models: Sequence[Reported], metric: str) -> Mapping[str, Sequence[int]]:
+    """Return the models whose values of a metric may lie in one drawing: of a measure by data and by what nats are of;
+    what is no measure, such as a learning rate, all in one.
+    """
+    return {"": range(len(models))} if quantity(metric) is None else compare.scales(models)
 
 
 def rate_distortion(models: Sequence[Reported]) -> Iterator[Drawing]:
@@ -63,11 +71,12 @@ def _curve(model: Reported, split: str) -> list[tuple[float, float]]:
     return [(float(row[1] or 0), float(row[3] or 0)) for row in rows]
 
 
-def _lines(lines: Mapping[int, Any], name: str) -> Callable[[Axes], None]:
+def _lines(lines: Mapping[int, Curve], name: str) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         for place, points in lines.items():
-            steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, label=_letter(place), **_look(place))
+            steps, values = zip(*_thinned(points), strict=True)
+            marker = "o" if len(steps) <= FEW else None
+            axes.plot(steps, values, marker=marker, label=_letter(place), **_look(place))
         every = [value for points in lines.values() for _, value in points]
         if min(every) > 0 and max(every) > 100 * min(every):
             axes.set_yscale("log")
@@ -78,15 +87,22 @@ def _lines(lines: Mapping[int, Any], name: str) -> Callable[[Axes], None]:
     return draw
 
 
+def _thinned(points: Curve) -> Curve:
+    """Return at most about `MOST` points, every so many of them, the last among them: a page of a long run is small."""
+    every = -(-len(points) // MOST)
+    return [*points[:-1:every], points[-1]]
+
+
 def _plane(
     points: Mapping[int, tuple[float, float]], curves: Mapping[int, list[tuple[float, float]]]
 ) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        for place, curve in curves.items():
-            axes.plot(*zip(*curve, strict=True), marker="o", label=_letter(place), **_look(place))
-        for place, point in points.items():
-            label = None if place in curves else _letter(place)
-            axes.plot(*point, marker="D", markersize=7, label=label, **_look(place))
+        for place in sorted({*points, *curves}):
+            label, look = _letter(place), _look(place)
+            if place in curves:
+                axes.plot(*zip(*curves[place], strict=True), marker="o", label=label, **look)
+            if place in points:
+                axes.plot(*points[place], marker="D", markersize=7, label=None if place in curves else label, **look)
         axes.set_xlabel("rate [nats per datum]")
         axes.set_ylabel("distortion [nats per datum]")
         axes.legend()

@@ -10,6 +10,7 @@ runs.py         one run per job: open, find again, end
 pictures.py     pictures under the names that MLflow's image grid reads
 models.py       the run's logged model
 evaluations.py  what evaluations find out, on the run of the model that they are about
+reports.py      what `vaesvc report` reads, and leaves
 system.py       how busy the machine was
 spool.py        points and pictures in a file until the server has them
 delivery.py     from there to the server

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from tests import gangs, linear_model, subjects
+from vae_models import parts
+from vae_models.config.train import TrainConfig
 from vae_models.data.records import Dataset, Split
 from vae_models.evaluation.findings import Findings, NotFinite, Value
 from vae_models.evaluation.likelihood.bound import BoundEvaluator
@@ -20,6 +27,7 @@ from vae_models.evaluation.likelihood.nll import NllEvaluator
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.likelihoods.specs import CategoricalConfig
 from vae_models.priors.specs import VampPriorConfig, VHPConfig
+from vae_models.protocols import LatentSpace
 from vae_models.topologies.vae.specs import GatingConfig
 
 DATA = 60
@@ -196,6 +204,73 @@ def test_the_curve_is_the_bound_at_each_beta() -> None:
     (picture,) = curve.pictures
     assert picture.svg is not None
     assert b"rate [nats per datum]" in picture.svg
+
+
+def of_config(model: dict[str, Any], data: dict[str, Any], dataset: Dataset) -> Subject:
+    """A subject of a configuration of any kind, untrained, in float64."""
+    config = TrainConfig.model_validate({"data": data, "model": model, "steps": 1, "batch_size": 4, "dtype": "float64"})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = config.model.build(dataset.shape).double()
+    return Subject(built, config, dataset)
+
+
+def test_padding_counts_neither_as_nats_nor_as_dimensions() -> None:
+    lengths = torch.arange(20) % 4 + 1
+    x = 255 * torch.randint(0, 2, (20, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = Split(x=x, lengths=lengths)
+    facts = {"shape": [4, 3], "axes": ["time", "feature"], "support": "bits", "sizes": [20] * 3, "lengths": True}
+    model = {"latent": 2, "backbone": {"kind": "mlp", "hidden": [5]}, "likelihood": {"kind": "bernoulli"}}
+    dataset = Dataset(name="mine", train=split, val=split, test=split, shape=(4, 3))
+    subject = of_config(model, {"name": "mine", "digest": "0" * 64, "facts": facts}, dataset)
+    found = by_name(NllEvaluator(samples=6)(subject) + BoundEvaluator()(subject))
+    bits = x.double() / 255
+    mask = (torch.arange(4) < lengths[:, None])[:, :, None]
+    log_w = []
+    with torch.no_grad():
+        noise = subject.draw(subject.model.noise(20), 20, stream="test/nll/0")["z"]
+        for place in range(6):
+            trace = subject.model(bits, {"z": noise[:, place]}, None, mask)
+            sure = torch.where(mask, bits * F.logsigmoid(trace.decoded) + (1 - bits) * F.logsigmoid(-trace.decoded), 0)
+            log_w.append(sure.flatten(1).sum(1) + trace.latents[0].log_p - trace.latents[0].log_q)
+    nats = math.log(6) - torch.logsumexp(torch.stack(log_w, 1), 1)
+    assert found["nll_6"].value == pytest.approx(nats.mean().item(), rel=1e-12)
+    dimensions = 3 * lengths.double()
+    expected = (nats.sum() / dimensions.sum() / math.log(2)).item()
+    assert found["nll_6/bits_per_dim"].value == pytest.approx(expected, rel=1e-12)
+    bound = -found["elbo"].value / (dimensions.mean().item() * math.log(2))
+    assert found["bits_per_dim"].value == pytest.approx(bound, rel=1e-12)
+
+
+@pytest.fixture
+def ladder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A topology of two latents, as if a package were installed that brings it."""
+    entry = EntryPoint("topology.ladder", "tests.unit.models.strangers:LadderConfig", parts.GROUP)
+    monkeypatch.setattr(parts, "_entries", cache(lambda: (entry,)))
+    parts.forget()
+    yield
+    monkeypatch.undo()
+    parts.forget()
+
+
+def test_a_model_without_one_latent_space_is_called_with_several_samples(ladder: None) -> None:
+    images = torch.randint(0, 2, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8) * 255
+    split = Split(x=images)
+    dataset = Dataset(name="digits", train=split, val=split, test=split, shape=(1, 8, 8))
+    model = {"kind": "ladder", "latent": 3, "likelihood": {"kind": "bernoulli"}}
+    subject = of_config(model, {"name": "digits", "binarize": "threshold"}, dataset)
+    assert not isinstance(subject.module, LatentSpace)
+    found = by_name(NllEvaluator(samples=21)(subject))
+    drawn = [subject.draw(subject.model.noise(20), 30, stream=f"test/nll/{block}") for block in (0, 1)]
+    log_w = []
+    with torch.no_grad():
+        for place in range(21):
+            noise = {name: value[:, place % 20] for name, value in drawn[place // 20].items()}
+            trace = subject.model(images.double() / 255, noise)
+            ratios = [latent.log_p - latent.log_q for latent in trace.latents]
+            log_w.append(ratios[0] + ratios[1] - trace.distortion)
+    expected = math.log(21) - torch.logsumexp(torch.stack(log_w, 1), 1).mean().item()
+    assert found["nll_21"].value == pytest.approx(expected, rel=1e-12)
 
 
 def test_bits_per_dim_counts_what_is_no_padding() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -135,11 +135,18 @@ def read(folder: Path) -> Findings | None:
         data = json.loads((folder / FINDINGS).read_bytes())
     except FileNotFoundError:
         return None
+    return replace(
+        of_plain(data),
+        pictures=tuple(_picture(folder, picture) for picture in data["pictures"]),
+        tensors=load_file(folder / TENSORS) if data["tensors"] else {},
+    )
+
+
+def of_plain(data: Mapping[str, Any]) -> Findings:
+    """Return what `Findings.plain` was made of, without pictures and tensors, which lie elsewhere."""
     return Findings(
         values=tuple(Value(**value) for value in data["values"]),
         tables=tuple(_table(table) for table in data["tables"]),
-        pictures=tuple(_picture(folder, picture) for picture in data["pictures"]),
-        tensors=load_file(folder / TENSORS) if data["tensors"] else {},
         notes=tuple(data["notes"]),
     )
 

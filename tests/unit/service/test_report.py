@@ -83,14 +83,35 @@ def test_a_density_and_masses_are_in_groups_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (model(value("elbo", -9.0), changes={"data": {"name": "mnist"}}), "of different data"),
-        (model(value("elbo", -9.0, count=100)), "of 100 and 250 data"),
+        (model(value("elbo", -9.0), changes={"data": {"name": "mnist"}}), "within the same data alone"),
+        (model(value("elbo", -9.0, count=100)), "of 100 and 250 data: not compared"),
     ],
 )
 def test_values_of_other_data_are_not_compared(other: Reported, why: str) -> None:
     row = rows(model(value("elbo", -10.0)), other)["elbo"]
     assert row.best == frozenset()
     assert why in row.why
+    three = rows(model(value("elbo", -10.0)), other, model(value("elbo", -12.0)))["elbo"]
+    assert three.best == {0}
+
+
+def test_a_density_of_z_is_of_one_models_samplers() -> None:
+    row = rows(*(model(value("latent_log_density/prior", number)) for number in (-7.0, -15.0)))[
+        "latent_log_density/prior"
+    ]
+    assert (row.best, row.close) == (frozenset(), frozenset())
+    assert "own z" in row.why
+
+
+def test_a_group_shows_the_models_that_have_something_in_it() -> None:
+    density, _, rest = compare.groups(
+        [
+            model(value("elbo", -1.0, measure="density"), value("rate", 1.0)),
+            model(value("elbo", -1.0, measure="mass", levels=2), value("rate", 1.0)),
+            model(value("elbo", -1.0, measure="density")),
+        ]
+    )
+    assert (density.places, rest.places) == ((0, 2), (0, 1))
 
 
 def test_settings_that_differ_are_told_from_those_that_do_not() -> None:
