@@ -99,7 +99,7 @@ def test_the_temperature_scales_the_laws_deviations(prior: str) -> None:
 def test_a_law_without_normal_noise_has_no_temperature() -> None:
     specs, noise = {"u": NoiseSpec(shape=(2,), kind="uniform")}, {"u": torch.rand(3, 2)}
     assert tempered(noise, specs, 1.0) is noise
-    with pytest.raises(ValueError, match=r"a temperature of 0\.5 scales normal noise, and this law has none"):
+    with pytest.raises(ValueError, match=r"a temperature of 0\.5 scales normal noise, and this law of z has none"):
         tempered(noise, specs, 0.5)
 
 
