@@ -62,7 +62,7 @@ def reproduce(
     from tuning.reproductions.runner import folder_of
 
     output.note(f"Written: {folder_of(entry, size, out)}/result.md")
-    if not results.cells:
+    if not results.measured:
         raise typer.Exit(1)
 
 

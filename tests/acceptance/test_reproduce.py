@@ -72,7 +72,7 @@ def test_a_reproduction_from_the_command_to_its_page(tiny: dict[str, str], tmp_p
     out = tmp_path / "out"
     done = vaesvc(tiny, "reproduce", "tiny", "table-1", "--out", str(out), seconds=240)
     assert "| longer is better | table 1 | **holds** |" in done.stdout
-    assert "| faces are worse | table 1 | **not measured** | data not here: " in done.stdout
+    assert "| faces are worse | table 1 | **not measured** | data not here: celeba-hq: " in done.stdout
     result = json.loads((out / "tiny-table-1-small" / "result.json").read_text())
     cells = {(cell["row"], cell["column"]): cell for cell in result["cells"]}
     assert cells["short", "bound"]["paper"] == 100.0

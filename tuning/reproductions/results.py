@@ -35,6 +35,11 @@ class Results:
     chosen: Mapping[str, Assignment]
 
     @property
+    def measured(self) -> bool:
+        """Return whether a claim could be judged."""
+        return any(verdict.outcome != "not measured" for verdict in self.verdicts)
+
+    @property
     def command(self) -> str:
         """Return the command that gives this result."""
         paper, _, table = self.entry.name.partition("/")
@@ -44,7 +49,7 @@ class Results:
     def write(self, folder: Path) -> None:
         """Write result.json, result.md and the pictures; the page last."""
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = [_draw(drawing.function)(self) for drawing in self.setup.drawings] if self.cells else []
+        pictures = [_draw(drawing.function)(self) for drawing in self.setup.drawings] if any(self.trained) else []
         for picture in pictures:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
             if picture.svg is not None:
@@ -111,7 +116,7 @@ class Results:
         """Return the verdicts as a table of Markdown."""
         lines = ["| claim | where | verdict | margin, median [range] |", "| --- | --- | --- | --- |"]
         for verdict in self.verdicts:
-            margin = _spread(verdict.margins, 4) if verdict.margins else verdict.reason
+            margin = _spread(verdict.margins, 4) if verdict.margins else verdict.reason.partition("\n")[0]
             outcome = f"**{verdict.outcome}**"
             cells = (_cell(verdict.claim.text), _cell(verdict.claim.place), outcome, _cell(margin))
             lines.append(f"| {' | '.join(cells)} |")

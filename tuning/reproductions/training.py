@@ -23,6 +23,7 @@ from tuning.reproductions.readings import History, Trained
 from vae_models import data
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
+from vae_models.data.errors import DataError
 from vae_models.data.records import Dataset
 from vae_models.evaluation.kept import FolderKept
 from vae_models.evaluation.run import evaluate
@@ -54,6 +55,7 @@ class Workshop:
     say: Callable[[str], None] = lambda text: None
     show: Callable[[Progress], None] = lambda progress: None
     _datasets: dict[str, Dataset] = field(default_factory=dict)
+    _absent: dict[str, DataError] = field(default_factory=dict)
 
     def is_done(self, config: TrainConfig) -> bool:
         """Return whether the configuration was trained to its end before."""
@@ -83,12 +85,21 @@ class Workshop:
         )
 
     def dataset(self, config: DataConfig) -> Dataset:
-        """Return the data, loaded once. The last two sets are kept: reproductions go over the data run by run."""
+        """Return the data, loaded once, or looked for once: then the same DataError is raised again.
+
+        The last two sets are kept: reproductions go over the data run by run.
+        """
         name = config.model_dump_json(exclude={"residency"})
+        if name in self._absent:
+            raise self._absent[name]
         if name not in self._datasets:
             while len(self._datasets) > 1:
                 self._datasets.pop(next(iter(self._datasets)))
-            self._datasets[name] = data.load(config)
+            try:
+                self._datasets[name] = data.load(config)
+            except DataError as error:
+                self._absent[name] = error
+                raise
         return self._datasets[name]
 
     def _train(self, config: TrainConfig, folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_table_has_the_papers_number_beside_median_and_range() -> None:
     )
     setup = Setup(rows={"a": "A", "b": "B"}, cells={("a", "x"): Duration(of=())}, claims=(claim,), seeds=3)
     cells = {("a", "x"): (1.0, 3.0, 2.0)}
-    missing = {("b", "x"): "data not here: no file"}
+    missing = {("b", "x"): "data not here: no file\nLooked for it at:\n  /data"}
     results = Results(
         entry=entry, scale="small", setup=setup, seeds=3, cells=cells, missing=missing,
         verdicts=(judge(claim, cells, missing),), trained=(), chosen={},
@@ -117,5 +117,6 @@ def test_a_table_has_the_papers_number_beside_median_and_range() -> None:
         "| B |  | not measured |",
     ]
     assert "| a \\| b | table 9 | **not measured** | data not here: no file |" in results.claims()
-    assert "Not measured: data not here: no file" in results.page()
+    assert "Not measured: data not here: no file\nLooked for it at:\n  /data" in results.page()
+    assert not results.measured
     assert results.command == "vaesvc reproduce vhp table-9 --scale small"
