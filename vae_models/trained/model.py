@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from vae_models import bounds, random
 from vae_models.config.run import RunConfig
 from vae_models.data.masks import Masks
-from vae_models.evaluation.fitting.fitted import Fitted, fitted_in
-from vae_models.protocols import LatentSpace, Model, Sampler
+from vae_models.protocols import LatentSpace, Model
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
-from vae_models.samplers.specs import SAMPLERS
-from vae_models.trained import checks, folders, scores, walks
+from vae_models.trained import checks, folders, laws, scores, walks
 from vae_models.trained.records import Encoded, Origin, Traversal, like
 from vae_models.training.errors import IncompatibleCheckpoint
 
 BATCH = 256  # data that are encoded, or latents that are decoded, at a time
 SAMPLES = 100  # of each posterior, for the likelihood
-FORMS = ("means", "samples")
+FORMS = ("means", "samples", "latents")
 MIDDLE = {"normal": 0.0, "uniform": 0.5}
 
 Array = NDArray[Any] | Tensor
@@ -59,6 +57,7 @@ class Trained:
         self.shape = shape
         self.origin = origin
         self.dtype: torch.dtype = getattr(torch, config.dtype)
+        self._laws = laws.Laws(self.model, None if origin is None else folders.owner(origin.folder) / laws.FOLDER)
         self.form = checks.Form(data=config.data, shape=shape, dtype=config.dtype)
 
     @classmethod
@@ -139,21 +138,22 @@ class Trained:
 
         sampler:     the law of z, one of `samplers`
         temperature: what the standard normal noise of z is multiplied by: below 1 samples are more alike
-        form:        "means": E[x|z]; "samples": x ~ p(x|z), with the noise of the data
+        form:        "means": E[x|z]; "samples": x ~ p(x|z), with the noise of the data; "latents": z, [n, latent]
         """
         count, gates, model = checks.whole("n", n, 0, bounds.DATA), self.gates(beta), self._model
-        law, warmth = self._sampler(sampler, beta), checks.real("temperature", temperature, 0, bounds.REAL)
+        law, warmth = self._laws.of(sampler, beta, self.device), checks.real("temperature", temperature, 0, bounds.REAL)
         drawn = checks.one_of("form", form, FORMS) == "samples"
+        assert form != "latents" or self.space is not None  # or it has raised
         if drawn and not model.sampled:
             raise checks.Refused("form 'samples' given, and x cannot be drawn from this model's likelihood: means can")
         of_z, of_x = law.noise(model), x_noise(model) if drawn else {}
-        made = []
+        make, made = {"means": law.means, "samples": law.draws, "latents": law.z}[form], []
         with torch.inference_mode():
             for start in range(0, max(1, count), BATCH):
                 some, place = min(BATCH, count - start), first + start
                 z = tempered(self._noise(of_z, some, first=place, seed=seed, stream="samples"), of_z, warmth)
                 x = self._noise(of_x, some, first=place, seed=seed, stream="samples")
-                made.append((law.draws if drawn else law.means)(model, {**z, **x}, gates).cpu())
+                made.append(make(model, {**z, **x}, gates).cpu())
         return torch.cat(made).numpy()
 
     def score(
@@ -185,11 +185,21 @@ class Trained:
                 made.append(scores.of_batch(model, rows, values, count, gates, mask))
         return {name: like(x, torch.cat([each[name].cpu() for each in made])) for name in made[0]}
 
-    def interpolate(self, a: Any, b: Any, *, steps: int = 8, how: str = "linear", beta: float | None = None) -> Any:
+    def interpolate(
+        self,
+        a: Any,
+        b: Any,
+        *,
+        steps: int = 8,
+        how: str = "linear",
+        seed: int = 0,
+        beta: float | None = None,
+    ) -> Any:
         """Return E[x|z] along the way from the latent of each a to that of its b: [n, steps, *shape], a and b data
-        [n, *shape]. how: linear, slerp (`metrics.paths`); between the means of q(z|x).
+        [n, *shape]. how: linear or slerp (`metrics.paths`), or graph: the shortest by the decoder's metric over a graph
+        of samples drawn by `seed` (`geodesics`); between the means of q(z|x).
         """
-        return walks.interpolate(self, a, b, steps=steps, how=how, beta=beta)
+        return walks.interpolate(self, a, b, steps=steps, how=how, seed=seed, beta=beta)
 
     def traverse(
         self,
@@ -224,25 +234,8 @@ class Trained:
 
     @property
     def samplers(self) -> tuple[str, ...]:
-        """Return the names of the laws of z that `sample` knows: those without a fit, and those fitted to this model,
-        which lie in `samplers` of its folder or of its run's.
-        """
-        unfitted = (kind for kind, spec in SAMPLERS.all().items() if not spec.fitted)
-        return (*unfitted, *self._fitted)
-
-    def _sampler(self, name: str, beta: float | None) -> Sampler:
-        """Return the law of z of this name. Raise ValueError where there is none, and where it is of another beta."""
-        checks.one_of("sampler", name, self.samplers)
-        if (folder := self._fitted.get(name)) is None:
-            return SAMPLERS.get(name).model_validate({}).build()
-        fitted = Fitted.load(folder).check(self.model)
-        if (fitted.beta or 1.0) != (beta or 1.0):
-            raise checks.Refused(f"{name} was fitted at beta {fitted.beta or 1:g}: ask for samples at this beta")
-        return fitted.law(self.device)
-
-    @cached_property
-    def _fitted(self) -> Mapping[str, Path]:
-        return {} if self.origin is None else fitted_in(folders.owner(self.origin.folder) / "samplers")
+        """Return the names of the laws of z that `sample` knows: see `laws.Laws`."""
+        return self._laws.names
 
     @property
     def _model(self) -> Model:

@@ -56,7 +56,9 @@ def _interpolate(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
     data = model.form.data_of(given)
     if len(data) % 2:
         raise checks.Refused(f"{len(data)} data given: interpolate takes pairs, the first of each with the second")
-    return model.interpolate(data[::2], data[1::2], steps=told["steps"], how=told["how"], beta=told["beta"])
+    return model.interpolate(
+        data[::2], data[1::2], steps=told["steps"], how=told["how"], seed=told["seed"], beta=told["beta"]
+    )
 
 
 def _traverse(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:

@@ -12,23 +12,26 @@ from numpy.typing import NDArray
 
 from vae_models import bounds
 from vae_models.metrics import paths
-from vae_models.trained import checks
+from vae_models.trained import checks, geodesics
 from vae_models.trained.records import Encoded, Traversal, like
 
 if TYPE_CHECKING:
     from vae_models.trained.model import Trained
 
 MOST_STEPS = 1000
-HOW = ("linear", "slerp")
+HOW = ("linear", "slerp", "graph")
 
 
-def interpolate(model: Trained, a: Any, b: Any, *, steps: int, how: str, beta: float | None) -> Any:
+def interpolate(model: Trained, a: Any, b: Any, *, steps: int, how: str, seed: int, beta: float | None) -> Any:
     """Return what `Trained.interpolate` does."""
     points, way = checks.whole("steps", steps, 2, MOST_STEPS), checks.one_of("how", how, HOW)
     start, end = (torch.as_tensor(model.encode(each, beta=beta).mean) for each in (a, b))
     if len(start) != len(end):
         raise checks.Refused(f"{len(start)} data to start from and {len(end)} to go to: give as many of each")
-    z = paths.path(start, end, points, "slerp" if way == "slerp" else "linear")
+    if way == "graph" and len(start):
+        z = geodesics.ways(model, start, end, points, seed=seed, beta=beta)
+    else:
+        z = paths.path(start, end, points, "slerp" if way == "slerp" else "linear")
     decoded = model.decoded(z.flatten(0, 1).numpy(), beta)
     return like(a, decoded.view(len(z), points, *model.shape))
 

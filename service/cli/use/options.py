@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -41,4 +40,3 @@ Code = Annotated[
         show_default=False,
     ),
 ]
-Out = Path

@@ -99,7 +99,9 @@ def interpolate(
         ),
     ] = None,
     steps: Steps = 9,
-    how: Annotated[str, typer.Option("--how", help="linear or slerp.")] = "linear",
+    how: Annotated[
+        str, typer.Option("--how", help="linear, slerp, or graph: the shortest by the decoder's metric.")
+    ] = "linear",
     split: Split = "test",
     seed: Seed = 0,
     beta: Beta = None,
@@ -118,7 +120,7 @@ def interpolate(
         with source.opened(used, data, split=split, seed=seed) as rows:
             pairs = _pairs(pair, rows)
             a, b = (np.concatenate([_datum(rows, at) for at in side]) for side in zip(*pairs, strict=True))
-            means = used.interpolate(a, b, steps=steps, how=how, beta=beta)
+            means = used.interpolate(a, b, steps=steps, how=how, seed=seed, beta=beta)
             about = _about(opened, rows, seed=seed, beta=beta) | {"how": how}
         made = {"from": np.array(pairs)[:, 0], "to": np.array(pairs)[:, 1], "mean": means}
         labels = [f"{a} to {b}" for a, b in pairs]

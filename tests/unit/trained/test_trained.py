@@ -16,7 +16,11 @@ from torch import nn
 from tests import catalogue, subjects, trained_models
 from tests.unit.models import strangers
 from vae_models.evaluation.drawing import drawn
-from vae_models.samplers.specs import PriorSamplerConfig
+from vae_models.evaluation.fitting.fit import fit
+from vae_models.evaluation.interpolation import ways
+from vae_models.evaluation.interpolation.specs import InterpolationEvaluation
+from vae_models.metrics import paths
+from vae_models.samplers.specs import MixtureConfig, PriorSamplerConfig
 from vae_models.trained import Trained
 from vae_models.trained import model as trained
 from vae_models.training.errors import CheckpointError, CorruptCheckpoint, IncompatibleCheckpoint
@@ -138,10 +142,10 @@ def test_a_model_of_several_latents_is_reconstructed_sampled_and_scored() -> Non
         (lambda m, x: m.sample(2, seed=-1), "seed -1 given"),
         (lambda m, x: m.sample(2, temperature=float("nan")), "temperature nan given"),
         (lambda m, x: m.sample(2, sampler="gmm"), "sampler 'gmm' given: it is one of prior"),
-        (lambda m, x: m.sample(2, form="pixels"), "form 'pixels' given: it is one of means, samples"),
+        (lambda m, x: m.sample(2, form="pixels"), "form 'pixels' given: it is one of means, samples, latents"),
         (lambda m, x: m.interpolate(x, x[:1]), "4 data to start from and 1 to go to"),
         (lambda m, x: m.interpolate(x, x, steps=1), "steps 1 given: it is a whole number from 2"),
-        (lambda m, x: m.interpolate(x, x, how="magic"), "how 'magic' given: it is one of linear, slerp"),
+        (lambda m, x: m.interpolate(x, x, how="magic"), "how 'magic' given: it is one of linear, slerp, graph"),
         (lambda m, x: m.traverse(x, dimensions=[3]), "dimension 3 given: it is a whole number from 0 to 2"),
         (lambda m, x: m.decode(np.full((1, 3), np.nan)), "NaN or infinite values given: this model's decoder"),
         (lambda m, x: m.predict(x, {"task": "dream"}), "task 'dream' given: it is one of reconstruct, encode"),
@@ -230,3 +234,46 @@ def test_a_strangers_module_is_taken_into_evaluation() -> None:
     """A model in training mode would use the statistics of its batch."""
     model, _ = of_parts("conv-28/bernoulli/standard-normal/diagonal-normal")
     assert not any(module.training for module in model.model.modules() if isinstance(module, nn.Module))
+
+
+def test_latents_are_those_of_the_samples() -> None:
+    model, _ = of_parts("mlp-relu/bernoulli/vhp/diagonal-normal")
+    told = {"seed": 4, "temperature": 0.6}
+    z = model.sample(9, form="latents", **told)
+    assert z.shape == (9, catalogue.LATENT)
+    np.testing.assert_allclose(model.decode(z), model.sample(9, **told), rtol=1e-12)
+
+
+def test_ways_over_a_graph_are_the_evaluators() -> None:
+    """By the same nodes: those drawn by the seed."""
+    subject = subjects.digits(seed=3, limit=12)
+    model = Trained(subject.module, subject.config, subject.dataset.shape)
+    spec = InterpolationEvaluation(pairs=3)
+    x = np.asarray(subject.dataset.test.x[:12]) / 255
+    starts, ends = ways.pairs(subject, 3)
+    means = model.encode(x).mean
+    numbers = [[int(np.abs(means - z.numpy()).sum(1).argmin()) for z in side] for side in (starts, ends)]
+    drawn_nodes = torch.from_numpy(model.sample(spec.nodes, form="latents", seed=3))
+    points, found = ways._shortest(subject, spec, drawn_nodes, starts, ends)
+    expected = [paths.spaced(points[list(way.points)], 6) for way in found if way is not None]
+    made = model.interpolate(x[numbers[0]], x[numbers[1]], steps=6, how="graph", seed=3)
+    np.testing.assert_allclose(made, model.decode(torch.cat(expected)).numpy().reshape(made.shape), rtol=1e-9)
+    np.testing.assert_allclose(made[:, [0, -1]], np.stack([model.reconstruct(x[n]) for n in numbers], 1), rtol=1e-9)
+
+
+def test_no_graph_of_a_prior_that_was_not_fitted() -> None:
+    model, x = of_parts("mlp-relu/bernoulli/standard-normal/delta")
+    with pytest.raises(ValueError, match="how 'graph' given, and no prior was fitted to what a deterministic encoder"):
+        model.interpolate(x, x, how="graph")
+
+
+def test_a_sampler_of_other_weights_is_refused(tmp_path: Path) -> None:
+    """Fitted beside one run, carried to another."""
+    subject = subjects.digits(limit=200)
+    fitted = fit(subject, MixtureConfig(components=2))
+    folder = trained_models.run(tmp_path / "run", trained_models.config_of())
+    fitted.save(folder / "samplers")
+    model = Trained.load(folder)
+    assert model.samplers == ("prior", "gmm-2")
+    with pytest.raises(ValueError, match="the sampler gmm-2 was fitted to a model with the weights"):
+        model.sample(3, sampler="gmm-2")
