@@ -6,13 +6,12 @@ import math
 
 from torch import Tensor
 
-from vae_models.evaluation.findings import Value
-from vae_models.evaluation.subject import Inapplicable
+from vae_models.evaluation.findings import NotFinite, Value
 from vae_models.measures import Mode
 
 
 def mean(name: str, each: Tensor, *, unit: str, mode: Mode | None = None, note: str = "") -> Value:
-    """Return the mean of `each`, [n], with its standard error, none where n is 1. Raise Inapplicable: see `finite`."""
+    """Return the mean of `each`, [n], with its standard error, none where n is 1. Raise NotFinite: see `finite`."""
     finite(name, each)
     value = float(each.double().mean())
     return Value(name=name, value=value, error=standard_error(each), unit=unit, mode=mode, count=len(each), note=note)
@@ -24,9 +23,9 @@ def standard_error(each: Tensor) -> float | None:
 
 
 def finite(name: str, each: Tensor) -> None:
-    """Raise Inapplicable unless all of `each`, [n, ...], is finite."""
+    """Raise NotFinite unless all of `each`, [n, ...], is finite."""
     wrong = int((~each.isfinite()).flatten(1).any(1).sum()) if each.ndim > 1 else int((~each.isfinite()).sum())
     if wrong:
-        raise Inapplicable(
+        raise NotFinite(
             f"{name} is NaN or infinite of {wrong:,} of {len(each):,}, so it has no mean: take an earlier checkpoint"
         )

@@ -17,11 +17,12 @@ from tests import subjects
 from vae_models import data
 from vae_models.backbones.specs import MLPConfig
 from vae_models.config.train import TrainConfig
-from vae_models.evaluation.findings import Findings, Picture
+from vae_models.evaluation.findings import Findings, NotFinite, Picture
+from vae_models.evaluation.fitting.specs import SamplersEvaluation
 from vae_models.evaluation.pictures.histories import histories
 from vae_models.evaluation.pictures.nearest import _nearest
 from vae_models.evaluation.pictures.specs import PicturesEvaluation
-from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.specs import EVALUATORS, EvaluationPlan
 from vae_models.evaluation.subject import Subject
 from vae_models.likelihoods.specs import CategoricalConfig, GaussianConfig
 from vae_models.metrics.pictures import GROUP_PIXELS, PADDING_PIXELS
@@ -172,6 +173,22 @@ def test_few_data_fill_one_row() -> None:
 
 def test_a_mass_has_variance_maps_too() -> None:
     assert "variance-maps" in named(found(subjects.digits(likelihood=CategoricalConfig(), dtype="float32")))
+
+
+def test_samples_of_vectors_are_one_map(tmp_path: Path) -> None:
+    findings = SamplersEvaluation(shown=12).build()(subject_of(tmp_path, (7,), ["feature"]))
+    for picture in findings.pictures:
+        assert picture.svg is not None
+        assert max(pixels(picture).shape) < 2000
+
+
+@pytest.mark.parametrize("kind", ["pictures", "reconstruction", "interpolation"])
+def test_a_model_that_is_not_finite_is_named_and_not_drawn(kind: str) -> None:
+    subject = subjects.digits(limit=20)
+    with torch.no_grad():
+        next(subject.space.backbone.decoder.parameters()).fill_(torch.nan)  # type: ignore[attr-defined]
+    with pytest.raises(NotFinite, match="NaN or infinite"):
+        EVALUATORS.get(kind).model_validate({}).build()(subject)
 
 
 # --- history --------------------------------------------------------------------------------------------------------

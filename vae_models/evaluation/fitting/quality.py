@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from vae_models.evaluation.averages import mean
 from vae_models.evaluation.drawing import drawn, name_of
 from vae_models.evaluation.findings import Findings, Picture, Value
 from vae_models.evaluation.fitting.fit import fit, law_of
 from vae_models.evaluation.fitting.fitted import packed
-from vae_models.evaluation.pictures.style import grid
+from vae_models.evaluation.pictures.shown import tiles
 from vae_models.evaluation.subject import Subject
 from vae_models.protocols import HasDensity, LatentSpace
 from vae_models.records import NoiseSpec
@@ -48,13 +48,11 @@ class SamplersEvaluator:
         return found
 
     def _pictures(self, subject: Subject, sampler: SamplerSpec) -> Iterator[Picture]:
-        name = name_of(sampler)
-        yield grid(
-            f"means/{name}", drawn(subject, sampler, self.shown), COLUMNS, caption=f"Means E[x|z], z from {name}"
-        )
+        name, config, means = name_of(sampler), subject.config, drawn(subject, sampler, self.shown)
+        yield tiles(f"means/{name}", config, means, COLUMNS, caption=f"Means E[x|z], z from {name}")
         if subject.model.sampled:
             samples = drawn(subject, sampler, self.shown, form="samples")
-            yield grid(f"samples/{name}", samples, COLUMNS, caption=f"Samples x ~ p(x|z), z from {name}")
+            yield tiles(f"samples/{name}", config, samples, COLUMNS, caption=f"Samples x ~ p(x|z), z from {name}")
 
 
 def _densities(subject: Subject, sampler: SamplerSpec) -> Iterator[Value]:
@@ -92,9 +90,4 @@ def log_densities(subject: Subject, law: HasDensity, z: Tensor, *, stream: str) 
 
 
 def _value(name: str, per_datum: Tensor, note: str) -> Value:
-    n = len(per_datum)
-    error = float(per_datum.std()) / math.sqrt(n) if n > 1 else None
-    return Value(
-        name=name, value=float(per_datum.mean()), error=error, unit="nats", mode="max", measure="density", count=n,
-        note=note,
-    )  # fmt: skip
+    return replace(mean(name, per_datum, unit="nats", mode="max", note=note), measure="density")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vae_models.evaluation.averages import finite
 from vae_models.evaluation.drawing import latents
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.metrics import graph, paths
@@ -83,6 +84,5 @@ def _measured(subject: Subject, a: Tensor, b: Tensor, points: int) -> Tensor:
         return {"lengths": paths.segment_lengths(space.decode, first, last, points).double()}
 
     made = subject.spread(lengths, len(a), size=subject.plan.batch_size, what="lengths of ways")["lengths"]
-    if not bool(made.isfinite().all()):
-        raise Inapplicable("the decoder's Jacobian is not finite everywhere: take an earlier checkpoint")
+    finite("the length of an edge by the decoder's Jacobian", made)
     return made

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from vae_models.evaluation import averages
 from vae_models.evaluation.findings import NotFinite, Value
 from vae_models.evaluation.likelihood.scale import Scale
 from vae_models.evaluation.subject import Subject
@@ -39,18 +41,8 @@ def mean(
     name: str, per_datum: Tensor, *, unit: str, mode: Mode | None, scale: Scale | None = None, note: str = ""
 ) -> Value:
     """Return the mean over the data with its standard error, none of one datum. scale: of a log-likelihood."""
-    n = len(per_datum)
-    return Value(
-        name=name,
-        value=float(per_datum.mean()),
-        unit=unit,
-        mode=mode,
-        error=float(per_datum.std(unbiased=True)) / math.sqrt(n) if n > 1 else None,
-        measure=None if scale is None else scale.measure,
-        levels=None if scale is None else scale.levels,
-        count=n,
-        note=note,
-    )
+    value = averages.mean(name, per_datum, unit=unit, mode=mode, note=note)
+    return value if scale is None else replace(value, measure=scale.measure, levels=scale.levels)
 
 
 def bits_per_dim(name: str, nats: Tensor, dimensions: Tensor, scale: Scale) -> Value:
@@ -61,14 +53,14 @@ def bits_per_dim(name: str, nats: Tensor, dimensions: Tensor, scale: Scale) -> V
     """
     nats, dimensions = nats / math.log(2), dimensions.to(nats)
     ratio = nats.sum() / dimensions.sum()
-    n, rest = len(nats), (nats - ratio * dimensions) / dimensions.mean()
+    rest = (nats - ratio * dimensions) / dimensions.mean()
     return Value(
         name=name,
         value=float(ratio),
         unit=BITS,
         mode="min",
-        error=float(rest.std(unbiased=True)) / math.sqrt(n) if n > 1 else None,
+        error=averages.standard_error(rest),
         measure=scale.measure,
         levels=scale.levels,
-        count=n,
+        count=len(nats),
     )

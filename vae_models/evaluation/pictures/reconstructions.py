@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from vae_models.evaluation.averages import finite
 from vae_models.evaluation.findings import Picture
 from vae_models.evaluation.pictures import shown
 from vae_models.evaluation.subject import Rows, Subject
@@ -35,7 +36,10 @@ def over_betas(subject: Subject, *, columns: int, betas: int) -> Picture:
 
 
 def means(subject: Subject, count: int, beta: float | None) -> tuple[Tensor, Tensor]:
-    """Return x and E[x|z], z ~ q(z|x), of the first `count` data, each [count, *data], on the CPU."""
+    """Return x and E[x|z], z ~ q(z|x), of the first `count` data, each [count, *data], on the CPU.
+
+    Raise NotFinite where a reconstruction is not.
+    """
     gates = subject.gates(beta)
 
     def reconstruct(rows: Rows) -> dict[str, Tensor]:
@@ -45,6 +49,7 @@ def means(subject: Subject, count: int, beta: float | None) -> tuple[Tensor, Ten
     made = subject.map(
         reconstruct, what="reconstructions", noise=subject.model.noise(), stream="reconstruction", first=count
     )
+    finite("E[x|z]", made["mean"])
     return made["x"], made["mean"]
 
 

@@ -23,6 +23,13 @@ def has_images(config: RunConfig) -> bool:
     return config.data.facts.axes[-3:] == AXES
 
 
+def tiles(name: str, config: RunConfig, data: Tensor, columns: int, *, caption: str = "") -> Picture:
+    """Return data [n, *data] row by row, `columns` in each; of those that are no images one map, a column for each."""
+    if has_images(config):
+        return style.grid(name, data, columns, caption=caption)
+    return rows(name, config, [data], ["x"], column_name="number", caption=caption)
+
+
 def rows(
     name: str,
     config: RunConfig,

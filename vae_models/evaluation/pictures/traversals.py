@@ -27,7 +27,7 @@ def traversals(subject: Subject, *, dimensions: int, steps: int) -> Picture:
         z[row, :, j] = means[:, j].mean() + places * spread[j]
     decoded = _decoded(subject, z.flatten(0, 1))
     return shown.rows(
-        "traversals", subject.config, torch.split(decoded, steps), [f"z{j + 1}, var {activity[j]:.2f}" for j in order],
+        "traversals", subject.config, torch.split(decoded, steps), [f"z{j}, var {activity[j]:.2f}" for j in order],
         column_labels=[f"{place:+.2g}" if place else "0" for place in places.tolist()],
         column_name="standard deviations of q(z_j) from its mean [1]",
         caption="E[x|z] as one dimension of z goes over its range: columns are standard deviations of q(z_j) from its "
