@@ -50,14 +50,14 @@ def agreement(
     check_finite(samples)
     centre = data.double().mean(0)  # distances from far away would be rounded
     data, samples = data.double() - centre, samples.double() - centre
-    small, large = _squared_radii(data, neighbours), _squared_radii(data, density_neighbours)
+    small, large = _squared_radii(data, neighbours, density_neighbours)
     inside, balls, reached = 0, 0, torch.zeros(len(data), dtype=torch.bool, device=data.device)
     for _, squared in _squared_distances(samples, data):
         inside += int((squared <= small).any(1).sum())
         within = squared <= large
         balls += int(within.sum())
         reached |= within.any(0)
-    own = _squared_radii(samples, neighbours)
+    (own,) = _squared_radii(samples, neighbours)
     recalled = sum(int((squared <= own).any(1).sum()) for _, squared in _squared_distances(data, samples))
     return Agreement(
         precision=inside / len(samples),
@@ -67,13 +67,13 @@ def agreement(
     )
 
 
-def _squared_radii(rows: Float64[Tensor, "n d"], neighbours: int) -> Float64[Tensor, " n"]:
-    """Return the squared distance of each row from its k-th nearest other one."""
-    radii = []
+def _squared_radii(rows: Float64[Tensor, "n d"], *neighbours: int) -> tuple[Float64[Tensor, " n"], ...]:
+    """Return the squared distances of each row from its k-th nearest other one, for each k."""
+    nearest = []
     for start, squared in _squared_distances(rows, rows):
         squared.diagonal(start).fill_(torch.inf)
-        radii.append(squared.kthvalue(neighbours, dim=1).values)
-    return torch.cat(radii)
+        nearest.append(squared.topk(max(neighbours), dim=1, largest=False).values)
+    return tuple(torch.cat(nearest)[:, k - 1] for k in neighbours)
 
 
 def _squared_distances(
