@@ -65,6 +65,7 @@ class Setup:
     plans:    of the runs that have another one
     measures: more than evaluators measure, "module:function" of (subject) -> {name: number}
     choices:  what is chosen first; chosen_for: run -> the choice that it takes over
+    shown:    evaluators' pictures that are shown of each run, of the first seed
     differs:  what is not as in the paper, a sentence each
     """
 
@@ -79,6 +80,7 @@ class Setup:
     choices: Mapping[str, Choice] = field(default_factory=lambda: MappingProxyType({}))
     chosen_for: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     drawings: tuple[Drawing, ...] = ()
+    shown: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()
 
 

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vae_models.config.train import TrainConfig
+
+if TYPE_CHECKING:
+    from vae_models.evaluation.findings import Picture
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 
@@ -21,8 +24,8 @@ class Unmeasured(LookupError):  # noqa: N818 - says what is the case
 class Trained:
     """What one run of one seed left.
 
-    history: (step, metrics) of every log; values: of evaluators and measures; seconds: that training took;
-    folder: with its checkpoints
+    history: (step, metrics) of every log; values: of evaluators and measures; pictures: of evaluators, by name;
+    seconds: that training took; folder: with its checkpoints
     """
 
     config: TrainConfig
@@ -31,6 +34,7 @@ class Trained:
     steps: int
     history: History
     values: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
     def latest(self, metric: str) -> float:
         """Return the last value of a metric. Raise Unmeasured where it was not logged."""

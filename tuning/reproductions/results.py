@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,26 @@ class Results:
     def write(self, folder: Path) -> None:
         """Write result.json, result.md and the pictures; the page last."""
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = [_draw(drawing.function)(self) for drawing in self.setup.drawings] if any(self.trained) else []
+        pictures = [*self._drawn(), *self._shown()]
         for picture in pictures:
             (folder / f"{picture.name}.png").write_bytes(picture.png)
             if picture.svg is not None:
                 (folder / f"{picture.name}.svg").write_bytes(picture.svg)
         (folder / RESULT).write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n")
         (folder / PAGE).write_text(self.page(pictures))
+
+    def _drawn(self) -> Iterator[Picture]:
+        """Yield the drawings, where anything was trained."""
+        for drawing in self.setup.drawings if any(self.trained) else ():
+            yield _draw(drawing.function)(self)
+
+    def _shown(self) -> Iterator[Picture]:
+        """Yield evaluators' pictures of each run of the first seed, named after the run."""
+        for run, of in self.trained[0].items() if self.trained else ():
+            for name in self.setup.shown:
+                if name in of.pictures:
+                    caption = f"{self.setup.rows.get(run, run)}: {of.pictures[name].caption}"
+                    yield replace(of.pictures[name], name=f"{run}-{name.replace('/', '-')}", caption=caption)
 
     def plain(self) -> dict[str, Any]:
         """Return everything but runs and pictures as JSON has it."""

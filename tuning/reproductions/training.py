@@ -25,6 +25,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
 from vae_models.data.errors import DataError
 from vae_models.data.records import Dataset
+from vae_models.evaluation.findings import Picture
 from vae_models.evaluation.kept import FolderKept
 from vae_models.evaluation.run import evaluate
 from vae_models.evaluation.specs import EvaluationPlan, chosen
@@ -75,13 +76,15 @@ class Workshop:
         if not self.is_done(config):
             self._train(config, folder)
         done = json.loads((folder / DONE).read_text())
+        values, pictures = self._found(config, folder, plan, measures)
         return Trained(
             config=config,
             folder=folder,
             seconds=done["seconds"],
             steps=done["steps"],
             history=_history(folder / "metrics.jsonl"),
-            values=self._values(config, folder, plan, measures),
+            values=values,
+            pictures=pictures,
         )
 
     def dataset(self, config: DataConfig) -> Dataset:
@@ -123,10 +126,13 @@ class Workshop:
             raise Interrupted(f"stopped at step {result.steps:,} of {folder.name}")
         _write(folder / DONE, {"seconds": seconds, "steps": result.steps})
 
-    def _values(
+    def _found(
         self, config: TrainConfig, folder: Path, plan: EvaluationPlan | None, measures: Sequence[str]
-    ) -> dict[str, float]:
-        """Return the values of the plan's evaluators and of the measures: what is known is not computed again."""
+    ) -> tuple[dict[str, float], dict[str, Picture]]:
+        """Return values of the plan's evaluators and of the measures, and evaluators' pictures.
+
+        What is known is not computed again.
+        """
         known = _measured(folder / MEASURES)
         wanted = [measure for measure in measures if measure not in known]
         kept = None if plan is None else self._kept(config, folder, plan)
@@ -141,8 +147,10 @@ class Workshop:
                     _write(folder / MEASURES, known)
             finally:
                 subject.close()
-        values = {value.name: value.value for found in findings.values() if found for value in found.values}
-        return values | {name: value for measure in measures for name, value in known[measure].items()}
+        every = [found for found in findings.values() if found is not None]
+        values = {value.name: value.value for found in every for value in found.values}
+        values |= {name: value for measure in measures for name, value in known[measure].items()}
+        return values, {picture.name: picture for found in every for picture in found.pictures}
 
     def _kept(self, config: TrainConfig, folder: Path, plan: EvaluationPlan) -> FolderKept:
         weights = hashlib.sha256((_newest(folder) / MANIFEST).read_bytes()).hexdigest()

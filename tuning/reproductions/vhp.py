@@ -111,6 +111,7 @@ def _pendulum(systems: Sequence[str], claims: tuple[Claim, ...], scale: Scale) -
         claims=claims,
         seeds=3 if scale == "paper" else 2,
         plan=EvaluationPlan.model_validate({"evaluators": [{"kind": "angle"}]}),
+        shown=("angle",),
         differs=() if scale == "paper" else (f"{_STEPS:,} steps of 128",),
     )
 
@@ -223,7 +224,8 @@ def _figure_17(scale: Scale) -> Setup:
             for row in ("vhp-rewo", "vampprior")
         ),
         seeds=3 if scale == "paper" else 2,
-        plan=EvaluationPlan.model_validate({"evaluators": [{"kind": "probes", "data": 2_000}]}),
+        plan=EvaluationPlan.model_validate({"evaluators": [{"kind": "probes", "data": 2_000}, {"kind": "scatter"}]}),
+        shown=("latent_plane",),
         differs=() if scale == "paper" else (f"{_STEPS:,} steps of 128",),
     )  # fmt: skip
 

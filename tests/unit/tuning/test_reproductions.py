@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from functools import cache
 
 import pytest
@@ -63,6 +65,17 @@ def test_functions_that_are_named_are_there(name: str, scale: Scale) -> None:
     for function in (*setup.measures, *(drawing.function for drawing in setup.drawings)):
         module, _, attribute = function.partition(":")
         assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_the_catalogue_is_listed_and_built_without_torch() -> None:
+    """In a process of its own: `vaesvc reproduce list` answers at once."""
+    code = (
+        "import sys; from tuning.reproductions import REPRODUCTIONS; "
+        "[entry.build(scale) for entry in REPRODUCTIONS.own().values() for scale in entry.scales]; "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("name", REPRODUCTIONS.own())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vae_models.config.run import RunConfig
 from vae_models.likelihoods.specs import LikelihoodSpec
 from vae_models.parts import found_in
-from vae_models.protocols import Measure
+
+if TYPE_CHECKING:
+    from vae_models.protocols import Measure
 
 
 @dataclass(frozen=True, kw_only=True)
