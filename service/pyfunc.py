@@ -41,7 +41,8 @@ def check_code(needed: Mapping[str, str] | None, what: str) -> None:
         raise NeedsCodeError(
             f"{what} needs the package {ref}, which a user wrote, and this process has {has}. Loading the model runs "
             "that code with your rights. If you trust it, say so: vaesvc.load(NAME, code='trust'), or, before another "
-            "loader, vaesvc.use_code(PATH), PATH its source or its wheel, which `vaesvc pull` puts into code/"
+            "loader, vaesvc.use_code(PATH), PATH its source or its wheel, which `vaesvc pull` puts into code/; on the "
+            "command line --code PATH, or --code trust of a registered model"
         )
 
 

@@ -51,6 +51,18 @@ def test_a_run_with_a_package_goes_on_with_the_same_package_alone(env: dict[str,
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_with_a_package_is_used_by_who_agrees_to_run_it(env: dict[str, str], tmp_path: Path) -> None:
+    source, out, made = package(tmp_path / "source"), tmp_path / "run", tmp_path / "samples.npz"
+    vaesvc(env, "run", RECIPE, *SHORT, "--set", "beta.kind=half", "--out", str(out), "--code", str(source))
+    use = ("sample", str(out), "--count", "2", "--out", str(made))
+    refused = vaesvc(env, *use, code=2)
+    assert "needs the package my-parts 1.0" in refused.stderr
+    assert "--code" in refused.stderr
+    assert not made.exists()
+    vaesvc(env, *use, "--code", str(source))
+    assert made.exists()
+
+
 def test_a_package_of_which_a_part_cannot_be_registered_is_refused_as_a_whole(
     env: dict[str, str], tmp_path: Path
 ) -> None:

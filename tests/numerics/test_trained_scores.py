@@ -12,9 +12,13 @@ from scipy.stats import multivariate_normal
 
 from vae_models.analytic.linear_vae import optimum
 from vae_models.backbones.specs import MLPConfig
+from vae_models.config.run import CheckpointConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
+from vae_models.data.spec import DataSpec
 from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.objectives.specs import AutoencoderConfig
+from vae_models.posteriors.specs import DeltaConfig
 from vae_models.topologies.vae.model import VAE
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.trained import Trained
@@ -109,3 +113,31 @@ def test_the_memory_of_a_pass_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(scores, "DECODED", decoded)
         for name, values in model.score(x, samples=9).items():
             np.testing.assert_allclose(values, whole[name], rtol=1e-12)
+
+
+def test_padding_counts_nothing() -> None:
+    """Of data with lengths of their own: -log p(x|z) by hand, at z = E[z|x] of an encoder without a density."""
+    facts = DataSpec(shape=(4, 3), axes=("time", "feature"), support="reals", sizes=(9, 9, 9), lengths=True)
+    sigma = 0.7
+    config = TrainConfig(
+        data=DataConfig(name="walks", digest="0" * 64, facts=facts),
+        model=ModelConfig(
+            latent=2,
+            backbone=MLPConfig(hidden=(5,)),
+            likelihood=GaussianConfig(sigma=sigma),
+            posterior=DeltaConfig(),
+        ),
+        objective=AutoencoderConfig(),
+        checkpoint=CheckpointConfig(metric="val/distortion", mode="min"),
+        steps=1,
+        dtype="float64",
+    )
+    model = Trained(config.model.build((4, 3)).double(), config, (4, 3))
+    x = np.random.default_rng(0).normal(size=(5, 4, 3))
+    lengths = np.array([4, 1, 0, 3, 2])
+    each = 0.5 * ((x - model.reconstruct(x)) / sigma) ** 2 + math.log(sigma) + 0.5 * math.log(2 * math.pi)
+    expected = [rows[:length].sum() for rows, length in zip(each, lengths, strict=True)]
+    np.testing.assert_allclose(model.score(x, lengths=lengths)["distortion"], expected, rtol=1e-10)
+    for wrong in (None, lengths[:3], lengths + 1, lengths.astype(float)):
+        with pytest.raises(ValueError, match="lengths"):
+            model.score(x, lengths=wrong)
