@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal, cast
 
 from torch import Tensor
 
 from vae_models.evaluation.fitting.fit import law_of
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.subject import Inapplicable, Subject
-from vae_models.protocols import LatentSpace, Model
+from vae_models.protocols import Model
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
 from vae_models.samplers.specs import SamplerSpec
@@ -55,7 +55,7 @@ def drawn(
         x = subject.draw(of_x, end - start, stream=stream, first=start)
         return {"x": make(model, {**z, **x}, gates)}
 
-    return subject.spread(batch, count, size=_batch_size(subject), what=f"samples of {name_of(sampler)}")["x"]
+    return subject.spread(batch, count, size=data_within(subject, COPIES), what=f"samples of {name_of(sampler)}")["x"]
 
 
 def latents(
@@ -84,12 +84,3 @@ def _x_noise(subject: Subject) -> Mapping[str, NoiseSpec]:
             "x cannot be drawn from this likelihood, whose parameters are known only beside an x: ask for means"
         )
     return x_noise(subject.model)
-
-
-def _batch_size(subject: Subject) -> int:
-    """Return how many samples are made at a time: at most the plan's, and what its memory has room for."""
-    per_element = 1
-    if isinstance(subject.module, LatentSpace):
-        per_element = subject.module.likelihood.parameters_per_element()
-    sample = math.prod(subject.dataset.shape) * per_element * subject.dtype.itemsize * COPIES
-    return max(1, min(subject.plan.batch_size, subject.plan.memory_mib * 2**20 // sample))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from vae_models.protocols import LatentSpace
+
+if TYPE_CHECKING:
+    from vae_models.evaluation.subject import Subject
 
 MIB = 2**20
 SEEN = 1 / 3  # of the budget, for tensors: convolutions reorder what they read and write, and nobody sees those copies
@@ -35,6 +41,16 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._alive[ref] = leaf.untyped_storage().nbytes()
         self.peak = max(self.peak, sum(self._alive.values()))
         return result
+
+
+def data_within(subject: Subject, copies: int) -> int:
+    """Return how many data are computed at a time: at most the plan's batch, and as many as its memory has room for
+    where each takes `copies` of the decoder's output, in float64; one at least.
+    """
+    space = subject.module
+    parameters = space.likelihood.parameters_per_element() if isinstance(space, LatentSpace) else 1
+    each = math.prod(subject.dataset.shape) * parameters * 8 * copies
+    return max(1, min(subject.plan.batch_size, subject.plan.memory_mib * MIB // each))
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:

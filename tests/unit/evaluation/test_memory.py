@@ -13,8 +13,9 @@ import torch
 from tests import high_water, subjects
 from vae_models.evaluation.likelihood import estimate
 from vae_models.evaluation.likelihood.nll import NllEvaluator
-from vae_models.evaluation.memory import MIB, Meter, rows_within
+from vae_models.evaluation.memory import MIB, Meter, data_within, rows_within
 from vae_models.evaluation.subject import Inapplicable
+from vae_models.likelihoods.specs import CategoricalConfig, GaussianConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 BUDGET_MIB = 64
@@ -97,3 +98,20 @@ def grown(backbone: str, budget_mib: int) -> float:
 def test_a_process_keeps_to_the_budget(backbone: str) -> None:
     assert grown(backbone, BUDGET_MIB) < BUDGET_MIB
     assert grown(backbone, 4 * BUDGET_MIB) > BUDGET_MIB  # a larger budget is used: else the first says nothing
+
+
+@pytest.mark.parametrize(
+    ("plan", "parameters", "expected"),
+    [
+        ({"memory_mib": 16, "batch_size": 32768}, 1, 16 * 2**20 // (64 * 8 * 4)),
+        ({"memory_mib": 16, "batch_size": 32768}, 256, 16 * 2**20 // (64 * 256 * 8 * 4)),
+        ({"memory_mib": 1024, "batch_size": 100}, 1, 100),
+    ],
+)
+def test_a_batch_is_what_the_memory_has_room_for(plan: dict[str, int], parameters: int, expected: int) -> None:
+    likelihood = CategoricalConfig() if parameters == 256 else GaussianConfig()
+    assert data_within(subjects.digits(likelihood=likelihood, dtype="float32", **plan), 4) == expected
+
+
+def test_one_datum_is_computed_whatever_it_takes() -> None:
+    assert data_within(subjects.digits(memory_mib=16), 10**9) == 1

@@ -12,7 +12,8 @@ from torch import Tensor
 from vae_models.evaluation.averages import mean
 from vae_models.evaluation.findings import Findings, Table, Value
 from vae_models.evaluation.interpolation import drawings
-from vae_models.evaluation.interpolation.ways import Ways, ways
+from vae_models.evaluation.interpolation.ways import COPIES, Ways, ways
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.measures import Mode
 from vae_models.metrics import paths
@@ -59,7 +60,7 @@ class InterpolationEvaluator:
         def decode(start: int, end: int) -> dict[str, Tensor]:
             return {"x": space.decode(z[start:end].to(subject.device, subject.dtype))}
 
-        x = subject.spread(decode, len(z), size=subject.plan.batch_size, what="pictures of ways")["x"]
+        x = subject.spread(decode, len(z), size=data_within(subject, COPIES), what="pictures of ways")["x"]
         ready = iter(torch.split(x, self.spec.steps))
         return [None if line is None else next(ready) for line in corners]
 

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from vae_models.evaluation.averages import finite
 from vae_models.evaluation.drawing import latents
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.metrics import graph, paths
 
 if TYPE_CHECKING:
     from vae_models.evaluation.interpolation.specs import InterpolationEvaluation
 
+COPIES = 16  # of the decoder's output that its layers and their derivatives hold at a time
 CORNERS = 9  # of a line or a great circle, as a polyline: an eighth of it is measured at a time
 
 
@@ -83,6 +85,6 @@ def _measured(subject: Subject, a: Tensor, b: Tensor, points: int) -> Tensor:
         first, last = (side[start:end].to(subject.device, subject.dtype) for side in (a, b))
         return {"lengths": paths.segment_lengths(space.decode, first, last, points).double()}
 
-    made = subject.spread(lengths, len(a), size=subject.plan.batch_size, what="lengths of ways")["lengths"]
+    made = subject.spread(lengths, len(a), size=data_within(subject, COPIES), what="lengths of ways")["lengths"]
     finite("the length of an edge by the decoder's Jacobian", made)
     return made

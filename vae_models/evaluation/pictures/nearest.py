@@ -8,11 +8,13 @@ from torch import Tensor
 from vae_models.evaluation.averages import mean
 from vae_models.evaluation.drawing import drawn, name_of
 from vae_models.evaluation.findings import Findings, Picture, Value
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.pictures import shown
 from vae_models.evaluation.pictures.reconstructions import means
 from vae_models.evaluation.subject import Rows, Subject
 
 NAME = "nearest_train_distance"
+COPIES = 4  # of a datum, in float64
 
 
 def nearest(subject: Subject, *, compared: int, rows: int, neighbours: int) -> Findings:
@@ -41,7 +43,8 @@ def _nearest(subject: Subject, points: Tensor, count: int) -> tuple[Tensor, Tens
         squared = x.square().sum(1, keepdim=True) + squares - 2 * x @ flat.T
         return {"distance": squared.clamp(min=0).sqrt().float()}
 
-    found = subject.map(distances, what="nearest training data", split="train")["distance"].T
+    size = data_within(subject, COPIES)
+    found = subject.map(distances, what="nearest training data", split="train", batch_size=size)["distance"].T
     least = found.topk(min(count, found.shape[1]), largest=False)
     return least.values, least.indices
 

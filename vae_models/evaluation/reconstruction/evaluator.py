@@ -12,6 +12,7 @@ from vae_models.config.run import RunConfig
 from vae_models.data.spec import AXES
 from vae_models.evaluation.averages import finite, mean, standard_error
 from vae_models.evaluation.findings import Findings, Value
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.reconstruction import partitions
 from vae_models.evaluation.reconstruction.variances import variances
 from vae_models.evaluation.subject import Rows, Subject
@@ -19,6 +20,7 @@ from vae_models.metrics.ssim import WINDOW, ssim
 from vae_models.protocols import LatentSpace
 
 SQUARE = "units of x squared"
+COPIES = 24  # of the decoder's output that two passes, and the moments of SSIM, hold at a time
 AT_MEAN = "at_mean/"  # z = E[z|x] in place of z ~ q(z|x)
 
 
@@ -71,7 +73,10 @@ def _errors(subject: Subject, beta: float | None) -> dict[str, Tensor]:
         own = _compared(trace.target, trace.mean, rows.mask, images=images)
         return own | {AT_MEAN + name: each for name, each in at_mean.items()}
 
-    return subject.map(errors, what="reconstructions", noise=subject.model.noise(), stream="reconstruction")
+    return subject.map(
+        errors, what="reconstructions", noise=subject.model.noise(), stream="reconstruction",
+        batch_size=data_within(subject, COPIES),
+    )  # fmt: skip
 
 
 def _compared(x: Tensor, mean: Tensor, mask: Tensor | None, *, images: bool) -> dict[str, Tensor]:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.subject import Rows, Subject
 from vae_models.protocols import HasVariance
+
+COPIES = 12  # of the decoder's output that its layers and a variance over 256 levels hold at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,6 @@ def variances(subject: Subject, *, count: int, samples: int, beta: float | None 
 
     made = subject.map(
         maps, what="variances", noise=subject.model.noise(samples), stream="variances", first=count,
-        batch_size=max(1, subject.plan.batch_size // samples),
+        batch_size=max(1, data_within(subject, COPIES) // samples),
     )  # fmt: skip
     return Variances(x=made["x"], mean=made["mean"], given_z=made.get("given_z"), of_mean=made.get("of_mean"))
