@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch as safetensors
 import torch
 
-from service.errors import StorageError, UsageError
+from service.cli import local
+from service.errors import ConflictError, StorageError, UsageError, VaesvcError
 from service.kinds.evaluate import folder as folders
 from service.kinds.evaluate.weights import load
 from service.kinds.train.spec import resolve
+from tests.command import start
+from tests.servers import wait_for
 from vae_models import data
+from vae_models.data import Dataset, Split
 from vae_models.evaluation import kept
 from vae_models.training.checkpoint import load_model, read_manifest
 from vae_models.training.context import LocalContext
@@ -129,4 +138,65 @@ def test_weights_that_were_altered(run: Path) -> None:
     for path in (run / "checkpoints").glob("step-*/model.safetensors"):
         path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(StorageError, match="is not what was stored"):
+        folders.evaluated(run, LIKELIHOOD, "cpu")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_what_is_ended_between_two_evaluators_goes_on(run: Path, how: signal.Signals) -> None:
+    """The first one's findings stay as they are, and the second's are those of an evaluation that was not ended."""
+    slow = {"kind": "nll", "samples": 8_000}  # longer than it takes to look
+    process = start(
+        dict(os.environ), "evaluate", str(run), "--evaluator", "likelihood", "--evaluator", json.dumps(slow)
+    )
+    try:
+        wait_for(lambda: any((run / "evaluation").glob("likelihood-*/findings.json")), 60, "no evaluator is done")
+        process.send_signal(how)
+        said = process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+    assert process.returncode == (-how if how is signal.SIGKILL else 130), said
+    assert how is signal.SIGKILL or "Stopped: what was found out is kept. The same command goes on." in said
+    assert not (run / "evaluation/evaluation.json").exists()
+    (first,) = (run / "evaluation").glob("likelihood-*/findings.json")
+    before = first.stat().st_mtime_ns
+    plan = {"evaluators": ["likelihood", {"kind": "nll", "samples": 50}]}
+    resumed = folders.evaluated(run, plan, "cpu")
+    assert first.stat().st_mtime_ns == before
+    shutil.rmtree(run / "evaluation")
+    assert folders.evaluated(run, plan, "cpu") == resumed
+
+
+def test_an_empty_split_is_told_once_and_nothing_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = data.load
+
+    def without_test(*arguments: Any, **more: Any) -> Dataset:
+        found = whole(*arguments, **more)
+        return dataclasses.replace(found, test=Split(x=found.test.x[:0]))
+
+    monkeypatch.setattr("vae_models.data.load", without_test)
+    with pytest.raises(UsageError, match="the test split of digits is empty: name another split"):
+        folders.evaluated(run, {}, "cpu")
+    assert not any((run / "evaluation").glob("*/findings.json"))
+
+
+def test_a_value_that_is_no_number_is_told_and_not_kept(run: Path) -> None:
+    """Weights that became infinite, with the sums of their files: whole, and of no use."""
+    place = load(run).place
+    tensors = safetensors.load_file(place / "model.safetensors")
+    broken = {name: torch.full_like(tensor, float("inf")) for name, tensor in tensors.items()}
+    safetensors.save_file(broken, place / "model.safetensors")
+    manifest = json.loads((place / "manifest.json").read_text())
+    content = (place / "model.safetensors").read_bytes()
+    manifest["files"]["model.safetensors"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(VaesvcError, match=r"elbo is nan .* is not finite itself"):
+        folders.evaluated(run, LIKELIHOOD, "cpu")
+    assert not any((run / "evaluation").glob("*/findings.json"))
+
+
+def test_two_at_once_in_a_folder_are_one(run: Path) -> None:
+    with (
+        local.own_folder(run / "evaluation"),
+        pytest.raises(ConflictError, match="another `vaesvc evaluate` is at work"),
+    ):
         folders.evaluated(run, LIKELIHOOD, "cpu")
