@@ -28,8 +28,8 @@ PICTURE_BYTES = 64 * 2**20  # of one
 
 def reported(client: Client, job_id: str, mlflow_uri: str | None) -> Reported:
     """Return what there is of the job's model. Raise UsageError for one that trains several models, or none."""
-    view = client.view(job_id)
-    job, spec = view.job, kinds.config(view.job.spec)
+    job = client.job(job_id).job
+    spec = kinds.config(job.spec)
     model: Mapping[str, Any] = job.spec.get("model") or {} if job.kind == EVALUATE else {"job": job.id}
     several = loaded(kinds.named(job.kind).trained) is not one_model
     if several or not spec or not model:
@@ -38,6 +38,7 @@ def reported(client: Client, job_id: str, mlflow_uri: str | None) -> Reported:
             "study's winner or trial first (vaesvc evaluate JOB, vaesvc evaluate JOB/STAGE/TRIAL)"
         )
     trainer = job if job.kind != EVALUATE else client.job(str(model["job"])).job
+    view = client.view(job_id)
     views = [view] if job.kind == EVALUATE else list(_evaluations(client, job))
     run_id = None if model.get("trial") else trainer.run_id
     curves, why = _curves(mlflow_uri, run_id)

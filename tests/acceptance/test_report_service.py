@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import real_jobs
+from tests.command import vaesvc
 from tests.real_jobs import DIGITS
 
 if TYPE_CHECKING:
@@ -70,12 +71,27 @@ def test_an_evaluation_is_reported_by_itself_beside_a_folder(
     html = out.read_text()
     assert f"evaluates</dt><dd>{jobs[0]}" in html
     assert "val/elbo, digits (density)" in html
-    assert ">here</h3>" in html
+    assert "</span> here</h3>" in html
 
 
-def test_a_study_and_what_there_is_not_are_refused(stack: Stack, tmp_path: Path) -> None:
+def test_a_job_that_has_not_begun_has_its_specification_alone(online: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "queued.html"
+    job = vaesvc(online, "submit", DIGITS).stdout.strip()
+    done = vaesvc(online, "report", job, "--out", str(out), seconds=120)
+    html = out.read_text()
+    assert "Nothing has been evaluated" in html
+    assert "no curves: it has no run of its own in MLflow" in html
+    assert "MLflow" not in done.stderr
+
+
+def test_what_is_no_model_is_refused_before_anything_is_written(online: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "none.html"
-    unknown = stack.vaesvc("report", "nosuch", "--out", str(out))
-    assert unknown.returncode == 2
-    assert "nosuch" in real_jobs.ran(unknown, 2) + unknown.stderr
+    study = vaesvc(online, "submit", "searches/binarized-mnist/beta-vae-cnn").stdout.strip()
+    for what, said in (
+        ("nosuch", "nosuch"),
+        ("no/such/folder", "no/such/folder is no folder"),
+        (study, "evaluate a study's winner or trial first"),
+    ):
+        refused = vaesvc(online, "report", what, "--out", str(out), code=2, seconds=120)
+        assert said in refused.stderr
     assert not out.exists()
