@@ -113,8 +113,13 @@ class Trace:
 
     @property
     def squared_error(self) -> Tensor:
-        """Return the mean over the elements of (x - E[x|z])^2, [batch], in units of x squared."""
-        squared = (self.target - self.mean).square()
+        """Return the mean over the elements of (x - E[x|z])^2, [batch], in units of x squared.
+
+        Of tokens, whose numbers are names: the share that differs from the likeliest ones, which is half the squared
+        distance of two tokens as unit vectors.
+        """
+        apart = self.target - self.mean
+        squared = apart.square() if apart.is_floating_point() else (apart != 0).to(self.distortion.dtype)
         if self.mask is None:
             return squared.flatten(1).mean(1)
         counted = self.mask.expand_as(squared).flatten(1)

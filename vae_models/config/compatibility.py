@@ -131,11 +131,12 @@ def likelihoods_take_the_values(config: RunConfig) -> Iterator[str]:
     for path, likelihood in found_in(config.model, LikelihoodSpec, "model"):
         if support not in likelihood.supports:
             others = [kind for kind, spec in LIKELIHOODS.all().items() if support in spec.supports]
+            choice = f"choose {_or(others)}" if others else "choose another model, such as one of vaesvc parts topology"
             back = config.data.binarize != "none" and "bytes" in likelihood.supports
             taken = _or(VALUES[each] for each in VALUES if each in likelihood.supports)
             yield (
                 f"{path} {likelihood.kind} takes x that is {taken}, and x here is "
-                f"{VALUES[support]}: choose {_or(others)}{', or data.binarize none' if back else ''}"
+                f"{VALUES[support]}: {choice}{', or data.binarize none' if back else ''}"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vae_models import bounds, measures
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig
@@ -120,6 +120,13 @@ class RunConfig(Strict):
     log_every_steps: int = Field(default=50, ge=1, le=bounds.STEPS)
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @field_validator("model")
+    @classmethod
+    def _suited(cls, model: Any, info: ValidationInfo) -> Any:
+        """Return the model with what it takes from the data's facts filled in; `data` comes before it."""
+        data = info.data.get("data")
+        return model.suited(data.facts) if isinstance(model, TopologySpec) and data is not None else model
 
     def determining(self) -> dict[str, Any]:
         """Return what the result depends on, as plain data: everything but where the data are kept while it runs."""

@@ -57,8 +57,9 @@ class StoredSplit:
 class Dataset:
     """Three splits of data of one `shape`, that of a datum.
 
-    labels:  what the splits' labels are; None where there are none
-    sources: SHA-256 of the bytes of each file that was read, by name
+    labels:     what the splits' labels are; None where there are none
+    sources:    SHA-256 of the bytes of each file that was read, by name
+    vocabulary: the tokens' texts by their numbers; None where there are no tokens, or nobody knows their texts
     """
 
     name: str
@@ -68,3 +69,4 @@ class Dataset:
     shape: tuple[int, ...]
     labels: LabelSpec | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: tuple[str, ...] | None = None

@@ -226,6 +226,7 @@ def opened(name: str, stored: StoredSet, *, keep: object = None) -> Dataset:
         shape=stored.spec.shape,
         labels=stored.spec.labels,
         sources={DATA_JSON: stored.digest},
+        vocabulary=stored.vocabulary,
     )
 
 

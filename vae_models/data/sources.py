@@ -58,6 +58,7 @@ SOURCES: Seam[Source] = Seam(
         "vae_models.data.catalogue.images:SETS",
         "vae_models.data.catalogue.faces:SETS",
         "vae_models.data.catalogue.motion:SETS",
+        "vae_models.data.catalogue.text:SETS",
     ),
     check=_misfit,
     summary="where data come from: what `data.name` may say",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vae_models.likelihoods.categorical import Bitwise, Categorical
     from vae_models.likelihoods.discretized import Discretized, LogisticMixture
     from vae_models.likelihoods.gaussian import DatasetMLE, DatumMLE, Gaussian, PredictedGaussian, TrainedGaussian
+    from vae_models.likelihoods.tokens import Tokens
     from vae_models.protocols import Likelihood, Measure
 
 Link = Literal["identity", "sigmoid"]
@@ -257,6 +258,26 @@ class LogisticMixtureConfig(_Levels):
         from vae_models.likelihoods.discretized import LogisticMixture
 
         return LogisticMixture(components=self.components)
+
+
+class TokensConfig(LikelihoodSpec):
+    """A mass over the tokens of a vocabulary, at each place of a sequence."""
+
+    measure: ClassVar[Measure] = "mass"
+    supports: ClassVar[frozenset[Support]] = frozenset({"tokens"})
+    masks: ClassVar[bool] = True
+
+    kind: Literal["tokens"] = "tokens"
+    vocabulary: int = Field(default=2, ge=2, le=2**31 - 1, description="how many tokens there are: the data's")
+
+    def parameters_per_element(self) -> int:
+        """Return the number of tokens: a logit for each."""
+        return self.vocabulary
+
+    def build(self, data_shape: DataShape) -> Tokens:
+        from vae_models.likelihoods.tokens import Tokens
+
+        return Tokens(vocabulary=self.vocabulary)
 
 
 class BetaLikelihoodConfig(LikelihoodSpec):

@@ -21,9 +21,13 @@ def _wrong(part: Any) -> str | None:
     return None if callable(part.build) else "its build is not a function that returns a TrainConfig"
 
 
+MODULES = ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text")
 RECIPES: Seam[Recipe] = Seam(
     "recipe",
-    [f"vae_models.recipes.{module}:RECIPES" for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae")],
+    [
+        f"vae_models.recipes.{module}:RECIPES"
+        for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text")
+    ],
     check=_wrong,
     summary="a configuration by name",
 )

@@ -46,6 +46,7 @@ DATA: Mapping[str, str] = MappingProxyType(
         "celeba-hq": "CelebAMask-HQ (3x128x128, fetched by hand)",
         "dsprites": "dSprites (64x64)",
         "cmu-motion": "CMU motion capture (50 angles)",
+        "tinyshakespeare": "lines of Shakespeare's plays (23 tokens of 6,000)",
     }
 )
 

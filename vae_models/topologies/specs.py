@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from vae_models.likelihoods.specs import LikelihoodSpec
 from vae_models.parts import Seam, found_in, spec_of
@@ -14,6 +14,8 @@ from vae_models.strict import DataShape, Strict
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from vae_models.data.spec import DataSpec
 
 
 class TopologySpec(Strict):
@@ -50,6 +52,11 @@ class TopologySpec(Strict):
         of each datum's own can be drawn for it, and it is evaluated at no others than 1."""
         return None
 
+    def suited(self, facts: DataSpec) -> Self:
+        """Return the topology for data of these facts: with what it takes from them, such as the size of a vocabulary,
+        filled in. A run's configuration asks it when it is read."""
+        return self
+
     def offers(self) -> frozenset[str]:
         """Return what an objective can read of the built model beside its traces: see `ObjectiveSpec.needs`."""
         return frozenset()
@@ -83,7 +90,11 @@ class TopologySpec(Strict):
 
 TOPOLOGIES = Seam[type[TopologySpec]](
     "topology",
-    ["vae_models.topologies.vae.specs:ModelConfig", "vae_models.topologies.ladder.specs:NvaeConfig"],
+    [
+        "vae_models.topologies.vae.specs:ModelConfig",
+        "vae_models.topologies.ladder.specs:NvaeConfig",
+        "vae_models.topologies.text.specs:TextConfig",
+    ],
     check=spec_of(TopologySpec),
     summary="how latents, networks and a likelihood make one model",
 )

@@ -62,11 +62,11 @@ def evaluate(
         start = starts[turn * world_size() + rank()]
         return torch.arange(start, min(start + size, total), device=data.index_device)
 
-    specs = {**data.noise(), **cast(Model, model).noise()}
     gates = None if beta is None else torch.tensor(beta, dtype=source.dtype, device=source.device)
     reader = data.reader(indices, end=own)
     was_training = model.training
     model.eval()
+    specs = {**data.noise(), **cast(Model, model).noise()}
     try:
         for turn in range(-(-len(starts) // world_size())):
             if turn < own:

@@ -337,9 +337,15 @@ class Run:
         self._log(metrics)
         self.at.evaluated = self.at.step
         if self.context.rank == 0 and self.config.evaluation.pictures:
-            for name, png in pictures(
-                self.model, self.val_data, self.noise, self.config.evaluation.sampler.build()
-            ).items():
+            shown = pictures(
+                self.model,
+                self.val_data,
+                self.noise,
+                self.config.evaluation.sampler.build(),
+                masks=self.splits.masks("val").of,
+                vocabulary=self.dataset.vocabulary,
+            )
+            for name, png in shown.items():
                 self.context.log_picture(self.at.step, name, png)
         return True
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vae_models.data.batching import Resident
+from vae_models.metrics import sentences
 from vae_models.metrics.pictures import as_images, reconstructions, samples
 from vae_models.protocols import Model, Sampler
 from vae_models.training.step import NoiseSource
 
 COLUMNS = 10
 ROWS = 6
+SENTENCES = 12  # of which there is a picture, each over its reconstruction
 DRAWN = 2**16  # elements of the data that are drawn, or a row of them: some inverses take 20 microseconds for each
 
 
 @torch.no_grad()
-def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sampler) -> dict[str, bytes]:
+def pictures(
+    model: nn.Module,
+    data: Resident,
+    source: NoiseSource,
+    sampler: Sampler,
+    *,
+    masks: Callable[[Tensor], Tensor | None] = lambda indices: None,
+    vocabulary: Sequence[str] | None = None,
+) -> dict[str, bytes]:
     """Return {"reconstructions": rows of originals, each over its row of reconstructions; "samples": the sampler's},
     and "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw.
 
-    Data and noise are always the same, so that pictures of different steps and runs can be laid side by side.
+    Data and noise are always the same, so that pictures of different steps and runs can be laid side by side. Tokens
+    are written as sentences. masks: see `evaluate`; vocabulary: the tokens' texts, None where nobody knows them.
     """
     parts = cast(Model, model)
     was_training = model.training
@@ -31,18 +43,32 @@ def pictures(model: nn.Module, data: Resident, source: NoiseSource, sampler: Sam
     try:
         n = min(len(data), COLUMNS * ROWS // 2)
         noise = source.draw({**data.noise(), **parts.noise()}, n, stream="pictures", step=0)
-        x = data.batch(torch.arange(n, device=data.index_device), noise)
-        mean = parts(x, noise).mean
+        indices = torch.arange(n, device=data.index_device)
+        x = data.batch(indices, noise)
+        trace = parts(x, noise, None, masks(indices))
         dreams = sampler.means(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
         shown = {
-            "reconstructions": reconstructions(as_images(x), as_images(mean), COLUMNS),
-            "samples": samples(as_images(dreams), COLUMNS),
+            "reconstructions": _reconstructions(trace.target, trace.mean, vocabulary),
+            "samples": _samples(dreams, vocabulary),
         }
         if parts.sampled:
             count = COLUMNS * min(ROWS, max(1, DRAWN // (COLUMNS * math.prod(x.shape[1:]))))
             noise = source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0)
             draws = parts.sample({name: value[:count] for name, value in noise.items()})
-            shown["draws"] = samples(as_images(draws), COLUMNS)
+            shown["draws"] = _samples(draws, vocabulary)
         return shown
     finally:
         model.train(was_training)
+
+
+def _reconstructions(x: Tensor, means: Tensor, vocabulary: Sequence[str] | None) -> bytes:
+    if x.is_floating_point():
+        return reconstructions(as_images(x), as_images(means), COLUMNS)
+    written = (sentences.texts(each[:SENTENCES], vocabulary) for each in (x, means))
+    return sentences.pairs(*written)
+
+
+def _samples(x: Tensor, vocabulary: Sequence[str] | None) -> bytes:
+    if x.is_floating_point():
+        return samples(as_images(x), COLUMNS)
+    return sentences.page([("", text) for text in sentences.texts(x[: 2 * SENTENCES], vocabulary)])

@@ -21,4 +21,7 @@ cmu-motion        4,783 / 598 / 602: of every trial the first 80 %, the next 10 
                   the fingers and thumbs; neither centred nor scaled otherwise. Four of the five movements of
                   Klushyn et al. 2019: walk, jog, balance, punch (which trials they took is not published)
 pendulum          5,000 / 1,000 / 1,000: consecutive stretches of the angle sequence, each covering the circle evenly
+tinyshakespeare   22,969 / 1,278 / 1,308: lines of speeches, in small letters, marks apart from words; of the speeches
+                  in the order of RandomState(0).permutation the first 90 %, the next 5 % and the rest (no split is
+                  published). The 5,996 most frequent tokens of the training lines, and four special ones
 """

@@ -17,6 +17,7 @@ from vae_models.topologies.specs import TopologySpec
 from vae_models.topologies.vae.specs import GatingConfig
 
 if TYPE_CHECKING:
+    from vae_models.data.spec import DataSpec
     from vae_models.topologies.ladder.model import Ladder
     from vae_models.topologies.ladder.multi_rate import MultiRateLadder
 
@@ -25,7 +26,9 @@ class NvaeConfig(TopologySpec):
     """Groups of latents over scales, each one's prior given the ones above it (Vahdat and Kautz 2020)."""
 
     kind: Literal["nvae"] = "nvae"
-    size: tuple[bounds.Side, bounds.Side] = Field(default=(28, 28), description="height and width of the images")
+    size: tuple[bounds.Side, bounds.Side] = Field(
+        default=(28, 28), description="height and width of the images: the data's"
+    )
     channels: int = Field(default=32, ge=4, le=bounds.WIDTH, description="of the first feature map; each scale doubles")
     latent: int = Field(default=20, ge=1, le=bounds.WIDTH, description="channels of each group's latents")
     scales: int = Field(default=2, ge=1, le=8)
@@ -41,6 +44,10 @@ class NvaeConfig(TopologySpec):
     spectrum: bool = Field(default=True, description="keep singular vectors, for spectral regularization")
     likelihood: LikelihoodConfig = BernoulliConfig()
     gating: GatingConfig | None = Field(default=None, description="multi-rate gates; none: a model of one beta")
+
+    def suited(self, facts: DataSpec) -> NvaeConfig:
+        """Return it for images of the data's size; as it is for what are no images."""
+        return self.model_copy(update={"size": (facts.shape[1], facts.shape[2])}) if facts.image else self
 
     def beta_range(self) -> tuple[float, float] | None:
         """Return the smallest and the largest beta that the model is for; None: it does not read beta."""

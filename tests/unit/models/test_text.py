@@ -1,0 +1,193 @@
+"""A VAE of sentences: counts, padding, teacher forcing, dropout as noise, sentences of z, and data to train it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from vae_models.data.formats.speeches import read_speeches, words
+from vae_models.likelihoods.specs import TokensConfig
+from vae_models.likelihoods.tokens import Tokens
+from vae_models.metrics import sentences
+from vae_models.recipes import catalogue
+from vae_models.topologies.text.model import BOS, EOS, PAD, SentenceVAE
+from vae_models.topologies.text.specs import TextConfig
+from vae_models.training.step import merged
+
+CONFIG = TextConfig(
+    latent=3, embedding=5, hidden=4, dropout=0.4, word_dropout=0.3, likelihood=TokensConfig(vocabulary=9)
+)
+LENGTHS = torch.tensor([7, 3, 5])
+
+
+def built() -> SentenceVAE:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return CONFIG.build((7,)).double()
+
+
+def sentences_of(length: int = 7) -> tuple[Tensor, Tensor]:
+    """x [3, length] of <bos>, tokens, <eos>, <pad>, and which are no padding."""
+    x = torch.randint(4, 9, (3, length), generator=torch.Generator().manual_seed(1))
+    places = torch.arange(length)
+    x = x.where(places != 0, torch.tensor(BOS)).where(places != LENGTHS[:, None] - 1, torch.tensor(EOS))
+    mask = places < LENGTHS[:, None]
+    return x.where(mask, torch.tensor(PAD)), mask
+
+
+def noise_of(model: SentenceVAE, rows: int = 3, samples: int = 1) -> Mapping[str, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    draw = {"normal": torch.randn, "uniform": torch.rand}
+    return {
+        name: draw[spec.kind](rows, *spec.shape, generator=generator, dtype=torch.float64)
+        for name, spec in model.noise(samples).items()
+    }
+
+
+def test_table_1_to_the_last_number() -> None:
+    """MR-VAE's LSTM row, of a vocabulary of 10,000: 8,821,072."""
+    config = catalogue()["tinyshakespeare/text-vae"].build().model
+    assert isinstance(config, TextConfig)
+    of_yahoo = config.model_copy(update={"likelihood": TokensConfig(vocabulary=10_000)})
+    assert of_yahoo.weights((200,)) == 8_821_072
+    assert sum(each.numel() for each in of_yahoo.build((200,)).parameters()) == 8_821_072
+
+
+def test_the_vocabulary_is_the_datas() -> None:
+    config = catalogue()["tinyshakespeare/text-vae"].build()
+    assert config.model.likelihood.vocabulary == config.data.facts.vocabulary == 6_000
+
+
+def test_padding_counts_nothing() -> None:
+    """Of a sentence alone, and padded beside longer ones, the same numbers."""
+    model = built().eval()
+    x, mask = sentences_of()
+    noise = noise_of(model)
+    together = model(x, noise, None, mask)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = model(x[row : row + 1, :length], {name: each[row : row + 1] for name, each in noise.items()})
+        torch.testing.assert_close(together.rate[row : row + 1], alone.rate)
+        torch.testing.assert_close(together.distortion[row : row + 1], alone.distortion)
+        torch.testing.assert_close(together.squared_error[row : row + 1], alone.squared_error)
+
+
+def test_the_distortion_is_of_each_token_after_those_before_it() -> None:
+    """By hand, token by token, with the decoder that writes sentences."""
+    model = built().eval()
+    x, mask = sentences_of()
+    trace = model(x, noise_of(model), None, mask)
+    z, state = trace.latents[0].sample, model.decoder.first(trace.latents[0].sample)
+    nats = torch.zeros(3, dtype=torch.float64)
+    for place in range(6):
+        logits, state = model.decoder.next(z, x[:, place], state)
+        chosen = logits.log_softmax(1).gather(1, x[:, place + 1, None])[:, 0]
+        nats -= chosen.where(mask[:, place + 1], torch.zeros(()).double())
+    torch.testing.assert_close(trace.distortion, nats)
+
+
+def test_a_later_token_does_not_change_what_is_said_of_an_earlier_one() -> None:
+    model = built().eval()
+    x, _ = sentences_of()
+    other = x.clone()
+    other[:, 5] = 8 - other[:, 5] % 4
+    z = torch.randn(3, 3, dtype=torch.float64)
+    before = [model.decoder(z, each[:, :-1], None, None) for each in (x, other)]
+    assert torch.equal(before[0][:, :, :5], before[1][:, :, :5])
+    assert not torch.equal(before[0], before[1])
+
+
+def test_dropout_is_a_function_of_the_noise_and_of_training_alone() -> None:
+    model = built()
+    x, mask = sentences_of()
+    noise = noise_of(model)
+    assert set(noise) == {"z", "dropout/inputs", "dropout/outputs", "dropout/words"}
+    first, again = (model(x, noise, None, mask).distortion for _ in range(2))
+    assert torch.equal(first, again)
+    nothing = {name: torch.ones_like(each) if name != "z" else each for name, each in noise.items()}
+    assert not torch.equal(model(x, nothing, None, mask).distortion, first)
+    assert set(model.eval().noise()) == {"z"}
+
+
+def test_several_samples_of_a_sentence_are_passes_of_their_own() -> None:
+    model = built().eval()
+    x, mask = sentences_of()
+    noise = noise_of(model, samples=2)
+    together = model(x, noise, None, mask)
+    for sample in range(2):
+        alone = model(x, {name: each[:, sample] for name, each in noise.items()}, None, mask)
+        torch.testing.assert_close(together.distortion[sample::2], alone.distortion)
+
+
+def test_sentences_begin_and_end() -> None:
+    model = built().eval()
+    noise = {name: torch.rand(50, *spec.shape, dtype=torch.float64) for name, spec in model.sample_noise().items()}
+    for written in (model.sample(noise), model.sample_mean(noise)):
+        assert written.shape == (50, 7)
+        assert (written[:, 0] == BOS).all()
+        ended = (written == EOS).cumsum(1) > 0
+        assert (written[:, 1:][ended[:, :-1]] == PAD).all()
+
+
+def test_tokens_are_drawn_as_often_as_the_softmax_says() -> None:
+    logits = torch.tensor([0.3, -1.0, 2.0, 0.0], dtype=torch.float64)
+    count = 20_000
+    uniform = (torch.arange(count, dtype=torch.float64) + 0.5)[:, None] / count
+    drawn = Tokens(vocabulary=4).sample(logits.expand(count, -1), uniform)
+    shares = torch.bincount(drawn[:, 0], minlength=4) / count
+    torch.testing.assert_close(shares.double(), logits.softmax(0), atol=1 / count, rtol=0)
+
+
+def test_the_error_of_tokens_is_the_share_of_wrong_ones() -> None:
+    model = built().eval()
+    x, mask = sentences_of()
+    trace = model(x, noise_of(model), None, mask)
+    wrong = [
+        (trace.mean[row, : n - 1] != x[row, 1:n]).double().mean() for row, n in enumerate(LENGTHS.tolist())
+    ]  # fmt: skip
+    torch.testing.assert_close(trace.squared_error, torch.stack(wrong))
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue() if name.startswith("tinyshakespeare/")])
+def test_a_recipes_gradient_reaches_every_weight(name: str) -> None:
+    config = catalogue()[name].build()
+    model = config.model.build((6,))
+    objective = config.objective.build(100, (6,), config.model.dimensions())
+    x = torch.tensor([[1, 5, 6, 7, 2, 0], [1, 8, 2, 0, 0, 0]])
+    specs = merged(model.noise(objective.samples), objective.noise())
+    noise = {name: torch.rand(2, *spec.shape) for name, spec in specs.items()}
+    trace = model(x, noise, None, x != 0)
+    objective(trace, torch.tensor(0.5), model=model, noise=noise).total.backward()
+    assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in model.parameters())
+
+
+def test_what_is_no_text_is_refused() -> None:
+    from tuning.space import with_values
+
+    with pytest.raises(ValueError, match="model text takes sentences"):
+        with_values(catalogue()["digits/beta-vae-mlp"].build(), {"model.kind": "text"})
+    with pytest.raises(ValueError, match=r"bernoulli takes x that is .* and x here is tokens.*: choose another model"):
+        with_values(catalogue()["tinyshakespeare/text-vae"].build(), {"model.kind": "vae"})
+
+
+def test_speeches_are_read_and_cut_into_words() -> None:
+    text = b"ANNE:\nGood-morrow, sir.\n\n\nBEN:\nWhat's 't to thee?\nNothing!\n\nALL:"
+    assert read_speeches(text) == [["Good-morrow, sir."], ["What's 't to thee?", "Nothing!"]]
+    assert words("What's 't to thee? Good-morrow") == ["what's", "'t", "to", "thee", "?", "good", "-", "morrow"]
+    with pytest.raises(ValueError, match="speech 1 begins with 'no name'"):
+        read_speeches(b"no name\nwords")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_speeches(b"\xff\xfe")
+
+
+def test_sentences_are_written_up_to_their_end() -> None:
+    tokens = torch.tensor([[1, 4, 5, 2, 0, 0], [1, 5, 4, 4, 5, 4]])
+    assert sentences.texts(tokens, ("<pad>", "<bos>", "<eos>", "<unk>", "a", "b")) == ["a b", "b a a b a"]
+    assert sentences.texts(tokens, None) == ["4 5", "5 4 4 5 4"]
+    png = sentences.pairs(["a b"], ["b a"])
+    assert png == sentences.pairs(["a b"], ["b a"])
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    with pytest.raises(ValueError, match="at least one line"):
+        sentences.page([])

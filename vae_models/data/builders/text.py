@@ -1,0 +1,59 @@
+"""Texts: sentences of tokens of a vocabulary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from vae_models.data.builders.common import Files, from_files
+from vae_models.data.formats.speeches import read_speeches, words
+from vae_models.data.ingest.text import BOS, EOS, PAD, SPECIAL, UNK
+from vae_models.data.records import Dataset, Split
+from vae_models.data.spec import DataSpec
+
+_SEED = 0  # of the order of the speeches; numpy keeps the streams of RandomState fixed for ever
+_TRAIN, _VAL = 0.9, 0.05  # of the speeches
+
+
+@from_files
+def tinyshakespeare(files: Files) -> Dataset:
+    """Return lines of speeches as sentences; a speech is in one split alone."""
+    return files.read("text", partial(_speeches, files))
+
+
+def _speeches(files: Files, content: bytes) -> Dataset:
+    facts, speeches = files.facts, read_speeches(content)
+    order = np.random.RandomState(_SEED).permutation(len(speeches))
+    ends = [int(len(speeches) * _TRAIN), int(len(speeches) * (_TRAIN + _VAL))]
+    parts = [[words(line) for at in part for line in speeches[at]] for part in np.split(order, ends)]
+    if (sizes := tuple(map(len, parts))) != facts.sizes:
+        raise ValueError(f"{sizes} lines in train, val and test, expected {facts.sizes}")
+    vocabulary = _vocabulary(parts[0], facts.vocabulary or 0)
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    train, val, test = (_split(part, numbers, facts) for part in parts)
+    return Dataset(
+        name=files.published.name, train=train, val=val, test=test, shape=facts.shape, sources=files.sources,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+
+
+def _vocabulary(sentences: Iterable[Sequence[str]], size: int) -> tuple[str, ...]:
+    """Return the special tokens, then the most frequent ones, equally frequent ones by their letters."""
+    counts = Counter(token for sentence in sentences for token in sentence)
+    ordered = sorted(counts, key=lambda token: (-counts[token], token))
+    return (*SPECIAL, *ordered[: size - len(SPECIAL)])
+
+
+def _split(sentences: Sequence[Sequence[str]], numbers: Mapping[str, int], facts: DataSpec) -> Split:
+    (width,) = facts.shape
+    x = np.full((len(sentences), width), PAD, np.int32)
+    lengths = np.empty(len(sentences), np.int64)
+    for at, sentence in enumerate(sentences):
+        row = [BOS, *(numbers.get(token, UNK) for token in sentence), EOS]
+        x[at, : len(row)] = row
+        lengths[at] = len(row)
+    return Split(x=torch.from_numpy(x), lengths=torch.from_numpy(lengths))
