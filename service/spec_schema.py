@@ -188,12 +188,14 @@ def type_text(annotation: Any) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """Return the likeliest name that was meant: by its last component when that is unique, else by spelling."""
+    """Return the likeliest name that was meant: by its last component, when one name with it is shorter than all others
+    that have it, else by spelling."""
     if len(name) > _LONGEST_NAME:  # nobody's slip, and comparing costs its square
         return None
     tails = [known for known in dict.fromkeys(names) if known.rpartition(".")[2] == name and known != name]
-    if len(tails) == 1:
-        return tails[0]
+    shortest = [tail for tail in tails if tail.count(".") == min(each.count(".") for each in tails)]
+    if len(shortest) == 1:
+        return shortest[0]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return close[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
@@ -46,7 +46,7 @@ class JobSpec(Strict):
         default=None, description="the user's own package that every process of the job imports; set by --code"
     )
 
-    then: tuple[dict[str, Any], ...] = Field(
+    then: tuple[Annotated[dict[str, Any], Field(max_length=100)], ...] = Field(
         default=(), max_length=MOST_NEXT,
         description="what is submitted when the job has succeeded: kinds, such as evaluate, or mappings with a `kind`",
     )  # fmt: skip

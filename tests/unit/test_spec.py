@@ -21,7 +21,7 @@ from vae_models.backbones.specs import ConvConfig, MLPConfig
 from vae_models.control.specs import ConstantBetaConfig, WarmupBetaConfig
 from vae_models.recipes import catalogue
 
-DIGITS, MNIST = "digits/beta-vae-mlp", "mnist/beta-vae-cnn"
+DIGITS, MNIST, TEXT = "digits/beta-vae-mlp", "mnist/beta-vae-cnn", "tinyshakespeare/text-vae"
 
 
 def _mistakes(source: Any, *overrides: str, **fields: Any) -> list[str]:
@@ -386,7 +386,8 @@ def needs_company(path: str, when: str) -> bool:
     parts = ("data.noise", "model.gating", "kind = delta", "log-uniform", "kind = vampprior")
     alone = ("kind = ae", "kind = wae-mmd", "kind = rae", "kind = iwae", "rewo", "geco", "kind = ladder")
     nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae")
-    return any(part in path or part in when for part in (*parts, *alone, *nets))
+    later = ("kind = gmm", "kind = second-stage", "likelihood.vocabulary")  # fitted after training; the data's
+    return any(part in path or part in when for part in (*parts, *alone, *later, *nets))
 
 
 def test_every_path_of_the_reference_can_be_set() -> None:
@@ -400,6 +401,8 @@ def test_every_path_of_the_reference_can_be_set() -> None:
         tried += 1
         kinds = [condition.replace(" = ", "=") for condition in (field.when or "").split(", ") if condition]
         source = MNIST if any(part in (field.when or "") for part in ("conv", "nvae")) else DIGITS
+        if "kind = text" in (field.when or ""):
+            source = TEXT
         if "nvae" in (field.when or ""):
             kinds += ["data.binarize=none"]
         value = field.default if field.path != "train.model.backbone.kind" else "mlp"
