@@ -170,10 +170,11 @@ class Seam(Generic[P]):
         """Return the entry that would have brought this kind, had it been possible to load it."""
         return next((broken for broken in self.broken if broken.entry == f"{self.name}.{kind}"), None)
 
-    def union(self, meant: str | None = None) -> Any:
+    def union(self, meant: str | None = None, only: Callable[[P], bool] | None = None) -> Any:
         """Return the type of a field that takes any of the parts, which are pydantic classes, discriminated by `kind`.
 
         meant: the kind of what is written without one: of seams that once had that kind alone.
+        only:  which parts the field lists; it finds the others too, and its model says why it refuses them.
 
         The package's own are its members. All others are looked up when written (`vae_models.open_union`): so a
         module of specifications is whole before any stranger's is imported, and a package may come onto the path later.
@@ -182,8 +183,9 @@ class Seam(Generic[P]):
 
         from vae_models.open_union import OpenUnion
 
-        specs: tuple[Any, ...] = tuple(self.own().values())
-        more = OpenUnion(specs, self, meant)  # type: ignore[arg-type]
+        listed = self if only is None else Some(self, only)
+        specs: tuple[Any, ...] = tuple(part for part in self.own().values() if only is None or only(part))
+        more = OpenUnion(specs, listed, meant)  # type: ignore[arg-type]
         if len(specs) == 1:
             return Annotated[specs[0], more]
         return Annotated[Union[specs], Field(discriminator="kind"), more]  # noqa: UP007
@@ -235,6 +237,22 @@ class Seam(Generic[P]):
                 raise PartError(f"{self.name} {kind!r} is there already: {other.value} of {other.package}")
             fitting[kind] = Registered(kind=kind, part=part, value=value, package=package)
         return fitting
+
+
+class Some(Generic[P]):
+    """A seam as an open union sees it, of which only some parts are listed."""
+
+    def __init__(self, seam: Seam[P], only: Callable[[P], bool]) -> None:
+        self._seam, self._only = seam, only
+
+    def find(self, kind: str) -> P | None:
+        return self._seam.find(kind)
+
+    def all(self) -> Mapping[str, P]:
+        return {kind: part for kind, part in self._seam.all().items() if self._only(part)}
+
+    def broken_entry(self, kind: str) -> Broken | None:
+        return self._seam.broken_entry(kind)
 
 
 _SEAMS: dict[str, Seam[Any]] = {}

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests import gangs, subjects
 from vae_models.config.run import EvaluationConfig
 from vae_models.evaluation.drawing import drawn, latents
-from vae_models.evaluation.findings import Findings, read
+from vae_models.evaluation.findings import Findings, NotFinite, read
 from vae_models.evaluation.fitting.fit import fit, law_of
 from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, fitted_in, packed, unpacked
 from vae_models.evaluation.fitting.specs import SamplersEvaluation
@@ -219,6 +219,15 @@ def test_too_few_data_are_named_before_anything_is_kept() -> None:
     subject = subjects.digits(limit=20, samplers=[{"kind": "gmm", "components": 5}])
     with pytest.raises(Inapplicable, match=r"gmm-5 cannot be fitted: .* need at least 25 data, .* there are 20"):
         SamplersEvaluation().build()(subject)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_posteriors_that_are_not_finite_are_named(name: str) -> None:
+    subject = subjects.digits()
+    with torch.no_grad():
+        subject.module.backbone.heads.mean.bias[0] = math.nan  # type: ignore[union-attr, index]
+    with pytest.raises(NotFinite, match=r"the posterior of 1,297 of 1,297 data is not finite"):
+        fit(subject, SAMPLERS[name])
 
 
 def test_the_evaluator_says_how_likely_latents_are_and_keeps_the_fit() -> None:

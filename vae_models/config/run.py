@@ -12,7 +12,7 @@ from vae_models.data.config import DataConfig
 from vae_models.measures import Goal, Mode
 from vae_models.objectives.specs import ElboConfig, ObjectiveConfig
 from vae_models.optimization.specs import AdamConfig, ConstantScheduleConfig, OptimizerConfig, ScheduleConfig
-from vae_models.samplers.specs import SAMPLERS, PriorSamplerConfig, SamplerConfig, SamplerSpec
+from vae_models.samplers.specs import SAMPLERS, PriorSamplerConfig, SamplerSpec, UnfittedSamplerConfig
 from vae_models.strict import Strict
 from vae_models.topologies.specs import TOPOLOGIES, TopologySpec
 from vae_models.topologies.vae.specs import ModelConfig
@@ -45,7 +45,7 @@ class EvaluationConfig(Strict):
         description="at the end on the training split too, at beta = 1 as everywhere: metrics train_eval/<name>",
     )
     pictures: bool = True
-    sampler: SamplerConfig = Field(default=PriorSamplerConfig(), description="whose samples the pictures show")
+    sampler: UnfittedSamplerConfig = Field(default=PriorSamplerConfig(), description="whose samples the pictures show")
     measures: tuple[bounds.Name, ...] = Field(
         default=(),
         max_length=bounds.MEASURES,

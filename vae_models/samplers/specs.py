@@ -138,5 +138,7 @@ SAMPLERS = Seam[type[SamplerSpec]](
 
 if TYPE_CHECKING:
     SamplerConfig = SamplerSpec
+    UnfittedSamplerConfig = SamplerSpec
 else:
     SamplerConfig = SAMPLERS.union(meant="prior")
+    UnfittedSamplerConfig = SAMPLERS.union(meant="prior", only=lambda spec: not spec.fitted)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vae_models.collectives import PeerError, broadcast_integers, broadcast_tensors, on_first_rank, rank
 from vae_models.evaluation.findings import Findings
 from vae_models.evaluation.fitting.fitted import Fitted, UnfitSampler, named, unpacked, weights_digest
+from vae_models.evaluation.latent.encoded import finite
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.protocols import Sampler
 from vae_models.samplers.specs import FittedSamplerSpec, SamplerSpec
@@ -30,7 +31,7 @@ def fit(subject: Subject, sampler: FittedSamplerSpec, beta: float | None = None)
 
     The same fit is taken from the subject's folder of samplers, or from an earlier attempt's findings, where it is
     there. All workers call it together. beta: of a multi-rate model. Raise Inapplicable where the model has several
-    latents, or where the data are too few.
+    latents, or where the data are too few, and NotFinite where a posterior is not.
     """
     return subject.once(f"fit of {_key(sampler, beta)}", lambda: _stored_or_made(subject, sampler, beta))
 
@@ -82,6 +83,7 @@ def _stored(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) ->
 
 def _made(subject: Subject, sampler: FittedSamplerSpec, beta: float | None) -> Mapping[str, Tensor]:
     posteriors = subject.posteriors("train", beta)
+    finite(posteriors.mean, *(() if posteriors.log_std is None else (posteriors.log_std,)))
     tell = partial(subject.tell, f"fitting {sampler.called()}")
     try:
         return sampler.fitter().fit(posteriors, seed=subject.plan.seed, device=subject.device, tell=tell)
