@@ -187,6 +187,22 @@ def test_the_documents_python_runs_as_it_stands(env: dict[str, str], run: Path, 
         assert done.stdout.startswith(words), done.stdout + done.stderr
 
 
+def test_a_card_has_what_was_evaluated_and_samplers_what_was_fitted(
+    env: dict[str, str], run: Path, digits: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """In the run's folder, as `vaesvc evaluate` leaves it there."""
+    asked = ("--evaluator", "likelihood", "--evaluator", "samplers", "--sampler", "gmm-3")
+    vaesvc(env, "evaluate", str(run), *asked, seconds=180)
+    lines = vaesvc(env, "card", str(run)).stdout.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| test/elbo |")]
+    (elbo,) = [row for row in rows if len(row) == 5]  # the other was measured while it was trained
+    assert elbo[3:] == ["nats per datum of a density", "250"]
+    assert 0 < float(elbo[2]) < abs(float(elbo[1]))
+    made = tmp_path / "samples.npz"
+    vaesvc(env, "sample", str(run), "--sampler", "gmm-3", "--count", "4", "--out", str(made))
+    np.testing.assert_allclose(arrays(made)["x"], Trained.load(run).sample(4, sampler="gmm-3"), atol=1e-5)
+
+
 def test_a_damaged_model_is_not_used(env: dict[str, str], tmp_path: Path) -> None:
     folder = trained_models.pulled(tmp_path / "model", trained_models.config_of())
     weights = folder / "model.safetensors"

@@ -94,14 +94,16 @@ def _in_folder(opened: Opened) -> Iterator[Evaluated]:
 
     from service.directories import MANIFEST
     from vae_models.evaluation import findings, kept
+    from vae_models.trained import folders
     from vae_models.trained.card import Evaluated
 
     origin = opened.model.origin
     if origin is None:
         return
     weights = hashlib.sha256((origin.folder / MANIFEST).read_bytes()).hexdigest()
-    for folder in sorted((opened.folder / EVALUATION).glob("*")):
-        about, found = kept.about(folder), findings.read(folder) if folder.is_dir() else None
+    place = folders.owner(opened.folder) / EVALUATION
+    for folder in sorted(path for path in place.glob("*") if path.is_dir()):
+        about, found = kept.about(folder), findings.read(folder)
         if found is not None and about.get("weights") == weights:
             yield Evaluated(split=str(about["plan"]["split"]), findings={folder.name: found.plain()})
 
