@@ -284,6 +284,16 @@ class LatentSpace(Protocol):
 
 
 @runtime_checkable
+class HasGiven(Protocol):
+    """A topology whose p(x) is of x's elements but the first few, which are given: the beginning of a sentence."""
+
+    @property
+    def given(self) -> int:
+        """Return how many elements of a datum are given."""
+        ...
+
+
+@runtime_checkable
 class HasParts(Protocol):
     """A topology of one latent that says which parts it is made of: an error can then name the one it is in."""
 

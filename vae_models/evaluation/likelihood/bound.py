@@ -14,6 +14,7 @@ from vae_models.evaluation.likelihood import statistics
 from vae_models.evaluation.likelihood.scale import Scale, scale_of
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.measures import QUANTITIES
+from vae_models.protocols import HasGiven, Model
 
 LOG_LIKELIHOODS = ("elbo", "distortion")
 NO_LIKELIHOOD = "no log-likelihood: {}"
@@ -51,11 +52,13 @@ def place(beta: float | None) -> str:
     return "" if beta is None else f"beta_{beta:g}/"
 
 
-def dimensions(rows: Rows) -> Tensor:
-    """Return how many elements of each datum are no padding, float64 [batch]."""
+def dimensions(rows: Rows, model: Model) -> Tensor:
+    """Return how many elements of each datum p(x) is of, float64 [batch]: no padding, and nothing that is given."""
+    given = model.given if isinstance(model, HasGiven) else 0
     if rows.mask is None:
-        return torch.full((len(rows),), float(math.prod(rows.x.shape[1:])), dtype=torch.float64, device=rows.x.device)
-    return rows.mask.expand_as(rows.x).flatten(1).sum(1).double()
+        count = float(math.prod(rows.x.shape[1:])) - given
+        return torch.full((len(rows),), count, dtype=torch.float64, device=rows.x.device)
+    return rows.mask.expand_as(rows.x).flatten(1).sum(1).double() - given
 
 
 def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
@@ -69,7 +72,7 @@ def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
         trace = subject.model(rows.x, rows.noise, gates, rows.mask)
         rate, distortion = trace.rate.double(), trace.distortion.double()
         bound = {"elbo": -(rate + distortion), "rate": rate} if subject.model.bound else {}
-        rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows)}
+        rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows, subject.model)}
         return {**bound, "distortion": distortion, **rest}
 
     found = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo")
@@ -92,3 +95,5 @@ def _values(subject: Subject, beta: float | None, scale: Scale) -> Iterator[Valu
         )
     if scale.measure == "mass" and "elbo" in found:
         yield statistics.bits_per_dim(f"{place(beta)}bits_per_dim", -found["elbo"], counted, scale)
+    if subject.config.data.support == "tokens" and "elbo" in found:
+        yield statistics.perplexity(f"{place(beta)}perplexity", -found["elbo"], counted, scale)

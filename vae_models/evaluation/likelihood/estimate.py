@@ -49,7 +49,7 @@ class Estimate:
         return {
             "nll": -weights.log_mean(),
             "effective_samples": weights.effective_samples(),
-            "dimensions": dimensions(rows),
+            "dimensions": dimensions(rows, self._subject.model),
         }
 
     def _drawn(self, rows: Rows, block: int) -> Noise:

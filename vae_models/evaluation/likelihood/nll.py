@@ -40,6 +40,8 @@ class NllEvaluator:
         yield statistics.mean(f"{name}/effective_samples", found["effective_samples"], unit="samples", mode="max")
         if scale.measure == "mass":
             yield statistics.bits_per_dim(f"{name}/bits_per_dim", nats, found["dimensions"], scale)
+        if subject.config.data.support == "tokens":
+            yield statistics.perplexity(f"{name}/perplexity", nats, found["dimensions"], scale)
 
 
 def _notes(subject: Subject) -> Iterator[str]:

@@ -51,16 +51,42 @@ def bits_per_dim(name: str, nats: Tensor, dimensions: Tensor, scale: Scale) -> V
     nats, dimensions: [data], of each datum -log p and its number of elements that are no padding. The error is that of
     the mean of nats_i - r d_i over mean d, r the ratio: of data of one size that of the mean of nats.
     """
-    nats, dimensions = nats / math.log(2), dimensions.to(nats)
-    ratio = nats.sum() / dimensions.sum()
-    rest = (nats - ratio * dimensions) / dimensions.mean()
+    ratio, error = _ratio(nats / math.log(2), dimensions)
     return Value(
         name=name,
-        value=float(ratio),
+        value=ratio,
         unit=BITS,
         mode="min",
-        error=averages.standard_error(rest),
+        error=error,
         measure=scale.measure,
         levels=scale.levels,
         count=len(nats),
     )
+
+
+def perplexity(name: str, nats: Tensor, tokens: Tensor, scale: Scale) -> Value:
+    """Return exp(sum_i nats_i / sum_i t_i) of -log p or a bound on it, with its standard error by the delta method.
+
+    tokens: [data], how many tokens of each sentence are predicted, the end of the sentence among them. A model that
+    knows nothing has the size of the vocabulary.
+    """
+    ratio, error = _ratio(nats, tokens)
+    value = math.exp(ratio)
+    return Value(
+        name=name,
+        value=value,
+        unit="tokens",
+        mode="min",
+        error=None if error is None else value * error,
+        measure=scale.measure,
+        levels=scale.levels,
+        count=len(nats),
+    )
+
+
+def _ratio(sums: Tensor, counts: Tensor) -> tuple[float, float | None]:
+    """Return sum_i s_i / sum_i c_i and its standard error, that of the mean of s_i - r c_i over mean c."""
+    counts = counts.to(sums)
+    ratio = sums.sum() / counts.sum()
+    rest = (sums - ratio * counts) / counts.mean()
+    return float(ratio), averages.standard_error(rest)

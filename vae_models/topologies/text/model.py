@@ -28,6 +28,7 @@ class SentenceVAE(nn.Module):
     """
 
     bound = sampled = True
+    given = 1  # <bos>, of a sentence's tokens
 
     def __init__(
         self,
