@@ -32,7 +32,10 @@ REPRODUCTIONS: Seam[Reproduction] = Seam(
     "reproduction",
     [
         f"tuning.reproductions.{module}:REPRODUCTIONS"
-        for module in ("mr_vae", "mr_vae_curves", "sigma_vae", "vhp", "ar_elbo_section_4", "ar_elbo_section_6")
+        for module in (
+            *("mr_vae", "mr_vae_curves", "mr_vae_images", "sigma_vae", "vhp", "vhp_pendulum", "vhp_latents"),
+            *("ar_elbo_section_4", "ar_elbo_noise", "ar_elbo_section_6", "ar_elbo_fid"),
+        )
     ],
     check=_wrong,
     summary="a table or figure of a paper",

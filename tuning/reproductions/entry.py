@@ -37,14 +37,6 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A picture of the whole reproduction. function: "module:name" of (results) -> Picture."""
-
-    name: str
-    function: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Choice:
     """A number that is chosen first, as the paper does: a stage of a study on `base`, whose winner is taken over."""
 
@@ -65,6 +57,7 @@ class Setup:
     plans:    of the runs that have another one
     measures: more than evaluators measure, "module:function" of (subject) -> {name: number}
     choices:  what is chosen first; chosen_for: run -> the choice that it takes over
+    drawings: pictures of the whole, "module:function" of (results) -> Picture
     shown:    evaluators' pictures that are shown of each run, of the first seed
     differs:  what is not as in the paper, a sentence each
     """
@@ -79,7 +72,7 @@ class Setup:
     measures: tuple[str, ...] = ()
     choices: Mapping[str, Choice] = field(default_factory=lambda: MappingProxyType({}))
     chosen_for: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    drawings: tuple[Drawing, ...] = ()
+    drawings: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()
 

@@ -1,22 +1,20 @@
-"""Multi-Rate VAE: rate-distortion curves, table 2, and the ablations of figure 9."""
+"""Multi-Rate VAE: rate-distortion curves, and how a point of one is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 
 from tuning.reproductions.changes import BRIEFLY, mlp, recipe
-from tuning.reproductions.claims import Cell, Claim, Every, Less, Lowest, Ratio
-from tuning.reproductions.entry import Choice, Column, Drawing, Reproduction, Scale, Setup
-from tuning.reproductions.readings import At, Computed, Duration, Logged, Reading
+from tuning.reproductions.claims import Cell, Claim, Every, Less, Ratio
+from tuning.reproductions.entry import Choice, Column, Reproduction, Scale, Setup
+from tuning.reproductions.readings import Computed, Duration, Logged, Reading
 from tuning.searches.mr_vae import rates
 from vae_models.config.train import TrainConfig
 
 TEN = tuple(float(f"{0.01 * 1000 ** (i / 9):.4g}") for i in range(10))  # beta of C.2, log-spaced in [0.01, 10]
 FEW = (0.01, 0.1, 1.0, 10.0)
-NATS = "nats per datum"
 Terms = tuple[Logged, Logged]
 
 
@@ -26,11 +24,8 @@ def terms(run: str, beta: float | None = None) -> Terms:
     return Logged(run=run, metric=f"{at}/rate"), Logged(run=run, metric=f"{at}/distortion")
 
 
-def _sum(*values: float) -> float:
-    return sum(values)
-
-
-def _mean(*values: float) -> float:
+def mean(*values: float) -> float:
+    """Return the mean."""
     return sum(values) / len(values)
 
 
@@ -48,7 +43,7 @@ def chosen_rates(configs: Mapping[str, TrainConfig]) -> dict[str, Choice]:
     return {name: Choice(base=config, stage=rates()) for name, config in configs.items()}
 
 
-# --- rate-distortion curves -----------------------------------------------------------------------------------------
+# --- rate-distortion curves -------------------------------------------------------------------------------------------
 
 SYSTEMS = {"separate": "β-VAEs", "multi": "MR-VAE", "longer": "MR-VAE, three times the epochs"}
 
@@ -82,7 +77,7 @@ def _curves(scale: Scale) -> Setup:
         seeds=3 if paper else 2,
         choices=chosen_rates({"β-VAE": base, "MR-VAE": multi}) if paper else {},
         chosen_for={**dict.fromkeys(separate, "β-VAE"), "multi": "MR-VAE", "longer": "MR-VAE"} if paper else {},
-        drawings=(Drawing(name="rate-distortion", function="tuning.reproductions.pictures:rate_distortion"),),
+        drawings=("tuning.reproductions.pictures:rate_distortion",),
         differs=()
         if paper
         else (
@@ -139,190 +134,4 @@ CURVES = Reproduction(
     build=_curves,
 )
 
-# --- table 2 --------------------------------------------------------------------------------------------------------
-
-DATA = {"binarized-mnist": "MNIST", "omniglot": "Omniglot"}
-NETS = {"resnet": "ResNet", "cnn": "CNN"}
-# data, net -> (-ELBO, rate, distortion) of the beta-VAE and of MR-VAE
-_TABLE_2 = {
-    ("binarized-mnist", "resnet"): ((89.63, 29.17, 60.46), (87.89, 27.07, 60.82)),
-    ("binarized-mnist", "cnn"): ((96.35, 18.33, 78.03), (93.51, 28.50, 65.00)),
-    ("omniglot", "resnet"): ((111.07, 34.98, 76.09), (107.78, 34.36, 73.41)),
-    ("omniglot", "cnn"): ((114.73, 34.11, 80.62), (110.98, 34.21, 76.77)),
-}
-_NARROW: Mapping[str, Mapping[str, Any]] = {
-    "resnet": {"model.backbone.channels": 16},
-    "cnn": {"model.backbone.channels": (8, 16, 32, 64)},
-}
-
-
-def _table_2(scale: Scale) -> Setup:
-    paper = scale == "paper"
-    betas = TEN if paper else (0.5, 1.0)
-    runs: dict[str, TrainConfig] = {}
-    cells: dict[Cell, Reading] = {}
-    chosen: dict[str, str] = {}
-    first: dict[str, TrainConfig] = {}
-    for data, net in product(DATA, NETS):
-        changes = {} if paper else {**BRIEFLY, **_NARROW[net], "optimizer.lr": 0.001, "steps": 300}
-        own, multi = f"{data}-{net}", f"{data}-mr-{net}"
-        variants = ("", "-warmup") if paper else ("",)
-        separate = {
-            f"{own}{variant}-{beta:g}": recipe(f"{data}/beta-vae-{net}{variant}", {**changes, "beta.value": beta})
-            for variant, beta in product(variants, betas)
-        }
-        runs |= {**separate, multi: recipe(f"{data}/mr-vae-{net}", {**changes, "evaluation.betas": betas})}
-        cells |= _of_the_best(own, [terms(run) for run in separate])
-        cells |= _of_the_best(multi, [terms(multi, beta) for beta in betas])
-        chosen |= {**dict.fromkeys(separate, own), multi: multi}
-        first |= {own: recipe(f"{data}/beta-vae-{net}"), multi: runs[multi]}
-    return Setup(
-        rows={
-            f"{data}-{mr}{net}": f"{DATA[data]}, {'MR-' if mr else ''}{NETS[net]}"
-            for data, mr, net in product(DATA, ("", "mr-"), NETS)
-        },
-        runs=runs,
-        cells=cells,
-        claims=_table_2_claims(),
-        seeds=3 if paper else 2,
-        choices=chosen_rates(first) if paper else {},
-        chosen_for=chosen if paper else {},
-        differs=()
-        if paper
-        else (
-            "16 channels in place of 128 (ResNet), 8 to 64 in place of 128 to 1024 (CNN)",
-            "300 steps in place of 200 epochs",
-            "the first 2,000 test images",
-            "β of 0.5 and 1 in place of ten, without KL warm-up",
-            "learning rate 0.001, not chosen",
-        ),
-    )
-
-
-def _of_the_best(row: str, of: Sequence[Terms]) -> dict[Cell, Reading]:
-    """Return -ELBO, rate and distortion where -ELBO is lowest."""
-    bounds = tuple(Computed(of=each, function=_sum) for each in of)
-    return {
-        (row, "elbo"): At(least=bounds, value=bounds),
-        (row, "rate"): At(least=bounds, value=tuple(rate for rate, _ in of)),
-        (row, "distortion"): At(least=bounds, value=tuple(distortion for _, distortion in of)),
-    }
-
-
-def _table_2_claims() -> tuple[Claim, ...]:
-    claims: list[Claim] = [
-        Less(
-            text=f"{DATA[data]}, {NETS[net]}: MR-VAE's lowest −ELBO is below the β-VAEs' [nats]",
-            place="table 2", low=(f"{data}-mr-{net}", "elbo"), high=(f"{data}-{net}", "elbo"),
-        )
-        for data, net in product(DATA, NETS)
-    ]  # fmt: skip
-    claims += [
-        Lowest(
-            text=f"{DATA[data]}: MR-ResNet's −ELBO is the lowest [nats]",
-            place="table 2", cell=(f"{data}-mr-resnet", "elbo"),
-            others=tuple((f"{data}-{row}", "elbo") for row in ("resnet", "cnn", "mr-cnn")),
-        )
-        for data in DATA
-    ]  # fmt: skip
-    return tuple(claims)
-
-
-TABLE_2 = Reproduction(
-    name="mr-vae/table-2",
-    summary="The lowest test −ELBO over β of β-VAEs and of one multi-rate VAE. Binarized MNIST, Omniglot.",
-    columns=tuple(
-        Column(name=name, heading=f"{heading} [nats]")
-        for name, heading in (("elbo", "−ELBO"), ("rate", "rate"), ("distortion", "distortion"))
-    ),
-    paper={
-        (f"{data}-{mr}{net}", column): value
-        for (data, net), both in _TABLE_2.items()
-        for mr, numbers in zip(("", "mr-"), both, strict=True)
-        for column, value in zip(("elbo", "rate", "distortion"), numbers, strict=True)
-    },
-    notes=("The paper calls −ELBO ELBO; rate and distortion add up to it.",),
-    build=_table_2,
-)
-
-# --- figure 9 -------------------------------------------------------------------------------------------------------
-
-_DESIGNS = {"mlp": "2-layer MLP", "mlp-shared": "2-layer MLP, first layer shared", "mlp-5": "5-layer MLP"}
-_GATES = {"sigmoid": "sigmoid both sides", "sqrt": "sqrt both sides", "film": "FiLM both sides"}
-
-
-def _figure_9(scale: Scale) -> Setup:
-    paper = scale == "paper"
-    betas = TEN if paper else FEW
-    changes: dict[str, Any] = {"evaluation.betas": betas}
-    if not paper:
-        changes |= {**BRIEFLY, **_NARROW["resnet"], "optimizer.lr": 0.001, "steps": 300}
-    rows = {"default": "affine, sigmoid and sqrt (default)", **_DESIGNS, **_GATES}
-    runs = {row: recipe(f"omniglot/mr-vae-resnet{'' if row == 'default' else f'-{row}'}", changes) for row in rows}
-    cells: dict[Cell, Reading] = {}
-    for row in rows:
-        of = {beta: terms(row, beta) for beta in betas}
-        cells[row, "curve"] = Computed(of=tuple(objective(beta, each) for beta, each in of.items()), function=_mean)
-        cells[row, "elbo"] = objective(1.0, terms(row))
-        for beta, (rate, distortion) in of.items():
-            cells |= {(row, f"rate-{beta:g}"): rate, (row, f"distortion-{beta:g}"): distortion}
-    return Setup(
-        rows=rows,
-        runs=runs,
-        cells=cells,
-        claims=_figure_9_claims(),
-        seeds=3 if paper else 2,
-        choices=chosen_rates(runs) if paper else {},
-        chosen_for={row: row for row in runs} if paper else {},
-        drawings=(Drawing(name="ablations", function="tuning.reproductions.pictures:ablations"),),
-        differs=()
-        if paper
-        else (
-            "16 channels in place of 128",
-            "300 steps in place of 200 epochs",
-            "four β in place of ten",
-            "the first 2,000 test images",
-            "learning rate 0.001, not chosen",
-        ),
-    )
-
-
-def _figure_9_claims() -> tuple[Claim, ...]:
-    place, default = "appendix D, figure 9", ("default", "curve")
-
-    def within(text: str, rows: Sequence[str], most: float, *, default_over: bool) -> Claim:
-        pairs = [(default, (row, "curve")) if default_over else ((row, "curve"), default) for row in rows]
-        claims = tuple(Ratio(text=text, place=place, over=over, under=under, at_most=most) for over, under in pairs)
-        return Every(text=text, place=place, claims=claims)
-
-    return (
-        within(
-            "No more expressive network gives a curve that is better by more than 1 %",
-            tuple(_DESIGNS), 1.01, default_over=True,
-        ),
-        Lowest(
-            text="The default gates are slightly better than the other combinations [nats]",
-            place=place, cell=default, others=tuple((row, "curve") for row in _GATES),
-        ),
-        within(
-            "The choice of gates does not matter: no curve is worse than the default's by more than 3 %",
-            tuple(_GATES), 1.03, default_over=False,
-        ),
-    )  # fmt: skip
-
-
-FIGURE_9 = Reproduction(
-    name="mr-vae/figure-9",
-    summary="What the gates of a multi-rate VAE are made of: networks and functions. ResNet, Omniglot.",
-    columns=(
-        Column(name="curve", heading="distortion + β rate, mean over β [nats]"),
-        Column(name="elbo", heading="−ELBO [nats]"),
-    ),
-    notes=(
-        "The figure has curves and no numbers: a curve's height is the mean over β of distortion + β × rate; the "
-        "tolerances, 1 % and 3 %, are ours.",
-    ),
-    build=_figure_9,
-)
-
-REPRODUCTIONS = (TABLE_2, FIGURE_9, CURVES)
+REPRODUCTIONS = (CURVES,)

@@ -60,7 +60,7 @@ class Results:
     def _drawn(self) -> Iterator[Picture]:
         """Yield the drawings, where anything was trained."""
         for drawing in self.setup.drawings if any(self.trained) else ():
-            yield _draw(drawing.function)(self)
+            yield _draw(drawing)(self)
 
     def _shown(self) -> Iterator[Picture]:
         """Yield evaluators' pictures of each run of the first seed, named after the run."""

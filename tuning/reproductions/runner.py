@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from tuning.local import run_study
+from tuning.local import StudyProgress, run_study
 from tuning.reproductions.claims import Cell, judge
 from tuning.reproductions.entry import Reproduction, Scale, Setup
 from tuning.reproductions.readings import Trained, Unmeasured
@@ -102,20 +103,22 @@ class _Work:
                 result = run_study(
                     study, place, device=self.shop.device, stop=self.shop.stop, say=self.shop.say,
                     dataset=self.shop.dataset(choice.base.data),
-                    on_progress=lambda now, name=name: self.clock.study(name, now.ended, now.trials, now.seconds_left),  # type: ignore[misc]
+                    on_progress=partial(self.clock.study, name),
                 )  # fmt: skip
             except DataError as error:
-                for run in (run for run, of in self.setup.chosen_for.items() if of == name):
-                    self.missing[run] = f"data not here: {error}"
+                self._without(name, f"data not here: {error}")
                 continue
             if self.shop.stop():
                 raise Interrupted(f"stopped while {name} was chosen")
             winner = result[0].winner
             if winner is None:
-                for run in (run for run, of in self.setup.chosen_for.items() if of == name):
-                    self.missing[run] = f"no {name} could be chosen: every trial failed for some seed"
-                continue
-            self.chosen[name] = winner.assignment
+                self._without(name, f"nothing could be chosen for {name}: every trial failed for some seed")
+            else:
+                self.chosen[name] = winner.assignment
+
+    def _without(self, choice: str, reason: str) -> None:
+        """Leave out the runs that need what could not be chosen."""
+        self.missing |= {run: reason for run, of in self.setup.chosen_for.items() if of == choice}
 
     def config(self, run: str, seed: int) -> TrainConfig:
         """Return a run's configuration with what was chosen, and the seed."""
@@ -190,9 +193,10 @@ class _Clock:
         self._steps = {place: size.steps(config) for place, config in configs.items()}
         self._ended = {place for place, config in configs.items() if shop.is_done(config)}
 
-    def study(self, name: str, ended: int, trials: int, seconds_left: float | None) -> None:
+    def study(self, name: str, now: StudyProgress) -> None:
         """Tell of a study that chooses a number: its own trials are counted."""
-        self._tell(Pace(run=name, ended=ended, runs=trials, share=ended / max(1, trials), seconds_left=seconds_left))
+        share = now.ended / max(1, now.trials)
+        self._tell(Pace(run=name, ended=now.ended, runs=now.trials, share=share, seconds_left=now.seconds_left))
 
     def begin(self, place: Place) -> None:
         self._current, self._began, self._first = place, time.monotonic(), None

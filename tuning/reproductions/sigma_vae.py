@@ -9,7 +9,7 @@ from typing import Any
 
 from tuning.reproductions.changes import BRIEFLY, mlp, recipe
 from tuning.reproductions.claims import Cell, Claim, Less, Lowest, Ratio
-from tuning.reproductions.entry import Column, Drawing, Reproduction, Scale, Setup
+from tuning.reproductions.entry import Column, Reproduction, Scale, Setup
 from tuning.reproductions.readings import Computed, Evaluated, Logged, Reading
 from vae_models.config.train import TrainConfig
 
@@ -63,7 +63,7 @@ def _figure_5(scale: Scale) -> Setup:
         cells=cells,
         claims=_figure_5_claims(),
         seeds=3 if paper else 2,
-        drawings=(Drawing(name="log-sigma", function="tuning.reproductions.pictures:log_sigma"),),
+        drawings=("tuning.reproductions.pictures:log_sigma",),
         differs=()
         if paper
         else (

@@ -62,7 +62,7 @@ def test_every_evaluation_suits_what_is_trained(name: str, scale: Scale) -> None
 @pytest.mark.parametrize(("name", "scale"), CASES)
 def test_functions_that_are_named_are_there(name: str, scale: Scale) -> None:
     _, setup = built(name, scale)
-    for function in (*setup.measures, *(drawing.function for drawing in setup.drawings)):
+    for function in (*setup.measures, *setup.drawings):
         module, _, attribute = function.partition(":")
         assert callable(getattr(importlib.import_module(module), attribute))
 
