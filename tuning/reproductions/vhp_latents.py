@@ -10,14 +10,19 @@ from tuning.reproductions.claims import Cell, Less
 from tuning.reproductions.entry import Column, Reproduction, Scale, Setup
 from tuning.reproductions.readings import Computed, Evaluated, Logged, Reading
 from tuning.reproductions.vhp import STEPS, SYSTEMS, root
+from vae_models.config.train import TrainConfig
 from vae_models.evaluation.specs import EvaluationPlan
 
 # --- figure 17: motion ------------------------------------------------------------------------------------------------
 
 
-def _figure_17(scale: Scale) -> Setup:
+def _motion(scale: Scale) -> dict[str, TrainConfig]:
     changes: dict[str, Any] = {} if scale == "paper" else {**BRIEFLY, "steps": STEPS}
-    runs = {system: recipe(f"cmu-motion/{system}", changes) for system in ("vhp-rewo", "vampprior", "iwae")}
+    return {system: recipe(f"cmu-motion/{system}", changes) for system in ("vhp-rewo", "vampprior", "iwae")}
+
+
+def _figure_17(scale: Scale) -> Setup:
+    runs = _motion(scale)
     cells: dict[Cell, Reading] = {}
     for row in runs:
         cells |= {
@@ -59,6 +64,51 @@ FIGURE_17 = Reproduction(
     build=_figure_17,
 )
 
+# --- figure 18 ------------------------------------------------------------------------------------------------------
+
+WAYS = {"step": "step_ratio/graph", "largest": "largest_step/graph", "length": "path_length_ratio/graph"}
+
+
+def _figure_18(scale: Scale) -> Setup:
+    paper = scale == "paper"
+    runs = _motion(scale)
+    cells: dict[Cell, Reading] = {
+        (row, column): Evaluated(run=row, value=value) for row in runs for column, value in WAYS.items()
+    }
+    place = "appendix C.2, figure 18"
+    evaluator = {"kind": "interpolation", "nodes": 2_530 if paper else 300, "neighbours": 15, "pairs": 16}
+    return Setup(
+        rows={row: SYSTEMS[row] for row in runs},
+        runs=runs,
+        cells=cells,
+        claims=tuple(
+            Less(
+                text=f"Movements between two others jump less with VHP + REWO than with {SYSTEMS[row]} (step ratio)",
+                place=place, low=("vhp-rewo", "step"), high=(row, "step"),
+            )
+            for row in ("vampprior", "iwae")
+        ),
+        seeds=3 if paper else 2,
+        plan=EvaluationPlan.model_validate({"evaluators": [evaluator]}),
+        differs=() if paper else (f"{STEPS:,} steps of 128", "300 nodes in place of 2,530"),
+    )  # fmt: skip
+
+
+FIGURE_18 = Reproduction(
+    name="vhp/figure-18",
+    summary="Do movements on the shortest ways of a graph of latents jump? VHP, VampPrior, IWAE. CMU motion capture.",
+    columns=(
+        Column(name="step", heading="largest step over the mean step"),
+        Column(name="largest", heading="largest step [rad]"),
+        Column(name="length", heading="length over the straight line's"),
+    ),
+    notes=(
+        "The figure marks discontinuities by boxes: judged is the largest of 10 steps over the mean step, mean over 16 "
+        "pairs of test data.",
+    ),
+    build=_figure_18,
+)
+
 # --- figures 19 and 20: images ----------------------------------------------------------------------------------------
 
 DATA = {"binarized-mnist": "static MNIST", "mnist": "dynamic MNIST", "fashion-mnist": "Fashion-MNIST",
@@ -78,7 +128,7 @@ _DIFFERS_IMAGES = (
 )
 
 
-def _of_images(data: str, system: str, scale: Scale) -> Any:
+def _of_images(data: str, system: str, scale: Scale) -> TrainConfig:
     changes = {} if scale == "paper" else dict(_IMAGES)
     if not system.startswith("vhp"):
         changes.pop("model.prior.importance_samples", None)
@@ -168,4 +218,4 @@ FIGURE_20 = Reproduction(
     build=_figure_20,
 )
 
-REPRODUCTIONS = (FIGURE_17, FIGURE_19, FIGURE_20)
+REPRODUCTIONS = (FIGURE_17, FIGURE_18, FIGURE_19, FIGURE_20)
