@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from tests import gangs, subjects
 from vae_models.config.train import TrainConfig
@@ -181,6 +181,22 @@ def test_too_few_data_or_samples_are_refused(kind: type[FidEvaluation]) -> None:
     with pytest.raises(Inapplicable, match="at least 6 data, and there are 5 of test: raise the limit"):
         spec.build()(subjects.digits(limit=5))
     assert spec.build()(subjects.digits(limit=6)).values
+
+
+class Overflowing(Pixels):
+    """Infinite for bright images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.where(images.flatten(1).mean(1, keepdim=True) > 0.3, torch.inf, super().__call__(images))
+
+
+def test_features_that_are_not_finite_are_refused(places: Places) -> None:
+    subject = subjects.digits(limit=100)
+    bright = int((subject.dataset.test.x[:100].float().flatten(1).mean(1) > 0.3 * 255).sum())
+    assert 0 < bright < 100
+    with pytest.raises(Inapplicable, match=f"numbers that are not finite of {bright} of 100 images"):
+        reference(subject, Overflowing(size=4), 60, places=places)
+    assert not places.cache_dir.exists()
 
 
 @pytest.mark.usefixtures("in_cache")

@@ -91,10 +91,12 @@ def features_of(extractor: Extractor, images: Tensor) -> Mapping[str, Tensor]:
 
 def checked(found: Mapping[str, Tensor], what: str) -> Tensor:
     """Return the features of all workers' images. Raise Inapplicable, on every worker, where one is not finite."""
-    wrong = int((~found["finite"]).sum())
-    if wrong:
-        total = len(found["finite"])
-        raise Inapplicable(f"{what}: {wrong} of {total} images are not finite, so they have no features")
+    images, total = int((~found["finite"]).sum()), len(found["finite"])
+    if images:
+        raise Inapplicable(f"{what}: {images} of {total} images are not finite, so they have no features")
+    rows = int((~found["features"].isfinite().all(1)).sum())
+    if rows:
+        raise Inapplicable(f"{what}: the extractor makes numbers that are not finite of {rows} of {total} images")
     return found["features"]
 
 
