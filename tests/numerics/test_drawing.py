@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests import gangs, subjects
 from vae_models.evaluation.drawing import drawn, latents, name_of
+from vae_models.evaluation.memory import Meter
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.likelihoods.specs import GaussianConfig
 from vae_models.priors.specs import StandardNormalConfig, VampPriorConfig, VHPConfig
@@ -111,13 +112,21 @@ def test_a_multi_rate_model_draws_at_the_beta_asked_for() -> None:
 
 
 def test_the_plans_memory_bounds_a_batch() -> None:
-    """6,000 digits in float64 with what their decoder holds do not fit into 16 MiB: they come in several batches."""
+    """20,000 digits in float64, with what their decoder makes on the way, do not fit into 16 MiB at once."""
     seen: list[int] = []
     subject = subjects.digits(memory_mib=16, batch_size=32768)
-    decode = subject.space.decode
-    subject.module.decode = lambda z, beta=None: (seen.append(len(z)), decode(z, beta))[1]
-    assert len(drawn(subject, PRIOR, 6000)) == 6000
-    assert 1 < max(seen) * 64 * 8 <= 16 * 2**20
+    make = subject.module.sample_mean
+
+    def measured(noise: dict[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        with Meter() as meter:
+            made: Tensor = make(noise, beta)
+        seen.append(meter.peak)
+        return made
+
+    subject.module.sample_mean = measured  # type: ignore[union-attr]
+    assert len(drawn(subject, PRIOR, 20_000)) == 20_000
+    assert len(seen) > 3  # two passes that measure, and several batches
+    assert 2**20 < max(seen) < 16 * 2**20
 
 
 def test_what_cannot_be_drawn_says_so() -> None:
