@@ -28,8 +28,6 @@ SAMPLES = 100  # of each posterior, for the likelihood
 FORMS = ("means", "samples", "latents")
 MIDDLE = {"normal": 0.0, "uniform": 0.5}
 
-Array = NDArray[Any] | Tensor
-
 
 class Trained:
     """A trained model in use, on one device. It is made by `load`.

@@ -28,7 +28,7 @@ def out(help: str) -> Any:
 
 Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, val or test.")]
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="The first N data.", show_default=False)]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of everything that is drawn.")]
 Beta = Annotated[float | None, typer.Option("--beta", help="Of a multi-rate model; default 1.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")]
 Code = Annotated[
