@@ -58,7 +58,8 @@ def _config(backbone: Mapping[str, Any] = MLP, **fields: Any) -> TrainConfig:
     )
 
 
-CONFIGS = {"mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE)}
+PLATEAU = {"schedule": {"kind": "plateau", "patience_epochs": 1, "factor": 0.1}, "optimizer": {"lr": 0.3}}
+CONFIGS = {"mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE), "plateau": _config(**PLATEAU)}
 
 
 def _dataset() -> Dataset:
@@ -111,7 +112,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("net", "asks"),
     [("mlp", asks) for asks in (1, 2, 4, 5, 6, 7, 8, 9, 10, 13, 19, 28, 31, 32, 33, 34, 35, 36, 37, 38)]
     + [("cnn", asks) for asks in (1, 7, 11, 34)]
-    + [("nvae", 9)],
+    + [("nvae", 9), ("plateau", 13), ("plateau", 34)],
 )
 def test_stopped_once_and_resumed(uninterrupted: dict[str, Path], tmp_path: Path, net: str, asks: int) -> None:
     """After any step, in mid-evaluation, and within the last one (steps and rounds of evaluation both ask)."""

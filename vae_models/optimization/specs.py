@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from vae_models import bounds
-from vae_models.optimization.learning_rate import LearningRate
+from vae_models.optimization.learning_rate import LearningRate, Plateau
 from vae_models.parts import Seam, spec_of
 from vae_models.strict import Strict
 
@@ -173,7 +173,30 @@ class CosineScheduleConfig(ScheduleSpec):
         return LearningRate(peak=peak, warmup_steps=warmup_steps, total_steps=total_steps, final=self.final)
 
 
-SCHEDULE_SPECS = (ConstantScheduleConfig, CosineScheduleConfig)
+class PlateauScheduleConfig(ScheduleSpec):
+    """Linear warm-up, then constant, and `factor` times as much whenever the validation score has not risen for long.
+
+    The score is the metric that checkpoints are chosen by.
+    """
+
+    kind: Literal["plateau"] = "plateau"
+    warmup_epochs: float = Field(default=0.0, ge=0, le=bounds.EPOCHS)
+    factor: float = Field(default=0.5, gt=0, lt=1, description="of the learning rate, at each fall")
+    patience_epochs: float = Field(default=2.0, gt=0, le=bounds.EPOCHS, description="without a rise, before a fall")
+    least: float = Field(default=0.0, ge=0, le=bounds.REAL, description="learning rate below which it does not fall")
+
+    def build(self, *, peak: float, steps_per_epoch: float, total_steps: int) -> Plateau:
+        """Return the schedule, which has to be told of each evaluation: see `Plateau`."""
+        return Plateau(
+            peak=peak,
+            warmup_steps=self.warmup_epochs * steps_per_epoch,
+            factor=self.factor,
+            patience_steps=self.patience_epochs * steps_per_epoch,
+            least=self.least,
+        )
+
+
+SCHEDULE_SPECS = (ConstantScheduleConfig, CosineScheduleConfig, PlateauScheduleConfig)
 SCHEDULES = Seam[type[ScheduleSpec]](
     "schedule",
     ["vae_models.optimization.specs:SCHEDULE_SPECS"],

@@ -4,8 +4,8 @@ The paper: embeddings and LSTMs of 256 dimensions, Adam, batches of 32; 200 epoc
 validation loss does not improve for two; with and without KL warm-up. By table 1's 8,821,072 numbers the latent has 32
 dimensions, the vocabulary 10,000 tokens, and the LSTMs no bias. The code that it points to (Hu et al. 2019, Texar):
 dropout of 0.5, a gradient's norm of at most 5, a KL weight that rises from 0.1 over ten epochs.
-Ours: tinyshakespeare in place of Yahoo, and with it 20 epochs and a cosine. Yahoo's files are trained on by
-`--data`, after `vaesvc data add`.
+Ours: tinyshakespeare in place of Yahoo, and with it 20 epochs. Yahoo's files are trained on by `--data`, after
+`vaesvc data add`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import BetaConfig, ConstantBetaConfig, WarmupBetaConfig
 from vae_models.data.config import DataConfig
-from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
+from vae_models.optimization.specs import AdamConfig, PlateauScheduleConfig
 from vae_models.recipes.recipe import ours
 from vae_models.topologies.text.specs import TextConfig
 
@@ -30,7 +30,7 @@ def text_vae(model: TextConfig, beta: BetaConfig, *, epochs: float) -> TrainConf
         model=model,
         beta=beta,
         optimizer=AdamConfig(lr=1e-3, clip_norm=5.0),
-        schedule=CosineScheduleConfig(final=0.01),
+        schedule=PlateauScheduleConfig(),
         batch_size=32,
         epochs=epochs,
         evaluation=EvaluationConfig(batch_size=128),

@@ -23,6 +23,7 @@ from vae_models.data import support
 from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.residency import Residence
 from vae_models.measures import ON_TRAIN
+from vae_models.optimization.learning_rate import FollowsEvaluations
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.training import promises
 from vae_models.training.checks import check_run
@@ -335,6 +336,7 @@ class Run:
                 return False
             metrics |= of_split
         self._log(metrics)
+        self._follow(metrics)
         self.at.evaluated = self.at.step
         if self.context.rank == 0 and self.config.evaluation.pictures:
             shown = pictures(
@@ -348,6 +350,14 @@ class Run:
             for name, png in shown.items():
                 self.context.log_picture(self.at.step, name, png)
         return True
+
+    def _follow(self, metrics: Mapping[str, float]) -> None:
+        """Tell a learning rate that follows evaluations of this one."""
+        goal = self.config.checkpoint.goal
+        if isinstance(self.lr, FollowsEvaluations) and goal.metric in metrics:
+            score = goal.score(metrics[goal.metric])
+            self.at.scores.append([self.at.step, score])
+            self.lr.observe(self.at.step, score)
 
     def _evaluated_on(self, name: str, part: str) -> dict[str, float] | None:
         """Return the metrics at beta = 1 and, where the config says so, at other beta of a multi-rate model;
@@ -419,5 +429,8 @@ class Run:
         if start is None:
             return
         self.state.restore(start.snapshot, self.device)
+        if isinstance(self.lr, FollowsEvaluations):
+            for step, score in self.at.scores:
+                self.lr.observe(int(step), score)
         self.fresh = dict(start.snapshot.manifest.metrics)
         self.saved, self.kept = (self.at.step, self.at.step) if start.own else (-1, None)

@@ -35,6 +35,7 @@ class Position:
     evaluated: int = 0  # the step after which the last complete evaluation was made
     latest: dict[str, float] = field(default_factory=dict)  # metric by name
     best: list[float] = field(default_factory=list)  # scores of the best evaluations, best first, larger is better
+    scores: list[list[float]] = field(default_factory=list)  # [step, score] of each, where the learning rate follows
 
     def among_the_best(self, score: float, size: int) -> bool:
         """Keep `score` if it is one of the `size` largest so far, and return whether it is."""
