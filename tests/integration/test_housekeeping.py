@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import SecretStr
 
-from service import kinds
+from service import kinds, tracking
 from service.artifacts import Artifacts
 from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
 from service.errors import UnavailableError
+from service.kinds.evaluate.kept import StoredKept
 from service.kinds.train import spec
 from service.models import Models
 from service.queue.jobs import Checkpoint, Job, JobState
@@ -28,6 +30,8 @@ from tests.attempts import Worker
 from tests.local_cluster import LocalCluster, agent
 from tests.registered import checkpoint_folder
 from tests.servers import Mlflow, wait_for
+from vae_models.evaluation.findings import Findings, Value
+from vae_models.evaluation.pictures.style import grid
 from vae_models.training.loop import train
 
 
@@ -283,3 +287,58 @@ def test_a_job_that_failed_is_not_followed(api: Api, keeper: Housekeeper) -> Non
     keeper.turn()
     assert _following(api, job) == []
     assert api.store.untracked() == []
+
+
+def test_an_evaluation_that_mlflow_slept_through_is_logged_afterwards_once(
+    api: Api, keeper: Housekeeper, mlflow_server: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the run of the model that it is about, with its error, its picture and its files."""
+    job = _succeeded(api, tmp_path, then={"kind": "evaluate", "plan": {"split": "val", "evaluators": ["likelihood"]}})
+    run_id = tracking.open_run(mlflow_server.uri, job, number=1)
+    keeper.turn()
+    (evaluation,) = _following(api, job)
+    ended = _found_out(api, evaluation)
+    mlflow_server.freeze()
+    try:
+        with monkeypatch.context() as hurry:
+            hurry.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+            for module in ("runs", "evaluations"):
+                hurry.setattr(f"service.tracking.{module}.PATIENCE", 1.0)
+            keeper.turn()
+        assert [one.id for one in api.store.untracked()] == [evaluation.id]
+    finally:
+        mlflow_server.thaw()
+    for _ in range(2):  # the second as a dispatcher that was killed before it noted the first
+        keeper._mlflow_patience._next = 0.0
+        keeper.turn()
+        assert api.store.untracked() == []
+        with api.store._write() as work:
+            work.update_job(evaluation.id, tracked=False)
+    door = mlflow(mlflow_server.uri)
+    (point,) = door.get_metric_history(run_id, "val/nll_7")
+    assert (point.value, point.step, point.timestamp) == (9.5, 5, int(1000 * (ended.ended_at or 0)))
+    assert door.get_run(run_id).data.metrics["val/nll_7_error"] == 0.25
+    files = {file.path.rpartition("/")[2] for file in door.list_artifacts(run_id, f"evaluation/{evaluation.id}")}
+    assert files == {"evaluation.json", KEY}
+    assert len(door.list_artifacts(run_id, "images")) == 2  # one picture, and the small one for the grid
+    (version,) = [one for one in api_models(api).versions() if one.job_id == job.id]
+    assert version.value == -9.0  # of the checkpoint, and no evaluation's
+    api.store.tracked(evaluation.id)
+
+
+KEY = "likelihood-val-0"
+
+
+def _found_out(api: Api, evaluation: Job) -> Job:
+    """The evaluation as its attempt leaves it."""
+    value = Value(name="nll_7", value=9.5, error=0.25, unit="nats per datum", mode="min", count=3)
+    findings = Findings(values=(value,), pictures=(grid("samples", torch.zeros(2, 1, 8, 8), 2),))
+    api.admit()
+    api.store.claim(evaluation.id, 1, "r")
+    StoredKept(Artifacts(api.settings.storage()), evaluation.id, device=torch.device("cpu")).put(KEY, findings)
+    return api.store.finish(evaluation.id, 1, FinishRequest(runner_id="r", outcome="succeeded"))
+
+
+def api_models(api: Api) -> Models:
+    key = read_key(api.settings.signing_key_file)
+    return Models(store=api.store, artifacts=Artifacts(api.settings.storage()), key=key)
