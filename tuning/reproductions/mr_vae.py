@@ -88,7 +88,7 @@ TABLE_1 = Reproduction(
         "Printed increases of ResNet rows are not those of the printed counts: 18.84 / 18.81 is 0.16 % more, not "
         "0.12 %. Ours are of one gate for each convolution.",
         "The β-VAE count of the NVAE row is that of an NVAE whose output layer is made for CIFAR-10 (8,867,988); one "
-        " for binary images has 8,853,246.",
+        "for binary images has 8,853,246.",
         "The LSTM's row is of text, and not here.",
     ),
     build=_table_1,
