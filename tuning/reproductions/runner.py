@@ -15,12 +15,13 @@ from tuning.reproductions.claims import Cell, judge
 from tuning.reproductions.entry import Reproduction, Scale, Setup
 from tuning.reproductions.readings import Trained, Unmeasured
 from tuning.reproductions.results import Results
-from tuning.reproductions.training import Interrupted, Workshop
+from tuning.reproductions.training import Interrupted, RunFolder
 from tuning.space import Assignment, with_values
 from tuning.study import StudyConfig
 from vae_models.config import size
 from vae_models.config.train import TrainConfig
 from vae_models.data.errors import DataError
+from vae_models.evaluation.findings import NotFinite
 from vae_models.evaluation.subject import Inapplicable, Stopped
 from vae_models.records import Progress
 from vae_models.training.errors import NonFiniteLoss
@@ -62,20 +63,20 @@ def reproduce(
     `training.Interrupted` when asked to stop.
     """
     setup = entry.build(scale)
-    clock = _Clock(on_pace)
-    shop = Workshop(folder=out / TRAINED, device=device, stop=stop, say=say, show=clock.show)
-    work = _Work(setup=setup, seeds=range(seeds or setup.seeds), shop=shop, clock=clock)
-    work.choose(out / CHOICES)
-    trained = work.train()
-    cells, missing = _cells(setup, trained, work.missing)
+    meter = _PaceMeter(on_pace)
+    kept = RunFolder(folder=out / TRAINED, device=device, stop=stop, say=say, show=meter.show)
+    trainings = _Trainings(setup=setup, seeds=range(seeds or setup.seeds), kept=kept, meter=meter)
+    trainings.choose(out / CHOICES)
+    trained = trainings.train()
+    cells, missing = _cells(setup, trained, trainings.missing)
     results = Results(
         entry=entry,
         scale=scale,
         setup=setup,
-        seeds=len(work.seeds),
+        seeds=len(trainings.seeds),
         cells=cells,
         missing=missing,
-        chosen=work.chosen,
+        chosen=trainings.chosen,
         verdicts=tuple(judge(claim, cells, missing) for claim in setup.claims),
         trained=trained,
     )
@@ -84,13 +85,13 @@ def reproduce(
 
 
 @dataclass(kw_only=True)
-class _Work:
+class _Trainings:
     """What is trained: every run with every seed, seed by seed, so that an early look shows whole tables."""
 
     setup: Setup
     seeds: range
-    shop: Workshop
-    clock: _Clock
+    kept: RunFolder
+    meter: _PaceMeter
     chosen: dict[str, Assignment] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # run -> why it is not there
 
@@ -98,17 +99,17 @@ class _Work:
         """Run the studies that choose numbers, each once."""
         for name, choice in self.setup.choices.items():
             study = StudyConfig(base=choice.base, stages=(choice.stage,))
-            place = folder / self.shop.place(choice.base).name
+            place = folder / self.kept.place(choice.base).name
             try:
                 result = run_study(
-                    study, place, device=self.shop.device, stop=self.shop.stop, say=self.shop.say,
-                    dataset=self.shop.dataset(choice.base.data),
-                    on_progress=partial(self.clock.study, name),
+                    study, place, device=self.kept.device, stop=self.kept.stop, say=self.kept.say,
+                    dataset=self.kept.dataset(choice.base.data),
+                    on_progress=partial(self.meter.study, name),
                 )  # fmt: skip
             except DataError as error:
                 self._without(name, f"data not here: {error}")
                 continue
-            if self.shop.stop():
+            if self.kept.stop():
                 raise Interrupted(f"stopped while {name} was chosen")
             winner = result[0].winner
             if winner is None:
@@ -128,7 +129,7 @@ class _Work:
     def train(self) -> list[dict[str, Trained]]:
         """Return what every run left, by its name, for each seed."""
         order = [(seed, run) for seed in self.seeds for run in self.setup.runs if run not in self.missing]
-        self.clock.start({place: self.config(place[1], place[0]) for place in order}, self.shop)
+        self.meter.start({place: self.config(place[1], place[0]) for place in order}, self.kept)
         trained: list[dict[str, Trained]] = [{} for _ in self.seeds]
         for seed, run in order:
             if run not in self.missing:
@@ -136,22 +137,22 @@ class _Work:
         return trained
 
     def _one(self, into: dict[str, Trained], seed: int, run: str) -> None:
-        if self.shop.stop():
+        if self.kept.stop():
             raise Interrupted("stopped between two runs")
-        self.clock.begin((seed, run))
+        self.meter.begin((seed, run))
         try:
             plan = self.setup.plans.get(run, self.setup.plan)
-            into[run] = self.shop.trained(self.config(run, seed), plan, self.setup.measures)
+            into[run] = self.kept.trained(self.config(run, seed), plan, self.setup.measures)
         except DataError as error:
             self.missing[run] = f"data not here: {error}"
         except NonFiniteLoss as error:
             self.missing[run] = f"seed {seed} ended: {error}"
-        except Inapplicable as error:
+        except (Inapplicable, NotFinite) as error:
             self.missing[run] = str(error)
         except Stopped as error:
             raise Interrupted(f"stopped while evaluating {run}: {error}") from error
         finally:
-            self.clock.end((seed, run))
+            self.meter.end((seed, run))
 
 
 def _cells(
@@ -176,7 +177,7 @@ def _cells(
 Place = tuple[int, str]  # (seed, run)
 
 
-class _Clock:
+class _PaceMeter:
     """Tells the pace: seconds per step of each configuration, as measured, or of all where it was not trained yet."""
 
     def __init__(self, tell: Callable[[Pace], None]) -> None:
@@ -188,10 +189,10 @@ class _Clock:
         self._first: int | None = None
         self._spent: dict[str, tuple[float, float]] = {}  # run -> (seconds, steps)
 
-    def start(self, configs: Mapping[Place, TrainConfig], shop: Workshop) -> None:
+    def start(self, configs: Mapping[Place, TrainConfig], kept: RunFolder) -> None:
         """Begin with what is to be done; what is done already costs nothing."""
         self._steps = {place: size.steps(config) for place, config in configs.items()}
-        self._ended = {place for place, config in configs.items() if shop.is_done(config)}
+        self._ended = {place for place, config in configs.items() if kept.is_done(config)}
 
     def study(self, name: str, now: StudyProgress) -> None:
         """Tell of a study that chooses a number: its own trials are counted."""

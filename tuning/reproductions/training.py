@@ -44,7 +44,7 @@ class Interrupted(Exception):  # noqa: N818 - says what is the case
 
 
 @dataclass(kw_only=True)
-class Workshop:
+class RunFolder:
     """Trains and evaluates configurations in `folder`. Data sets are loaded once.
 
     stop: asked about once a second; say: is told what a user has to know; show: a run's progress.
