@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuning.reproductions.changes import BRIEFLY, mlp, recipe
-from tuning.reproductions.claims import Above, Below, Cell, Claim, Every, Less, Rising
+from tuning.reproductions.claims import Above, Below, Cell, Claim, Every, Rising
 from tuning.reproductions.entry import Column, Reproduction, Scale, Setup
 from tuning.reproductions.readings import Computed, Evaluated, Logged, Reading
 from vae_models.config.train import TrainConfig
@@ -265,9 +265,9 @@ def _figure_d4(scale: Scale) -> Setup:
                     Below(text=column, place=place, cell=(one, column), value=0.05) for column in ("kl", "means")
                 ),
             ),
-            Less(
+            Above(
                 text="σ_x² = 0.1: data are told apart (variance of the means above 0.5)",
-                place=place, low=(one, "means"), high=(tenth, "means"), by=0.5,
+                place=place, cell=(tenth, "means"), value=0.5,
             ),
         ),
         seeds=3 if paper else 2,
