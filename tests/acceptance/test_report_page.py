@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +50,18 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(html: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM is not None
     with Browser(PROGRAM, tmp_path_factory.mktemp("browser") / "profile") as opened:
-        opened.open(html.as_uri(), "What differs")
+        whole(opened, html)
         yield opened
+
+
+def whole(page: Browser, html: Path, text: str = "What differs") -> str:
+    """The text of the page once all of it is read: its beginning is shown before."""
+    page.open(html.as_uri(), text)
+    deadline = time.monotonic() + 60
+    while page.run("document.readyState") != "complete":
+        assert time.monotonic() < deadline, "the page is not read to its end"
+        time.sleep(0.1)
+    return page.text()
 
 
 def test_it_opens_without_a_complaint_and_asks_for_nothing(page: Browser, html: Path) -> None:
@@ -64,8 +75,7 @@ def test_the_browser_would_have_told_of_both(page: Browser, tmp_path: Path) -> N
     wrong = tmp_path / "wrong.html"
     wrong.write_text("<body>wrong<script>console.error('no')</script><img src='http://127.0.0.1:9/x.png'></body>")
     try:
-        page.open(wrong.as_uri(), "wrong")
-        page.wait("wrong")
+        whole(page, wrong, "wrong")
         assert any("no" in said for said in page.complaints())
         assert "http://127.0.0.1:9/x.png" in page.requested()
     finally:
@@ -73,7 +83,7 @@ def test_the_browser_would_have_told_of_both(page: Browser, tmp_path: Path) -> N
 
 
 def test_everything_is_there(page: Browser, html: Path) -> None:
-    shown = page.open(html.as_uri(), "What differs")
+    shown = whole(page, html)
     for text in (
         *RUNS,  # markup in a name is text
         "beta.value",
@@ -92,7 +102,7 @@ def test_everything_is_there(page: Browser, html: Path) -> None:
 
 
 def test_models_lie_over_one_another_in_each_curve(page: Browser, html: Path) -> None:
-    page.open(html.as_uri(), "Curves")
+    whole(page, html)
     drawn = (
         "[...document.querySelectorAll('figure')].filter(each => each.querySelector('svg')).map(each => "
         "[each.innerText.split('\\n')[0], [...each.querySelectorAll('text')].map(text => text.textContent)])"
@@ -106,7 +116,7 @@ def test_models_lie_over_one_another_in_each_curve(page: Browser, html: Path) ->
 def test_it_is_readable_at(width: int, page: Browser, html: Path) -> None:
     """Nothing is wider than the window but what scrolls by itself; text is not small, and nothing covers another."""
     page.resize(width)
-    page.open(html.as_uri(), "What differs")
+    whole(page, html)
     assert page.run("document.documentElement.scrollWidth") <= width
     too_wide = (
         "[...document.querySelectorAll('h1,h2,h3,p,dl,figure,img,svg,summary,.scroll')].filter(each => {"
