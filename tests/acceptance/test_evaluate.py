@@ -18,7 +18,7 @@ from tests.servers import wait_for
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
-SAMPLES = 6_000  # seconds of computing
+SAMPLES = 3_000  # seconds of computing
 PLAN: dict[str, Any] = {"evaluators": ["likelihood", {"kind": "nll", "samples": SAMPLES}], "batch_size": 32}
 NLL = f"nll_{SAMPLES}"
 
@@ -30,7 +30,7 @@ def submitted(stack: Stack, folder: Path) -> str:
         yaml.safe_dump(
             {
                 "recipe": DIGITS,
-                "train": {"steps": 40, "evaluation": {"pictures": False}},
+                "train": {"steps": 10, "evaluation": {"pictures": False}},
                 "resources": {"workers": 2, "cpus_per_worker": 0.5},
                 "retry": {"backoff_seconds": 0.1},
                 "register_as": "followed",
