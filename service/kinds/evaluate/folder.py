@@ -89,7 +89,7 @@ def _evaluate(
     try:
         with _printer() as show:
             kept = FolderKept(folder, weights=weights.manifest_sha256, plan=plan, evaluators=evaluators)
-            pace = Pace(kept, evaluators, show=show, stop=stop)
+            pace = Pace(kept, evaluators, show=show, stopping=lambda: stop)
             subject = Subject(
                 weights.model, weights.config, data.load(weights.config.data), plan,
                 device=local.chosen_device(device), tick=pace.tick, history=history.read(owner(weights.place)),

@@ -40,15 +40,17 @@ class Pace:
         evaluators: Mapping[str, EvaluatorSpec],
         *,
         show: Callable[[Standing], None],
-        stop: Callable[[], bool],
+        stopping: Callable[[], Callable[[], bool]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep what is needed. evaluators: by key, in their order. stop: whether somebody asked to."""
+        """Keep what is needed. evaluators: by key, in their order. stopping:
+        makes the check of one pass, whose batches take about the same time: whether somebody asked to stop."""
         self.computed: list[str] = []  # keys of what was not there already
         self._kept = kept
         self._kinds = {key: spec.kind for key, spec in evaluators.items()}
         self._show = show
-        self._stop = stop
+        self._stopping = stopping
+        self._stop = stopping()
         self._clock = clock
         self._key = ""
         self._pass: tuple[str, float, int] | None = None  # what, since when, how much was done then
@@ -68,6 +70,7 @@ class Pace:
         now = self._clock()
         if self._pass is None or self._pass[0] != what or done < self._pass[2]:
             self._pass = (what, now, done)
+            self._stop = self._stopping()
         _, since, first = self._pass
         left = (now - since) / (done - first) * (total - done) if done > first else None
         keys = list(self._kinds)

@@ -80,14 +80,13 @@ def _evaluate(
     evaluators = plans.fitting(spec.plan, weights.config)
     if reports is None:
         kept = StoredKept(artifacts, worker.order.access.job_id, device=worker.device)
-        poller = Poller(lambda: False, worker.device)
-        pace = Pace(kept, evaluators, show=lambda standing: None, stop=poller.tick)
+        pace = Pace(kept, evaluators, show=lambda standing: None, stopping=lambda: Poller(_never, worker.device).tick)
     else:
         kept = StoredKept(
             artifacts, worker.order.access.job_id, device=worker.device, check=reports.check, found=reports.found
         )
-        poller = Poller(reports.stop_requested, worker.device)
-        pace = Pace(kept, evaluators, show=reports.show, stop=poller.tick)
+        asked = reports.stop_requested
+        pace = Pace(kept, evaluators, show=reports.show, stopping=lambda: Poller(asked, worker.device).tick)
     dataset = data.load(weights.config.data, fetch=Bucket(artifacts=artifacts))
     subject = Subject(weights.model, weights.config, dataset, spec.plan, device=worker.device, tick=pace.tick)
     try:
@@ -97,6 +96,10 @@ def _evaluate(
         return None
     finally:
         subject.close()
+
+
+def _never() -> bool:
+    return False  # the first worker is asked
 
 
 def _result(spec: EvaluateSpec, findings: Mapping[str, Findings] | None) -> dict[str, Any]:

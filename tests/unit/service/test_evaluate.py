@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -191,9 +191,14 @@ class Nothing:
 
 
 def test_the_time_left_is_of_the_pass_that_it_is_at() -> None:
-    now, shown = [0.0], list[Standing]()
+    now, shown, made = [0.0], list[Standing](), list[int]()
+
+    def checks() -> Callable[[], bool]:
+        made.append(len(shown))  # how many ticks there were before
+        return lambda: False
+
     evaluators = chosen(plans.read({"evaluators": ["likelihood", "latent"]}), trained())
-    pace = Pace(Nothing(), evaluators, show=shown.append, stop=lambda: False, clock=lambda: now[0])
+    pace = Pace(Nothing(), evaluators, show=shown.append, stopping=checks, clock=lambda: now[0])
     first, second = evaluators
     pace.get(first)
     for at, done in ((0.0, 100), (2.0, 300)):
@@ -206,6 +211,7 @@ def test_the_time_left_is_of_the_pass_that_it_is_at() -> None:
         ("likelihood", 1, None), ("likelihood", 1, 7.0), ("latent", 2, None),
     ]  # fmt: skip
     assert pace.computed == [first]
+    assert made == [0, 0, 2]  # a fast pass says nothing of how often to ask in a slow one
     assert dict(pieces(vars(shown[1])))["left of it [h:mm:ss]"] == "0:00:07"
 
 
