@@ -46,6 +46,16 @@ NEED_API: dict[str, tuple[str, ...]] = {
     "models": (),
     "pull": ("NAME", "DIR"),
     "verify": ("NAME",),
+    "encode": ("NAME", "digits", "--out", "TABLE"),
+    "score": ("NAME", "digits", "--out", "TABLE"),
+    "reconstruct": ("NAME", "digits", "--out", "PICTURE"),
+    "sample": ("NAME", "--out", "PICTURE"),
+    "interpolate": ("NAME", "digits", "--out", "PICTURE"),
+    "traverse": ("NAME", "digits", "--out", "PICTURE"),
+    "export": ("NAME", "--out", "DIR"),
+    "card": ("NAME",),
+    "evaluate": ("NAME",),
+    "report": ("JOB", "--out", "DIR"),
     "studies": (),
     "study show": ("JOB",),
     "study curve": ("JOB", "--out", "DIR"),
@@ -59,7 +69,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "token revoke": ("NAME",),
     "token role": ("NAME", "admin"),
 }
-NEED_NOTHING = {"parts", "recipes", "run", "searches", "study list", "study run"}
+NEED_NOTHING = {"parts", "recipes", "reproduce", "run", "searches", "study list", "study run"}
 WAITS = {"dispatch"}  # a daemon: for its database, for Ray and for the API
 LOCAL_STACK = {"up", "down", "status", "doctor"}  # they say of each part how it is; see test_stack.py
 TAKEN = {"page", "no-json", "null", "other-json", "no-gzip", "cut-gzip"}  # any bytes with status 200 may be a log
@@ -122,7 +132,8 @@ def problem(
 
 
 def filled(arguments: tuple[str, ...], folder: Path, job: str = "j-1") -> tuple[str, ...]:
-    known = {"JOB": job, "NAME": "ann", "DIR": str(folder / "there")}
+    there = str(folder / "there")
+    known = {"JOB": job, "NAME": "ann", "DIR": there, "TABLE": f"{there}.parquet", "PICTURE": f"{there}.png"}
     return tuple(known.get(argument, argument) for argument in arguments)
 
 
