@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from service import kinds
 from service.artifacts import Artifacts
 from service.errors import NotFoundError, UntrustedError, UsageError, VaesvcError
+from service.kinds.evaluate.ray_run import _history
 from service.kinds.evaluate.spec import Evaluated, EvaluateSpec
 from service.kinds.house import House
 from service.queue.jobs import Checkpoint, Job
-from service.wire import FinishRequest
+from service.wire import FinishRequest, ProgressReport
 from tests.registered import Shelf, checkpoint_folder, shelf
 from vae_models.config.train import TrainConfig
 
@@ -63,6 +65,30 @@ def test_a_job_means_its_best_checkpoint_by_its_own_metric(store: Shelf) -> None
     assert settled(store, job.id) == spec
     # written exactly, it is taken by its word, also when the job has come to another model
     assert settled(store, "anything", model=model(spec).model_dump()).model == spec.model
+
+
+class Notes:
+    """What an attempt is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_the_run_that_trained_it_is_named_for_pictures_of_the_training(store: Shelf) -> None:
+    """Where MLflow does not tell of it, there are none, and that is said."""
+    job = store.job("m")
+    committed(store, job, val_elbo=-90.0)
+    store.store.progress(job.id, 1, ProgressReport(progress={}, run_id="r-1"))
+    over(store, job)
+    found = model(settled(store, job.id))
+    assert found.run == "r-1"
+    assert model(settled(store, "anything", model=found.model_dump() | {"run": "another"})).run == "r-1"
+    order, notes = SimpleNamespace(context=SimpleNamespace(mlflow_uri="http://127.0.0.1:9")), Notes()
+    assert _history(order, found, notes) == {}  # type: ignore[arg-type]
+    assert notes.said[0].startswith("no pictures of the training: could not read run r-1 in MLflow")
 
 
 def test_a_version_means_the_files_that_were_signed(store: Shelf) -> None:

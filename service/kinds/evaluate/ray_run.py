@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.attempt import gang
 from service.attempt.assignment import Assignment
 from service.kinds.evaluate import plans
-from service.kinds.evaluate.spec import EvaluateSpec, whole
+from service.kinds.evaluate.spec import Evaluated, EvaluateSpec, whole
 from vae_models.measures import STORED
 
 if TYPE_CHECKING:
@@ -88,7 +88,15 @@ def _evaluate(
         asked = reports.stop_requested
         pace = Pace(kept, evaluators, show=reports.show, stopping=lambda: Poller(asked, worker.device).tick)
     dataset = data.load(weights.config.data, fetch=Bucket(artifacts=artifacts))
-    subject = Subject(weights.model, weights.config, dataset, spec.plan, device=worker.device, tick=pace.tick)
+    subject = Subject(
+        weights.model,
+        weights.config,
+        dataset,
+        spec.plan,
+        device=worker.device,
+        tick=pace.tick,
+        history={} if reports is None else _history(worker.order, said, reports),
+    )
     try:
         subject.count()
         return evaluate(subject, kept=pace, say=print if reports is None else reports.note)
@@ -100,6 +108,21 @@ def _evaluate(
 
 def _never() -> bool:
     return False  # the first worker is asked
+
+
+def _history(order: Assignment, model: Evaluated, reports: EvaluationReports) -> Mapping[str, list[tuple[int, float]]]:
+    """Return the metrics of the run that trained the model, for pictures; none where MLflow does not tell."""
+    from service.errors import VaesvcError
+    from service.tracking.reports import histories
+
+    uri = order.context.mlflow_uri
+    if uri is None or model.run is None:
+        return {}
+    try:
+        return histories(uri, model.run)
+    except VaesvcError as error:
+        reports.note(f"no pictures of the training: {error}")
+        return {}
 
 
 def _result(spec: EvaluateSpec, findings: Mapping[str, Findings] | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def settle(spec: EvaluateSpec, house: House) -> EvaluateSpec:
     """
     model = spec.model or _meant(spec.of, house)
     trained = _job(model.job, house)
+    model = model.model_copy(update={"run": None if model.trial else trained.run_id})
     config = _config(model, house, trained)
     needed = None if trained.spec.get("code") is None else CodeRef.model_validate(trained.spec["code"])
     if None not in (needed, spec.code) and needed != spec.code:
