@@ -193,7 +193,6 @@ def test_at_temperature_0_all_samples_are_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"model.size": (28, 28)}, "model.size is .28, 28., and the images are 8 x 8: set model.size to it"),
         ({"model.channels": 6}, "model.channels: 6 is no multiple of 4"),
         ({"model.gating": {"place": "batch-norm"}}, "one gate after each layer"),
         ({"model.spectrum": False}, "needs a model with spectrum, which nvae here does not offer: choose elbo"),
@@ -205,6 +204,15 @@ def test_what_does_not_go_together_is_refused(changes: Mapping[str, object], com
 
     with pytest.raises(ValueError, match=complaint):
         with_values(catalogue()["digits/nvae-tiny"].build(), dict(changes))
+
+
+def test_its_size_is_the_images() -> None:
+    config = catalogue()["digits/nvae-tiny"].build()
+    assert isinstance(config.model, NvaeConfig)
+    assert config.model.size == config.data.facts.shape[1:] == (8, 8)
+    assert list(SMALL.data_refusals((1, 8, 8), 4)) == [
+        "model.size is [9, 6], and the images are 8 x 8: set model.size to it"
+    ]
 
 
 def test_another_topology_is_refused_the_objective_of_ladders() -> None:
