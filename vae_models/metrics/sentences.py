@@ -9,7 +9,8 @@ from jaxtyping import Int
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-PAD, BOS, EOS = 0, 1, 2  # as text is read: `data.ingest.text`
+from vae_models.data.tokens import BOS, EOS, PAD
+
 SIZE, LINE, MARGIN = 14, 20, 8  # pixels: of the letters, from line to line, around the page
 MOST = 120  # characters of a line that are drawn
 

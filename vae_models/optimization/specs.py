@@ -65,17 +65,11 @@ class AdamConfig(OptimizerSpec):
         return adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
-class AdamaxConfig(OptimizerSpec):
+class AdamaxConfig(AdamConfig):
     """Adamax (Kingma and Ba 2015, section 7.1): Adam by the largest gradient; weight decay is added to the gradient."""
 
-    kind: Literal["adamax"] = "adamax"
+    kind: Literal["adamax"] = "adamax"  # type: ignore[assignment]
     lr: float = Field(default=2e-3, gt=0, le=bounds.REAL, description="peak learning rate")
-    betas: tuple[AverageWeight, AverageWeight] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0, le=bounds.REAL)
-    weight_decay: float = Field(default=0.0, ge=0, le=bounds.REAL)
-    clip_norm: float | None = Field(
-        default=None, gt=0, le=bounds.REAL, description="largest L2 norm of the whole gradient; none: no clipping"
-    )
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of these parameters: see `adamax`."""

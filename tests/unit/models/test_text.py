@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from vae_models.data.formats.speeches import read_speeches, words
+from vae_models.data.tokens import BOS, EOS, PAD
 from vae_models.likelihoods.specs import TokensConfig
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.metrics import sentences
 from vae_models.recipes import catalogue
-from vae_models.topologies.text.model import BOS, EOS, PAD, SentenceVAE
+from vae_models.topologies.text.model import SentenceVAE
 from vae_models.topologies.text.specs import TextConfig
 from vae_models.training.step import merged
 

@@ -11,9 +11,9 @@ import torch
 
 from vae_models.data.builders.common import Files, from_files
 from vae_models.data.formats.speeches import read_speeches, words
-from vae_models.data.ingest.text import BOS, EOS, PAD, SPECIAL, UNK
 from vae_models.data.records import Dataset, Split
 from vae_models.data.spec import DataSpec
+from vae_models.data.tokens import BOS, EOS, PAD, SPECIAL, UNK
 
 _SEED = 0  # of the order of the speeches; numpy keeps the streams of RandomState fixed for ever
 _TRAIN, _VAL = 0.9, 0.05  # of the speeches

@@ -27,9 +27,8 @@ from vae_models.data.ingest.splits import TRAIN, Division
 from vae_models.data.ingest.writer import Draft
 from vae_models.data.spec import DataSpec
 from vae_models.data.stored import VOCABULARY
+from vae_models.data.tokens import BOS, EOS, PAD, SPECIAL, UNK
 
-PAD, BOS, EOS, UNK = range(4)
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 _MOST_LINE_BYTES = 1 << 20
 _MOST_COUNTED = 20_000_000  # different tokens of the training split
 _BLOCK = 1024  # sentences

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vae_models.data.tokens import BOS, EOS, PAD, UNK
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.priors.standard_normal import StandardNormal
@@ -17,7 +18,6 @@ from vae_models.topologies.groups import grouped
 from vae_models.topologies.text.nets import SentenceDecoder, SentenceEncoder
 
 LATENT, WORDS, INPUTS, OUTPUTS, X_NOISE = "z", "dropout/words", "dropout/inputs", "dropout/outputs", "sample/x"
-PAD, BOS, EOS, UNK = range(4)  # as text is read: `data.ingest.text`
 
 
 class SentenceVAE(nn.Module):
