@@ -22,12 +22,19 @@ from service.stack.s3 import S3
 from service.tracking import login
 from service.wire import StorageSettings
 
+PATIENCE_SECONDS = 60.0  # a busy machine may keep what takes a moment for as long
+
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str, *, every: float = 0.05) -> None:
-    deadline = time.monotonic() + seconds
+    """Wait until the condition holds. Raise TimeoutError where it does not after `seconds`, but at least a minute.
+
+    It is against waiting for ever. A test that something is quick asserts so by the times that were written down.
+    """
+    limit = max(seconds, PATIENCE_SECONDS)
+    deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} after {seconds} s")
+            raise TimeoutError(f"{what} after {limit} s")
         time.sleep(every)
 
 

@@ -159,7 +159,7 @@ def test_fault_05_a_head_that_does_not_come_is_not_waited_for_for_ever(
             caller.sendall(bytes([byte]))
         while caller.recv(4096):
             pass
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
 
 
 def test_fault_05_a_slow_answer_is_not_cut_by_the_heads_time_limit(

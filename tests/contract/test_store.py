@@ -317,14 +317,14 @@ def test_a_held_lease_protects_an_attempt_and_a_lost_one_is_fenced(store: Store,
 
 
 def test_a_heartbeat_keeps_the_lease(open_store: Callable[..., Store]) -> None:
-    store = open_store(lease_seconds=0.6)
+    store = open_store(lease_seconds=3.0)
     job = started(store)
-    for _ in range(4):
-        time.sleep(0.2)
-        assert store.heartbeat(job.id, 1, RUNNER).lease_seconds == 0.6
+    for _ in range(4):  # longer than a lease in all, and each turn far shorter
+        time.sleep(0.8)
+        assert store.heartbeat(job.id, 1, RUNNER).lease_seconds == 3.0
         assert store.attempt_lost(job.id, 1, "no") is None
     store.progress(job.id, 1, ProgressReport(progress={"step": 1}))
-    time.sleep(0.7)
+    time.sleep(3.1)
     assert store.attempt_lost(job.id, 1, "the lease ended") is not None
 
 
