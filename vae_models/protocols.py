@@ -202,7 +202,9 @@ class Model(Protocol):
 
     @property
     def sampled(self) -> bool:
-        """Return whether `sample` can draw x: false where the likelihood's parameters are known only beside an x."""
+        """Return whether `sample` can draw x: false where the likelihood's parameters are known only beside an x, and
+        where x is drawn only after a beginning (`HasPrediction`).
+        """
         ...
 
     def latents(self) -> Mapping[str, LatentLayer]:
@@ -234,7 +236,10 @@ class Model(Protocol):
         ...
 
     def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
-        """Return E[x|z] of z ~ p(z), [batch, *data]."""
+        """Return E[x|z] of z ~ p(z), [batch, *data].
+
+        Raise NotImplementedError with the reason where p(z) is known only after a beginning (`HasPrediction`).
+        """
         ...
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
@@ -290,6 +295,49 @@ class HasGiven(Protocol):
     @property
     def given(self) -> int:
         """Return how many elements of a datum are given."""
+        ...
+
+
+@runtime_checkable
+class HasPrediction(Protocol):
+    """A topology of x along time, [batch, time, *frame], that continues a beginning: videos.
+
+    Without a beginning there is no z ~ p(z), so `sampled` is false, and `sample_mean` and `sample` raise
+    NotImplementedError. Both methods below are pure functions of their arguments, the parameters and the buffers; rows
+    are independent in evaluation. beta: as of a `Model`.
+    """
+
+    @property
+    def context(self) -> int:
+        """Return how many frames are seen before the first that is predicted, 1 or more."""
+        ...
+
+    def prediction_noise(self, frames: int) -> Mapping[str, NoiseSpec]:
+        """Return the noise that `predict` needs for so many frames, by name, per datum."""
+        ...
+
+    def predict(self, x: Tensor, frames: int, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return the means of the next `frames` frames, [batch, frames, *frame], in units of x.
+
+        x: [batch, time >= context, *frame], of which the first `context` frames alone are read: frame 0 of what is
+        returned stands in the place of x[:, context]. z is drawn from the posterior at the context's frames, and from
+        the learned prior then; the mean of each frame is what the next one is predicted from (Denton and Fergus 2018).
+        Raise ValueError of fewer frames than `context`.
+        """
+        ...
+
+    def drawn_prediction_noise(self, frames: int) -> Mapping[str, NoiseSpec]:
+        """Return the noise that `draw_prediction` needs: `prediction_noise` and that of x."""
+        ...
+
+    def draw_prediction(
+        self, x: Tensor, frames: int, noise: Mapping[str, Tensor], beta: Tensor | None = None
+    ) -> Tensor:
+        """Draw the next `frames` frames, [batch, frames, *frame]: each from p(x_t | x_<t, z_<=t), and the next one
+        given it as it was drawn. As `predict` else, whose z_t have the same noise.
+
+        Raise NotImplementedError where x cannot be drawn from the likelihood.
+        """
         ...
 
 

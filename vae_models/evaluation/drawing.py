@@ -12,7 +12,7 @@ from vae_models.collectives import broadcast_integers
 from vae_models.evaluation.fitting.fit import law_of
 from vae_models.evaluation.memory import MIB, rows_within
 from vae_models.evaluation.subject import Inapplicable, Subject
-from vae_models.protocols import Model
+from vae_models.protocols import HasPrediction, Model
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
 from vae_models.samplers.specs import SamplerSpec
@@ -43,8 +43,11 @@ def drawn(
     beta:        of a multi-rate model; None: 1
 
     Sample i is a function of the plan's seed, the stream and i, up to rounding. Means and samples of one stream are of
-    the same z, and samplers that name their noise alike read the same. Raise Inapplicable where x cannot be drawn.
+    the same z, and samplers that name their noise alike read the same. Raise Inapplicable where x cannot be drawn,
+    and of a model that samples nothing without a beginning.
     """
+    if isinstance(subject.model, HasPrediction):
+        raise Inapplicable("this model continues a beginning that it is given: nothing is sampled without one")
     law, model, gates = law_of(subject, sampler, beta), subject.model, subject.gates(beta)
     of_x = _x_noise(subject) if form == "samples" else {}
     of_z = law.noise(model)

@@ -50,6 +50,15 @@ def without_one_latent(config: RunConfig) -> Iterator[str]:
         yield f"it needs a model of one latent vector, and {config.model.kind} has {', '.join(latents)}: leave it out"
 
 
+def without_samples(config: RunConfig) -> Iterator[str]:
+    """Yield why nothing is sampled from the model, for `EvaluatorSpec.refusals`."""
+    if config.model.continues:
+        yield (
+            f"model {config.model.kind} continues a beginning that it is given, and samples nothing without one: leave "
+            "it out"
+        )
+
+
 EVALUATORS = Seam[type[EvaluatorSpec]](
     "evaluator",
     [

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 class TopologySpec(Strict):
     """A topology, as data. Its fields are its parts and its sizes; `build` puts them together.
 
-    masks: whether it takes data of differing lengths: it passes a batch's mask on to its likelihood, which must, too
+    masks:     whether it takes data of differing lengths: it passes a batch's mask on to its likelihood, which must
+               take them, too
+    continues: whether each x is the continuation of a beginning that it is given (`protocols.HasPrediction`): nothing
+               can be sampled without one
     """
 
     masks: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         kind: str

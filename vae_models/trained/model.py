@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vae_models import bounds, random
 from vae_models.config.run import RunConfig
 from vae_models.data.masks import Masks
-from vae_models.protocols import LatentSpace, Model
+from vae_models.protocols import HasPrediction, LatentSpace, Model
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
 from vae_models.trained import checks, folders, laws, scores, walks
@@ -140,6 +140,11 @@ class Trained:
         """
         count, gates, model = checks.whole("n", n, 0, bounds.DATA), self.gates(beta), self._model
         law, warmth = self._laws.of(sampler, beta, self.device), checks.real("temperature", temperature, 0, bounds.REAL)
+        if isinstance(self.model, HasPrediction):
+            raise checks.Refused(
+                f"model {self.config.model.kind} continues a beginning that it is given, and samples nothing without "
+                "one: give it data, and reconstruct, score or predict them"
+            )
         drawn = checks.one_of("form", form, FORMS) == "samples"
         assert form != "latents" or self.space is not None  # or it has raised
         if drawn and not model.sampled:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vae_models.data.batching import Resident
 from vae_models.metrics import sentences
 from vae_models.metrics.pictures import as_images, reconstructions, samples
-from vae_models.protocols import Model, Sampler
+from vae_models.protocols import HasPrediction, Model, Sampler
 from vae_models.training.step import NoiseSource
 
 COLUMNS = 10
@@ -32,7 +32,8 @@ def pictures(
     vocabulary: Sequence[str] | None = None,
 ) -> dict[str, bytes]:
     """Return {"reconstructions": rows of originals, each over its row of reconstructions; "samples": the sampler's},
-    and "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw.
+    and "draws": x ~ p(x|z) of z ~ p(z), where the likelihood can draw. Of a model that continues a beginning there are
+    the reconstructions.
 
     Data and noise are always the same, so that pictures of different steps and runs can be laid side by side. Tokens
     are written as sentences. masks: see `evaluate`; vocabulary: the tokens' texts, None where nobody knows them.
@@ -46,11 +47,11 @@ def pictures(
         indices = torch.arange(n, device=data.index_device)
         x = data.batch(indices, noise)
         trace = parts(x, noise, None, masks(indices))
+        shown = {"reconstructions": _reconstructions(trace.target, trace.mean, vocabulary)}
+        if isinstance(model, HasPrediction):
+            return shown
         dreams = sampler.means(parts, source.draw(sampler.noise(parts), COLUMNS * ROWS, stream="samples", step=0))
-        shown = {
-            "reconstructions": _reconstructions(trace.target, trace.mean, vocabulary),
-            "samples": _samples(dreams, vocabulary),
-        }
+        shown["samples"] = _samples(dreams, vocabulary)
         if parts.sampled:
             count = COLUMNS * min(ROWS, max(1, DRAWN // (COLUMNS * math.prod(x.shape[1:]))))
             noise = source.draw(parts.sample_noise(), COLUMNS * ROWS, stream="samples", step=0)

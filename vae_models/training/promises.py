@@ -22,8 +22,10 @@ from vae_models.parts import PartError
 from vae_models.protocols import (
     Backbone,
     BetaController,
+    HasGiven,
     HasObjective,
     HasParts,
+    HasPrediction,
     Likelihood,
     Model,
     Objective,
@@ -140,7 +142,9 @@ def _check_model(config: TrainConfig, model: Model, objective: Objective, x: Ten
     noise = draw(model.noise(objective.samples))
     trace = call("", "__call__", lambda: model(x, noise, torch.ones((), dtype=x.dtype, device=x.device)), None)
     per_row, data = (rows,), (rows, *x.shape[1:])
-    wanted: dict[str, Shape] = {"target": data, "mean": data, "distortion": per_row, "reconstruction": per_row}
+    wanted: dict[str, Shape] = {"distortion": per_row, "reconstruction": per_row}
+    if not isinstance(model, HasGiven):  # whose target lacks what is given
+        wanted |= {"target": data, "mean": data}
     call.shapes("", "__call__", {name: getattr(trace, name) for name in wanted}, wanted)
     layers = model.latents()
     if (names := tuple(latent.name for latent in trace.latents)) != tuple(layers):
@@ -149,12 +153,21 @@ def _check_model(config: TrainConfig, model: Model, objective: Objective, x: Ten
         call.shapes("", "__call__", _latent(latent), _latent_shapes(rows, layers[latent.name].shape))
     if trace.samples != objective.samples:
         call.broken("", "__call__", f"returned a trace of {trace.samples} samples, of noise for {objective.samples}")
+    _check_groups(call, model)
+    if isinstance(model, HasPrediction):
+        _check_prediction(call, model, x, draw)
+        return
     of_prior = draw(model.prior_noise())
     call("", "sample_mean", lambda: model.sample_mean(of_prior), x.shape)
     if model.sampled:
         of_x = draw(model.sample_noise())
         call("", "sample", lambda: model.sample(of_x), x.shape)
-    _check_groups(call, model)
+
+
+def _check_prediction(call: _Caller, model: HasPrediction, x: Tensor, draw: Draw) -> None:
+    """Check that two frames are predicted after a beginning."""
+    noise, shape = draw(model.prediction_noise(2)), (len(x), 2, *x.shape[2:])
+    call("", "predict", lambda: model.predict(x, 2, noise), shape)
 
 
 def _check_groups(call: _Caller, model: Model) -> None:

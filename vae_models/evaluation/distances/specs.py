@@ -10,7 +10,7 @@ from pydantic import Field
 from vae_models.config.run import RunConfig
 from vae_models.evaluation.distances.neighbours import FEWEST
 from vae_models.evaluation.features.specs import FeaturesConfig, InceptionFeatures
-from vae_models.evaluation.specs import EvaluatorSpec
+from vae_models.evaluation.specs import EvaluatorSpec, without_samples
 
 if TYPE_CHECKING:
     from vae_models.evaluation.distances.interpolations import InterpolationDistances
@@ -29,8 +29,9 @@ class FidEvaluation(EvaluatorSpec):
     reconstructions: bool = Field(default=True, description="whether E[x|z] of z ~ q(z|x) is compared too")
 
     def refusals(self, config: RunConfig) -> Iterator[str]:
-        """Yield what the features refuse."""
+        """Yield what the features refuse, and why nothing is sampled from the model."""
         yield from self.features.refusals(config)
+        yield from without_samples(config)
 
     def build(self) -> SampleDistances:
         """Return the evaluator: see `SampleDistances`."""

@@ -11,6 +11,7 @@ from vae_models.evaluation.likelihood.bound import betas, place
 from vae_models.evaluation.likelihood.estimate import Estimate
 from vae_models.evaluation.likelihood.scale import scale_of
 from vae_models.evaluation.subject import Subject
+from vae_models.protocols import HasPrediction
 from vae_models.random import NOISE_BLOCK
 
 
@@ -51,7 +52,7 @@ def _notes(subject: Subject) -> Iterator[str]:
             "log p(z) is estimated from samples itself (a hierarchical prior's bound): the weights' mean is p(x) "
             "still, and the NLL lies higher than with p(z) exact"
         )
-    if not subject.model.sampled:
+    if not subject.model.sampled and not isinstance(subject.model, HasPrediction):
         yield (
             "the likelihood takes its parameters from x itself (maximum likelihood of each datum): it is normalized "
             "over no x, and its nats are not to be compared with another model's"
