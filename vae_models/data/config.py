@@ -50,8 +50,8 @@ class DataConfig(Strict):
     residency: Residency = Field(
         default="auto",
         description="where the data are kept while a run trains; the result is the same, to the bit. device: whole on "
-        "the device; host: whole in memory, batches are copied ahead of the step; stream: on the disk, batches are "
-        "read ahead; auto: the first of these that has room",
+        "the device; host: whole in memory, batches are copied ahead of the step; stream: on the disk, or by a "
+        "rule, batches are read or made ahead; auto: the first of these that has room",
     )
 
     @model_validator(mode="before")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
-    from vae_models.data.shards import ShardRows
     from vae_models.data.spec import LabelSpec
 
 
@@ -36,11 +38,35 @@ class Split:
         return self.x
 
 
+class ReadRows(Protocol):
+    """Rows of a split that are no tensor in memory, [n, *shape]: on a disk, or made by a rule."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice) -> Tensor:
+        """Return the rows of a slice, in memory. Raise DataCorrupt where one cannot be read."""
+        ...
+
+    def read(self, wanted: Sequence[NDArray[np.int64]], *, pinned: bool = False) -> list[Tensor]:
+        """Return some batches of rows by their numbers, in memory: called by several threads.
+
+        pinned: in page-locked memory, which a GPU reads without the processor.
+        Raise DataCorrupt where one cannot be read.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredSplit:
-    """As `Split`, with its x on a disk: `rows` reads some of it, and `x` all of it, anew each time."""
+    """As `Split`, with its x on a disk, or made by a rule: `rows` reads some of it, `x` all of it, anew each time."""
 
-    rows: ShardRows
+    rows: ReadRows
     labels: Tensor | None = None
     lengths: Tensor | None = None
 

@@ -2,7 +2,8 @@
 
 device  whole on the device, batches are made there. On the CPU that is memory
 host    whole in memory; the batches to come are gathered by threads, and on a GPU copied beside the computation
-stream  on the disk; the batches to come are read by threads. For sets in their canonical form
+stream  on the disk; the batches to come are read by threads. For sets in their canonical form, and for those that a
+        rule makes, which are made there in place of being read
 auto    the first of these that has room for the whole set
 """
 

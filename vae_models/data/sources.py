@@ -59,6 +59,7 @@ SOURCES: Seam[Source] = Seam(
         "vae_models.data.catalogue.faces:SETS",
         "vae_models.data.catalogue.motion:SETS",
         "vae_models.data.catalogue.text:SETS",
+        "vae_models.data.catalogue.video:SETS",
     ),
     check=_misfit,
     summary="where data come from: what `data.name` may say",

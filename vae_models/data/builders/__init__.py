@@ -24,4 +24,8 @@ pendulum          5,000 / 1,000 / 1,000: consecutive stretches of the angle sequ
 tinyshakespeare   22,969 / 1,278 / 1,308: lines of speeches, in small letters, marks apart from words; of the speeches
                   in the order of RandomState(0).permutation the first 90 %, the next 5 % and the rest (no split is
                   published). The 5,996 most frequent tokens of the training lines, and four special ones
+moving-mnist      60,000 / 1,000 / 1,000 videos of 15 frames: 5 that are seen and 10 that are predicted; made by their
+                  numbers whenever they are read (`vae_models.data.moving`), of the digits of MNIST's split of that name
+moving-mnist-deterministic  the same, reflected at the walls
+moving-digits     4,000 / 500 / 500 videos of 10 frames of 16x16, of scikit-learn's digits, at most 2 pixels a frame
 """

@@ -20,13 +20,14 @@ _SUBSET_TEST = 1000  # records
 
 @from_files
 def mnist(files: Files) -> Dataset:
-    images, labels = files.read("train-images", _idx_images), files.read("train-labels", _idx_labels)
-    test = (files.read("test-images", _idx_images), files.read("test-labels", _idx_labels))
+    images, labels = files.read("train-images", idx_images), files.read("train-labels", _idx_labels)
+    test = (files.read("test-images", idx_images), files.read("test-labels", _idx_labels))
     n = files.facts.sizes[0]
     return dataset(files, (images[:n], labels[:n]), (images[n:], labels[n:]), test)
 
 
-def _idx_images(content: bytes) -> Images:
+def idx_images(content: bytes) -> Images:
+    """Return the images of an IDX file, [n, height, width]. Raise ValueError for anything else."""
     images = formats.read_idx(content)
     if images.ndim != 3:
         raise ValueError(f"IDX of {images.ndim} axes, expected images of 3")
