@@ -29,6 +29,10 @@ class Strict(BaseModel):
         """Return why a configuration with this part is not fused with others; None: nothing is against it."""
         return None
 
+    def against_bf16(self) -> str | None:
+        """Return why a configuration with this part is not trained at precision bf16; None: nothing is against it."""
+        return None
+
     @model_validator(mode="before")
     @classmethod
     def _numbers_are_numbers(cls, given: Any) -> Any:
@@ -43,6 +47,16 @@ class Strict(BaseModel):
         if wrong:
             raise ValidationError.from_exception_data(cls.__name__, wrong)
         return given
+
+
+def parts_within(value: Any) -> Iterator[Strict]:
+    """Yield a specification and all that are in its fields."""
+    if isinstance(value, Strict):
+        yield value
+    for _, field in value:
+        for each in field if isinstance(field, tuple) else (field,):
+            if isinstance(each, BaseModel):
+                yield from parts_within(each)
 
 
 _OTHERS = frozenset({bool, str, list, tuple})

@@ -24,7 +24,7 @@ from vae_models.open_union import has_foreign
 from vae_models.parts import found_in
 from vae_models.posteriors.specs import POSTERIORS, PosteriorSpec
 from vae_models.priors.specs import PRIORS, PriorSpec
-from vae_models.strict import DataShape
+from vae_models.strict import DataShape, parts_within
 
 if TYPE_CHECKING:
     from vae_models.config.run import RunConfig
@@ -275,6 +275,20 @@ def parts_of_the_model_go_together(config: RunConfig) -> Iterator[str]:
     yield from config.model.refusals()
 
 
+def parts_run_in_the_precision(config: RunConfig) -> Iterator[str]:
+    if config.precision == "float32":
+        return
+    if config.dtype != "float32":
+        yield (
+            f"precision {config.precision} computes products with fewer digits than float32 has, and dtype "
+            f"{config.dtype} asks for more: set precision to float32, or dtype to float32"
+        )
+    if config.precision == "bf16":
+        parts = (part for root in (config.model, config.objective) for part in parts_within(root))
+        for reason in filter(None, (part.against_bf16() for part in parts)):
+            yield f"precision bf16: {reason}: set precision to float32 or tf32"
+
+
 def weights_are_bounded(config: RunConfig) -> Iterator[str]:
     if (weights := size.weights(config)) > bounds.WEIGHTS:
         yield (
@@ -312,6 +326,7 @@ RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     models_read_the_beta_that_is_drawn,
     objectives_find_what_they_need,
     parts_of_the_model_go_together,
+    parts_run_in_the_precision,
     weights_are_bounded,
     steps_are_bounded,
 )

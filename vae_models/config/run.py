@@ -99,6 +99,9 @@ class CheckpointConfig(Strict):
         return Goal(metric=self.metric, mode=self.mode)
 
 
+LATER = ("precision",)  # fields that came after studies had been run: see `RunConfig.identity`
+
+
 class RunConfig(Strict):
     """Everything that a run's result depends on, each right by itself: what the rules of `compatibility` read."""
 
@@ -117,6 +120,11 @@ class RunConfig(Strict):
     steps: int | None = Field(default=None, ge=1, le=bounds.STEPS, description="optimizer steps; this or epochs")
     seed: bounds.Seed = 0
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        default="float32",
+        description="of the networks' products in training: float32 as dtype says; tf32 on NVIDIA GPUs; bf16. Weights, "
+        "densities, sums and evaluations are float32",
+    )
     log_every_steps: int = Field(default=50, ge=1, le=bounds.STEPS)
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -142,7 +150,9 @@ class RunConfig(Strict):
         if self.data.digest is None:
             data.add("digest")
         later = {name for name in ("sampler", "measures") if getattr(self.evaluation, name) == fields[name].default}
-        return self.model_dump_json(exclude={"data": data, "evaluation": later})
+        defaults = type(self).model_fields
+        unset: dict[str, Any] = {name: True for name in LATER if getattr(self, name) == defaults[name].default}
+        return self.model_dump_json(exclude={"data": data, "evaluation": later, **unset})
 
     def metrics(self) -> tuple[str, ...]:
         """Return the metrics that a run of this configuration reports and can be judged by, known before it starts.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
 from vae_models.config.train import TrainConfig
-from vae_models.strict import Strict
+from vae_models.strict import Strict, parts_within
 
 
 def shape_of(config: TrainConfig) -> str:
@@ -32,23 +31,15 @@ def reason_against(config: TrainConfig) -> str | None:
     """Return why runs of this configuration are trained in turn, by the part that demands it;
     None if they can be fused.
     """
-    reasons = (part.against_lanes() for root in (config.model, config.objective) for part in _parts(root))
+    reasons = (part.against_lanes() for root in (config.model, config.objective) for part in parts_within(root))
     return next((reason for reason in reasons if reason is not None), None)
-
-
-def _parts(value: Any) -> Iterator[Strict]:
-    if isinstance(value, Strict):
-        yield value
-    for _, field in value:
-        for each in field if isinstance(field, tuple) else (field,):
-            if isinstance(each, BaseModel):
-                yield from _parts(each)
 
 
 def _key(config: TrainConfig, *, zeros: bool) -> str:
     data, beta = config.determining()["data"], config.beta.kind
     model, objective = _without_numbers(config.model, zeros), _without_numbers(config.objective, zeros)
-    return repr([data, config.batch_size, config.dtype, beta, model, objective])
+    step = [config.precision] if zeros else []  # weights of one shape go on at another precision
+    return repr([data, config.batch_size, config.dtype, beta, model, objective, *step])
 
 
 def _without_numbers(part: BaseModel, zeros: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vae_models.nn.gated import GatedConv2d, GatedLinear
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
+from vae_models.precision import full, in_full
 
 Network = Literal["affine", "mlp", "mlp-shared", "mlp-5"]
 Function = Literal["sigmoid", "sqrt", "film"]
@@ -84,15 +85,16 @@ class Gate(nn.Module):
         self.signal = signal
 
     def forward(self, y: Tensor) -> Tensor:
-        t = self.network(self.signal.rows(y.shape[0]))
-        if y.ndim == 4:
-            t = t[:, :, None, None]
-        if self.function == "film":
-            a, b = t.chunk(2, dim=1)
-            film: Tensor = (1 + a) * y + b
-            return film
-        gate: Tensor = torch.sigmoid(t) if self.function == "sigmoid" else sqrt_gate(t)
-        return gate * y
+        with in_full(y):  # log beta and the kinks are told apart by more digits than a reduced precision has
+            t = self.network(self.signal.rows(y.shape[0]))
+            if y.ndim == 4:
+                t = t[:, :, None, None]
+            if self.function == "film":
+                a, b = t.chunk(2, dim=1)
+                film: Tensor = (1 + a) * y + b
+                return film.to(y.dtype)
+            gate: Tensor = torch.sigmoid(t) if self.function == "sigmoid" else sqrt_gate(t)
+            return (gate * y).to(y.dtype)
 
 
 def _network(outputs: int, *, network: Network, hidden: int, first: nn.Module | None) -> nn.Sequential:
@@ -121,8 +123,8 @@ class VarianceGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         raw: Tensor = self.head(features)
-        gate = F.logsigmoid(self.network(self._signal.rows(raw.shape[0])))
-        return raw + gate
+        with in_full(raw):
+            return full(raw) + F.logsigmoid(self.network(self._signal.rows(raw.shape[0])))
 
 
 class GatedLayer(nn.Module):
@@ -161,13 +163,14 @@ class HyperBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u = self._signal.rows(x.shape[0])
-        scale, shift = self.scale(u), self.shift(u)
+        with in_full(x):
+            scale, shift = self.scale(u), self.shift(u)
         if self.weight is not None and self.bias is not None:
             scale, shift = self.weight + scale, self.bias + shift
         if x.ndim == 4:
             scale, shift = scale[:, :, None, None], shift[:, :, None, None]
         y: Tensor = self.norm(x) * scale + shift
-        return y
+        return y.to(x.dtype)
 
 
 def channels_of(layer: nn.Module) -> int:

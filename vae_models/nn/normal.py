@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vae_models.nn.dense import dense
 from vae_models.nn.gated import GatedLinear
 from vae_models.nn.heads import PosteriorHeads
+from vae_models.precision import full
 
 
 class ConditionalNormal(nn.Module):
@@ -31,4 +32,4 @@ class ConditionalNormal(nn.Module):
     ) -> tuple[Float[Tensor, "batch outputs"], Float[Tensor, "batch outputs"]]:
         """Return (mean, log sigma)."""
         mean, log_variance = self.heads(self.body(u))
-        return mean, log_variance / 2
+        return full(mean), full(log_variance) / 2

@@ -155,6 +155,15 @@ class RaeConfig(ObjectiveSpec):
     latent_weight: float = Field(default=1e-4, ge=0, le=bounds.REAL)
     decoder_weight: float = Field(default=1e-7, ge=0, le=bounds.REAL)
 
+    def against_bf16(self) -> str | None:
+        """Return why a gradient penalty is not computed in bfloat16."""
+        if self.regularizer != "gradient":
+            return None
+        return (
+            f"objective {self.kind} with regularizer gradient squares the decoder's gradient and differentiates it "
+            "again, of which bfloat16 keeps two digits"
+        )
+
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> RegularizedAutoencoder:
         from vae_models.objectives.autoencoders import RegularizedAutoencoder
 

@@ -34,6 +34,14 @@ class PriorSpec(Strict):
         """Return about how many numbers are trained; latent: dimensions of z."""
         return 0
 
+    def against_bf16(self) -> str | None:
+        """Return why its networks are not computed in bfloat16; one that makes what they return `precision.full`
+        before it computes a density of it returns None.
+        """
+        if not self.trained:
+            return None
+        return f"prior {self.kind} does not say that it computes densities in float32 of what its networks return"
+
     def pseudo_inputs(self) -> int | None:
         """Return how many pseudo-inputs it sends through the encoder in each step; None: it needs no encoder."""
         return None
@@ -83,6 +91,9 @@ class VHPConfig(PriorSpec):
             for start, end in ((latent, inner), (inner, latent))
         )
 
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
+
     def build(self, data_shape: DataShape, latent: int) -> VHP:
         from vae_models.priors.vhp import VHP
 
@@ -117,6 +128,9 @@ class VampPriorConfig(PriorSpec):
     def pseudo_inputs(self) -> int | None:
         """Return the number of components: one pseudo-input for each."""
         return self.components
+
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
 
     def build(self, data_shape: DataShape, latent: int) -> VampPrior:
         from vae_models.priors.vampprior import VampPrior

@@ -56,6 +56,11 @@ class TopologySpec(Strict):
         of each datum's own can be drawn for it, and it is evaluated at no others than 1."""
         return None
 
+    def against_bf16(self) -> str | None:
+        """Return why its networks are not computed in bfloat16. A topology that makes what they return
+        `precision.full` before it computes a density of it returns None."""
+        return f"model {self.kind} does not say that it computes densities in float32 of what its networks return"
+
     def suited(self, facts: DataSpec) -> Self:
         """Return the topology for data of these facts: with what it takes from them, such as the size of a vocabulary,
         filled in. A run's configuration asks it when it is read."""

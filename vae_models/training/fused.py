@@ -85,7 +85,8 @@ class Fused:
 
     def _map(self, given: Given, beta: Tensor) -> Any:
         """Return (gradients, (losses, terms)), each [lanes, ...]."""
-        return self._gradient(self._parameters, self._buffers, given, beta)
+        with self.runs[0].precision.products():
+            return self._gradient(self._parameters, self._buffers, given, beta)
 
     def _first(self, given: Given, beta: Tensor) -> Any:
         """Return `_map`'s result. Raise CannotFuse where these lanes cannot be fused."""

@@ -24,6 +24,7 @@ from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.residency import Residence
 from vae_models.measures import ON_TRAIN
 from vae_models.optimization.learning_rate import FollowsEvaluations
+from vae_models.precision import Precision
 from vae_models.protocols import Model, Objective, RunContext
 from vae_models.training import promises
 from vae_models.training.checks import check_run
@@ -99,6 +100,7 @@ class Run:
         self.dataset = dataset
         self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
+        self.precision = Precision(name=config.precision, device_type=self.device.type)
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
         self.splits = residence or Residence(dataset, config.data, self.device, self.dtype, workers=context.world_size)
         self.shares_splits = residence is not None
@@ -122,7 +124,9 @@ class Run:
         self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.dimensions())
-        self.module = collectives.data_parallel(StepModule(self.model, objective).to(self.device, self.dtype))
+        self.module = collectives.data_parallel(
+            StepModule(self.model, objective, self.precision).to(self.device, self.dtype)
+        )
         promises.check_foreign(config, self.model, objective, self.controller, data=self.train_data, source=self.noise)
         self.prior_parameters = list(cast(Model, self.model).groups().get("prior", ()))
         self.noise_specs = merged(
@@ -167,9 +171,10 @@ class Run:
     def step(self) -> None:
         """Take one optimizer step, alone."""
         x, noise = self.batch()
-        loss, terms = self.module(x, noise, self.control_beta(noise), self.mask())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self.precision.products():
+            loss, terms = self.module(x, noise, self.control_beta(noise), self.mask())
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         self.apply(loss, terms)
 
     def batch(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -371,16 +376,17 @@ class Run:
         last = self.timetable.is_last(self.at.step)
         for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
             try:
-                at_beta = evaluate(
-                    self.model,
-                    self.splits[part],
-                    settings,
-                    name=name,
-                    source=self.noise,
-                    beta=beta,
-                    masks=self.splits.masks(part).of,
-                    stop=poller.tick,
-                )
+                with Precision(device_type=self.device.type).products():  # whatever training multiplies with
+                    at_beta = evaluate(
+                        self.model,
+                        self.splits[part],
+                        settings,
+                        name=name,
+                        source=self.noise,
+                        beta=beta,
+                        masks=self.splits.masks(part).of,
+                        stop=poller.tick,
+                    )
             except NotFinite as error:
                 data = torch.tensor(error.data)
                 raise self._failure(error.metric, error.value, self.at.step, data, part) from None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_models import collectives, random
+from vae_models.precision import Precision, keep_points_full
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 
@@ -22,10 +23,13 @@ class StepModule(nn.Module):
     batch norm's running statistics change, in place, as torch's own do.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, precision: Precision = Precision()) -> None:  # noqa: B008 - frozen
         super().__init__()
         self.model = model
         self.objective = objective
+        self.precision = precision
+        if precision.name == "bf16" and precision.device_type == "cpu":
+            keep_points_full(model)
 
     def forward(
         self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor, mask: Tensor | None = None
@@ -36,7 +40,9 @@ class StepModule(nn.Module):
         The loss is the global batch's mean, terms are detached; both in nats per datum, the same on every worker.
         """
         model = cast(Model, self.model)
-        loss = self.objective(model(x, noise, beta, mask), beta, model=model, noise=noise)
+        with self.precision.autocast():
+            trace = model(x, noise, beta, mask)
+        loss = self.objective(trace, beta, model=model, noise=noise)
         return loss.total, {name: term.detach() for name, term in loss.terms.items()}
 
 

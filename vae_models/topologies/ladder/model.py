@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.nn.weight_norm import Spectrum
 from vae_models.posteriors.normal import DiagonalNormal
+from vae_models.precision import full
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer, Likelihood
 from vae_models.records import Latent, NoiseSpec, Trace
@@ -168,12 +169,12 @@ class Ladder(nn.Module):
             latent = self._latent(len(latents), taps, state, noise)
             latents.append(latent)
             state = descent.join(state, latent.sample)
-        return Descended(latents=tuple(latents), decoded=self._cropped(self.decoder.end(state)))
+        return Descended(latents=tuple(latents), decoded=full(self._cropped(self.decoder.end(state))))
 
     def _latent(self, group: int, taps: Sequence[Tensor], state: Tensor, noise: Mapping[str, Tensor]) -> Latent:
-        mean, log_std = self.encoder.posterior(group, taps[group], state)
+        mean, log_std = (full(each) for each in self.encoder.posterior(group, taps[group], state))
         if group:
-            prior_mean, prior_log_std = self.decoder.prior(group, state)
+            prior_mean, prior_log_std = (full(each) for each in self.decoder.prior(group, state))
             prior = Normal.clamped(prior_mean, prior_log_std)
             posterior = Normal.clamped(prior_mean + mean, prior_log_std + log_std)
         else:

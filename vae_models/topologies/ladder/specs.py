@@ -85,6 +85,9 @@ class NvaeConfig(TopologySpec):
         named = {f"z{place}": (self.latent, *group.side) for place, group in enumerate(groups, start=1)}
         return dict(reversed(named.items()))
 
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
+
     def weights(self, data_shape: DataShape) -> int:
         """Return how many numbers are trained: exactly, but for a likelihood's own and gates that are not affine."""
         planned, (channels, *_) = self.plan(self.size), data_shape

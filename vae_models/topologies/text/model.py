@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vae_models.data.tokens import BOS, EOS, PAD, UNK
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.posteriors.normal import DiagonalNormal
+from vae_models.precision import full
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer
 from vae_models.records import NoiseSpec, Trace
@@ -84,14 +85,14 @@ class SentenceVAE(nn.Module):
         several = noise[LATENT].ndim == 3
         samples = noise[LATENT].shape[1] if several else 1
         rows = {name: value.flatten(0, 1) if several else value for name, value in noise.items()}
-        mean, raw = self.encoder(x, mask)
+        mean, raw = (full(each) for each in self.encoder(x, mask))
         if several:
             x, mean, raw = (each.repeat_interleave(samples, 0) for each in (x, mean, raw))
             mask = None if mask is None else mask.repeat_interleave(samples, 0)
         latent = self.posterior.latent(LATENT, mean, raw, rows[LATENT], self.prior)
         target, counted = x[:, 1:], None if mask is None else mask[:, 1:]
         logits = self._logits(latent.sample, x[:, :-1], rows)
-        decoded = logits.flatten(1)
+        decoded = full(logits).flatten(1)
         distortion = -self.likelihood.log_prob(decoded, target, counted)
         return Trace(
             target=target,

@@ -44,6 +44,9 @@ class TextConfig(TopologySpec):
         """Return why it is not fused with others."""
         return "model text is trained alone: torch.func.vmap has no LSTM"
 
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
+
     def weights(self, data_shape: DataShape) -> int:
         """Return how many numbers are trained."""
         tokens, embedding, hidden, latent = self.likelihood.vocabulary, self.embedding, self.hidden, self.latent

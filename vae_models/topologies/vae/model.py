@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.precision import full
 from vae_models.protocols import Backbone, LatentLayer, Likelihood, Posterior, Prior
 from vae_models.records import Encoding, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
@@ -87,11 +88,11 @@ class VAE(nn.Module):
 
         The number of posterior samples is that of the noise: z [batch, latent] or [batch, samples, latent].
         """
-        return self._trace(x, *self.backbone.encode(x), noise, mask)
+        return self._trace(x, *self._encoded(x), noise, mask)
 
     def encode(self, x: Float[Tensor, "batch *data"], beta: Tensor | None = None) -> Encoding:
         """Return the parameters of q(z|x). beta is ignored."""
-        mean, raw = self.backbone.encode(x)
+        mean, raw = self._encoded(x)
         log_std = None
         if self.posterior.bound:
             mean, log_std = self.posterior.normal(mean, raw)
@@ -121,7 +122,7 @@ class VAE(nn.Module):
             mask = None if mask is None else mask.repeat_interleave(samples, 0)
         prior = self.prior.bind(self._normal, prior_noise)
         latent = self.posterior.latent(LATENT, mean, raw, rows[LATENT], prior)
-        decoded = self.backbone.decode(latent.sample)
+        decoded = full(self.backbone.decode(latent.sample))
         reconstruction, distortion = distortions(self.likelihood, decoded, x, mask)
         return Trace(
             target=x,
@@ -166,4 +167,8 @@ class VAE(nn.Module):
 
     def _normal(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor]:
         """Return mean and log std of q(z|x): for priors that are mixtures of posteriors."""
-        return self.posterior.normal(*self.backbone.encode(x))
+        return self.posterior.normal(*self._encoded(x))
+
+    def _encoded(self, x: Float[Tensor, "batch *data"]) -> tuple[Tensor, Tensor | None]:
+        mean, raw = self.backbone.encode(x)
+        return full(mean), None if raw is None else full(raw)

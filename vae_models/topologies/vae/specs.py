@@ -138,6 +138,9 @@ class ModelConfig(TopologySpec):
         """Return the one latent, z."""
         return {"z": (self.latent,)}
 
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
+
     def beta_range(self) -> tuple[float, float] | None:
         """Return the smallest and the largest beta that the model is for; None: it does not read beta."""
         return None if self.gating is None else (self.gating.low, self.gating.high)
