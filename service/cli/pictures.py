@@ -38,10 +38,13 @@ def pictures(
 
 
 def save(addresses: Mapping[str, str], out: Path, prefix: str) -> dict[str, Path]:
-    """Write each picture to OUT/PREFIX-NAME.png. Raises StorageError where it cannot be written or fetched."""
+    """Write each picture to OUT/PREFIX-NAME.png, or .gif where its name ends so.
+
+    Raises StorageError where it cannot be written or fetched.
+    """
     from service.download import get_bytes
 
-    paths = {name: out / f"{prefix}-{name}.png" for name in addresses}
+    paths = {name: out / f"{prefix}-{name}{'' if name.endswith('.gif') else '.png'}" for name in addresses}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, address in addresses.items():

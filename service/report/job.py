@@ -111,6 +111,11 @@ def _pictures(view: JobView) -> Iterator[Picture]:
         yield Picture(name=name, png=get_bytes(address, PICTURE_BYTES))
 
 
+def _gif(view: JobView, name: str) -> bytes | None:
+    address = view.pictures.get(f"{name}.gif")
+    return None if address is None else get_bytes(address, PICTURE_BYTES)
+
+
 def _evaluated(view: JobView) -> Sequence[Evaluated]:
     from vae_models.evaluation.findings import Picture, of_plain
 
@@ -118,7 +123,10 @@ def _evaluated(view: JobView) -> Sequence[Evaluated]:
     for each in view.detail["findings"].values():
         pictures = tuple(
             Picture(
-                name=said["name"], caption=said["caption"], png=get_bytes(view.pictures[said["name"]], PICTURE_BYTES)
+                name=said["name"],
+                caption=said["caption"],
+                png=get_bytes(view.pictures[said["name"]], PICTURE_BYTES),
+                gif=_gif(view, said["name"]),
             )
             for said in each["pictures"]
             if said["name"] in view.pictures

@@ -37,7 +37,14 @@ def render(models: Sequence[Reported], title: str = "") -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"uri": _uri, "value": _value, "cell": tables.cell, "inline": Markup, "words": _words}
+    environment.filters |= {
+        "uri": _uri,
+        "moving": _moving,
+        "value": _value,
+        "cell": tables.cell,
+        "inline": Markup,
+        "words": _words,
+    }
     letters = compare.letters(len(models))
     drawn = [*curves.rate_distortion(models), *curves.training(models)]
     samples, others = _pictures(models, letters)
@@ -85,6 +92,10 @@ def _tables(models: Sequence[Reported], letters: Sequence[str]) -> Iterator[dict
 
 def _uri(picture: Picture) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
+
+
+def _moving(picture: Picture) -> str:
+    return "" if picture.gif is None else f"data:image/gif;base64,{base64.b64encode(picture.gif).decode()}"
 
 
 def _words(name: str) -> Markup:

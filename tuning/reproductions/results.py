@@ -51,9 +51,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = [*self._drawn(), *self._shown()]
         for picture in pictures:
-            (folder / f"{picture.name}.png").write_bytes(picture.png)
-            if picture.svg is not None:
-                (folder / f"{picture.name}.svg").write_bytes(picture.svg)
+            picture.write(folder)
         (folder / RESULT).write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n")
         (folder / PAGE).write_text(self.page(pictures))
 

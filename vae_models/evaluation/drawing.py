@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal, cast
 
-import torch
 from torch import Tensor
 
-from vae_models.collectives import broadcast_integers
 from vae_models.evaluation.fitting.fit import law_of
-from vae_models.evaluation.memory import MIB, rows_within
+from vae_models.evaluation.memory import room
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.protocols import HasPrediction, Model
 from vae_models.records import NoiseSpec
@@ -58,7 +56,7 @@ def drawn(
         x = subject.draw(of_x, end - start, stream=stream, first=start)
         return {"x": make(model, {**z, **x}, gates)}
 
-    return subject.spread(batch, count, size=_room(subject, batch), what=f"samples of {name_of(sampler)}")["x"]
+    return subject.spread(batch, count, size=room(subject, batch), what=f"samples of {name_of(sampler)}")["x"]
 
 
 def latents(
@@ -87,13 +85,3 @@ def _x_noise(subject: Subject) -> Mapping[str, NoiseSpec]:
             "x cannot be drawn from this likelihood, whose parameters are known only beside an x: ask for means"
         )
     return x_noise(subject.model)
-
-
-def _room(subject: Subject, batch: Callable[[int, int], object]) -> int:
-    """Return how many samples are made at a time, the same on every worker: at most the plan's batch, and what its
-    memory has room for, one at least.
-    """
-    with torch.no_grad():
-        rows = rows_within(subject.plan.memory_mib * MIB, lambda count: batch(0, count))
-    (told,) = broadcast_integers([max(1, min(subject.plan.batch_size, rows))], subject.device)
-    return told

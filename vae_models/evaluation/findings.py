@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vae_models.protocols import Measure
 
 FINDINGS, TENSORS = "findings.json", "tensors.safetensors"
+FORMS = ("svg", "gif")  # that a picture may have beside PNG
 
 
 class NotFinite(ValueError):  # noqa: N818 - says what is the case
@@ -65,12 +66,24 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture, as bytes. svg: the same as a drawing, of plots; None of images."""
+    """A picture, as bytes. svg: the same as a drawing, of plots; None of images. gif: the same in motion, of videos.
+
+    caption: of both
+    """
 
     name: str
     png: bytes
     svg: bytes | None = None
+    gif: bytes | None = None
     caption: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write NAME.png into the folder, and its other forms beside it."""
+        stem = folder / self.name
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for form in ("png", *FORMS):
+            if (content := getattr(self, form)) is not None:
+                stem.with_name(f"{stem.name}.{form}").write_bytes(content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +109,12 @@ class Findings:
         )
 
     def write(self, folder: Path) -> None:
-        """Write everything into a new or empty folder: findings.json, NAME.png and NAME.svg, tensors.safetensors."""
+        """Write everything into a new or empty folder: findings.json, NAME.png, .svg and .gif, tensors.safetensors."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         for picture in self.pictures:
-            stem = folder / picture.name
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            stem.with_name(f"{stem.name}.png").write_bytes(picture.png)
-            if picture.svg is not None:
-                stem.with_name(f"{stem.name}.svg").write_bytes(picture.svg)
+            picture.write(folder)
         if self.tensors:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, folder / TENSORS)
         text = json.dumps(self.plain(), indent=1, allow_nan=False)
@@ -119,7 +128,8 @@ class Findings:
             "values": [asdict(value) for value in self.values],
             "tables": [asdict(table) for table in self.tables],
             "pictures": [
-                {"name": picture.name, "caption": picture.caption, "svg": picture.svg is not None}
+                {"name": picture.name, "caption": picture.caption}
+                | {form: getattr(picture, form) is not None for form in FORMS}
                 for picture in self.pictures
             ],
             "tensors": sorted(self.tensors),
@@ -159,10 +169,6 @@ def _table(data: Mapping[str, Any]) -> Table:
 
 
 def _picture(folder: Path, data: Mapping[str, Any]) -> Picture:
-    name, svg = str(data["name"]), folder / f"{data['name']}.svg"
-    return Picture(
-        name=name,
-        png=(folder / f"{name}.png").read_bytes(),
-        svg=svg.read_bytes() if data["svg"] else None,
-        caption=data["caption"],
-    )
+    name = str(data["name"])
+    forms = {form: (folder / f"{name}.{form}").read_bytes() for form in FORMS if data.get(form)}
+    return Picture(name=name, png=(folder / f"{name}.png").read_bytes(), caption=data["caption"], **forms)

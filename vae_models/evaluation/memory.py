@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vae_models.collectives import broadcast_integers
 from vae_models.protocols import LatentSpace
 
 if TYPE_CHECKING:
@@ -51,6 +53,16 @@ def data_within(subject: Subject, copies: int) -> int:
     parameters = space.likelihood.parameters_per_element() if isinstance(space, LatentSpace) else 1
     each = math.prod(subject.dataset.shape) * parameters * 8 * copies
     return max(1, min(subject.plan.batch_size, subject.plan.memory_mib * MIB // each))
+
+
+def room(subject: Subject, batch: Callable[[int, int], object]) -> int:
+    """Return how many rows are computed at a time, the same on every worker: at most the plan's batch, and what its
+    memory has room for, one at least. batch: computes the rows start .. end - 1.
+    """
+    with torch.no_grad():
+        rows = rows_within(subject.plan.memory_mib * MIB, lambda count: batch(0, count))
+    (told,) = broadcast_integers([max(1, min(subject.plan.batch_size, rows))], subject.device)
+    return told
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:

@@ -65,6 +65,7 @@ EVALUATORS = Seam[type[EvaluatorSpec]](
         "vae_models.evaluation.likelihood.specs:OURS",
         "vae_models.evaluation.latent.specs:OURS",
         "vae_models.evaluation.reconstruction.specs:ReconstructionEvaluation",
+        "vae_models.evaluation.prediction.specs:PredictionEvaluation",
         "vae_models.evaluation.fitting.specs:SamplersEvaluation",
         "vae_models.evaluation.interpolation.specs:InterpolationEvaluation",
         "vae_models.evaluation.distances.specs:FidEvaluation",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -22,6 +23,8 @@ PAPER = 255  # grey level between the tiles: white, so that black images keep th
 MOST_COLUMNS = 16
 GROUP_PIXELS = 8  # more, between groups of rows
 TEXT_PIXELS = 12  # size of the labels' font
+OUTLINE = "#0072B2"  # of marked tiles: the first of the plots' colours
+COLOURS = 256  # the most that a GIF has
 
 
 def as_images(data: Float[Tensor, "n *data"]) -> Float[Tensor, "n channels height width"]:
@@ -67,12 +70,78 @@ def grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     group: int | None = None,
+    outlined: Collection[int] = (),
 ) -> bytes:
     """Draw images row by row, `columns` in each, with what the rows and columns show beside and above them.
 
-    group: how many rows belong together: a wider gap follows them. Return the PNG. Raise ValueError for no image, and
-    for labels that are not one for each row or column.
+    group:    how many rows belong together: a wider gap follows them
+    outlined: the numbers of images with a coloured line around them
+
+    Return the PNG. Raise ValueError for no image, and for labels that are not one for each row or column.
     """
+    drawn = _grid(images, columns, row_labels=row_labels, column_labels=column_labels, group=group, outlined=outlined)
+    return _encoded(drawn)
+
+
+def film(
+    frames: Float[Tensor, "time n channels height width"],
+    columns: int,
+    *,
+    row_labels: Sequence[Sequence[str]],
+    column_labels: Sequence[str] | None = None,
+    outlined: Sequence[Collection[int]],
+    milliseconds: int = 250,
+    pause_milliseconds: int = 1000,
+) -> bytes:
+    """Draw a grid for each time, one after another, without end. Return the GIF: the same images give the same bytes.
+
+    row_labels, outlined: of each time, as of `grid`; milliseconds: that one is seen; pause: the last, beside them
+
+    Each time has a palette of its own, of the colours that it has, or of 256 that suit it where it has more. Raise
+    ValueError where labels and times differ in number, or grids in size.
+    """
+    drawn = [
+        _grid(images, columns, row_labels=labels, column_labels=column_labels, group=None, outlined=marked)
+        for images, labels, marked in zip(frames, row_labels, outlined, strict=True)
+    ]
+    if len({image.size for image in drawn}) > 1:
+        raise ValueError("the grids of a film are of one size: give each time's labels the same width")
+    durations = [milliseconds] * (len(drawn) - 1) + [milliseconds + pause_milliseconds]
+    buffer = io.BytesIO()
+    first, *others = (_of_few_colours(image) for image in drawn)
+    first.save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=others,
+        duration=durations,
+        loop=0,
+        optimize=False,
+        disposal=1,
+    )
+    return buffer.getvalue()
+
+
+def _of_few_colours(image: Image.Image) -> Image.Image:
+    """Return the image with a palette of its own: exactly where it has no more than 256 colours."""
+    coloured = image.convert("RGB")
+    colours, places = np.unique(np.asarray(coloured).reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colours) > COLOURS:
+        return coloured.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    indexed = Image.frombytes("P", image.size, places.astype(np.uint8).tobytes())
+    indexed.putpalette(colours.astype(np.uint8).tobytes())
+    return indexed
+
+
+def _grid(
+    images: Float[Tensor, "n channels height width"],
+    columns: int,
+    *,
+    row_labels: Sequence[str] | None,
+    column_labels: Sequence[str] | None,
+    group: int | None,
+    outlined: Collection[int],
+) -> Image.Image:
     if images.shape[0] == 0 or columns < 1:
         raise ValueError(f"a grid needs an image and a column: got {images.shape[0]} in {columns} columns")
     rows = list(torch.split(_tiles(images), columns))
@@ -82,7 +151,26 @@ def grid(
     height, width = rows[0].shape[1:3]
     tops = _tops(len(rows), height, group)
     paper = _paper(rows, columns, tops)
-    return _encoded(_labelled(paper, (height, width), tops, row_labels or (), column_labels or ()))
+    if outlined:
+        paper = _outlined(paper, (height, width), tops, columns, outlined)
+    return _labelled(paper, (height, width), tops, row_labels or (), column_labels or ())
+
+
+def _outlined(
+    paper: Image.Image, tile: tuple[int, int], tops: Sequence[int], columns: int, numbers: Collection[int]
+) -> Image.Image:
+    """Return the grid in colour, with a line in the padding around these tiles. tile: height and width."""
+    coloured = paper.convert("RGB")
+    draw = ImageDraw.Draw(coloured)
+    for number in numbers:
+        row, column = divmod(number, columns)
+        left, top = PADDING_PIXELS + column * (tile[1] + PADDING_PIXELS), tops[row]
+        box = (
+            left - PADDING_PIXELS, top - PADDING_PIXELS, left + tile[1] + PADDING_PIXELS - 1,
+            top + tile[0] + PADDING_PIXELS - 1,
+        )  # fmt: skip
+        draw.rectangle(box, outline=OUTLINE, width=PADDING_PIXELS)
+    return coloured
 
 
 def _tiles(images: Float[Tensor, "n channels height width"]) -> UInt8[Tensor, "n tile_height tile_width colours"]:

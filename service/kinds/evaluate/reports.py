@@ -78,9 +78,15 @@ class EvaluationReports:
         for picture in findings.pictures:
             if self._writer is not None:
                 self._writer.log_picture(self._step, metrics.picture(self._split, picture.name), picture.png)
-            uri = self._artifacts.uri("pictures", self._order.access.job_id, f"{picture.name}.png")
-            self._artifacts.put_bytes(uri, picture.png, "image/png")
-            self._pictures[picture.name] = uri
+            self._keep(picture.name, f"{picture.name}.png", picture.png, "image/png")
+            if picture.gif is not None:
+                self._keep(f"{picture.name}.gif", f"{picture.name}.gif", picture.gif, "image/gif")
+
+    def _keep(self, name: str, file: str, content: bytes, media_type: str) -> None:
+        """Put a picture where the job's view finds it under this name."""
+        uri = self._artifacts.uri("pictures", self._order.access.job_id, file)
+        self._artifacts.put_bytes(uri, content, media_type)
+        self._pictures[name] = uri
 
     def close(self) -> dict[str, Any]:
         """Deliver the rest; return what the result holds of it."""

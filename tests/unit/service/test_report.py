@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from service.errors import StorageError, UsageError
 from service.report import compare, folder, page
 from service.report.records import Evaluated, Reported
 from vae_models.evaluation.findings import Findings, Picture, Table, Value
-from vae_models.metrics.pictures import samples
+from vae_models.metrics.pictures import film, samples
 from vae_models.recipes import catalogue
 
 NASTY = "</title><script>alert(1)</script>\"'&$x$"
@@ -152,8 +154,6 @@ class Reader(HTMLParser):
 
 
 def nasty() -> Reported:
-    import torch
-
     png = samples(torch.rand(3, 1, 8, 8))
     whole = model(
         value(NASTY, -1.0, unit=NASTY, note=NASTY),
@@ -188,6 +188,15 @@ def test_it_asks_for_nothing_outside_itself() -> None:
     assert not re.search(r"url\((?!#)", html)
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+
+
+def test_what_moves_is_seen_still_and_in_motion() -> None:
+    gif = film(torch.rand(2, 3, 1, 8, 8), 3, row_labels=[["a"], ["b"]], outlined=[(), ()])
+    still = samples(torch.rand(3, 1, 8, 8))
+    html = page.render([model(pictures=(Picture(name="prediction", png=still, gif=gif, caption="Frames."),))])
+    shown = [str(attributes["src"]) for tag, attributes in Reader(html).tags if tag == "img"]
+    assert [base64.b64decode(each.partition("base64,")[2]) for each in shown] == [still, gif]
+    assert [each.partition(";")[0] for each in shown] == ["data:image/png", "data:image/gif"]
 
 
 def test_a_page_of_nothing_but_a_specification_says_so() -> None:

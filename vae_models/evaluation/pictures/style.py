@@ -8,7 +8,7 @@ SVG is large.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,11 +91,15 @@ def grid(
     row_labels: Sequence[str] | None = None,
     column_labels: Sequence[str] | None = None,
     group: int | None = None,
+    outlined: Collection[int] = (),
+    gif: bytes | None = None,
 ) -> Picture:
-    """Return images [n, *data] with values in [0, 1] row by row: see `metrics.pictures.grid`."""
-    shown = pictures.as_images(images)
-    png = pictures.grid(shown, columns, row_labels=row_labels, column_labels=column_labels, group=group)
-    return Picture(name=name, png=png, caption=caption)
+    """Return images [n, *data] with values in [0, 1] row by row: see `metrics.pictures.grid`. gif: see `Picture`."""
+    png = pictures.grid(
+        pictures.as_images(images), columns, row_labels=row_labels, column_labels=column_labels, group=group,
+        outlined=outlined,
+    )  # fmt: skip
+    return Picture(name=name, png=png, gif=gif, caption=caption)
 
 
 def rendered(draw: Callable[[Figure], None], inches: tuple[float, float]) -> tuple[bytes, bytes]:

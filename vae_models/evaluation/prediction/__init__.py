@@ -1,0 +1,1 @@
+"""How well the frames after a beginning are predicted: best of many samples, frame by frame, and in motion."""

@@ -1,0 +1,95 @@
+"""SSIM and PSNR of predictions, frame by frame: of the best of many samples, of any sample, and of no motion at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from vae_models.evaluation.averages import mean, standard_error
+from vae_models.evaluation.findings import Findings, Table, Value
+from vae_models.evaluation.prediction import drawings
+from vae_models.evaluation.prediction.predictions import COPY, METRICS, MOST_DECIBELS, Asked, of_best, scores
+from vae_models.evaluation.subject import Subject
+from vae_models.metrics.ssim import WINDOW
+
+UNITS = {"ssim": "1", "psnr": "dB"}
+Curves = Mapping[str, Float64[Tensor, "data frames"]]  # of each video, by name: see `curves`
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionEvaluator:
+    """Predictions of the plan's videos, at beta = 1 and each beta of the plan (Denton and Fergus 2018, section 4).
+
+    A prediction is of means E[x_t | x_<t, z_<=t], each fed back, of z drawn from the prior after the beginning.
+
+    prediction/METRIC/best_of_N: of the sample of each video whose mean over frames is the best, by this metric itself
+    prediction/METRIC/mean:      of the mean over samples
+    prediction/METRIC/copy:      of the last frame that was seen, repeated: what no motion is worth
+
+    METRIC: ssim (`metrics.ssim`), and psnr, dB (`metrics.psnr`), of each frame; their means over frames. Errors are
+    over videos. The table "prediction" has them frame by frame.
+    """
+
+    samples: int
+    frames: int | None
+    shown: int
+
+    def __call__(self, subject: Subject) -> Findings:
+        """Return values, curves and pictures. Raise Inapplicable where a video is too short, or the model predicts
+        nothing, NotFinite where a prediction is not.
+        """
+        asked = Asked.of(subject, frames=self.frames, samples=self.samples)
+        findings = Findings(notes=tuple(_left_out(subject)))
+        for beta in (None, *subject.plan.betas):
+            each = scores(subject, asked, beta)
+            found = curves(each, asked.samples)
+            where, at = ("", "") if beta is None else (f"beta_{beta:g}/", f"-beta-{beta:g}")
+            findings += Findings(
+                values=tuple(_values(found, where)),
+                tables=(_table(found, asked, f"prediction{at}"),),
+                pictures=(drawings.curves(found, asked, f"prediction-curves{at}"),),
+            )
+            if beta is None:
+                findings += Findings(pictures=drawings.videos(subject, asked, each, shown=self.shown))
+        return findings
+
+
+def curves(each: Mapping[str, Tensor], samples: int) -> dict[str, Float64[Tensor, "data frames"]]:
+    """Return by METRIC/best_of_N, METRIC/mean and METRIC/copy the values of each video, frame by frame."""
+    found: dict[str, Tensor] = {}
+    for name in METRICS:
+        if name in each:
+            found[f"{name}/best_of_{samples}"] = of_best(each[name])
+            found[f"{name}/mean"] = each[name].mean(1)
+            found[f"{name}/{COPY}"] = each[f"{COPY}/{name}"][:, 0]
+    return found
+
+
+def _values(found: Curves, where: str) -> Iterator[Value]:
+    for name, each in found.items():
+        unit = UNITS[name.partition("/")[0]]
+        note = f"mean over {each.shape[1]} frames"
+        if unit == "dB":
+            note += f"; a frame counts {MOST_DECIBELS:g} dB at most"
+        yield mean(f"{where}prediction/{name}", each.mean(1), unit=unit, mode="max", note=note)
+
+
+def _table(found: Curves, asked: Asked, name: str) -> Table:
+    columns = ["frame"]
+    series: list[list[float | None]] = []
+    for each, values in found.items():
+        metric, _, what = each.partition("/")
+        columns += [f"{metric} {what} [{UNITS[metric]}]", f"error of {metric} {what}"]
+        series += [values.mean(0).tolist(), [standard_error(frame) for frame in values.T]]
+    numbers = range(asked.context + 1, asked.context + asked.frames + 1)
+    rows = tuple(zip(numbers, *series, strict=True))
+    note = f"frames are numbered from 1; {asked.context} are seen; errors are standard errors over videos"
+    return Table(name=name, columns=tuple(columns), rows=rows, note=note)
+
+
+def _left_out(subject: Subject) -> Iterator[str]:
+    if min(subject.dataset.shape[-2:]) < WINDOW:
+        yield f"SSIM was left out: it is of frames of {WINDOW} x {WINDOW} pixels or more"

@@ -1,0 +1,108 @@
+"""Predictions of videos, and what they are worth: a video's sample depends on the seed, the split and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from vae_models.evaluation.averages import finite
+from vae_models.evaluation.memory import room
+from vae_models.evaluation.subject import Inapplicable, Rows, Subject
+from vae_models.metrics.psnr import psnr
+from vae_models.metrics.ssim import WINDOW, ssim
+from vae_models.protocols import HasPrediction
+
+MOST_DECIBELS = 100.0  # of a frame: more, and an infinity where it is hit exactly, counts as this
+METRICS = ("ssim", "psnr")
+COPY = "copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is predicted. context: frames that are seen; frames: that are predicted; samples: of each video."""
+
+    model: HasPrediction
+    context: int
+    frames: int
+    samples: int
+
+    @classmethod
+    def of(cls, subject: Subject, *, frames: int | None, samples: int) -> Asked:
+        """Return what is asked of this model about these data. Raise Inapplicable where a video is too short."""
+        model = subject.module
+        if not isinstance(model, HasPrediction):
+            raise Inapplicable(f"model {subject.config.model.kind} predicts no frames after a beginning: leave it out")
+        lengths = getattr(subject.dataset, subject.plan.split).lengths
+        shortest = subject.dataset.shape[0] if lengths is None else int(lengths[: subject.count()].min())
+        left = shortest - model.context
+        if left < (frames or 1):
+            where = "" if lengths is None else f" (the shortest of the {subject.count():,} that are evaluated)"
+            mend = f"ask for at most {left} frames" if left > 0 else "evaluate it on longer ones"
+            raise Inapplicable(
+                f"the model sees {model.context} frames, {frames or 1} are to be predicted, and the videos of "
+                f"{subject.config.data.name} have {shortest}{where}: {mend}"
+            )
+        return cls(model=model, context=model.context, frames=frames or left, samples=samples)
+
+    def predict(self, subject: Subject, rows: Rows, sample: int, beta: float | None) -> Tensor:
+        """Return prediction number `sample` of these data, which lie side by side in the split."""
+        noise = subject.draw(
+            self.model.prediction_noise(self.frames), len(rows), stream=f"{subject.plan.split}/prediction/{sample}",
+            first=int(rows.indices[0]),
+        )  # fmt: skip
+        return self.model.predict(rows.x[:, : self.context], self.frames, noise, subject.gates(beta))
+
+    def truth(self, x: Tensor) -> Tensor:
+        """Return the frames that are predicted, [batch, frames, channels, height, width]."""
+        return x[:, self.context : self.context + self.frames]
+
+
+def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Float64[Tensor, "data samples frames"]]:
+    """Return SSIM and PSNR [dB] of each sample of each video, frame by frame, and under "copy/" those of the last
+    frame that was seen, repeated, [data, 1, frames]; SSIM where frames are large enough for it.
+
+    Raise NotFinite where a prediction is not.
+    """
+
+    def compute(rows: Rows) -> dict[str, Tensor]:
+        truth = asked.truth(rows.x)
+        last = rows.x[:, asked.context - 1 : asked.context].expand_as(truth)
+        found = {f"{COPY}/{name}": each.unsqueeze(1) for name, each in _compared(truth, last)}
+        samples = (asked.predict(subject, rows, sample, beta) for sample in range(asked.samples))
+        of_samples = [dict(_compared(truth, predicted)) for predicted in samples]
+        return found | {name: torch.stack([each[name] for each in of_samples], dim=1) for name in of_samples[0]}
+
+    def batch(start: int, end: int) -> Mapping[str, Tensor]:
+        indices = torch.arange(start, end) % subject.count()
+        x = subject.data(indices).to(subject.device)
+        one = Asked(model=asked.model, context=asked.context, frames=asked.frames, samples=1)
+        rows = Rows(x=x, mask=None, indices=indices)
+        return dict(_compared(asked.truth(x), one.predict(subject, rows, 0, beta)))
+
+    found = subject.map(compute, what="predictions", batch_size=room(subject, batch))
+    for name, each in found.items():
+        finite(f"{name} of the predictions", each)
+    return found
+
+
+def _compared(truth: Tensor, predicted: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name of a metric and its values, [batch, frames]."""
+    shape, frames = truth.shape[:2], truth.flatten(0, 1)
+    predicted = predicted.flatten(0, 1)
+    if min(truth.shape[-2:]) >= WINDOW:
+        yield "ssim", ssim(frames, predicted).view(shape)
+    yield "psnr", psnr(frames, predicted).clamp(max=MOST_DECIBELS).view(shape)
+
+
+def best(each: Float64[Tensor, "data samples frames"]) -> Int64[Tensor, " data"]:
+    """Return the number of each video's best sample: of the largest mean over its frames, the first of equals."""
+    return each.mean(2).argmax(1)
+
+
+def of_best(each: Float64[Tensor, "data samples frames"]) -> Float64[Tensor, "data frames"]:
+    """Return the values of each video's best sample."""
+    return each[torch.arange(len(each)), best(each)]
