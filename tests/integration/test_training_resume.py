@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests import sentences
 from tests.golden.recipes import generated
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
@@ -59,7 +60,14 @@ def _config(backbone: Mapping[str, Any] = MLP, **fields: Any) -> TrainConfig:
 
 
 PLATEAU = {"schedule": {"kind": "plateau", "patience_epochs": 1, "factor": 0.1}, "optimizer": {"lr": 0.3}}
-CONFIGS = {"mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE), "plateau": _config(**PLATEAU)}
+TEXT = {
+    "data": sentences.config((31, 10, 9), buckets=True),
+    "model": {"kind": "text", "latent": 2, "embedding": 3, "hidden": 4, "word_dropout": 0.2},
+}
+CONFIGS = {
+    "mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE), "plateau": _config(**PLATEAU),
+    "text": _config(**TEXT),
+}  # fmt: skip
 
 
 def _dataset() -> Dataset:
@@ -70,7 +78,7 @@ def _dataset() -> Dataset:
     return Dataset(name="mnist", train=parts[0], val=parts[1], test=parts[2], shape=(1, 28, 28))
 
 
-DATASET = _dataset()
+DATASET, SENTENCES = _dataset(), sentences.dataset((31, 10, 9))
 
 
 def _stop_after(asks: int) -> Callable[[], bool]:
@@ -84,7 +92,8 @@ def _stop_after(asks: int) -> Callable[[], bool]:
 
 
 def _train(config: TrainConfig, folder: Path, **fields: Any) -> Result:
-    return train(config, LocalContext(folder, **fields), dataset=DATASET, poll_seconds=0)  # asks after every step
+    dataset = SENTENCES if config.data.facts.support == "tokens" else DATASET
+    return train(config, LocalContext(folder, **fields), dataset=dataset, poll_seconds=0)  # asks after every step
 
 
 def _outcome(folder: Path) -> tuple[dict[str, str], list[Any], dict[str, Any]]:
@@ -112,7 +121,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("net", "asks"),
     [("mlp", asks) for asks in (1, 2, 4, 5, 6, 7, 8, 9, 10, 13, 19, 28, 31, 32, 33, 34, 35, 36, 37, 38)]
     + [("cnn", asks) for asks in (1, 7, 11, 34)]
-    + [("nvae", 9), ("plateau", 13), ("plateau", 34)],
+    + [("nvae", 9), ("plateau", 13), ("plateau", 34), ("text", 11)],
 )
 def test_stopped_once_and_resumed(uninterrupted: dict[str, Path], tmp_path: Path, net: str, asks: int) -> None:
     """After any step, in mid-evaluation, and within the last one (steps and rounds of evaluation both ask)."""

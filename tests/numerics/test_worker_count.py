@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from tests import gangs
+from tests import gangs, sentences
 from vae_models import collectives
 from vae_models.backbones.specs import ConvConfig, MLPConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
@@ -24,6 +24,7 @@ from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
 from vae_models.objectives.specs import ElboConfig, LadderElboConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.topologies.ladder.specs import NvaeConfig
+from vae_models.topologies.text.specs import TextConfig
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
@@ -31,14 +32,21 @@ from vae_models.training.polling import Poller
 
 STEPS = 50
 BATCH = 16  # 3 does not divide it
-CASES = [*(f"{net}-{dtype}" for net in ("cnn", "mlp") for dtype in ("float64", "float32")), "nvae-float64"]
+CASES = [
+    *(f"{net}-{dtype}" for net in ("cnn", "mlp") for dtype in ("float64", "float32")),
+    "nvae-float64",
+    "text-float64",
+]
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 CUTS = {1: [0, 10], 2: [0, 3, 10], 3: [0, 5, 6, 10]}  # unequal local batches, one of a single datum
+SENTENCES = (45, 15, 10)
 CPU = torch.device("cpu")
 
 
 def _config(case: str) -> TrainConfig:
     net, dtype = case.split("-")
+    if net == "text":
+        return _of_sentences()
     nvae = NvaeConfig(
         channels=4, latent=2, scales=1, groups=2, blocks=2, block_cells=1, encoder_cells=1, decoder_cells=1
     )
@@ -57,6 +65,26 @@ def _config(case: str) -> TrainConfig:
         evaluation=EvaluationConfig(every_epochs=4, batch_size=7, pictures=False),
         checkpoint=CheckpointConfig(every_steps=20),
     )
+
+
+def _of_sentences() -> TrainConfig:
+    """Return a VAE of sentences, in batches of like lengths, each cut to its longest."""
+    return TrainConfig(
+        data=DataConfig.model_validate(sentences.config(SENTENCES, buckets=True)),
+        model=TextConfig(latent=2, embedding=4, hidden=4, word_dropout=0.2),
+        beta=WarmupBetaConfig(epochs=3),
+        optimizer=AdamConfig(lr=3e-2, clip_norm=20.0),
+        batch_size=BATCH,
+        steps=STEPS,
+        dtype="float64",
+        log_every_steps=1,
+        evaluation=EvaluationConfig(every_epochs=4, batch_size=7, pictures=False),
+        checkpoint=CheckpointConfig(every_steps=20),
+    )
+
+
+def _data_of(case: str) -> Dataset:
+    return sentences.dataset(SENTENCES) if case.startswith("text") else _dataset()
 
 
 def _dataset() -> Dataset:
@@ -108,7 +136,7 @@ def _work(rank: int, world: int, folder: Path) -> None:
     results: dict[str, Any] = {}
     for case in CASES:
         context = LocalContext(folder / case, rank=rank, world_size=world)
-        result = train(_config(case), context, dataset=_dataset())
+        result = train(_config(case), context, dataset=_data_of(case))
         results[case] = dict(result.metrics)
     results["interrupted"] = _interrupted(folder / "interrupted", rank, world)
     start, end = CUTS[world][rank : rank + 2]

@@ -222,6 +222,15 @@ def padding_is_left_out(config: RunConfig) -> Iterator[str]:
             )
 
 
+def buckets_are_of_lengths(config: RunConfig) -> Iterator[str]:
+    """Yield why there are no data of like lengths."""
+    if config.data.buckets and not config.data.facts.lengths:
+        yield (
+            f"data.buckets puts data of like lengths into one batch, and those of {config.data.name} all have one "
+            "length: leave it out"
+        )
+
+
 def some_objectives_are_of_one_latent(config: RunConfig) -> Iterator[str]:
     objective, latents = config.objective, list(config.model.latents())
     if objective.one_latent and len(latents) > 1:
@@ -323,6 +332,7 @@ RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     some_objectives_compare_data,
     some_objectives_are_of_one_latent,
     padding_is_left_out,
+    buckets_are_of_lengths,
     models_read_the_beta_that_is_drawn,
     objectives_find_what_they_need,
     parts_of_the_model_go_together,

@@ -136,6 +136,11 @@ class RunConfig(Strict):
         data = info.data.get("data")
         return model.suited(data.facts) if isinstance(model, TopologySpec) and data is not None else model
 
+    @property
+    def shortest(self) -> int | None:
+        """Return the fewest places along "time" that a batch is cut to: see `Masks`. None: batches are not cut."""
+        return self.model.shortest if self.data.trim and self.data.facts.lengths else None
+
     def determining(self) -> dict[str, Any]:
         """Return what the result depends on, as plain data: everything but where the data are kept while it runs."""
         return self.model_dump(exclude={"data": {"residency"}})
@@ -149,6 +154,8 @@ class RunConfig(Strict):
         data, fields = {"facts", "residency"}, type(self.evaluation).model_fields
         if self.data.digest is None:
             data.add("digest")
+        defaults = type(self.data).model_fields
+        data |= {name for name in ("trim", "buckets") if getattr(self.data, name) == defaults[name].default}
         later = {name for name in ("sampler", "measures") if getattr(self.evaluation, name) == fields[name].default}
         defaults = type(self).model_fields
         unset: dict[str, Any] = {name: True for name in LATER if getattr(self, name) == defaults[name].default}

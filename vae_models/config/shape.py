@@ -32,7 +32,10 @@ def reason_against(config: TrainConfig) -> str | None:
     None if they can be fused.
     """
     reasons = (part.against_lanes() for root in (config.model, config.objective) for part in parts_within(root))
-    return next((reason for reason in reasons if reason is not None), None)
+    reason = next((reason for reason in reasons if reason is not None), None)
+    if reason is None and config.shortest is not None:
+        return "the batches of each seed are cut to their own longest datum: set data.trim to false to fuse them"
+    return reason
 
 
 def _key(config: TrainConfig, *, zeros: bool) -> str:

@@ -32,7 +32,8 @@ class DataConfig(Strict):
     with its digest and its facts, which are filled in where names are known (`vae_models.data.named`). Facts that are
     not the source's are refused.
     binarize: "none" keeps k/255 (digits: k/16 is stored as a byte); "threshold" is x >= 0.5; "dynamic" draws
-    x ~ Bernoulli(k/255) anew at every step. noise: artificial noise, part of the data.
+    x ~ Bernoulli(k/255) anew at every step. noise: artificial noise, part of the data. trim, buckets: of data with
+    lengths of their own; the global batch is cut to its longest, whatever the number of workers.
     """
 
     name: str = Field(
@@ -52,6 +53,16 @@ class DataConfig(Strict):
         description="where the data are kept while a run trains; the result is the same, to the bit. device: whole on "
         "the device; host: whole in memory, batches are copied ahead of the step; stream: on the disk, or by a "
         "rule, batches are read or made ahead; auto: the first of these that has room",
+    )
+    trim: bool = Field(
+        default=True,
+        description="a batch of data with lengths of their own is cut to its longest, where the model takes that "
+        "(text): less to compute, and the same sums up to rounding",
+    )
+    buckets: bool = Field(
+        default=False,
+        description="a batch is of data of like lengths: sorted within windows of 50 batches, the batches in random "
+        "order; less padding, and other batches than without",
     )
 
     @model_validator(mode="before")

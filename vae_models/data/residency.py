@@ -96,10 +96,10 @@ class Residence:
             self._splits[name] = reside(split, self._config, self._device, self._dtype, self.place)
         return self._splits[name]
 
-    def masks(self, name: str) -> Masks:
-        """Return which elements of the split's data are no padding."""
+    def masks(self, name: str, *, shortest: int | None = None) -> Masks:
+        """Return which elements of the split's data are no padding, and how batches are cut. shortest: see `Masks`."""
         split: Split | StoredSplit = getattr(self._dataset, name)
-        return Masks(split.lengths, self._dataset.shape, self._config.facts.axes, self._device)
+        return Masks(split.lengths, self._dataset.shape, self._config.facts.axes, self._device, shortest=shortest)
 
     def close(self) -> None:
         """End the background work."""

@@ -172,6 +172,7 @@ class Subject:
         stream: str = "",
         batch_size: int | None = None,
         first: int | None = None,
+        trim: bool = False,
     ) -> dict[str, Tensor]:
         """Return what `function` makes of the split's data, [n, ...] by name, on the CPU, in the data's order.
 
@@ -180,18 +181,20 @@ class Subject:
         noise:      what `function` needs, per datum; stream: other noise than another stream's
         batch_size: at most the plan's
         first:      of the first so many data alone, where there are as many
+        trim:       cut a batch to its longest datum, as training does: for what has no axis "time" in it
 
         The data themselves (a binarization that is drawn) are the same for every stream. Raise Stopped, on all workers,
         when the tick says so.
         """
         name = split or self.plan.split
-        data, masks = self._residence[name], self._residence.masks(name)
+        data = self._residence[name]
+        masks = self._residence.masks(name, shortest=self.config.shortest if trim else None)
 
         def batch(start: int, end: int) -> Mapping[str, Tensor]:
             indices = torch.arange(start, end, device=data.index_device)
             x_noise = self.draw(data.noise(), len(indices), stream=f"{name}/data", first=start)
             rows = Rows(
-                x=data.batch(indices, x_noise),
+                x=masks.cut(data.batch(indices, x_noise), indices),
                 mask=masks.of(indices),
                 indices=indices.to(self.device),
                 noise=self.draw(noise or {}, len(indices), stream=f"{name}/{stream}", first=start),

@@ -23,11 +23,14 @@ class TopologySpec(Strict):
 
     masks:     whether it takes data of differing lengths: it passes a batch's mask on to its likelihood, which must
                take them, too
+    shortest:  the fewest places along "time" that it takes a batch of such data with, which is then cut to its longest;
+               None: it takes data at their full length alone
     continues: whether each x is the continuation of a beginning that it is given (`protocols.HasPrediction`): nothing
                can be sampled without one
     """
 
     masks: ClassVar[bool] = False
+    shortest: ClassVar[int | None] = None
     continues: ClassVar[bool] = False
 
     if TYPE_CHECKING:

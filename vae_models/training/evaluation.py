@@ -12,6 +12,7 @@ from torch import nn
 from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config.run import EvaluationConfig
 from vae_models.data.batching import Resident
+from vae_models.data.masks import Masks
 from vae_models.measures import MEASURES, evaluated
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
@@ -37,13 +38,13 @@ def evaluate(
     name: str,
     source: NoiseSource,
     beta: float | None = None,
-    masks: Callable[[torch.Tensor], torch.Tensor | None] = lambda indices: None,
+    masks: Masks | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Return {"<name>/<metric>"} of `measures.EVALUATED` and `config.measures`, means over the split; elbo at beta = 1.
 
     beta: what a multi-rate model's gates read; the names are then "<name>/beta_<beta>/<metric>". None: 1.
-    masks: which elements of the data with such indices are no padding (`records.Batch`).
+    masks: which elements of the data are no padding (`records.Batch`), and how batches are cut; None: all are data.
     A model whose posterior has no density (an autoencoder) has no rate and no elbo: they are left out.
 
     Batches go round the workers; their noise is a function of (seed, split, batch), the same at every evaluation and
@@ -73,7 +74,8 @@ def evaluate(
                 batch = turn * world_size() + rank()
                 rows = min(size, total - starts[batch])
                 noise = source.draw(specs, rows, stream=name, step=batch)
-                trace = model(reader.batch(turn, noise), noise, gates, masks(indices(turn)))
+                x, mask = _masked(reader.batch(turn, noise), masks, indices(turn))
+                trace = model(x, noise, gates, mask)
                 batches.append(Sums.of(trace, asked))
             if stop():
                 return None
@@ -91,6 +93,11 @@ def evaluate(
             first = _first_batch(batches, len(starts), source.device) * size
             raise NotFinite(metric, value, tuple(range(first, min(first + size, total))))
     return metrics
+
+
+def _masked(x: torch.Tensor, masks: Masks | None, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return x of the data `indices`, as long as the longest of them where batches are cut, and its mask."""
+    return (x, None) if masks is None else (masks.cut(x, indices), masks.of(indices))
 
 
 def _first_batch(batches: Sequence[Sums], total: int, device: torch.device) -> int:

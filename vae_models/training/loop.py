@@ -22,6 +22,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.data import support
 from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.residency import Residence
+from vae_models.data.sequences import bucketed
 from vae_models.measures import ON_TRAIN
 from vae_models.optimization.learning_rate import FollowsEvaluations
 from vae_models.precision import Precision
@@ -105,8 +106,8 @@ class Run:
         self.splits = residence or Residence(dataset, config.data, self.device, self.dtype, workers=context.world_size)
         self.shares_splits = residence is not None
         self.train_data, self.val_data = self.splits["train"], self.splits["val"]
-        self.masks = self.splits.masks("train")
-        self.plan = BatchPlan(len(self.train_data), config.batch_size, config.seed, self.train_data.index_device)
+        self.masks = self.splits.masks("train", shortest=config.shortest)
+        self.plan = self._planned()
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
         self.lr = config.schedule.build(
@@ -137,6 +138,12 @@ class Run:
         )
         self.speed = Speed(config.batch_size)
         self.batches = self.train_data.reader(self.plan.indices, rows=self.rows, end=self.timetable.total_steps)
+
+    def _planned(self) -> BatchPlan:
+        """Return which data are in the batch of each step: of like lengths, where the config says so."""
+        size, seed, lengths = self.config.batch_size, self.config.seed, self.dataset.train.lengths
+        order = bucketed(lengths, size, seed) if self.config.data.buckets and lengths is not None else None
+        return BatchPlan(len(self.train_data), size, seed, self.train_data.index_device, order=order)
 
     @property
     def at(self) -> Position:
@@ -183,11 +190,11 @@ class Run:
         """
         step = self.at.step
         noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
-        return self.batches.batch(step, noise), noise
+        return self.masks.cut(self.batches.batch(step, noise), self.plan.indices(step)), noise
 
     def mask(self) -> Tensor | None:
         """Return the mask of the coming step's x, false on padding: see `records.Batch`."""
-        return self.masks.of(self.plan.indices(self.at.step)[self.rows])
+        return self.masks.of(self.plan.indices(self.at.step), self.rows)
 
     def control_beta(self, noise: Mapping[str, Tensor]) -> Tensor:
         """Return beta of the coming step, [] or [local batch]."""
@@ -384,7 +391,7 @@ class Run:
                         name=name,
                         source=self.noise,
                         beta=beta,
-                        masks=self.splits.masks(part).of,
+                        masks=self.splits.masks(part, shortest=self.config.shortest),
                         stop=poller.tick,
                     )
             except NotFinite as error:

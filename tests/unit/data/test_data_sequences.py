@@ -7,16 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tests.unit.data import stored_sets
+from tuning.space import with_values
 from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.config import DataConfig
+from vae_models.data.masks import Masks
 from vae_models.data.records import Dataset, Split
 from vae_models.data.residency import Place, reside
-from vae_models.data.sequences import Sequences, bucketed, padding
+from vae_models.data.sequences import bucketed, padding
 from vae_models.data.shards import opened
 from vae_models.data.spec import DataSpec
-from vae_models.records import Batch
+from vae_models.recipes import catalogue
 
 CPU = torch.device("cpu")
 TEXT = DataSpec(shape=(12,), axes=("time",), support="tokens", sizes=(40, 9, 9), vocabulary=9, lengths=True)
@@ -65,11 +68,22 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return opened("text", stored_sets.write(folder, "tokens", (12,), sizes=TEXT.sizes, lengths=lengths))
 
 
-def _batches(split: Split, place: Place, steps: range, size: int, seed: int, rows: slice) -> list[Batch]:
+def _plan(split: Split, size: int, seed: int) -> BatchPlan:
+    assert split.lengths is not None
+    return BatchPlan(len(split), size, seed, order=bucketed(split.lengths, size, seed))
+
+
+def _batches(
+    split: Split, place: Place, steps: range, plan: BatchPlan, rows: slice, shortest: int | None
+) -> list[tuple[Tensor, Tensor]]:
     data = reside(split, CONFIG, CPU, torch.float32, place)
-    sequences = Sequences.of(split, TEXT, data)
-    reader = sequences.reader(sequences.plan(size, seed).indices, rows=rows, end=steps.stop)
-    batches = [reader.batch(step, {}) for step in steps]
+    masks = Masks(split.lengths, TEXT.shape, TEXT.axes, CPU, shortest=shortest)
+    reader = data.reader(plan.indices, rows=rows, end=steps.stop)
+    batches = []
+    for step in steps:
+        mask = masks.of(plan.indices(step), rows)
+        assert mask is not None
+        batches.append((masks.cut(reader.batch(step, {}), plan.indices(step)), mask))
     reader.close()
     data.close()
     return batches
@@ -81,62 +95,53 @@ def _batches(split: Split, place: Place, steps: range, size: int, seed: int, row
     first=st.integers(0, 30),
     place=st.sampled_from(["device", "host", "stream"]),
     seed=st.integers(0, 1000),
+    shortest=st.sampled_from([None, 1, 2, 7, 12]),
 )
 @settings(max_examples=40, deadline=None)
 def test_masks_are_the_lengths_for_any_workers_from_any_place_and_step(
-    text: Dataset, size: int, workers: int, first: int, place: Place, seed: int
+    text: Dataset, size: int, workers: int, first: int, place: Place, seed: int, shortest: int | None
 ) -> None:
+    """Cut to the longest of the global batch, whichever part of it a worker has."""
     split, steps = text.train, range(first, first + 6)
+    plan = _plan(split, size, seed)
+    parts = [_batches(split, place, steps, plan, rank_slice(size, rank, workers), shortest) for rank in range(workers)]
     assert split.lengths is not None
-    parts = [_batches(split, place, steps, size, seed, rank_slice(size, rank, workers)) for rank in range(workers)]
-    stored, plan = (
-        split.x,
-        Sequences.of(split, TEXT, reside(split, CONFIG, CPU, torch.float32, "device")).plan(size, seed),
-    )
     for number, step in enumerate(steps):
-        batches = [part[number] for part in parts]
-        x, mask = torch.cat([batch.x for batch in batches]), torch.cat([batch.mask for batch in batches])
+        x, mask = (torch.cat(each) for each in zip(*(part[number] for part in parts), strict=True))
         indices = plan.indices(step)
         lengths = split.lengths[indices]
-        assert (x.dtype, mask.dtype, x.shape, mask.shape) == (
-            torch.int64,
-            torch.bool,
-            *[(size, int(lengths.max()))] * 2,
-        )
+        long = 12 if shortest is None else max(shortest, int(lengths.max()))
+        assert (x.dtype, mask.dtype, x.shape, mask.shape) == (torch.int64, torch.bool, (size, long), (size, long))
         assert torch.equal(mask.sum(1), lengths)
         for row, index in enumerate(indices.tolist()):
-            own = int(lengths[row])
-            assert torch.equal(x[row, :own], stored[index, :own].long())
-            assert not x[row, own:].any()
+            assert torch.equal(x[row], split.x[index, :long].long())
+            assert mask[row, : int(lengths[row])].all()
 
 
-def test_videos_have_a_mask_that_broadcasts_and_labels() -> None:
+def test_videos_have_a_mask_that_broadcasts() -> None:
     facts = DataSpec(
         shape=(5, 1, 2, 3), axes=("time", "channel", "height", "width"), support="bytes", sizes=(4, 1, 1), lengths=True
     )
-    split = Split(
-        x=torch.arange(4 * 30, dtype=torch.uint8).reshape(4, 5, 1, 2, 3),
-        lengths=torch.tensor([2, 3, 1, 3]),
-        labels=torch.tensor([7, 8, 9, 6]),
-    )
+    split = Split(x=torch.arange(4 * 30, dtype=torch.uint8).reshape(4, 5, 1, 2, 3), lengths=torch.tensor([2, 3, 1, 3]))
     data = reside(split, CONFIG, CPU, torch.float32, "device")
-    sequences = Sequences.of(split, facts, data)
+    masks = Masks(split.lengths, facts.shape, facts.axes, CPU, shortest=1)
     indices = torch.tensor([2, 0, 1])
-    batch = sequences.padded(data.batch(indices, {}), indices)
-    assert (tuple(batch.x.shape), tuple(batch.mask.shape)) == ((3, 3, 1, 2, 3), (3, 3, 1, 1, 1))  # type: ignore[union-attr]
-    assert batch.labels.tolist() == [9, 7, 8]  # type: ignore[union-attr]
-    assert torch.equal(batch.x[1, :2], split.x[0, :2] / 255)
+    x, mask = masks.cut(data.batch(indices, {}), indices), masks.of(indices)
+    assert mask is not None
+    assert (tuple(x.shape), tuple(mask.shape)) == ((3, 3, 1, 2, 3), (3, 3, 1, 1, 1))
+    assert torch.equal(x[1, :2], split.x[0, :2] / 255)
 
 
-def test_sequences_of_one_length_need_no_mask() -> None:
+def test_data_of_one_length_need_no_mask_and_are_not_cut() -> None:
     facts = DataSpec(shape=(6, 2), axes=("time", "feature"), support="reals", sizes=(4, 1, 1))
-    split = Split(x=torch.rand(4, 6, 2))
-    data = reside(split, CONFIG, CPU, torch.float32, "device")
-    sequences = Sequences.of(split, facts, data)
-    assert torch.equal(sequences.plan(3, 5).indices(1), BatchPlan(4, 3, 5).indices(1))
-    batch = sequences.reader(sequences.plan(3, 5).indices, end=4).batch(1, {})
-    assert (batch.mask, batch.labels) == (None, None)
-    assert torch.equal(batch.x, split.x[BatchPlan(4, 3, 5).indices(1)])
-    images = DataSpec(shape=(1, 2, 2), axes=("channel", "height", "width"), support="bytes", sizes=(4, 1, 1))
-    with pytest.raises(ValueError, match="have no time: these data are no sequences"):
-        Sequences.of(split, images, data)
+    masks = Masks(None, facts.shape, facts.axes, CPU, shortest=1)
+    x, indices = torch.rand(3, 6, 2), torch.tensor([0, 1, 3])
+    assert masks.of(indices) is None
+    assert torch.equal(masks.cut(x, indices), x)
+    images = Masks(None, (1, 2, 2), ("channel", "height", "width"), CPU)
+    assert images.of(indices) is None
+
+
+def test_buckets_of_data_of_one_length_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"buckets puts data of like lengths .* all have one length: leave it out"):
+        with_values(catalogue()["digits/beta-vae-mlp"].build(), {"data.buckets": True})

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests import sentences as sentences_of_data
+from vae_models.config.train import TrainConfig
 from vae_models.data.formats.speeches import read_speeches, words
 from vae_models.data.tokens import BOS, EOS, PAD
+from vae_models.evaluation.run import evaluate
+from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.subject import Subject
 from vae_models.likelihoods.specs import TokensConfig
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.metrics import sentences
 from vae_models.recipes import catalogue
 from vae_models.topologies.text.model import SentenceVAE
 from vae_models.topologies.text.specs import TextConfig
+from vae_models.training.context import LocalContext
+from vae_models.training.loop import Run
 from vae_models.training.step import merged
 
 CONFIG = TextConfig(
     latent=3, embedding=5, hidden=4, dropout=0.4, word_dropout=0.3, likelihood=TokensConfig(vocabulary=9)
 )
+SIZES = (50, 20, 20)
 LENGTHS = torch.tensor([7, 3, 5])
 
 
@@ -73,6 +83,48 @@ def test_padding_counts_nothing() -> None:
         torch.testing.assert_close(together.rate[row : row + 1], alone.rate)
         torch.testing.assert_close(together.distortion[row : row + 1], alone.distortion)
         torch.testing.assert_close(together.squared_error[row : row + 1], alone.squared_error)
+
+
+def trained(folder: Path, **choices: bool) -> tuple[list[dict[str, float]], Mapping[str, float], set[int]]:
+    """What 30 steps log, what is found out afterwards, and how long batches are; choices: of trim and buckets."""
+    config = TrainConfig.model_validate(
+        {
+            "data": sentences_of_data.config(SIZES, **choices),
+            "model": CONFIG.model_dump(exclude={"likelihood"}),
+            "batch_size": 4, "steps": 30, "dtype": "float64", "log_every_steps": 1, "optimizer": {"lr": 0.03},
+            "evaluation": {"batch_size": 3, "pictures": False, "train": True},
+        }
+    )  # fmt: skip
+    data = sentences_of_data.dataset(SIZES)
+    run = Run(config, LocalContext(folder), data)
+    shapes, going = set[int](), run.begin()
+    while going and not run.done:
+        shapes.add(run.batch()[0].shape[1])
+        run.step()
+        going = run.after_step()
+    run.end(stopped=False)
+    run.close()
+    plan = EvaluationPlan.model_validate({"evaluators": [{"kind": "likelihood"}, {"kind": "nll", "samples": 25}]})
+    subject = Subject(run.model, config, data, plan.model_copy(update={"batch_size": 3}))
+    values = [value for findings in evaluate(subject).values() for value in findings.values]
+    subject.close()
+    logged = [json.loads(line)["metrics"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return logged, {value.name: value.value for value in values}, shapes
+
+
+@pytest.mark.parametrize("buckets", [False, True])
+def test_batches_cut_to_their_longest_train_and_evaluate_the_same(buckets: bool, tmp_path: Path) -> None:
+    """Dropout of all kinds, and every split; in float64, within 1e-9."""
+    cut, whole = (trained(tmp_path / str(trim), trim=trim, buckets=buckets) for trim in (True, False))
+    assert whole[2] == {sentences_of_data.LONGEST}
+    assert min(cut[2]) < sentences_of_data.LONGEST == max(cut[2])
+    losses = [[line["train/loss"] for line in run[0] if "train/loss" in line] for run in (cut, whole)]
+    assert len(losses[0]) == 30
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    for name in ("val/elbo", "test/rate", "train_eval/distortion", "train_eval/squared_error"):
+        assert cut[0][-1][name] == pytest.approx(whole[0][-1][name], rel=1e-9)
+    assert {"elbo", "nll_25", "nll_25/perplexity", "bits_per_dim"} <= set(cut[1])
+    assert cut[1] == pytest.approx(whole[1], rel=1e-9)
 
 
 def test_the_distortion_is_of_each_token_after_those_before_it() -> None:

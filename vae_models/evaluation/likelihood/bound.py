@@ -75,7 +75,7 @@ def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
         rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows, subject.model)}
         return {**bound, "distortion": distortion, **rest}
 
-    found = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo")
+    found = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo", trim=True)
     return {name: statistics.finite(f"{place(beta)}{name}", each, subject) for name, each in found.items()}
 
 

@@ -36,14 +36,15 @@ class Estimate:
         mib = subject.plan.memory_mib
         self._budget = MIB * (min(mib, IN_CACHE_MIB) if subject.device.type == "cpu" else mib)
         self._beside: int | None = None  # data that are encoded at a time
-        self._at_a_time: int | None = None  # samples, of all data together, that are decoded at a time
+        self._at_a_time: dict[torch.Size, int] = {}  # samples, of all data of a shape, that are decoded at a time
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
         """Return nll, effective_samples and dimensions, float64 [batch]."""
         run, weights = self._pass(rows), RunningWeights(len(rows), rows.x.device)
+        shape = rows.x.shape[1:]  # of a batch that is cut, another one
         for block in range(-(-self._samples // BLOCK)):
             noise = self._drawn(rows, block)
-            most = self._at_a_time = self._at_a_time or self._measured(run, noise)
+            most = self._at_a_time.get(shape) or self._at_a_time.setdefault(shape, self._measured(run, noise))
             count = min(BLOCK, self._samples - block * BLOCK)
             weights.add(_of_block(run, len(rows), _cut(noise, slice(None), slice(count)), most))
         return {

@@ -35,7 +35,7 @@ class NllEvaluator:
     def _values(self, subject: Subject, beta: float | None) -> Iterator[Value]:
         scale, name = scale_of(subject.config), f"{place(beta)}nll_{self.samples}"
         few = NOISE_BLOCK if subject.device.type == "cpu" else None  # of a CPU: whoever stops it waits for one batch
-        found = subject.map(Estimate(subject, self.samples, beta), what=name, batch_size=few)
+        found = subject.map(Estimate(subject, self.samples, beta), what=name, batch_size=few, trim=True)
         nats = statistics.finite(name, found["nll"], subject)
         yield statistics.mean(name, nats, unit=statistics.NATS, mode="min", scale=scale)
         yield statistics.mean(f"{name}/effective_samples", found["effective_samples"], unit="samples", mode="max")

@@ -21,6 +21,7 @@ class TextConfig(TopologySpec):
     """A sentence read and written by LSTMs, one latent vector between them (Bowman et al. 2016)."""
 
     masks: ClassVar[bool] = True
+    shortest: ClassVar[int | None] = 2  # <bos>, and a place to say what comes after it
 
     kind: Literal["text"] = "text"
     latent: int = Field(default=32, ge=1, le=bounds.WIDTH, description="dimensions of z")
