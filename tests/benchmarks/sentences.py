@@ -50,6 +50,7 @@ def main() -> None:
                 before = time.process_time()
                 for _ in range(asked.steps):
                     run.step()
+                run.window.clear()
                 if turn:  # the first warms up
                     seconds[way].append((time.process_time() - before) / asked.steps)
         _print(runs, {way: statistics.median(each) for way, each in seconds.items()})
