@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vae_models.data.records import ReadRows
+
 Numbers = NDArray[np.int64]
 Make = Callable[[Numbers], NDArray[np.uint8]]  # numbers of rows [n] -> the rows, [n, *shape]
 
@@ -47,5 +49,34 @@ class ComputedRows:
             target = batch.numpy()
             for start in range(0, len(numbers), size):
                 target[start : start + size] = self._make(numbers[start : start + size])
+            batches.append(batch)
+        return batches
+
+
+class Beginnings:
+    """The first frames of each row of others, [n, time, ...]."""
+
+    def __init__(self, rows: ReadRows, frames: int) -> None:
+        """Take the first `frames`, fewer than there are."""
+        self._rows, self._frames = rows, frames
+        self.dtype = rows.dtype
+        self.shape = torch.Size((len(rows), frames, *rows.shape[2:]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice) -> Tensor:
+        """Return the beginnings of a slice, in memory."""
+        return self.read([np.arange(*index.indices(len(self)), dtype=np.int64)])[0]
+
+    def read(self, wanted: Sequence[Numbers], *, pinned: bool = False) -> list[Tensor]:
+        """Return some batches of beginnings: see `records.ReadRows.read`."""
+        size = max(1, _AT_ONCE // self._rows.shape[1:].numel())
+        batches = []
+        for numbers in wanted:
+            batch = torch.empty((len(numbers), *self.shape[1:]), dtype=self.dtype, pin_memory=pinned)
+            for start in range(0, len(numbers), size):
+                (whole,) = self._rows.read([numbers[start : start + size]])
+                batch[start : start + size] = whole[:, : self._frames]
             batches.append(batch)
         return batches

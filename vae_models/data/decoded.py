@@ -17,15 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vae_models.data.errors import DataCorrupt
-from vae_models.data.fetch import Meter, ProgressCallback, check_room, locked, writing
+from vae_models.data.fetch import ProgressCallback
 from vae_models.data.published import Published
+from vae_models.data.written import Content, manifest_of, written_once
 
 Images = NDArray[np.uint8]
 
@@ -90,55 +91,37 @@ def decoded(
     The file is written whole or not at all: it gets its name at the end, and one process decodes while the others wait.
     """
     path = cache_dir / published.folder / f"{published.name}-{recipe.side}.uint8"
-    manifest = path.with_suffix(".json")
-    if not manifest.exists():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(path.name + ".lock")):
-            if not manifest.exists():  # another process may have decoded while this one waited
-                with source() as opened_source:
-                    _decode(published, recipe, path, manifest, opened_source, progress)
-    return _read(published, recipe, path, manifest)
+    total = sum(published.facts.sizes) * published.facts.elements
+
+    @contextmanager
+    def content() -> Iterator[Content]:
+        with source() as opened_source:
+            yield _content(published, recipe, opened_source)
+
+    written_once(path, content, total=total, what=f"{published.name}: decoding", progress=progress)
+    return _read(published, recipe, path, manifest_of(path))
 
 
-def _decode(
-    published: Published, recipe: Recipe, path: Path, manifest: Path, source: Source, progress: ProgressCallback | None
-) -> None:
-    total = len(source.names) * int(np.prod(published.facts.shape))
-    meter = Meter(f"{published.name}: decoding", "", 0, total, progress)
-    part, digest, pictures, done = path.with_suffix(".part"), hashlib.sha256(), hashlib.sha256(), 0
-    check_room(path.parent, total, meter.name)
-    with _made(part) as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(source.names), _AT_ONCE):
-            names = source.names[first : first + _AT_ONCE]
-            jpegs = [source.pictures.read(name) for name in names]
-            for name, jpeg in zip(names, jpegs, strict=True):
-                pictures.update(name.encode() + b"\0" + len(jpeg).to_bytes(8, "big") + jpeg)
-            block = np.stack(list(pool.map(recipe.image, jpegs, names))).tobytes()
-            digest.update(block)
-            with writing(part):
-                file.write(block)
-            done += len(block)
-            meter.report(done, last=done == total)
-        with writing(part):
-            file.flush()
-            os.fsync(file.fileno())
-    made: dict[str, Any] = {
-        "recipe": str(recipe),
-        "shape": [len(source.names), *published.facts.shape],
-        "sha256": digest.hexdigest(),
-        "sources": {**source.sources, "pictures": pictures.hexdigest()},
-    }
-    with writing(path):
-        os.replace(part, path)
-        draft = manifest.with_suffix(".json.part")
-        draft.write_text(json.dumps(made, indent=1))
-        os.replace(draft, manifest)
+def _content(published: Published, recipe: Recipe, source: Source) -> Content:
+    pictures = hashlib.sha256()
 
+    def blocks() -> Iterator[bytes]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for first in range(0, len(source.names), _AT_ONCE):
+                names = source.names[first : first + _AT_ONCE]
+                jpegs = [source.pictures.read(name) for name in names]
+                for name, jpeg in zip(names, jpegs, strict=True):
+                    pictures.update(name.encode() + b"\0" + len(jpeg).to_bytes(8, "big") + jpeg)
+                yield np.stack(list(pool.map(recipe.image, jpegs, names))).tobytes()
 
-def _made(path: Path) -> IO[bytes]:
-    with writing(path):
-        return path.open("wb")
+    def made() -> dict[str, Any]:
+        return {
+            "recipe": str(recipe),
+            "shape": [len(source.names), *published.facts.shape],
+            "sources": {**source.sources, "pictures": pictures.hexdigest()},
+        }
+
+    return Content(blocks=blocks(), made=made)
 
 
 def _read(published: Published, recipe: Recipe, path: Path, manifest: Path) -> tuple[list[Images], dict[str, str]]:

@@ -46,6 +46,8 @@ DATA: Mapping[str, str] = MappingProxyType(
         "celeba-hq": "CelebAMask-HQ (3x128x128, fetched by hand)",
         "dsprites": "dSprites (64x64)",
         "cmu-motion": "CMU motion capture (50 angles)",
+        "bair": "BAIR robot pushing (30 frames of 3x64x64)",
+        "bair-12": "BAIR robot pushing (the first 12 frames of 3x64x64)",
         "moving-digits": "moving scikit-learn digits (10 frames of 16x16, made by rule)",
         "moving-mnist": "stochastic moving MNIST (15 frames of 64x64, made by rule of MNIST's digits)",
         "moving-mnist-deterministic": "moving MNIST reflected at the walls (15 frames of 64x64)",

@@ -245,7 +245,16 @@ def test_every_file_of_the_catalogue_has_a_home_an_address_and_the_sums_that_are
             assert len(sum_) in (32, 64), (name, key)
             assert set(sum_) <= set("0123456789abcdef")
     without_a_sum = {name for name, _, file in files if not (file.content or all(form.sha256 for form in file.forms))}
-    assert without_a_sum == {"omniglot", "frey-faces", "caltech-silhouettes", "cmu-motion", "celeba", "celeba-hq"}
+    assert without_a_sum == {
+        "omniglot",
+        "frey-faces",
+        "caltech-silhouettes",
+        "cmu-motion",
+        "celeba",
+        "celeba-hq",
+        "bair",
+        "bair-12",
+    }
     by_hand = {(name, key) for name, key, file in files if file.download is None}
     batches = {(name, f"batch-{i}") for name in ("cifar10", "cifar10-subset") for i in range(1, 6)}
     tests = {("cifar10", "test"), ("cifar10-subset", "test"), ("cifar10-subset", "test-1000")}

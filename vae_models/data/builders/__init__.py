@@ -27,5 +27,8 @@ tinyshakespeare   22,969 / 1,278 / 1,308: lines of speeches, in small letters, m
 moving-mnist      60,000 / 1,000 / 1,000 videos of 15 frames: 5 that are seen and 10 that are predicted; made by their
                   numbers whenever they are read (`vae_models.data.moving`), of the digits of MNIST's split of that name
 moving-mnist-deterministic  the same, reflected at the walls
+bair, bair-12     42,240 / 1,024 / 256 videos of 30 frames, or of the first 12 of them: the published training and test
+                  files, by their numbers; the last 1,024 of training for validation (none is published). The camera
+                  image_aux1, as all published results
 moving-digits     4,000 / 500 / 500 videos of 10 frames of 16x16, of scikit-learn's digits, at most 2 pixels a frame
 """

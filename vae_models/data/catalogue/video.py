@@ -1,12 +1,34 @@
-"""Videos: digits that move by a rule (`vae_models.data.moving`)."""
+"""Videos: digits that move by a rule (`vae_models.data.moving`), and BAIR's robot arm.
+
+BAIR's sum is that which TensorFlow Datasets publishes of the archive.
+"""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
 from vae_models.data.catalogue.mnist import MNIST
+from vae_models.data.catalogue.records import DataFile, Form
 from vae_models.data.published import Published
 from vae_models.data.spec import DataSpec
+
+BAIR_FRAMES = 30  # of a video, as published
+BAIR_FRAME = (3, 64, 64)
+_BAIR = "bair_robot_pushing_dataset_v0"
+_BAIR_VIDEOS = DataFile(
+    forms=(
+        Form(
+            name=f"{_BAIR}.tar",
+            sha256="c6f8d164ab2be07174ef597e3e070d7466f3142caddc467b6af119b9458cd9cd",
+            bytes=32_274_964_480,
+            urls=(f"http://rail.eecs.berkeley.edu/datasets/{_BAIR}.tar",),
+        ),
+        Form(name="softmotion30_44k", sha256=None),  # the folder it unpacks to
+    ),
+    content=frozenset(),
+    home="https://sites.google.com/view/sna-visual-mpc/",
+    folders=(_BAIR, "BAIR", "bair_robot_pushing"),
+)
 
 
 def videos(shape: tuple[int, int, int, int], sizes: tuple[int, int, int]) -> DataSpec:
@@ -25,6 +47,17 @@ def _moving_mnist(name: str) -> Published:
     )
 
 
+def _bair(name: str, frames: int) -> Published:
+    return Published(
+        name=name,
+        terms="none stated by its publishers",
+        facts=videos((frames, *BAIR_FRAME), (42_240, 1_024, 256)),
+        folder="bair",
+        builder="vae_models.data.builders.bair:bair",
+        files=MappingProxyType({"videos": _BAIR_VIDEOS}),
+    )
+
+
 SETS = (
     _moving_mnist("moving-mnist"),
     _moving_mnist("moving-mnist-deterministic"),
@@ -35,4 +68,6 @@ SETS = (
         folder="digits",
         builder="vae_models.data.builders.video:moving_digits",
     ),
+    _bair("bair", BAIR_FRAMES),
+    _bair("bair-12", 12),  # 2 that are seen and 10 that are predicted: what SVG trains on
 )
