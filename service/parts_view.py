@@ -19,6 +19,7 @@ DECLARED = (
     "vae_models.priors.specs",
     "vae_models.posteriors.specs",
     "vae_models.backbones.specs",
+    "vae_models.topologies.video.frame_specs",
     "vae_models.objectives.specs",
     "vae_models.control.specs",
     "vae_models.optimization.specs",

@@ -49,3 +49,15 @@ def kl_to_standard(
     where a collapsed posterior sits.
     """
     return sum_per_datum(0.5 * (mean.square() + torch.expm1(2 * log_std)) - log_std)
+
+
+def kl_of_normals(
+    mean: Float[Tensor, "batch latent"],
+    log_std: Float[Tensor, "batch latent"],
+    other_mean: Float[Tensor, "batch latent"],
+    other_log_std: Float[Tensor, "batch latent"],
+) -> Float[Tensor, " batch"]:
+    """Return KL(N(mean, diag sigma^2) || N(mean', diag sigma'^2)), from log sigma: `kl_to_standard` of
+    (mean - mean') / sigma' and log(sigma / sigma').
+    """
+    return kl_to_standard((mean - other_mean) * torch.exp(-other_log_std), log_std - other_log_std)

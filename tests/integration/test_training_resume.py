@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests import sentences
+from tests import sentences, videos
 from tests.golden.recipes import generated
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
@@ -66,7 +66,7 @@ TEXT = {
 }
 CONFIGS = {
     "mlp": _config(), "cnn": _config(CNN), "nvae": _config(**NVAE), "plateau": _config(**PLATEAU),
-    "text": _config(**TEXT),
+    "text": _config(**TEXT), "video": _config(data=videos.data(), model=dict(videos.MODEL)),
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def _dataset() -> Dataset:
     return Dataset(name="mnist", train=parts[0], val=parts[1], test=parts[2], shape=(1, 28, 28))
 
 
-DATASET, SENTENCES = _dataset(), sentences.dataset((31, 10, 9))
+DATASET, SENTENCES, VIDEOS = _dataset(), sentences.dataset((31, 10, 9)), videos.dataset()
 
 
 def _stop_after(asks: int) -> Callable[[], bool]:
@@ -93,6 +93,7 @@ def _stop_after(asks: int) -> Callable[[], bool]:
 
 def _train(config: TrainConfig, folder: Path, **fields: Any) -> Result:
     dataset = SENTENCES if config.data.facts.support == "tokens" else DATASET
+    dataset = VIDEOS if config.model.kind == "video" else dataset
     return train(config, LocalContext(folder, **fields), dataset=dataset, poll_seconds=0)  # asks after every step
 
 
@@ -121,7 +122,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("net", "asks"),
     [("mlp", asks) for asks in (1, 2, 4, 5, 6, 7, 8, 9, 10, 13, 19, 28, 31, 32, 33, 34, 35, 36, 37, 38)]
     + [("cnn", asks) for asks in (1, 7, 11, 34)]
-    + [("nvae", 9), ("plateau", 13), ("plateau", 34), ("text", 11)],
+    + [("nvae", 9), ("video", 9), ("plateau", 13), ("plateau", 34), ("text", 11)],
 )
 def test_stopped_once_and_resumed(uninterrupted: dict[str, Path], tmp_path: Path, net: str, asks: int) -> None:
     """After any step, in mid-evaluation, and within the last one (steps and rounds of evaluation both ask)."""

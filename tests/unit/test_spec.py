@@ -384,8 +384,17 @@ def test_what_just_fits_is_accepted() -> None:
 def needs_company(path: str, when: str) -> bool:
     """Fields whose part goes only with other parts: their path alone makes no spec."""
     parts = ("data.noise", "model.gating", "kind = delta", "log-uniform", "kind = vampprior")
-    alone = ("kind = ae", "kind = wae-mmd", "kind = rae", "kind = iwae", "rewo", "geco", "kind = ladder")
-    nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae")
+    alone = (
+        "kind = ae",
+        "kind = wae-mmd",
+        "kind = rae",
+        "kind = iwae",
+        "rewo",
+        "geco",
+        "kind = ladder",
+        "kind = video",
+    )
+    nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae", "kind = video")
     later = ("kind = gmm", "kind = second-stage", "likelihood.vocabulary")  # fitted after training; the data's
     return any(part in path or part in when for part in (*parts, *alone, *later, *nets))
 

@@ -106,6 +106,7 @@ TOPOLOGIES = Seam[type[TopologySpec]](
         "vae_models.topologies.vae.specs:ModelConfig",
         "vae_models.topologies.ladder.specs:NvaeConfig",
         "vae_models.topologies.text.specs:TextConfig",
+        "vae_models.topologies.video.specs:VideoConfig",
     ],
     check=spec_of(TopologySpec),
     summary="how latents, networks and a likelihood make one model",
