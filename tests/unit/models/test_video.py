@@ -337,6 +337,7 @@ def test_predictions_say_what_they_need() -> None:
         {"beta": {"kind": "rewo", "kappa": 0.05}},
         {"beta": {"kind": "geco", "kappa": 0.05}},
         {"data": videos.data(lengths=True)},
+        {"precision": "bf16", "dtype": "float32"},
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vae_models.normal import kl_of_normals, log_density
 from vae_models.posteriors.normal import DiagonalNormal
+from vae_models.precision import full
 from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer, Likelihood
 from vae_models.records import Latent, NoiseSpec, Trace
@@ -281,12 +282,12 @@ class Video(nn.Module):
     def _posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log sigma of z_2, z_3, ..., up to the frame that was seen last."""
         mean, log_std, _ = self.posterior(features)
-        return mean[:, 1:], log_std[:, 1:]
+        return full(mean[:, 1:]), full(log_std[:, 1:])
 
     def _prior(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log sigma of the same z, each before its own frame is seen."""
         mean, log_std, _ = self.prior(features[:, :-1])
-        return mean, log_std
+        return full(mean), full(log_std)
 
     def _decoded(
         self, predicted: Tensor, maps: Sequence[Tensor], places: Tensor, counted: Tensor | None
@@ -298,7 +299,7 @@ class Video(nn.Module):
         features, sources = predicted.flatten(0, 1), sources.flatten()
         if counted is not None:
             features, sources = features[counted.flatten()], sources[counted.flatten()]
-        return self.frames.decode(features, tuple(each[sources] for each in maps))
+        return full(self.frames.decode(features, tuple(each[sources] for each in maps)))
 
     def _distortions(
         self, decoded: Tensor, target: Tensor, counted: Tensor | None

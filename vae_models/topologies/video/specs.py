@@ -60,6 +60,9 @@ class VideoConfig(TopologySpec):
         """Return why it is not fused with others."""
         return "model video is trained alone: torch.func.vmap has no LSTM"
 
+    def against_bf16(self) -> None:
+        """Return None: what the networks return becomes float32 before a density is computed of it."""
+
     def weights(self, data_shape: DataShape) -> int:
         """Return how many numbers are trained, but for a likelihood's own; 0 of what are no videos."""
         if len(data_shape) != 4:
