@@ -21,12 +21,12 @@ def _wrong(part: Any) -> str | None:
     return None if callable(part.build) else "its build is not a function that returns a TrainConfig"
 
 
-MODULES = ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text")
+MODULES = ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text", "video")
 RECIPES: Seam[Recipe] = Seam(
     "recipe",
     [
         f"vae_models.recipes.{module}:RECIPES"
-        for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text")
+        for module in ("basic", "mr_vae", "sigma_vae", "vhp", "ar_elbo", "nvae", "text", "video")
     ],
     check=_wrong,
     summary="a configuration by name",

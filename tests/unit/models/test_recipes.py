@@ -24,6 +24,7 @@ from vae_models.optimization.specs import AdamConfig
 from vae_models.recipes import catalogue
 from vae_models.topologies.ladder.specs import NvaeConfig
 from vae_models.topologies.text.specs import TextConfig
+from vae_models.topologies.video.specs import VideoConfig
 from vae_models.training.step import merged
 
 
@@ -34,6 +35,10 @@ def small(config: TrainConfig) -> TrainConfig:
         return config.model_copy(update={"model": config.model.model_copy(update=few)})
     if isinstance(config.model, TextConfig):
         few = {"latent": 2, "embedding": 4, "hidden": 4}
+        return config.model_copy(update={"model": config.model.model_copy(update=few)})
+    if isinstance(config.model, VideoConfig):
+        net = config.model.frame_net.model_copy(update={"channels": (2, 2, 2, 2), "features": 2})
+        few = {"frame_net": net, "latent": 2, "hidden": 4}
         return config.model_copy(update={"model": config.model.model_copy(update=few)})
     narrow: BackboneConfig = config.model.backbone
     if isinstance(narrow, ConvConfig):
