@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -164,6 +165,13 @@ def on_first_rank(action: Callable[[], None], device: torch.device) -> None:
         raise failure
     if failed:
         raise PeerError("worker 0 failed while it acted for all workers: its own error says at what")
+
+
+def unsynchronized(module: nn.Module) -> AbstractContextManager[Any]:
+    """Leave the gradients of `data_parallel`'s module as each worker's own inside of the block; the first backward pass
+    after it averages all that have been added up.
+    """
+    return module.no_sync() if isinstance(module, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def data_parallel(module: nn.Module) -> nn.Module:

@@ -342,6 +342,15 @@ class HasPrediction(Protocol):
 
 
 @runtime_checkable
+class HasCells(Protocol):
+    """A deep topology whose memory is in a chain of modules, most of which it calls as module(x) -> y."""
+
+    def cells(self) -> Sequence[nn.Module]:
+        """Return modules, none within another, whose activations may be computed again in the backward pass."""
+        ...
+
+
+@runtime_checkable
 class HasParts(Protocol):
     """A topology of one latent that says which parts it is made of: an error can then name the one it is in."""
 

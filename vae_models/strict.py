@@ -29,6 +29,12 @@ class Strict(BaseModel):
         """Return why a configuration with this part is not fused with others; None: nothing is against it."""
         return None
 
+    def against_micro_batch(self) -> str | None:
+        """Return why the loss of a batch is not the mean of those of its parts: what couples the data of a batch;
+        None: it is.
+        """
+        return None
+
     def against_bf16(self) -> str | None:
         """Return why a configuration with this part is not trained at precision bf16; None: nothing is against it."""
         return None

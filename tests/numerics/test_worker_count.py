@@ -12,15 +12,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from tests import gangs, sentences, videos
+from tests import catalogue, gangs, sentences, videos
 from vae_models import collectives
 from vae_models.backbones.specs import ConvConfig, MLPConfig
 from vae_models.config.run import CheckpointConfig, EvaluationConfig
 from vae_models.config.train import TrainConfig
 from vae_models.control.specs import WarmupBetaConfig
 from vae_models.data import Dataset, Split
+from vae_models.data.batching import rank_slice
 from vae_models.data.config import DataConfig
 from vae_models.nn.norm import BatchNorm1d, BatchNorm2d
+from vae_models.nn.recompute import recompute
 from vae_models.objectives.specs import ElboConfig, LadderElboConfig
 from vae_models.optimization.specs import AdamConfig, CosineScheduleConfig
 from vae_models.topologies.ladder.specs import NvaeConfig
@@ -29,6 +31,7 @@ from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import train
 from vae_models.training.polling import Poller
+from vae_models.training.step import StepModule
 
 STEPS = 50
 BATCH = 16  # 3 does not divide it
@@ -37,6 +40,7 @@ CASES = [
     "nvae-float64",
     "text-float64",
     "video-float64",
+    "micro-float64",
 ]
 TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 CUTS = {1: [0, 10], 2: [0, 3, 10], 3: [0, 5, 6, 10]}  # unequal local batches, one of a single datum
@@ -63,6 +67,7 @@ def _config(case: str) -> TrainConfig:
         optimizer=AdamConfig(lr=3e-3, clip_norm=20.0),
         schedule=CosineScheduleConfig(warmup_epochs=1),
         batch_size=BATCH,
+        micro_batch=5 if net == "micro" else None,  # the last of three workers has 6 data: 3 and 3
         steps=STEPS,
         dtype=dtype,
         log_every_steps=1,
@@ -149,6 +154,7 @@ def _work(rank: int, world: int, folder: Path) -> None:
     for kind in ("1d", "2d"):
         norm = _norm(kind, {"1d": BatchNorm1d, "2d": BatchNorm2d})
         results[kind] = _normalized(kind, norm, _norm_input(kind)[start:end], collectives.global_mean)
+    results["recompute"] = _computed_again(rank, world)
     results["mean"] = collectives.global_mean(torch.arange(10.0).reshape(10, 1).expand(10, 2)[start:end])
     results["failure"] = _failure()
     results["stop"] = _stopped_at(rank)
@@ -173,6 +179,24 @@ def _interrupted(folder: Path, rank: int, world: int) -> list[tuple[int, bool]]:
         ends.append((result.steps, result.stopped))
         dist.barrier()  # as new processes would be
     return ends
+
+
+def _computed_again(rank: int, world: int) -> bool:
+    """Whether gradients are the same to the bit where the ladder's cells, which reduce statistics, are run twice."""
+    rows, config = rank_slice(BATCH, rank, world), _config("nvae-float64")
+    gradients = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        model = config.model.build((1, 28, 28)).double().train()
+        if again:
+            recompute(model.cells())
+        module = collectives.data_parallel(StepModule(model, config.objective.build(BATCH, (1, 28, 28), 1)).double())
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(BATCH, 1, 28, 28, generator=generator, dtype=torch.float64)[rows]
+        noise = {name: draw[rows] for name, draw in catalogue.draw(model.noise(), BATCH, generator).items()}
+        module(x, noise, torch.tensor(0.5, dtype=torch.float64))[0].backward()
+        gradients.append(torch.cat([value.grad.flatten() for value in model.parameters() if value.grad is not None]))
+    return torch.equal(*gradients)
 
 
 def _failure() -> str:
@@ -217,6 +241,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[Path, list
 
 
 Runs = dict[int, tuple[Path, list[dict[str, Any]]]]
+
+
+def test_a_batch_in_parts_is_the_batch_in_one(runs: Runs) -> None:
+    whole, parts = (_losses(runs[1][0] / case) for case in ("mlp-float64", "micro-float64"))
+    assert [loss for _, loss in parts] == pytest.approx([loss for _, loss in whole], rel=1e-9)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_cells_may_be_computed_again_on_every_worker(runs: Runs, world: int) -> None:
+    assert [results["recompute"] for results in runs[world][1]] == [True] * world
 
 
 @pytest.mark.parametrize("world", [2, 3])

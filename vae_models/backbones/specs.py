@@ -67,6 +67,12 @@ class BackboneSpec(Strict):
         """Return whether there is a batch norm, which may be gated."""
         return False
 
+    def against_micro_batch(self) -> str | None:
+        """Return that a batch norm takes the statistics of what it is given, if there is one."""
+        return (
+            f"the {self.kind} backbone's batch norm takes the statistics of the whole batch" if self.normed() else None
+        )
+
     @abstractmethod
     def build(self, data_shape: DataShape, latent: int, parameters_per_element: int, *, scale: bool = True) -> Backbone:
         """Return the networks for data of this shape; torch is loaded here. scale: whether q(z|x) reads a raw scale."""

@@ -25,6 +25,7 @@ from vae_models.parts import found_in
 from vae_models.posteriors.specs import POSTERIORS, PosteriorSpec
 from vae_models.priors.specs import PRIORS, PriorSpec
 from vae_models.strict import DataShape, parts_within
+from vae_models.topologies.specs import TOPOLOGIES
 
 if TYPE_CHECKING:
     from vae_models.config.run import RunConfig
@@ -298,6 +299,23 @@ def parts_run_in_the_precision(config: RunConfig) -> Iterator[str]:
             yield f"precision bf16: {reason}: set precision to float32 or tf32"
 
 
+def batches_may_be_taken_in_parts(config: RunConfig) -> Iterator[str]:
+    if config.micro_batch is None or config.micro_batch >= config.batch_size:
+        return
+    parts = (part for root in (config.model, config.objective) for part in parts_within(root))
+    for reason in filter(None, (part.against_micro_batch() for part in parts)):
+        yield f"micro_batch {config.micro_batch}: {reason}, and would be given a part of it: leave micro_batch out"
+
+
+def some_models_are_recomputed(config: RunConfig) -> Iterator[str]:
+    if config.recompute and not config.model.recomputed:
+        others = [kind for kind, spec in TOPOLOGIES.all().items() if spec.recomputed]
+        yield (
+            f"recompute is of models with cells, {_or(others)}, and {config.model.kind} has none: leave it out, or set "
+            "micro_batch to save memory"
+        )
+
+
 def weights_are_bounded(config: RunConfig) -> Iterator[str]:
     if (weights := size.weights(config)) > bounds.WEIGHTS:
         yield (
@@ -337,6 +355,8 @@ RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     objectives_find_what_they_need,
     parts_of_the_model_go_together,
     parts_run_in_the_precision,
+    batches_may_be_taken_in_parts,
+    some_models_are_recomputed,
     weights_are_bounded,
     steps_are_bounded,
 )

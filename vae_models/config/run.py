@@ -99,7 +99,11 @@ class CheckpointConfig(Strict):
         return Goal(metric=self.metric, mode=self.mode)
 
 
-LATER = ("precision",)  # fields that came after studies had been run: see `RunConfig.identity`
+LATER = (
+    "precision",
+    "micro_batch",
+    "recompute",
+)  # fields that came after studies had been run: see `RunConfig.identity`
 
 
 class RunConfig(Strict):
@@ -124,6 +128,18 @@ class RunConfig(Strict):
         default="float32",
         description="of the networks' products in training: float32 as dtype says; tf32 on NVIDIA GPUs; bf16. Weights, "
         "densities, sums and evaluations are float32",
+    )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=bounds.BATCH,
+        description="at most so many data go through a worker's networks at a time, their gradients added up: less "
+        "memory; none: a worker's whole share of the batch",
+    )
+    recompute: bool = Field(
+        default=False,
+        description="keep no activations inside of a deep model's cells, and compute them again in the backward pass: "
+        "less memory for about a third more time",
     )
     log_every_steps: int = Field(default=50, ge=1, le=bounds.STEPS)
     evaluation: EvaluationConfig = EvaluationConfig()

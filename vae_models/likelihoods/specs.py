@@ -164,6 +164,12 @@ class GaussianConfig(LikelihoodSpec):
             return None
         return "a variance for each element of each datum amplifies rounding: fused, a lane would leave its own curve"
 
+    def against_micro_batch(self) -> str | None:
+        """Return that a variance fitted to all data of a batch couples them."""
+        if (self.per, self.fit) != ("dataset", "mle"):
+            return None
+        return f"likelihood {self.kind} with fit mle per dataset fits its variance to the whole batch"
+
     def build(self, data_shape: DataShape) -> Gaussian | TrainedGaussian | DatasetMLE | DatumMLE | PredictedGaussian:
         from vae_models.likelihoods import gaussian
 

@@ -40,6 +40,11 @@ class Signal:
         finally:
             self._value = None
 
+    @property
+    def value(self) -> Tensor | None:
+        """Return u; None between calls."""
+        return self._value
+
     def rows(self, count: int) -> Tensor:
         """Return u as [1, 1] or [count, 1]: a datum's u is repeated over its posterior samples,
         which lie side by side.
@@ -171,6 +176,16 @@ class HyperBatchNorm(nn.Module):
             scale, shift = scale[:, :, None, None], shift[:, :, None, None]
         y: Tensor = self.norm(x) * scale + shift
         return y.to(x.dtype)
+
+
+def signals_of(part: nn.Module) -> list[Signal]:
+    """Return what the gates within a part read, each signal once."""
+    found = list[Signal]()
+    for module in part.modules():
+        signal = getattr(module, "signal", None) or getattr(module, "_signal", None)
+        if isinstance(signal, Signal) and not any(signal is other for other in found):
+            found.append(signal)
+    return found
 
 
 def channels_of(layer: nn.Module) -> int:

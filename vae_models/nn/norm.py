@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +70,21 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
         self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), rate)
+
+
+@contextmanager
+def untracked(part: nn.Module) -> Iterator[None]:
+    """Let the batch norms within a part move copies of their running statistics inside of the block."""
+    norms = [module for module in part.modules() if isinstance(module, _GlobalBatchNorm)]
+    before = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        for name, buffer in norm._buffers.items():
+            norm._buffers[name] = None if buffer is None else buffer.clone()
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, before, strict=True):
+            norm._buffers.update(buffers)
 
 
 class BatchNorm1d(_GlobalBatchNorm):

@@ -46,6 +46,10 @@ class ObjectiveSpec(Strict):
     if TYPE_CHECKING:
         kind: str
 
+    def against_micro_batch(self) -> str | None:
+        """Return that it compares the data of a batch, if it does."""
+        return f"objective {self.kind} compares the data of the whole batch" if self.compares else None
+
     def samples_per_datum(self) -> int:
         """Return the number of posterior samples of each datum in a step."""
         return 1
@@ -187,6 +191,10 @@ class LadderElboConfig(ObjectiveSpec):
     weight: float = Field(
         default=1e-2, ge=0, le=bounds.REAL, description="of the largest singular values and batch norm scales, summed"
     )
+
+    def against_micro_batch(self) -> str | None:
+        """Return that balancing takes the groups' mean rates over the batch, if they are balanced."""
+        return f"objective {self.kind} balances by the whole batch's mean rates" if self.balanced else None
 
     def build(self, data_size: int, data_shape: DataShape, latent: int) -> LadderElbo:
         from vae_models.objectives.ladder import LadderElbo

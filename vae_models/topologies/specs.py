@@ -27,11 +27,13 @@ class TopologySpec(Strict):
                None: it takes data at their full length alone
     continues: whether each x is the continuation of a beginning that it is given (`protocols.HasPrediction`): nothing
                can be sampled without one
+    recomputed: whether its model has `protocols.HasCells`, whose activations can be computed again
     """
 
     masks: ClassVar[bool] = False
     shortest: ClassVar[int | None] = None
     continues: ClassVar[bool] = False
+    recomputed: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         kind: str

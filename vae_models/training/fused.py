@@ -12,6 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from vae_models.config.train import TrainConfig
+from vae_models.training import accumulation
 from vae_models.training.loop import Run
 
 Given = tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]  # x, noise by name, and x's mask where there is one
@@ -85,8 +86,23 @@ class Fused:
 
     def _map(self, given: Given, beta: Tensor) -> Any:
         """Return (gradients, (losses, terms)), each [lanes, ...]."""
+        parts = self.runs[0].passes
         with self.runs[0].precision.products():
-            return self._gradient(self._parameters, self._buffers, given, beta)
+            mapped = [self._gradient(self._parameters, self._buffers, *self._rows(part, given, beta)) for part in parts]
+        if len(mapped) == 1:
+            return mapped[0]
+        gradients = {
+            name: sum(part.share * of_part[name] for part, (of_part, _) in zip(parts, mapped, strict=True))
+            for name in self._names
+        }
+        return gradients, accumulation.added_up(parts, [losses for _, losses in mapped])
+
+    def _rows(self, part: accumulation.Pass, given: Given, beta: Tensor) -> tuple[Given, Tensor]:
+        """Return what one pass takes of the data of all lanes; all of it where there is one pass."""
+        if part.share == 1:
+            return given, beta
+        rows: Any = part.rows if self._one_batch else (slice(None), part.rows)
+        return tree_map(itemgetter(rows), given), beta if beta.ndim == 1 else beta[:, part.rows]
 
     def _first(self, given: Given, beta: Tensor) -> Any:
         """Return `_map`'s result. Raise CannotFuse where these lanes cannot be fused."""
@@ -112,7 +128,9 @@ class Fused:
         losses = []
         for lane, run in enumerate(self.runs):
             x, noise, mask = given if self._one_batch else tree_map(itemgetter(lane), given)
-            losses.append(run.module(x, noise, beta[lane], *mask)[0].detach())  # slopes in a loss need the graph
+            # slopes in a loss need the graph
+            parts = [accumulation.rows(part, x, noise, beta[lane], *(mask or (None,))) for part in run.passes]
+            losses.append(accumulation.weighted(run.passes, [run.module(*part)[0].detach() for part in parts]))
         self._restore(before)
         return torch.stack(losses)
 

@@ -24,10 +24,11 @@ from vae_models.data.batching import BatchPlan, rank_slice
 from vae_models.data.residency import Residence
 from vae_models.data.sequences import bucketed
 from vae_models.measures import ON_TRAIN
+from vae_models.nn.recompute import recompute
 from vae_models.optimization.learning_rate import FollowsEvaluations
 from vae_models.precision import Precision
-from vae_models.protocols import Model, Objective, RunContext
-from vae_models.training import promises
+from vae_models.protocols import HasCells, Model, Objective, RunContext
+from vae_models.training import accumulation, promises
 from vae_models.training.checks import check_run
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
@@ -109,6 +110,7 @@ class Run:
         self.masks = self.splits.masks("train", shortest=config.shortest)
         self.plan = self._planned()
         self.rows = rank_slice(config.batch_size, context.rank, context.world_size)
+        self.passes = accumulation.passes(config.batch_size, config.micro_batch, context.rank, context.world_size)
         self.timetable = Timetable.of(config, self.plan.steps_per_epoch)
         self.lr = config.schedule.build(
             peak=config.optimizer.lr,
@@ -119,6 +121,8 @@ class Run:
         self.state = initial(config, self.controller, dataset.shape, self.device, self.dtype)
         self.model, self.optimizer, self.window = self.state.model, self.state.optimizer, self.state.window
         self.parameters = list(self.model.parameters())
+        if config.recompute:
+            recompute(cast(HasCells, self.model).cells())
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
         self.saved = 0  # the step whose checkpoint is written, with all that is due there
         self.kept: int | None = None  # the step of this run's last checkpoint
@@ -179,9 +183,9 @@ class Run:
         """Take one optimizer step, alone."""
         x, noise = self.batch()
         with self.precision.products():
-            loss, terms = self.module(x, noise, self.control_beta(noise), self.mask())
+            beta, mask = self.control_beta(noise), self.mask()
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss, terms = accumulation.backward(self.module, self.passes, x, noise, beta, mask)
         self.apply(loss, terms)
 
     def batch(self) -> tuple[Tensor, dict[str, Tensor]]:

@@ -34,6 +34,7 @@ from vae_models.protocols import (
 )
 from vae_models.records import Latent, Loss, NoiseSpec, Trace
 from vae_models.strict import Strict
+from vae_models.training import accumulation
 from vae_models.training.step import NoiseSource
 
 DATA = 3  # how many are tried with: two may be told apart, and three are no number of anything else
@@ -88,6 +89,8 @@ def check(
         _check_parts(config, topology, parts, x, draw)
         _check_model(config, topology, objective, x, draw)
         _check_objective(config, topology, objective, x, draw)
+        if config.micro_batch is not None and config.micro_batch < config.batch_size:
+            _check_adds_up(config, topology, objective, x, draw)
     _check_controller(config, controller, len(x), draw)
 
 
@@ -195,6 +198,32 @@ def _check_objective(config: TrainConfig, model: Model, objective: Objective, x:
     wanted = {"distortion", "squared_error", *(("rate", "elbo") if model.bound else ())}
     if missing := sorted(wanted - given.terms.keys()):
         call.broken("objective", "__call__", f"returned no term {missing[0]}, and must report {sorted(wanted)}")
+
+
+def _check_adds_up(config: TrainConfig, model: Model, objective: Objective, x: Tensor, draw: Draw) -> None:
+    """Check that the loss of the data is the mean of those of its parts, which `micro_batch` relies on."""
+    call = _Caller(config, model)
+    noise = {**draw(model.noise(objective.samples)), **draw(objective.noise())}
+    beta = torch.ones((), dtype=torch.float64)
+    parts = accumulation.passes(len(x), len(x) - 1)
+
+    def losses() -> tuple[Tensor, ...]:
+        taken = (accumulation.rows(part, x, noise, beta, None) for part in (*accumulation.passes(len(x), None), *parts))
+        return tuple(
+            objective(model(of_x, of_noise, of_beta), of_beta, model=model, noise=of_noise).total
+            for of_x, of_noise, of_beta, _ in taken
+        )
+
+    whole, *others = call("objective", "__call__", losses, None, slopes=True)
+    added = accumulation.weighted(parts, others)
+    if not torch.allclose(whole, added, rtol=1e-4, atol=1e-5):
+        call.broken(
+            "",
+            "__call__",
+            f"and its objective gave {len(x)} data a loss of {float(whole.detach()):g}, and in two parts one of "
+            f"{float(added.detach()):g}: a part couples the data of a batch, and has to say so in its specification "
+            "(`against_micro_batch`); leave micro_batch out",
+        )
 
 
 def _check_controller(config: TrainConfig, controller: BetaController, rows: int, draw: Draw) -> None:

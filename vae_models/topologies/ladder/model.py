@@ -18,6 +18,7 @@ from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer, Likelihood
 from vae_models.records import Latent, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
+from vae_models.topologies.ladder.cells import Cell
 from vae_models.topologies.ladder.normal import Normal
 from vae_models.topologies.ladder.plan import Plan
 from vae_models.topologies.ladder.towers import Decoder, Encoder
@@ -84,6 +85,10 @@ class Ladder(nn.Module):
         """Return the parameters by role; what says the priors is the "prior"."""
         parts = {"prior": (self.decoder.prior,), "decoder": (self.decoder,), "encoder": (self.encoder,)}
         return grouped({**parts, "likelihood": (self.likelihood,)})
+
+    def cells(self) -> Sequence[nn.Module]:
+        """Return the residual cells of both towers."""
+        return [module for module in self.modules() if isinstance(module, Cell)]
 
     def noise(self, samples: int = 1) -> Mapping[str, NoiseSpec]:
         """Return standard normal noise for each group."""

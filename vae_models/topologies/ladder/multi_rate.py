@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_models.topologies.ladder.model import Ladder
 from vae_models.topologies.multi_rate import Gated, GatedParts, Gating
@@ -19,6 +20,10 @@ class MultiRateLadder(Gated[Ladder]):
     def __init__(self, model: Ladder, **gating: Unpack[Gating]) -> None:
         """Add gates to `model`, in place."""
         super().__init__(model, GatedParts(encoder=model.encoder, decoder=model.decoder), **gating)
+
+    def cells(self) -> Sequence[nn.Module]:
+        """Return the gated model's `cells`."""
+        return self.model.cells()
 
     def balance(self) -> Tensor:
         """Return the gated model's `balance`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 class NvaeConfig(TopologySpec):
     """Groups of latents over scales, each one's prior given the ones above it (Vahdat and Kautz 2020)."""
+
+    recomputed: ClassVar[bool] = True
 
     kind: Literal["nvae"] = "nvae"
     size: tuple[bounds.Side, bounds.Side] = Field(
@@ -84,6 +86,10 @@ class NvaeConfig(TopologySpec):
         groups = self.plan(self.size).groups
         named = {f"z{place}": (self.latent, *group.side) for place, group in enumerate(groups, start=1)}
         return dict(reversed(named.items()))
+
+    def against_micro_batch(self) -> str:
+        """Return that its batch norms take the statistics of what they are given."""
+        return "model nvae's batch norms take the statistics of the whole batch"
 
     def against_bf16(self) -> None:
         """Return None: what the networks return becomes float32 before a density is computed of it."""

@@ -60,6 +60,10 @@ class VideoConfig(TopologySpec):
         """Return why it is not fused with others."""
         return "model video is trained alone: torch.func.vmap has no LSTM"
 
+    def against_micro_batch(self) -> str:
+        """Return that the nets of its frames have batch norms."""
+        return "model video's batch norms take the statistics of the whole batch"
+
     def against_bf16(self) -> None:
         """Return None: what the networks return becomes float32 before a density is computed of it."""
 
