@@ -41,23 +41,27 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """From a picture to an image: `size` (width, height) is asserted (None: any), `crop` is a side, centred."""
+    """From a picture to an image: `size` (width, height) is asserted (None: any), `crop` is a side, centred.
+
+    grey: in one channel, by the weights of ITU-R 601
+    """
 
     size: tuple[int, int] | None
     crop: int | None
     side: int
+    grey: bool = False
 
     def __str__(self) -> str:
         crop = f"centre crop {self.crop}x{self.crop}, " if self.crop else ""
-        return f"{crop}Pillow bilinear to {self.side}x{self.side}"
+        return f"{'grey, ' if self.grey else ''}{crop}Pillow bilinear to {self.side}x{self.side}"
 
     def image(self, jpeg: bytes, name: str) -> Images:
-        """Return the image as uint8 [3, side, side];
+        """Return the image as uint8 [channels, side, side];
         bilinear with antialiasing: the filter's support grows with the factor.
         """
         try:
             with Image.open(io.BytesIO(jpeg)) as opened:
-                picture = opened.convert("RGB")
+                picture = opened.convert("L" if self.grey else "RGB")
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for no picture and for half a one
             raise DataCorrupt(f"{name} is not a readable picture: {error}") from error
         if self.size is not None and picture.size != self.size:
@@ -67,7 +71,8 @@ class Recipe:
         if self.crop is not None:
             left, top = (picture.width - self.crop) // 2, (picture.height - self.crop) // 2
             picture = picture.crop((left, top, left + self.crop, top + self.crop))
-        return np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        resized = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR))
+        return resized[None] if self.grey else resized.transpose(2, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

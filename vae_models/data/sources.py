@@ -57,6 +57,7 @@ SOURCES: Seam[Source] = Seam(
         "vae_models.data.catalogue.mnist:SETS",
         "vae_models.data.catalogue.images:SETS",
         "vae_models.data.catalogue.faces:SETS",
+        "vae_models.data.catalogue.renders:SETS",
         "vae_models.data.catalogue.motion:SETS",
         "vae_models.data.catalogue.text:SETS",
         "vae_models.data.catalogue.video:SETS",

@@ -42,6 +42,8 @@ DATA: Mapping[str, str] = MappingProxyType(
         "cifar10": "CIFAR-10 (3x32x32)",
         "svhn": "SVHN (3x32x32)",
         "svhn-28": "SVHN cropped to 3x28x28",
+        "chairs": "rendered chairs (64x64, grey)",
+        "faces": "renders of the Basel face model (64x64, grey, fetched by hand)",
         "celeba": "CelebA (3x64x64)",
         "celeba-hq": "CelebAMask-HQ (3x128x128, fetched by hand)",
         "dsprites": "dSprites (64x64)",

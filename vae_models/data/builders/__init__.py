@@ -12,6 +12,9 @@ svhn, svhn-28     63,257 / 10,000 / 26,032: validation is the last 10,000 of the
                   bilinear interpolation with antialiasing, as the sigma-VAE authors do
 celeba            162,770 / 19,867 / 19,962 by the published list; centre crop 140, bilinear to 64x64
 celeba-hq         24,183 / 2,993 / 2,824: the split of the CelebA image that each was made from; bilinear to 128x128
+chairs            69,092 / 8,637 / 8,637 in the order of RandomState(0).permutation (no split is published); the whole
+                  renders in grey, bilinear to 64x64
+faces             101,640 / 12,705 / 12,705 in the order of RandomState(0).permutation (no split is published)
 dsprites          717,280 / 10,000 / 10,000 in the order of RandomState(0).permutation (no split is published);
                   bytes 0 and 255
 frey-faces        1,565 / 200 / 200 in the order of RandomState(0).permutation (no split is published)
@@ -19,7 +22,9 @@ caltech-silhouettes  4,100 / 2,264 / 2,307: split 1 as published; 255 for the ob
 cmu-motion        4,783 / 598 / 602: of every trial the first 80 %, the next 10 % and the last 10 % of the frames.
                   float32, **radians**, 50 joint angles: the skeleton's channels in its order without the root and
                   the fingers and thumbs; neither centred nor scaled otherwise. Four of the five movements of
-                  Klushyn et al. 2019: walk, jog, balance, punch (which trials they took is not published)
+                  Klushyn et al. 2019: walk, jog, balance, punch (which trials they took is not published). The fifth is
+                  kicking, of which no trial has been at hand: a set's sizes are its trials' frames, which have to be
+                  counted first
 pendulum          5,000 / 1,000 / 1,000: consecutive stretches of the angle sequence, each covering the circle evenly
 tinyshakespeare   22,969 / 1,278 / 1,308: lines of speeches, in small letters, marks apart from words; of the speeches
                   in the order of RandomState(0).permutation the first 90 %, the next 5 % and the rest (no split is
