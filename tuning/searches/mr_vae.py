@@ -59,6 +59,15 @@ def _images() -> list[Search]:
     return searches
 
 
+def _text() -> list[Search]:
+    both = "7 learning rates at beta = 1, then 10 beta in [0.01, 10], {} KL warm-up; 3 seeds"
+    return [
+        _search("yahoo/lstm", "appendix C.2", both.format("without"), rates(), betas()),
+        _search("yahoo/lstm-warmup", "appendix C.2", both.format("with"), rates(), betas()),
+        _search("yahoo/mr-lstm", "appendix C.2", "7 learning rates, chosen at beta = 1; 3 seeds", rates()),
+    ]
+
+
 def _others() -> list[Search]:
     loss = ("train/loss", "min")
     two = "7 learning rates by the training loss, then 10 beta in [{}, 10]; 3 seeds"
@@ -72,4 +81,4 @@ def _others() -> list[Search]:
     ]
 
 
-SEARCHES = [*_images(), *_others()]
+SEARCHES = [*_images(), *_text(), *_others()]

@@ -1,8 +1,9 @@
 """Multi-rate gating (MR-VAE section 4, appendix B): layers whose outputs are scaled by functions of log beta.
 
-Gates are added to a finished network from outside. Every hidden linear or convolutional layer's pre-activations are
-multiplied, channel by channel, by a gate that reads u, the standardized log beta of the datum (`multi_rate`). The heads
-of the posterior can have gates too: theorem 1's second encoder layer, and its covariance.
+Gates are added to a finished network from outside. Every hidden linear or convolutional layer's pre-activations, and
+every embedding of tokens, are multiplied, channel by channel, by a gate that reads u, the standardized log beta of the
+datum (`multi_rate`). The heads of the posterior can have gates too: theorem 1's second encoder layer, and its
+covariance.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from vae_models.precision import full, in_full
 
 Network = Literal["affine", "mlp", "mlp-shared", "mlp-5"]
 Function = Literal["sigmoid", "sqrt", "film"]
-LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, GatedLinear, GatedConv2d)
+
+
+class Features(nn.Identity):
+    """Features that no layer gives alone, such as the last state of a recurrent net: where they can be gated."""
+
+    def __init__(self, channels: int) -> None:
+        """Take the number of features. It passes them on."""
+        super().__init__()
+        self.channels = channels
+
+
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding, GatedLinear, GatedConv2d, Features)
 
 
 class Signal:
@@ -92,14 +104,20 @@ class Gate(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         with in_full(y):  # log beta and the kinks are told apart by more digits than a reduced precision has
             t = self.network(self.signal.rows(y.shape[0]))
-            if y.ndim == 4:
-                t = t[:, :, None, None]
             if self.function == "film":
-                a, b = t.chunk(2, dim=1)
+                a, b = (_beside(each, y) for each in t.chunk(2, dim=1))
                 film: Tensor = (1 + a) * y + b
                 return film.to(y.dtype)
             gate: Tensor = torch.sigmoid(t) if self.function == "sigmoid" else sqrt_gate(t)
-            return (gate * y).to(y.dtype)
+            return (_beside(gate, y) * y).to(y.dtype)
+
+
+def _beside(t: Tensor, y: Tensor) -> Tensor:
+    """Return t [rows, channels], 1 wherever y has other axes: y is [batch, channels], [batch, channels, height, width]
+    or, of sequences, [batch, time, channels]."""
+    if y.ndim == 4:
+        return t[:, :, None, None]
+    return t.unsqueeze(1) if y.ndim == 3 else t
 
 
 def _network(outputs: int, *, network: Network, hidden: int, first: nn.Module | None) -> nn.Sequential:
@@ -191,13 +209,15 @@ def signals_of(part: nn.Module) -> list[Signal]:
 def channels_of(layer: nn.Module) -> int:
     """Return the number of outputs of one of `LAYERS`."""
     layer = layer.value if isinstance(layer, GatedLinear | GatedConv2d) else layer
+    if isinstance(layer, nn.Embedding | Features):
+        return layer.embedding_dim if isinstance(layer, nn.Embedding) else layer.channels
     return cast(int, layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
 
 def hidden_layers(part: nn.Module, *, decoder: bool) -> list[str]:
     """Return the names, in order, of the layers of an encoder or decoder that get a gate.
 
-    All linear and convolutional ones, but in a decoder the last (the output) and one that only feeds an `Unflatten`
+    All of `LAYERS`, but in a decoder the last (the output) and one that only feeds an `Unflatten`
     (the map of z to the first image). The heads of the posterior are not part of the encoder.
     """
     paths: list[str] = []

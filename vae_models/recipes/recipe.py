@@ -54,6 +54,7 @@ DATA: Mapping[str, str] = MappingProxyType(
         "moving-mnist": "stochastic moving MNIST (15 frames of 64x64, made by rule of MNIST's digits)",
         "moving-mnist-deterministic": "moving MNIST reflected at the walls (15 frames of 64x64)",
         "tinyshakespeare": "lines of Shakespeare's plays (23 tokens of 6,000)",
+        "yahoo": "Yahoo Answers (202 tokens of 10,000, fetched by hand)",
     }
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, NotRequired, Protocol, TypedDict, TypeVar, Unpack, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from vae_models.nn import gates
@@ -138,13 +138,14 @@ class Gated(nn.Module, Generic[M]):
 
     def forward(
         self,
-        x: Float[Tensor, "batch *data"],
+        x: Shaped[Tensor, "batch *data"],
         noise: Mapping[str, Tensor],
         beta: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Trace:
         """Return one pass at beta, [] or [batch]."""
-        with self.at(beta, x):
+        real = x if x.is_floating_point() else next(iter(noise.values()))  # tokens are no real numbers
+        with self.at(beta, real):
             trace: Trace = self.model(x, noise, None, mask)
             return trace
 
@@ -152,7 +153,7 @@ class Gated(nn.Module, Generic[M]):
         """Return the noise that the gated model's `sample_mean` needs."""
         return self._topology.prior_noise()
 
-    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Shaped[Tensor, "batch *data"]:
         """Return E[x|z] of z ~ p(z), at beta."""
         with self.at(beta, next(iter(noise.values()))):
             return self._topology.sample_mean(noise)
@@ -161,7 +162,7 @@ class Gated(nn.Module, Generic[M]):
         """Return the noise that the gated model's `sample` needs."""
         return self._topology.sample_noise()
 
-    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Float[Tensor, "batch *data"]:
+    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Shaped[Tensor, "batch *data"]:
         """Draw x ~ p(x|z) of z ~ p(z), at beta."""
         with self.at(beta, next(iter(noise.values()))):
             return self._topology.sample(noise)

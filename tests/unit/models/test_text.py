@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests import sentences as sentences_of_data
+from tuning.space import with_values
 from vae_models.config.train import TrainConfig
 from vae_models.data.formats.speeches import read_speeches, words
 from vae_models.data.tokens import BOS, EOS, PAD
@@ -20,9 +21,12 @@ from vae_models.evaluation.subject import Subject
 from vae_models.likelihoods.specs import TokensConfig
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.metrics import sentences
+from vae_models.nn.gates import Gate
 from vae_models.recipes import catalogue
 from vae_models.topologies.text.model import SentenceVAE
+from vae_models.topologies.text.multi_rate import MultiRateSentenceVAE
 from vae_models.topologies.text.specs import TextConfig
+from vae_models.topologies.vae.specs import GatingConfig
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import Run
 from vae_models.training.step import merged
@@ -58,13 +62,13 @@ def noise_of(model: SentenceVAE, rows: int = 3, samples: int = 1) -> Mapping[str
     }
 
 
-def test_table_1_to_the_last_number() -> None:
-    """MR-VAE's LSTM row, of a vocabulary of 10,000: 8,821,072."""
-    config = catalogue()["tinyshakespeare/text-vae"].build().model
-    assert isinstance(config, TextConfig)
-    of_yahoo = config.model_copy(update={"likelihood": TokensConfig(vocabulary=10_000)})
-    assert of_yahoo.weights((200,)) == 8_821_072
-    assert sum(each.numel() for each in of_yahoo.build((200,)).parameters()) == 8_821_072
+@pytest.mark.parametrize(("name", "count"), [("yahoo/lstm", 8_821_072), ("yahoo/mr-lstm", 9_351_632)])
+def test_table_1_to_the_last_number(name: str, count: int) -> None:
+    """MR-VAE's LSTM row, of a vocabulary of 10,000, from the specification and of the nets that are built."""
+    config = catalogue()[name].build()
+    assert config.model.likelihood.vocabulary == 10_000
+    assert config.model.weights(config.data.facts.shape) == count
+    assert sum(each.numel() for each in config.model.build(config.data.facts.shape).parameters()) == count
 
 
 def test_the_vocabulary_is_the_datas() -> None:
@@ -203,7 +207,62 @@ def test_the_error_of_tokens_is_the_share_of_wrong_ones() -> None:
     torch.testing.assert_close(trace.squared_error, torch.stack(wrong))
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue() if name.startswith("tinyshakespeare/")])
+GATED = CONFIG.model_copy(update={"gating": GatingConfig(decoder="sigmoid"), "heads": "mlp"})
+
+
+@pytest.mark.parametrize("network", ["affine", "mlp", "mlp-shared", "mlp-5"])
+@pytest.mark.parametrize("function", ["sigmoid", "sqrt", "film"])
+def test_gates_of_any_kind_read_each_sentences_own_beta(network: str, function: str) -> None:
+    """One pass at a beta per sentence is, sentence by sentence, the pass at that beta; and beta does something."""
+    gating = GatingConfig.model_validate({"network": network, "encoder": function, "decoder": function, "hidden": 3})
+    torch.manual_seed(3)
+    model = CONFIG.model_copy(update={"gating": gating, "heads": "mlp"}).build((7,)).double().eval()
+    assert isinstance(model, MultiRateSentenceVAE)
+    x, mask = sentences_of()
+    noise, betas = noise_of(model, samples=2), torch.tensor([0.02, 1.0, 9.0], dtype=torch.float64)
+    together = model(x, noise, betas, mask)
+    for row, beta in enumerate(betas):
+        alone = model(x, noise, beta, mask)
+        rows = slice(2 * row, 2 * row + 2)
+        torch.testing.assert_close(together.rate[rows], alone.rate[rows])
+        torch.testing.assert_close(together.distortion[rows], alone.distortion[rows])
+    assert not torch.allclose(model(x, noise, betas[0], mask).rate, together.rate)
+    assert torch.equal(model(x, noise, None, mask).rate, model(x, noise, betas[1], mask).rate)
+
+
+def test_a_gated_net_is_the_plain_one_times_the_gates_of_its_places() -> None:
+    """Affine sigmoid gates with weights of 0 and biases of 0 halve what they are after: by hand, place by place."""
+    torch.manual_seed(4)
+    model = GATED.build((7,)).double().eval()
+    torch.manual_seed(4)
+    plain = GATED.model_copy(update={"gating": None}).build((7,)).double().eval()
+    gates = [module for module in model.modules() if isinstance(module, Gate)]
+    assert len(gates) == 8  # two embeddings, two states, two hidden layers and two outputs of heads
+    with torch.no_grad():
+        for gate in gates:
+            for parameter in gate.parameters():
+                parameter.zero_()
+        for embedding in (plain.encoder.embedding, plain.decoder.embedding):
+            embedding.weight.div_(2)
+        for head in (plain.encoder.head.mean, plain.encoder.head.raw):
+            for layer, factor in ((head[0], 4), (head[2], 2)):
+                layer.weight.div_(factor)
+                layer.bias.div_(2)
+        for parameter in plain.decoder.start.parameters():
+            parameter.div_(2)
+    x, mask = sentences_of()
+    noise = noise_of(plain)
+    expected, found = plain(x, noise, None, mask), model(x, noise, torch.tensor(3.0).double(), mask)
+    torch.testing.assert_close(found.rate, expected.rate)
+    torch.testing.assert_close(found.distortion, expected.distortion)
+
+
+def test_gates_of_text_are_those_after_each_layer() -> None:
+    with pytest.raises(ValueError, match=r"model.gating of text is one gate after each layer: set place to gates"):
+        with_values(catalogue()["tinyshakespeare/mr-text-vae-small"].build(), {"model.gating.place": "batch-norm"})
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue() if name.startswith(("tinyshakespeare/", "yahoo/mr"))])
 def test_a_recipes_gradient_reaches_every_weight(name: str) -> None:
     config = catalogue()[name].build()
     model = config.model.build((6,))
@@ -211,14 +270,12 @@ def test_a_recipes_gradient_reaches_every_weight(name: str) -> None:
     x = torch.tensor([[1, 5, 6, 7, 2, 0], [1, 8, 2, 0, 0, 0]])
     specs = merged(model.noise(objective.samples), objective.noise())
     noise = {name: torch.rand(2, *spec.shape) for name, spec in specs.items()}
-    trace = model(x, noise, None, x != 0)
+    trace = model(x, noise, torch.tensor(0.5), x != 0)
     objective(trace, torch.tensor(0.5), model=model, noise=noise).total.backward()
     assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in model.parameters())
 
 
 def test_what_is_no_text_is_refused() -> None:
-    from tuning.space import with_values
-
     with pytest.raises(ValueError, match="model text takes sentences"):
         with_values(catalogue()["digits/beta-vae-mlp"].build(), {"model.kind": "text"})
     with pytest.raises(ValueError, match=r"bernoulli takes x that is .* and x here is tokens.*: choose another model"):

@@ -46,7 +46,8 @@ def test_the_published_numbers_of_mr_vae() -> None:
 @pytest.mark.parametrize("name", [name for name in catalogue() if "/mr-" in name])
 def test_a_multi_rate_search_measures_the_curve_of_the_separate_runs(name: str) -> None:
     """At its end, at the beta that the other search sweeps: `study curve --with` lays one over the other."""
-    other = name.replace("mr-tc", "beta-tc").replace("mr-linear", "linear").replace("mr-vae", "beta-vae")
+    other = name.replace("mr-tc", "beta-tc").replace("mr-vae", "beta-vae")
+    other = other.replace("mr-linear", "linear").replace("mr-lstm", "lstm")
     found, separate = catalogue()[name].build().base.evaluation, catalogue()[other].build().stages[-1]
     assert found.betas == pytest.approx([draw.assignment["beta.value"] for draw in separate.draws()], rel=1e-3)
     assert found.betas_at_end_only

@@ -29,6 +29,9 @@ pendulum          5,000 / 1,000 / 1,000: consecutive stretches of the angle sequ
 tinyshakespeare   22,969 / 1,278 / 1,308: lines of speeches, in small letters, marks apart from words; of the speeches
                   in the order of RandomState(0).permutation the first 90 %, the next 5 % and the rest (no split is
                   published). The 5,996 most frequent tokens of the training lines, and four special ones
+yahoo             100,000 / 10,000 / 10,000 by the published files, a document a line; the 9,996 most frequent tokens of
+                  training and four special ones (MR-VAE's count is of 10,000; the files have about 20,000); of a
+                  document of more than 200 tokens the first 200
 moving-mnist      60,000 / 1,000 / 1,000 videos of 15 frames: 5 that are seen and 10 that are predicted; made by their
                   numbers whenever they are read (`vae_models.data.moving`), of the digits of MNIST's split of that name
 moving-mnist-deterministic  the same, reflected at the walls

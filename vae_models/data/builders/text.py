@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from vae_models.data.builders.common import Files, from_files
+from vae_models.data.formats.lines import UNKNOWN, read_lines
 from vae_models.data.formats.speeches import read_speeches, words
 from vae_models.data.records import Dataset, Split
 from vae_models.data.spec import DataSpec
 from vae_models.data.tokens import BOS, EOS, PAD, SPECIAL, UNK
 
 _SEED = 0  # of the order of the speeches; numpy keeps the streams of RandomState fixed for ever
+SPLITS = ("train", "val", "test")
 _TRAIN, _VAL = 0.9, 0.05  # of the speeches
 
 
@@ -23,6 +25,30 @@ _TRAIN, _VAL = 0.9, 0.05  # of the speeches
 def tinyshakespeare(files: Files) -> Dataset:
     """Return lines of speeches as sentences; a speech is in one split alone."""
     return files.read("text", partial(_speeches, files))
+
+
+@from_files
+def yahoo(files: Files) -> Dataset:
+    """Return documents as sentences, the vocabulary of training; of one longer than the facts' length the beginning."""
+    facts = files.facts
+    parts = {key: files.read(key, partial(_lines, size)) for key, size in zip(SPLITS, facts.sizes, strict=True)}
+    vocabulary = _vocabulary(parts["train"], facts.vocabulary or 0)
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    longest = facts.shape[0] - 2  # beside <bos> and <eos>
+    cut = {key: [sentence[:longest] for sentence in part] for key, part in parts.items()}
+    train, val, test = (_split(cut[key], numbers, facts) for key in SPLITS)
+    return Dataset(
+        name=files.published.name, train=train, val=val, test=test, shape=facts.shape, sources=files.sources,
+        vocabulary=vocabulary,
+    )  # fmt: skip
+
+
+def _lines(count: int, content: bytes) -> list[list[str]]:
+    """Return the sentences of a split. Raise ValueError where they are not so many."""
+    sentences = read_lines(content)
+    if len(sentences) != count:
+        raise ValueError(f"{len(sentences):,} lines, expected {count:,}")
+    return sentences
 
 
 def _speeches(files: Files, content: bytes) -> Dataset:
@@ -43,7 +69,7 @@ def _speeches(files: Files, content: bytes) -> Dataset:
 
 def _vocabulary(sentences: Iterable[Sequence[str]], size: int) -> tuple[str, ...]:
     """Return the special tokens, then the most frequent ones, equally frequent ones by their letters."""
-    counts = Counter(token for sentence in sentences for token in sentence)
+    counts = Counter(token for sentence in sentences for token in sentence if token not in UNKNOWN)
     ordered = sorted(counts, key=lambda token: (-counts[token], token))
     return (*SPECIAL, *ordered[: size - len(SPECIAL)])
 

@@ -24,6 +24,26 @@ TINY_SHAKESPEARE = DataFile(
     home=_HOME,
 )
 
+# the archive that Hu et al. 2019 (Texar, examples/vae_text) point to; no sums of it are published
+_YAHOO_HOME = "https://drive.google.com/file/d/13IsiffVjcQ-wrrbBGMwiG3sYf-DFxtXH/view"
+_YAHOO_FOLDERS = ("data/yahoo", "yahoo_data", "yahoo/data/yahoo")  # as it is unpacked
+
+
+def _by_hand(name: str) -> DataFile:
+    """Return a file of Yahoo's: a document a line, its tokens apart from one another."""
+    form = Form(name=name, sha256=None)
+    return DataFile(
+        forms=(form,), content=frozenset(), home=_YAHOO_HOME, folders=_YAHOO_FOLDERS, text=True,
+        near=MappingProxyType({"yahoo.zip": "the archive: unpack it there"}),
+    )  # fmt: skip
+
+
+YAHOO = {
+    "train": _by_hand("yahoo.train.txt"),
+    "val": _by_hand("yahoo.valid.txt"),
+    "test": _by_hand("yahoo.test.txt"),
+}
+
 SETS = (
     Published(
         name="tinyshakespeare",
@@ -39,5 +59,20 @@ SETS = (
         folder="tinyshakespeare",
         builder="vae_models.data.builders.text:tinyshakespeare",
         files=MappingProxyType({"text": TINY_SHAKESPEARE}),
+    ),
+    Published(
+        name="yahoo",
+        terms="",
+        facts=DataSpec(
+            shape=(202,),
+            axes=("time",),
+            support="tokens",
+            sizes=(100_000, 10_000, 10_000),
+            lengths=True,
+            vocabulary=10_000,
+        ),
+        folder="yahoo",
+        builder="vae_models.data.builders.text:yahoo",
+        files=MappingProxyType(YAHOO),
     ),
 )

@@ -41,12 +41,13 @@ class SentenceVAE(nn.Module):
         latent: int,
         dropout: float,
         word_dropout: float,
+        deep: bool = False,
     ) -> None:
         """Build the nets. length: of the longest sentence, <bos> and <eos> included. dropout: of the decoder's inputs
-        and outputs; word_dropout: of the tokens that it reads, which become <unk>."""
+        and outputs; word_dropout: of the tokens that it reads, which become <unk>. deep: see `SentenceEncoder`."""
         super().__init__()
         sizes = {"vocabulary": vocabulary, "embedding": embedding, "hidden": hidden, "latent": latent}
-        self.encoder, self.decoder = SentenceEncoder(**sizes), SentenceDecoder(**sizes)
+        self.encoder, self.decoder = SentenceEncoder(**sizes, deep=deep), SentenceDecoder(**sizes)
         self.likelihood = Tokens(vocabulary=vocabulary)
         self.length, self.embedding, self.hidden, self.latent = length, embedding, hidden, latent
         self.dropout, self.word_dropout = dropout, word_dropout

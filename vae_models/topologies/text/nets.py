@@ -6,15 +6,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vae_models.nn.gates import Features
+
 
 class SentenceEncoder(nn.Module):
-    """Tokens -> embedding -> LSTM without bias -> its last (h, c) -> mean and log variance of q(z|x)."""
+    """Tokens -> embedding -> LSTM without bias -> its last (h, c) -> mean and log variance of q(z|x).
 
-    def __init__(self, *, vocabulary: int, embedding: int, hidden: int, latent: int) -> None:
+    deep: mean and log variance are from hidden layers of their own, as wide as the state, with a ReLU.
+    """
+
+    def __init__(self, *, vocabulary: int, embedding: int, hidden: int, latent: int, deep: bool = False) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.lstm = nn.LSTM(embedding, hidden, bias=False, batch_first=True)
-        self.head = nn.Linear(2 * hidden, 2 * latent)
+        self.state = Features(2 * hidden)
+        self.head = _DeepHead(2 * hidden, latent) if deep else nn.Linear(2 * hidden, 2 * latent)
 
     def forward(
         self, x: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"] | None
@@ -28,8 +34,21 @@ class SentenceEncoder(nn.Module):
         if mask is not None:
             embedded = _padded_in_front(embedded, mask)
         _, (h, c) = self.lstm(embedded)
-        mean, raw = self.head(torch.cat([h[0], c[0]], dim=1)).chunk(2, dim=1)
+        mean, raw = self.head(self.state(torch.cat([h[0], c[0]], dim=1))).chunk(2, dim=1)
         return mean, raw
+
+
+class _DeepHead(nn.Module):
+    """Features -> mean and log variance, side by side: [batch, 2 x latent]."""
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.mean, self.raw = (
+            nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, latent)) for _ in range(2)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([self.mean(features), self.raw(features)], dim=1)
 
 
 class SentenceDecoder(nn.Module):
