@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import scheduling
-from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger
+from service.queue import line, scheduling
+from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
+from service.queue.schema import plan as plan_table
 
 OPEN = tuple(state.value for state in AttemptState if state.open)
 ROW = 1  # the cluster's only row
@@ -85,83 +85,86 @@ def refuse_impossible(resources: Resources, known: Seen) -> None:
         raise ImpossibleError(reason)
 
 
-@lru_cache(maxsize=1000)
-def _resources(text: str) -> Resources:
-    """Return the gang's resources, remembered: a long line has few kinds of gangs."""
-    return Resources.model_validate_json(text)
-
-
-RESOURCES = sa.type_coerce(jobs.c.resources, sa.Text).label("resources")
-
-
-def queued(work: Clocked) -> list[scheduling.Queued]:
-    columns = (jobs.c.id, RESOURCES, jobs.c.priority, jobs.c.not_before)
-    return [
-        scheduling.Queued(
-            job_id=row["id"],
-            resources=_resources(row["resources"]),
-            priority=row["priority"],
-            not_before=row["not_before"],
-        )
-        for row in work.rows(sa.select(*columns).where(jobs.c.state == JobState.QUEUED.value))
-    ]
-
-
 def running(work: Clocked) -> list[scheduling.Running]:
     query = (
-        sa.select(attempts.c.job_id, attempts.c.nodes, RESOURCES)
+        sa.select(attempts.c.job_id, attempts.c.nodes, line.RESOURCES)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.state.in_(OPEN))
     )
     return [
-        scheduling.Running(job_id=row["job_id"], resources=_resources(row["resources"]), nodes=tuple(row["nodes"]))
+        scheduling.Running(job_id=row["job_id"], resources=line.parsed(row["resources"]), nodes=tuple(row["nodes"]))
         for row in work.rows(query)
     ]
 
 
-def planned(work: Clocked, known: Seen) -> scheduling.Plan:
-    """Return the plan of this moment."""
-    # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
-    # what enters one from the queue cannot be in between, because only the holder of the admission lock does that
-    line = queued(work)
-    return scheduling.plan(line, running(work), known.usable, work.now, most=known.most)
-
-
-def why(plan: scheduling.Plan, known: Seen, job_id: str) -> str:
-    """Return the reason why a job in the line waits."""
-    if job_id in plan.impossible:
-        return plan.impossible[job_id]
-    if known.reason is not None:
-        return known.reason
-    return plan.waiting.get(job_id, "starts at the dispatcher's next look")
-
-
 def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[Job]:
-    """Return the jobs with their place in the line and the reason for waiting, if they are in it."""
-    if not any(row["state"] == JobState.QUEUED for row in rows):
+    """Return the jobs with their place in the line and the reason for waiting, if they are in it.
+
+    The reason is that of their kind of gang in the dispatcher's last plan: nothing is planned here.
+    """
+    queued = [row for row in rows if row["state"] == JobState.QUEUED]
+    if not queued:
         return [job_record(row) for row in rows]
-    plan = planned(work, known)
-    place = {job_id: index for index, job_id in enumerate(plan.line, start=1)}
+    place = line.places(work, queued)
+    last = _last_plan(work)
     return [
-        # a job that was admitted after the plan was made is in no line
-        job_record(row, position=place[row["id"]], reason=why(plan, known, row["id"]))
-        if row["state"] == JobState.QUEUED and row["id"] in place
+        # a job that was admitted since its row was read is in no line
+        job_record(row, position=place[row["id"]], reason=_why(row, last, known, work.now))
+        if row["id"] in place
         else job_record(row)
         for row in rows
     ]
 
 
+def _why(row: RowMapping, last: Mapping[str, str], known: Seen, now: float) -> str:
+    resources = Resources.model_validate(row["resources"])
+    impossible = scheduling.impossibility(resources, known.most) if known.most is not None else None
+    return impossible or known.reason or scheduling.reason(last.get(_text(resources)), row["not_before"], now)
+
+
+def _text(resources: Resources) -> str:
+    return canonical(resources.model_dump(mode="json"))
+
+
+def _last_plan(work: Clocked) -> Mapping[str, str]:
+    """Return why gangs wait, by their resources, as of the dispatcher's last look."""
+    row = work.row(sa.select(plan_table.c.waiting).where(plan_table.c.id == ROW))
+    return row["waiting"] if row is not None else {}
+
+
+def _keep(work: Clocked, plan: scheduling.Plan) -> None:
+    """Keep why gangs wait, for whoever reads a job. Nothing is written when it is as it was."""
+    values = {"waiting": {_text(kind): why for kind, why in plan.waiting.items()}, "head": plan.head}
+    row = work.row(sa.select(plan_table).where(plan_table.c.id == ROW))
+    if row is None:
+        work.connection.execute(sa.insert(plan_table).values(id=ROW, made_at=work.now, **values))
+    elif values != {name: row[name] for name in values}:
+        work.connection.execute(sa.update(plan_table).where(plan_table.c.id == ROW).values(made_at=work.now, **values))
+
+
 def admit(work: Clocked, known: Seen) -> list[Attempt]:
     """Start what the plan admits and refuse what it calls impossible. Needs the admission lock."""
-    plan = planned(work, known)
+    line.fill_in(work)
+    # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
+    # what enters one from the queue cannot be in between, because only the holder of the admission lock does that
+    lanes = line.lanes(work)
+    plan = scheduling.plan(lanes, running(work), known.usable, work.now, most=known.most)
     if known.settled:
-        for job_id, reason in plan.impossible.items():
-            row = work.locked_job(job_id)
-            if row["state"] == JobState.QUEUED:
-                values = {"reason": reason, "ended_at": work.now, "tracked": False}
-                work.move(row, Trigger.REFUSE, "refused", detail={"reason": reason}, **values)
+        for lane in lanes:
+            if lane.resources in plan.impossible:
+                _refuse(work, lane, plan.impossible[lane.resources])
     admitted = (_admitted(work, admission) for admission in plan.admit)
-    return [attempt for attempt in admitted if attempt is not None]
+    made = [attempt for attempt in admitted if attempt is not None]
+    _keep(work, plan)
+    return made
+
+
+def _refuse(work: Clocked, lane: scheduling.Lane, reason: str) -> None:
+    for job_id in line.of_lane(work, lane.name):
+        row = work.locked_job(job_id)
+        if row["state"] == JobState.QUEUED:
+            values = {"reason": reason, "ended_at": work.now, "tracked": False}
+            work.move(row, Trigger.REFUSE, "refused", detail={"reason": reason}, **values)
 
 
 def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:

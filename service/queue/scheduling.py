@@ -1,7 +1,11 @@
 """Who starts next: a pure function of the queue, what runs, and what the cluster has.
 
-    plan(queue, running, capacity, now, most=...) -> Plan(admit, waiting, impossible, line)
+    plan(lanes, running, capacity, now, most=...) -> Plan(admit, waiting, impossible, head)
 
+Lanes           the jobs of one priority and one kind of gang, oldest first. A plan reads a lane only as far as its jobs
+                start: room only shrinks while a plan is made, so once a gang of a kind does not fit, none of its kind
+                does, and the rest of its lanes is not looked at. A plan costs the number of lanes and of the jobs that
+                start, not the length of the line; and what a job waits for is a fact of its kind.
 The line        priority (higher first), then age (ids sort by the time of submission). A job that is retried keeps its
                 id, so it keeps its place; while it backs off it cannot start, and its place is held for it.
 Gangs           all workers of a job or none. Each worker fits on one node; a gang's workers are equal, so a gang fits
@@ -30,17 +34,15 @@ Impossible      a job that would not fit into the empty largest cluster ever see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
+from service.queue.placing import UNIT, Empty, Nodes, Room
 
-UNIT = 10_000  # Ray's own granularity
-MAX_LOADS = 4096  # sums of running gangs looked at per node; with more, nothing passes the head there
-
-Amounts = dict[str, int]  # resource name -> 1/10000 of its unit
+NEXT_LOOK = "waits for the dispatcher's next look"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,16 @@ class Queued:
     resources: Resources
     priority: int = 0
     not_before: float = 0.0  # backoff: seconds since 1970
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """The jobs of one priority and kind of gang, oldest first, read once and as far as they are needed."""
+
+    resources: Resources
+    priority: int
+    jobs: Iterator[Queued]
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,79 +84,160 @@ class Admission:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do now. Every queued job is in exactly one of `admit`, `waiting` and `impossible`."""
+    """What to do now. A queued job that is not in `admit` waits, or is impossible, for the reason of its kind."""
 
     admit: tuple[Admission, ...] = ()
-    waiting: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # job id -> why
-    impossible: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    line: tuple[str, ...] = ()  # all job ids, next first
+    waiting: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))  # kind -> why
+    impossible: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))
+    head: str | None = None  # the job that nobody may delay
 
 
-@dataclass(kw_only=True)
-class _Node:
-    total: Amounts
-    loads: list[Amounts] = field(default_factory=list)  # one entry per gang that holds something here
-    free: Amounts = field(default_factory=dict)
+def reason(waiting: str | None, not_before: float, now: float) -> str:
+    """Return why a job in the line waits: naming no job, which may be another user's. waiting: its kind's reason."""
+    if not_before > now:
+        return f"starts again in {not_before - now:.0f} s, after a failed attempt; its place in the line is kept"
+    return waiting or NEXT_LOOK
 
-    def hold(self, load: Amounts) -> None:
-        self.loads.append(load)
-        for name, amount in load.items():
-            self.free[name] = self.free.get(name, 0) - amount
+
+def lanes(queue: Iterable[Queued]) -> list[Lane]:
+    """Return the queue in lanes."""
+    sorted_queue: dict[tuple[int, Resources], list[Queued]] = {}
+    for job in sorted(queue, key=lambda job: job.job_id):
+        sorted_queue.setdefault((job.priority, job.resources), []).append(job)
+    return [
+        Lane(resources=resources, priority=priority, jobs=iter(jobs))
+        for (priority, resources), jobs in sorted_queue.items()
+    ]
 
 
 def plan(
-    queue: Iterable[Queued], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
+    lanes: Iterable[Lane], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
 ) -> Plan:
     """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown."""
-
-    @cache  # a long line has few kinds of gangs
-    def fate(resources: Resources) -> tuple[str | None, bool]:
-        return (impossibility(resources, most) if most is not None else None), fits(resources, capacity)
-
-    nodes = _occupied(capacity, running)
-    line = sorted(queue, key=lambda job: (-job.priority, job.job_id))
+    kinds = _Kinds(capacity, running, most)
     admit: list[Admission] = []
-    waiting: dict[str, str] = {}
-    impossible: dict[str, str] = {}
-    head: Queued | None = None
-    head_place = 0
-    for place, job in enumerate(line, start=1):
-        refusal, fits_now = fate(job.resources)
-        if refusal is not None:
-            impossible[job.job_id] = refusal
-            continue
-        if not fits_now:
-            waiting[job.job_id] = _too_large_now(job.resources, capacity)
-            continue
-        places = _places(job, nodes, head, head_place, now)
-        if isinstance(places, str):
-            waiting[job.job_id] = places
-            if head is None:
-                head, head_place = job, place
-            continue
-        _hold(nodes, job.resources, places)
-        admit.append(Admission(job_id=job.job_id, nodes=places))
+    line = _Line(lanes)
+    for lane, job in line:
+        kind = kinds[lane.resources]
+        if not kind.waits and job.not_before <= now:
+            places = kind.places(kinds.head)
+            if places is not None:
+                kinds.nodes.hold(job.resources, places)
+                admit.append(Admission(job_id=job.job_id, nodes=places))
+        if kinds.head is None and kind.possible and (kind.waits or job.not_before > now):
+            kinds.head = job
+        if not kind.waits:
+            line.go_on(lane)
+    head = kinds.head
     return Plan(
         admit=tuple(admit),
-        waiting=MappingProxyType(waiting),
-        impossible=MappingProxyType(impossible),
-        line=tuple(job.job_id for job in line),
+        waiting=MappingProxyType(kinds.waiting()),
+        impossible=MappingProxyType(kinds.impossible()),
+        head=None if head is None else head.job_id,
     )
+
+
+class _Line:
+    """The lanes' jobs in the order of the line. A lane is left after each job, unless `go_on` is called."""
+
+    def __init__(self, lanes: Iterable[Lane]) -> None:
+        self._heap: list[tuple[int, str, Lane, Queued]] = []
+        for lane in lanes:
+            self.go_on(lane)
+
+    def go_on(self, lane: Lane) -> None:
+        job = next(lane.jobs, None)
+        if job is not None:
+            heapq.heappush(self._heap, (-lane.priority, job.job_id, lane, job))
+
+    def __iter__(self) -> Iterator[tuple[Lane, Queued]]:
+        while self._heap:
+            *_, lane, job = heapq.heappop(self._heap)
+            yield lane, job
+
+
+class _Kind:
+    """One kind of gang in this plan. Room only shrinks, so once one of its gangs has to wait, all others do."""
+
+    def __init__(self, resources: Resources, nodes: Nodes, today: Empty, most: Empty | None) -> None:
+        self.impossible = most is not None and not most.fits(resources)
+        self.fits_today = today.fits(resources)
+        self.possible = not self.impossible and self.fits_today  # something that ends here could start it
+        self.waits = not self.possible
+        self._room = Room(nodes, resources) if self.possible else None
+
+    def places(self, head: Queued | None) -> tuple[int, ...] | None:
+        """Return the node of each worker; None when the gang cannot start now, nor any other of its kind."""
+        room = self._room
+        if room is None:
+            return None
+        room.refresh()
+        if room.fits():
+            free = room.slots if head is None else room.beside(head.resources)
+            if sum(free) >= room.resources.workers:
+                return room.choose(free)
+        self.waits = True
+        return None
+
+    def fits_now(self) -> bool:
+        """Return whether there is room for one more gang that has to wait all the same."""
+        if self._room is None:
+            return False
+        self._room.refresh()
+        return self._room.fits()
+
+
+class _Kinds:
+    """The kinds of gangs that were met while a plan is made, and the nodes that they are put on."""
+
+    def __init__(self, capacity: Capacity, running: Iterable[Running], most: Capacity | None) -> None:
+        self.nodes = _occupied(capacity, running)
+        self.head: Queued | None = None
+        self._capacity = capacity
+        self._today = Empty(capacity)
+        self._most = most
+        self._most_empty = Empty(most) if most is not None else None
+        self._kinds: dict[Resources, _Kind] = {}
+
+    def __getitem__(self, resources: Resources) -> _Kind:
+        if resources not in self._kinds:
+            self._kinds[resources] = _Kind(resources, self.nodes, self._today, self._most_empty)
+        return self._kinds[resources]
+
+    def waiting(self) -> dict[Resources, str]:
+        """Return why each kind waits of which a gang cannot start, as things are at the end of the plan."""
+        free = _free(self.nodes)
+        return {
+            resources: self._why(resources, kind, free)
+            for resources, kind in self._kinds.items()
+            if kind.waits and not kind.impossible
+        }
+
+    def _why(self, resources: Resources, kind: _Kind, free: str) -> str:
+        if not kind.fits_today:
+            return _too_large_now(resources, self._capacity)
+        if kind.fits_now():
+            return "would fit now, but could delay the first job of the line that waits for room"
+        return f"needs {_gang(resources)}; free now: {free}. It waits for running jobs to end"
+
+    def impossible(self) -> dict[Resources, str]:
+        """Return why each kind is impossible that is."""
+        if self._most is None:
+            return {}
+        reasons = {kind: impossibility(kind, self._most) for kind, fate in self._kinds.items() if fate.impossible}
+        return {kind: reason for kind, reason in reasons.items() if reason is not None}
 
 
 def fits(resources: Resources, capacity: Capacity) -> bool:
     """Return whether the gang would fit into `capacity` with nothing else running."""
-    bundle = _units(resources.bundle())
-    free = (_slots(_units(node), bundle, resources.workers) for node in capacity.nodes)
-    return sum(free) >= resources.workers
+    return Empty(capacity).fits(resources)
 
 
 def impossibility(resources: Resources, most: Capacity) -> str | None:
     """Return why no cluster that was ever seen could run this gang; None: one could."""
-    if fits(resources, most):
+    slots = Empty(most).slots(resources)
+    if slots >= resources.workers:
         return None
-    bundle = _units(resources.bundle())
-    slots = sum(_slots(_units(node), bundle, resources.workers) for node in most.nodes)
     return (
         f"asks for {_gang(resources)}, each on one node; the largest cluster seen has {_cluster(most)}, which holds "
         f"{slots} of these workers at most. Ask for fewer workers or less per worker, or add nodes"
@@ -172,117 +265,20 @@ def ordered(capacity: Capacity) -> Capacity:
     return Capacity(nodes=tuple(nodes))
 
 
-# --- placing --------------------------------------------------------------------------------------------------------
-
-
-def _units(amounts: Mapping[str, float]) -> Amounts:
-    return {name: round(amount * UNIT) for name, amount in amounts.items()}
-
-
-def _slots(free: Mapping[str, int], bundle: Amounts, at_most: int) -> int:
-    """Return how many bundles fit into `free`, at most `at_most`."""
-    each = (free.get(name, 0) // amount for name, amount in bundle.items() if amount > 0)
-    return max(0, min(min(each, default=at_most), at_most))
-
-
-def _times(bundle: Amounts, count: int) -> Amounts:
-    return {name: amount * count for name, amount in bundle.items()}
-
-
-def _hold(nodes: Sequence[_Node], resources: Resources, places: Sequence[int]) -> None:
-    bundle = _units(resources.bundle())
-    for index in sorted(set(places)):
-        nodes[index].hold(_times(bundle, places.count(index)))
-
-
-def _occupied(capacity: Capacity, running: Iterable[Running]) -> list[_Node]:
+def _occupied(capacity: Capacity, running: Iterable[Running]) -> Nodes:
     """Return the nodes with what runs on them."""
-    nodes = []
-    for node in capacity.nodes:
-        total = _units(node)
-        nodes.append(_Node(total=total, free=dict(total)))
-    if not nodes:
+    nodes = Nodes(capacity)
+    if not len(nodes):
         return nodes
     homeless = []
     for gang in sorted(running, key=lambda gang: gang.job_id):
         if len(gang.nodes) == gang.resources.workers and all(0 <= index < len(nodes) for index in gang.nodes):
-            _hold(nodes, gang.resources, gang.nodes)
+            nodes.hold(gang.resources, gang.nodes)
         else:
             homeless.append(gang)
     for gang in homeless:
-        _hold(nodes, gang.resources, _somewhere(nodes, gang.resources))
+        nodes.hold(gang.resources, nodes.somewhere(gang.resources))
     return nodes
-
-
-def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
-    """Return nodes with room; a bundle that finds none counts against the first, whose free amounts go below zero."""
-    bundle = _units(resources.bundle())
-    room = [_slots(node.free, bundle, resources.workers) for node in nodes]
-    places = [index for index, count in enumerate(room) for _ in range(count)][: resources.workers]
-    return (*places, *([0] * (resources.workers - len(places))))
-
-
-def _places(
-    job: Queued, nodes: Sequence[_Node], head: Queued | None, head_place: int, now: float
-) -> tuple[int, ...] | str:
-    """Return the node of each worker, or why the gang cannot start now: naming no job, which may be another user's."""
-    if job.not_before > now:
-        return f"starts again in {job.not_before - now:.0f} s, after a failed attempt; its place in the line is kept"
-    resources = job.resources
-    bundle = _units(resources.bundle())
-    room = [_slots(node.free, bundle, resources.workers) for node in nodes]
-    if sum(room) < resources.workers or not _total_allows(nodes, bundle, resources.workers):
-        return f"needs {_gang(resources)}; free now: {_free(nodes)}. It waits for running jobs to end"
-    if head is not None:
-        room = [_room_beside(head, node, bundle, count) for node, count in zip(nodes, room, strict=True)]
-        if sum(room) < resources.workers:
-            return f"would fit now, but could delay the job at place {head_place} of the line"
-    return _chosen(nodes, bundle, room, resources.workers)
-
-
-def _total_allows(nodes: Sequence[_Node], bundle: Amounts, workers: int) -> bool:
-    """Return whether the gang fits in total: what runs on nodes that are gone counts until its attempt is over."""
-    return all(sum(n.free.get(name, 0) for n in nodes) >= amount * workers for name, amount in bundle.items())
-
-
-def _chosen(nodes: Sequence[_Node], bundle: Amounts, room: Sequence[int], workers: int) -> tuple[int, ...]:
-    """Return as few nodes as possible, the tightest that hold the whole gang; none with a GPU if none is asked for."""
-
-    def order(index: int) -> tuple[int, bool, int, int]:
-        unused = sum(1 for name, amount in nodes[index].total.items() if amount > 0 and name not in bundle)
-        whole = room[index] >= workers
-        return unused, not whole, room[index] if whole else -room[index], index
-
-    slots = [index for index in sorted(range(len(nodes)), key=order) for _ in range(room[index])]
-    return tuple(sorted(slots[:workers]))
-
-
-def _room_beside(head: Queued, node: _Node, bundle: Amounts, at_most: int) -> int:
-    """Return how many of the bundles `node` can take without ever costing the head a slot there, at most `at_most`."""
-    theirs = _units(head.resources.bundle())
-    workers = head.resources.workers
-    sums = _subset_sums(node.loads, tuple(theirs))
-    if sums is None:
-        return 0
-    for load in sums:
-        left = {name: node.total.get(name, 0) - amount for name, amount in zip(theirs, load, strict=True)}
-        slots = _slots(left, theirs, workers)
-        spare = {name: left[name] - slots * theirs[name] for name in theirs if name in bundle and slots > 0}
-        # no slot to lose where there is none; else what the head's slots leave over can be taken
-        if spare:
-            at_most = _slots(spare, {name: bundle[name] for name in spare}, at_most)
-    return at_most
-
-
-def _subset_sums(loads: Sequence[Amounts], names: tuple[str, ...]) -> set[tuple[int, ...]] | None:
-    """Return every sum of some of the loads, in the resources `names`; None when there are too many to look at."""
-    sums = {tuple(0 for _ in names)}
-    for load in loads:
-        amounts = [load.get(name, 0) for name in names]
-        sums |= {tuple(a + b for a, b in zip(done, amounts, strict=True)) for done in sums}
-        if len(sums) > MAX_LOADS:
-            return None
-    return sums
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -308,9 +304,9 @@ def _cluster(capacity: Capacity) -> str:
     return "; ".join(f"{count} node{'s' if count > 1 else ''} of {text}" for text, count in kinds.items()) or "no nodes"
 
 
-def _free(nodes: Sequence[_Node]) -> str:
+def _free(nodes: Nodes) -> str:
     names = [name for name in ("CPU", "GPU", "memory") if any(node.total.get(name) for node in nodes)]
-    return _amounts({name: max(0, sum(node.free.get(name, 0) for node in nodes)) / UNIT for name in names})
+    return _amounts({name: max(0, nodes.free[name]) / UNIT for name in names})
 
 
 def _too_large_now(resources: Resources, capacity: Capacity) -> str:

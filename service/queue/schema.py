@@ -64,8 +64,11 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Double),
     sa.Column("ended_at", sa.Double),
     sa.Column("cancel_requested_at", sa.Double),
+    sa.Column("lane", _id(), nullable=False, server_default=""),  # `service.queue.line`; empty: to be filled in
     sa.UniqueConstraint("owner", "key", name="vaesvc_jobs_owner_key"),
-    sa.Index("vaesvc_jobs_state", "state"),
+    sa.Index("vaesvc_jobs_lane", "state", "lane", "id"),
+    sa.Index("vaesvc_jobs_line", "state", "priority", "id"),
+    sa.Index("vaesvc_jobs_tracked", "tracked", "state", "id"),
 )
 
 attempts = sa.Table(
@@ -132,6 +135,15 @@ cluster = sa.Table(
     sa.Column("seen_at", sa.Double, nullable=False),
     sa.Column("most", Json),  # nodes; none: nothing was seen yet
     sa.Column("most_at", sa.Double),  # when it last grew
+)
+
+plan = sa.Table(
+    "vaesvc_plan",  # one row: why what waits has to wait, by kind of gang, as of the dispatcher's last look
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("waiting", Json, nullable=False),  # the gang's resources, as text -> why
+    sa.Column("head", _id()),  # the job that nobody may delay
+    sa.Column("made_at", sa.Double, nullable=False),  # when it last changed
 )
 
 model_versions = sa.Table(

@@ -19,7 +19,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import kinds, wire
 from service.errors import ConflictError, NotFoundError
-from service.queue import admission, again, attempts, data_sets, models, packages, retention, tokens
+from service.queue import admission, again, attempts, data_sets, line, models, packages, retention, tokens
 from service.queue.database import Database
 from service.queue.ids import new_job_id
 from service.queue.jobs import (
@@ -33,6 +33,7 @@ from service.queue.jobs import (
     Resources,
     TokenInfo,
     Trigger,
+    canonical,
     spec_sha256,
 )
 from service.queue.policy import Signal
@@ -157,6 +158,7 @@ class Store:
             "result": {},
             "tracked": False,
             "created_at": work.now,
+            "lane": line.lane_of(spec.priority, owner, canonical(spec.resources.model_dump(mode="json"))),
         }
         insert = sqlite.insert if self._database.sqlite else postgresql.insert
         statement = insert(jobs).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])

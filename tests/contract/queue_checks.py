@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.kinds.train.spec import TrainSpec
+from service.queue.database import VERSION_TABLE
 from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
 from service.specs.job import RetryPolicy
 from service.wire import FinishRequest
@@ -69,6 +70,16 @@ def expire_lease(url: str, job_id: str) -> None:
 
 def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
+
+
+def before_lanes(url: str) -> None:
+    """Take the database back to the version before lanes."""
+    for name in ("lane", "line", "tracked"):
+        sql(url, f"DROP INDEX vaesvc_jobs_{name}")
+    sql(url, "ALTER TABLE vaesvc_jobs DROP COLUMN lane")
+    sql(url, "DROP TABLE vaesvc_plan")
+    sql(url, "CREATE INDEX vaesvc_jobs_state ON vaesvc_jobs (state)")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0006'")
 
 
 def check_database(url: str, *, cpus: float | None = None) -> None:

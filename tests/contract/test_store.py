@@ -124,10 +124,17 @@ def test_place_and_reason_are_those_of_the_plan(store: Store) -> None:
     new = store.submit(spec(cpus_per_worker=2), owner="me")
     urgent = store.submit(spec(cpus_per_worker=3, priority=9), owner="me")
     places = {job.id: (job.position, job.reason) for job in store.jobs()}
-    assert places[urgent.id] == (1, "starts at the dispatcher's next look")
-    assert places[old.id] == (2, "needs 1 x (3 CPU); free now: 1 CPU. It waits for running jobs to end")
-    assert places[new.id][0] == 3
+    assert places == {
+        job.id: (place, "waits for the dispatcher's next look") for place, job in enumerate((urgent, old, new), start=1)
+    }
     assert [a.job_id for a in store.admit()] == [urgent.id]
+    needs = "needs 1 x (3 CPU); free now: 1 CPU. It waits for running jobs to end"
+    assert [(job.position, job.reason) for job in (store.job(old.id), store.job(new.id))] == [
+        (1, needs),
+        (2, needs.replace("(3 CPU)", "(2 CPU)")),
+    ]
+    late = store.submit(spec(cpus_per_worker=3), owner="me")
+    assert (late.position, late.reason) == (3, needs)  # what a job waits for is a fact of its kind of gang
     assert store.job(urgent.id).position is None
     assert store.job(urgent.id).reason is None
     assert store.job(old.id).position == 1
@@ -391,7 +398,7 @@ def test_retry_by_hand_keeps_checkpoints_and_gives_a_fresh_budget(store: Store) 
     store.finish(job.id, 1, finish("failed", error="bang", retryable=False))
     store.tracked(job.id)
     again = store.retry(job.id, by="me")
-    assert (again.state, again.failures, again.reason) == (JobState.QUEUED, 0, "starts at the dispatcher's next look")
+    assert (again.state, again.failures, again.reason) == (JobState.QUEUED, 0, "waits for the dispatcher's next look")
     assert again.ended_at is None
     started(store, job, claim=False)
     _, resume = store.claim(job.id, 2, "second")

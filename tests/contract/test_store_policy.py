@@ -16,7 +16,7 @@ from service.queue.database import VERSION_TABLE
 from service.queue.jobs import Checkpoint, Job, JobState
 from service.queue.store import Store
 from service.wire import AmendRequest, FinishRequest, ProgressReport
-from tests.contract.queue_checks import cluster, sql
+from tests.contract.queue_checks import before_lanes, cluster, sql
 
 STUDY = {
     "name": "s",
@@ -47,6 +47,7 @@ def commit(store: Store, job: Job, step: int, distortion: float) -> tuple[int, .
 
 def as_before(database: str) -> None:
     """The database as the version before left it."""
+    before_lanes(database)
     migration = importlib.import_module("service.queue.migrations.versions.0006_policy")
     sql(database, "ALTER TABLE vaesvc_jobs DROP COLUMN policy")
     sql(database, f"UPDATE {VERSION_TABLE} SET version_num = '{migration.down_revision}'")

@@ -1,0 +1,103 @@
+"""The line in SQL: lanes to be planned, read only as far as they are needed, and a job's place.
+
+A **lane** is what waits of one priority, owner and kind of gang. Its name, kept with each job, is a digest of the
+three: so the lanes are found by one look into an index each, and a lane's jobs lie there in the order of their age.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
+
+from service.queue.jobs import JobState, Resources, canonical
+from service.queue.rows import Clocked
+from service.queue.scheduling import Lane, Queued
+from service.queue.schema import jobs
+
+CHUNK = 32  # jobs of a lane that are read at a time
+QUEUED = jobs.c.state == JobState.QUEUED.value
+RESOURCES = sa.type_coerce(jobs.c.resources, sa.Text).label("resources")
+
+
+def lane_of(priority: int, owner: str, resources: str) -> str:
+    """Return the lane's name. resources: the gang's, as canonical JSON."""
+    return hashlib.sha256(canonical([priority, owner, resources]).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=1000)
+def parsed(text: str) -> Resources:
+    """Return the gang's resources, remembered: a long line has few kinds of gangs."""
+    return Resources.model_validate_json(text)
+
+
+def fill_in(work: Clocked) -> None:
+    """Give a lane to the jobs in the line that have none: a process of an earlier version put them there."""
+    columns = (jobs.c.id, jobs.c.priority, jobs.c.owner, RESOURCES)
+    for row in work.rows(sa.select(*columns).where(QUEUED, jobs.c.lane == "")):
+        work.update_job(row["id"], lane=lane_of(row["priority"], row["owner"], row["resources"]))
+
+
+def lanes(work: Clocked) -> list[Lane]:
+    """Return the lanes. Their jobs are read, in chunks, while somebody asks for more."""
+    return [
+        Lane(resources=parsed(row["resources"]), priority=row["priority"], jobs=_jobs(work, row), name=row["lane"])
+        for row in work.rows(_first_of_each())
+    ]
+
+
+def _first_of_each() -> sa.Select[tuple[object, ...]]:
+    """Return the query for each lane's oldest job: one look into the index for each lane, however long it is."""
+    first = sa.select(sa.func.min(jobs.c.lane).label("lane")).where(QUEUED).cte("lanes", recursive=True)
+    others = jobs.alias()
+    queued = others.c.state == JobState.QUEUED.value
+    following = sa.select(others.c.lane).where(queued, others.c.lane > first.c.lane).order_by(others.c.lane).limit(1)
+    names = first.union_all(sa.select(following.scalar_subquery()).where(first.c.lane.is_not(None)))
+    oldest = sa.select(others.c.id).where(queued, others.c.lane == names.c.lane).order_by(others.c.id).limit(1)
+    columns = (jobs.c.id, jobs.c.lane, jobs.c.priority, jobs.c.owner, jobs.c.not_before, RESOURCES)
+    return sa.select(*columns).select_from(names).join(jobs, jobs.c.id == oldest.scalar_subquery())
+
+
+def _jobs(work: Clocked, first: RowMapping) -> Iterator[Queued]:
+    resources, priority = parsed(first["resources"]), first["priority"]
+    query = sa.select(jobs.c.id, jobs.c.not_before).where(QUEUED, jobs.c.lane == first["lane"])
+    rows = [first]
+    while rows:
+        for row in rows:
+            yield Queued(job_id=row["id"], resources=resources, priority=priority, not_before=row["not_before"])
+        rows = work.rows(query.where(jobs.c.id > rows[-1]["id"]).order_by(jobs.c.id).limit(CHUNK))
+
+
+def of_lane(work: Clocked, name: str) -> list[str]:
+    """Return the jobs of a lane, oldest first."""
+    return list(work.connection.scalars(sa.select(jobs.c.id).where(QUEUED, jobs.c.lane == name).order_by(jobs.c.id)))
+
+
+def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
+    """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan."""
+    found: dict[str, int] = {}
+    wanted: dict[int, list[str]] = {}
+    for row in rows:
+        wanted.setdefault(row["priority"], []).append(row["id"])
+    for priority, ids in wanted.items():
+        same = jobs.c.priority == priority
+        before = _ahead(priority, min(ids))
+        query = sa.select(jobs.c.id, before).where(QUEUED, same, jobs.c.id >= min(ids), jobs.c.id <= max(ids))
+        among = {
+            job_id: place + ahead
+            for place, (job_id, ahead) in enumerate(work.connection.execute(query.order_by(jobs.c.id)), start=1)
+        }
+        found |= {job_id: among[job_id] for job_id in ids if job_id in among}
+    return found
+
+
+def _ahead(priority: int, job_id: str) -> sa.ColumnElement[int]:
+    """Return the number of jobs in the line that are before this one: two ranges of one index."""
+    others = jobs.alias()
+    count = sa.select(sa.func.count()).where(others.c.state == JobState.QUEUED.value)
+    higher = count.where(others.c.priority > priority)
+    older = count.where(others.c.priority == priority, others.c.id < job_id)
+    return higher.scalar_subquery() + older.scalar_subquery()

@@ -1,0 +1,90 @@
+"""The line by lanes: read only as far as it starts, upgraded while jobs run, and never planned to be read."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from service.queue import line, scheduling
+from service.queue.jobs import JobState, Resources
+from service.queue.store import Store
+from tests.contract.queue_checks import before_lanes, check_database, cluster, finish, spec, sql
+
+
+def filled(store: Store) -> dict[str, list[str]]:
+    """One job that runs, one that is over, and a line of two owners, two priorities and two kinds of gangs."""
+    store.observe_cluster(cluster(4), address="ray", ok=True)
+    over, runs = (store.submit(spec(cpus_per_worker=2), owner="ann").id for _ in range(2))
+    for attempt in store.admit():
+        store.claim(attempt.job_id, attempt.number, "runner")
+    store.finish(over, 1, finish())
+    waiting = [
+        store.submit(spec(cpus_per_worker=cpus, priority=priority), owner=owner).id
+        for cpus, priority, owner in ((3, 0, "ann"), (4, 0, "bob"), (3, 5, "bob"), (3, 0, "ann"), (4, 0, "bob"))
+    ]
+    return {"over": [over], "runs": [runs], "waiting": waiting}
+
+
+def names(database: str) -> dict[str, str]:
+    return dict(sql(database, "SELECT id, lane FROM vaesvc_jobs"))
+
+
+def test_an_upgrade_gives_every_job_its_lane_while_jobs_run(store: Store, database: str) -> None:
+    ids = filled(store)
+    before = names(database)
+    assert len({before[job_id] for job_id in ids["waiting"]}) == 3
+    before_lanes(database)
+    store.migrate()
+    assert names(database) == before
+    store.heartbeat(ids["runs"][0], 1, "runner")
+    assert store.admit() == []
+    store.finish(ids["runs"][0], 1, finish())
+    assert [a.job_id for a in store.admit()] == [ids["waiting"][2]]
+    check_database(database)
+
+
+def test_what_a_process_of_before_the_upgrade_submits_is_planned_too(store: Store, database: str) -> None:
+    ids = filled(store)
+    before = names(database)
+    sql(database, "UPDATE vaesvc_jobs SET lane = '' WHERE state = 'QUEUED'")
+    store.finish(ids["runs"][0], 1, finish())
+    assert [a.job_id for a in store.admit()] == [ids["waiting"][2]]
+    assert names(database) == before
+
+
+def test_lanes_are_the_line(store: Store) -> None:
+    ids = filled(store)
+    with store._read() as work:
+        lanes = {(lane.priority, lane.resources): [job.job_id for job in lane.jobs] for lane in line.lanes(work)}
+    first, second, urgent, third, fourth = ids["waiting"]
+    three, four = Resources(cpus_per_worker=3), Resources(cpus_per_worker=4)
+    assert lanes == {(0, three): [first, third], (0, four): [second, fourth], (5, three): [urgent]}
+    assert {job.id: job.position for job in store.jobs(states=[JobState.QUEUED])} == {
+        job_id: place for place, job_id in enumerate((urgent, first, second, third, fourth), start=1)
+    }
+    assert [store.job(job_id).position for job_id in ids["waiting"]] == [2, 3, 1, 4, 5]
+
+
+def test_a_long_lane_is_read_in_order_and_only_as_far_as_asked(store: Store) -> None:
+    ids = [store.submit(spec(), owner="me").id for _ in range(line.CHUNK + 5)]
+    with store._read() as work:
+        statements: list[str] = []
+        sa.event.listen(work.connection, "before_cursor_execute", lambda *a: statements.append(a[2]))
+        (lane,) = line.lanes(work)
+        assert next(lane.jobs).job_id == ids[0]
+        assert len(statements) == 1
+        assert [job.job_id for job in lane.jobs] == ids[1:]
+        assert len(statements) == 4  # one for the lanes, two chunks, and the one that is empty
+
+
+def test_reading_a_job_plans_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = filled(store)
+
+    def planned(*_: object, **__: object) -> None:
+        raise AssertionError("a read planned")
+
+    store.admit()
+    monkeypatch.setattr(scheduling, "plan", planned)
+    for job in (store.job(ids["waiting"][0]), store.detail(ids["waiting"][0]).job):
+        assert (job.position, job.reason) == (2, "needs 1 x (3 CPU); free now: 2 CPU. It waits for running jobs to end")
+    assert len(store.jobs()) == 7

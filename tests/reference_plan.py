@@ -1,0 +1,273 @@
+"""The planner as it was first written: job by job, through the whole line. The one in use is held to it.
+
+Its rule is that of `service.queue.scheduling`; it costs the length of the line times the number of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+
+from service.queue.jobs import Capacity, Resources
+
+UNIT = 10_000  # Ray's own granularity
+MAX_LOADS = 4096  # sums of running gangs looked at per node; with more, nothing passes the head there
+
+Amounts = dict[str, int]  # resource name -> 1/10000 of its unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A job that waits."""
+
+    job_id: str
+    resources: Resources
+    priority: int = 0
+    not_before: float = 0.0  # backoff: seconds since 1970
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """An attempt that holds its gang. `nodes`: the node of each worker, as admission noted it."""
+
+    job_id: str
+    resources: Resources
+    nodes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """`nodes`: for each worker the index of its node in `Capacity.nodes`."""
+
+    job_id: str
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do now. Every queued job is in exactly one of `admit`, `waiting` and `impossible`."""
+
+    admit: tuple[Admission, ...] = ()
+    waiting: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # job id -> why
+    impossible: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    line: tuple[str, ...] = ()  # all job ids, next first
+
+
+@dataclass(kw_only=True)
+class _Node:
+    total: Amounts
+    loads: list[Amounts] = field(default_factory=list)  # one entry per gang that holds something here
+    free: Amounts = field(default_factory=dict)
+
+    def hold(self, load: Amounts) -> None:
+        self.loads.append(load)
+        for name, amount in load.items():
+            self.free[name] = self.free.get(name, 0) - amount
+
+
+def plan(
+    queue: Iterable[Queued], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
+) -> Plan:
+    """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown."""
+
+    @cache  # a long line has few kinds of gangs
+    def fate(resources: Resources) -> tuple[str | None, bool]:
+        return (impossibility(resources, most) if most is not None else None), fits(resources, capacity)
+
+    nodes = _occupied(capacity, running)
+    line = sorted(queue, key=lambda job: (-job.priority, job.job_id))
+    admit: list[Admission] = []
+    waiting: dict[str, str] = {}
+    impossible: dict[str, str] = {}
+    head: Queued | None = None
+    head_place = 0
+    for place, job in enumerate(line, start=1):
+        refusal, fits_now = fate(job.resources)
+        if refusal is not None:
+            impossible[job.job_id] = refusal
+            continue
+        if not fits_now:
+            waiting[job.job_id] = _too_large_now(job.resources, capacity)
+            continue
+        places = _places(job, nodes, head, head_place, now)
+        if isinstance(places, str):
+            waiting[job.job_id] = places
+            if head is None:
+                head, head_place = job, place
+            continue
+        _hold(nodes, job.resources, places)
+        admit.append(Admission(job_id=job.job_id, nodes=places))
+    return Plan(
+        admit=tuple(admit),
+        waiting=MappingProxyType(waiting),
+        impossible=MappingProxyType(impossible),
+        line=tuple(job.job_id for job in line),
+    )
+
+
+def fits(resources: Resources, capacity: Capacity) -> bool:
+    """Return whether the gang would fit into `capacity` with nothing else running."""
+    bundle = _units(resources.bundle())
+    free = (_slots(_units(node), bundle, resources.workers) for node in capacity.nodes)
+    return sum(free) >= resources.workers
+
+
+def impossibility(resources: Resources, most: Capacity) -> str | None:
+    """Return why no cluster that was ever seen could run this gang; None: one could."""
+    if fits(resources, most):
+        return None
+    bundle = _units(resources.bundle())
+    slots = sum(_slots(_units(node), bundle, resources.workers) for node in most.nodes)
+    return (
+        f"asks for {_gang(resources)}, each on one node; the largest cluster seen has {_cluster(most)}, which holds "
+        f"{slots} of these workers at most. Ask for fewer workers or less per worker, or add nodes"
+    )
+
+
+# --- placing --------------------------------------------------------------------------------------------------------
+
+
+def _units(amounts: Mapping[str, float]) -> Amounts:
+    return {name: round(amount * UNIT) for name, amount in amounts.items()}
+
+
+def _slots(free: Mapping[str, int], bundle: Amounts, at_most: int) -> int:
+    """Return how many bundles fit into `free`, at most `at_most`."""
+    each = (free.get(name, 0) // amount for name, amount in bundle.items() if amount > 0)
+    return max(0, min(min(each, default=at_most), at_most))
+
+
+def _times(bundle: Amounts, count: int) -> Amounts:
+    return {name: amount * count for name, amount in bundle.items()}
+
+
+def _hold(nodes: Sequence[_Node], resources: Resources, places: Sequence[int]) -> None:
+    bundle = _units(resources.bundle())
+    for index in sorted(set(places)):
+        nodes[index].hold(_times(bundle, places.count(index)))
+
+
+def _occupied(capacity: Capacity, running: Iterable[Running]) -> list[_Node]:
+    """Return the nodes with what runs on them."""
+    nodes = []
+    for node in capacity.nodes:
+        total = _units(node)
+        nodes.append(_Node(total=total, free=dict(total)))
+    if not nodes:
+        return nodes
+    homeless = []
+    for gang in sorted(running, key=lambda gang: gang.job_id):
+        if len(gang.nodes) == gang.resources.workers and all(0 <= index < len(nodes) for index in gang.nodes):
+            _hold(nodes, gang.resources, gang.nodes)
+        else:
+            homeless.append(gang)
+    for gang in homeless:
+        _hold(nodes, gang.resources, _somewhere(nodes, gang.resources))
+    return nodes
+
+
+def _somewhere(nodes: Sequence[_Node], resources: Resources) -> tuple[int, ...]:
+    """Return nodes with room; a bundle that finds none counts against the first, whose free amounts go below zero."""
+    bundle = _units(resources.bundle())
+    room = [_slots(node.free, bundle, resources.workers) for node in nodes]
+    places = [index for index, count in enumerate(room) for _ in range(count)][: resources.workers]
+    return (*places, *([0] * (resources.workers - len(places))))
+
+
+def _places(
+    job: Queued, nodes: Sequence[_Node], head: Queued | None, head_place: int, now: float
+) -> tuple[int, ...] | str:
+    """Return the node of each worker, or why the gang cannot start now: naming no job, which may be another user's."""
+    if job.not_before > now:
+        return f"starts again in {job.not_before - now:.0f} s, after a failed attempt; its place in the line is kept"
+    resources = job.resources
+    bundle = _units(resources.bundle())
+    room = [_slots(node.free, bundle, resources.workers) for node in nodes]
+    if sum(room) < resources.workers or not _total_allows(nodes, bundle, resources.workers):
+        return f"needs {_gang(resources)}; free now: {_free(nodes)}. It waits for running jobs to end"
+    if head is not None:
+        room = [_room_beside(head, node, bundle, count) for node, count in zip(nodes, room, strict=True)]
+        if sum(room) < resources.workers:
+            return f"would fit now, but could delay the job at place {head_place} of the line"
+    return _chosen(nodes, bundle, room, resources.workers)
+
+
+def _total_allows(nodes: Sequence[_Node], bundle: Amounts, workers: int) -> bool:
+    """Return whether the gang fits in total: what runs on nodes that are gone counts until its attempt is over."""
+    return all(sum(n.free.get(name, 0) for n in nodes) >= amount * workers for name, amount in bundle.items())
+
+
+def _chosen(nodes: Sequence[_Node], bundle: Amounts, room: Sequence[int], workers: int) -> tuple[int, ...]:
+    """Return as few nodes as possible, the tightest that hold the whole gang; none with a GPU if none is asked for."""
+
+    def order(index: int) -> tuple[int, bool, int, int]:
+        unused = sum(1 for name, amount in nodes[index].total.items() if amount > 0 and name not in bundle)
+        whole = room[index] >= workers
+        return unused, not whole, room[index] if whole else -room[index], index
+
+    slots = [index for index in sorted(range(len(nodes)), key=order) for _ in range(room[index])]
+    return tuple(sorted(slots[:workers]))
+
+
+def _room_beside(head: Queued, node: _Node, bundle: Amounts, at_most: int) -> int:
+    """Return how many of the bundles `node` can take without ever costing the head a slot there, at most `at_most`."""
+    theirs = _units(head.resources.bundle())
+    workers = head.resources.workers
+    sums = _subset_sums(node.loads, tuple(theirs))
+    if sums is None:
+        return 0
+    for load in sums:
+        left = {name: node.total.get(name, 0) - amount for name, amount in zip(theirs, load, strict=True)}
+        slots = _slots(left, theirs, workers)
+        spare = {name: left[name] - slots * theirs[name] for name in theirs if name in bundle and slots > 0}
+        # no slot to lose where there is none; else what the head's slots leave over can be taken
+        if spare:
+            at_most = _slots(spare, {name: bundle[name] for name in spare}, at_most)
+    return at_most
+
+
+def _subset_sums(loads: Sequence[Amounts], names: tuple[str, ...]) -> set[tuple[int, ...]] | None:
+    """Return every sum of some of the loads, in the resources `names`; None when there are too many to look at."""
+    sums = {tuple(0 for _ in names)}
+    for load in loads:
+        amounts = [load.get(name, 0) for name in names]
+        sums |= {tuple(a + b for a, b in zip(done, amounts, strict=True)) for done in sums}
+        if len(sums) > MAX_LOADS:
+            return None
+    return sums
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    shown = [
+        f"{amount / 2**30:.3g} GiB of memory" if name == "memory" else f"{amount:.6g} {name}"
+        for name, amount in amounts.items()
+    ]
+    return ", ".join(shown) or "nothing"
+
+
+def _gang(resources: Resources) -> str:
+    return f"{resources.workers} x ({_amounts(resources.bundle())})"
+
+
+def _cluster(capacity: Capacity) -> str:
+    kinds: dict[str, int] = {}
+    for node in capacity.nodes:
+        text = _amounts({name: node[name] for name in ("CPU", "GPU", "memory") if node.get(name)})
+        kinds[text] = kinds.get(text, 0) + 1
+    return "; ".join(f"{count} node{'s' if count > 1 else ''} of {text}" for text, count in kinds.items()) or "no nodes"
+
+
+def _free(nodes: Sequence[_Node]) -> str:
+    names = [name for name in ("CPU", "GPU", "memory") if any(node.total.get(name) for node in nodes)]
+    return _amounts({name: max(0, sum(node.free.get(name, 0) for node in nodes)) / UNIT for name in names})
+
+
+def _too_large_now(resources: Resources, capacity: Capacity) -> str:
+    if not capacity.nodes:
+        return "the cluster has no nodes at present"
+    return f"asks for {_gang(resources)}; the cluster has only {_cluster(capacity)} at present"
