@@ -46,8 +46,8 @@ def save(addresses: Mapping[str, str], out: Path, prefix: str) -> dict[str, Path
 
     paths = {name: out / f"{prefix}-{name}{'' if name.endswith('.gif') else '.png'}" for name in addresses}
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for name, address in addresses.items():
+            paths[name].parent.mkdir(parents=True, exist_ok=True)  # a name may have a folder: samples/prior
             paths[name].write_bytes(get_bytes(address, MOST_BYTES))
     except OSError as error:
         raise StorageError(f"--out {out}: cannot be written: {error.strerror}") from error

@@ -15,6 +15,7 @@ from service.attempt.assignment import Assignment
 from service.attempt.reporting import Place
 from service.errors import FencedError, NotFoundError, VaesvcError
 from service.kinds.evaluate import metrics
+from service.kinds.evaluate.storage import keep_picture
 from service.wire import ProgressReport
 from vae_models.training.errors import Fenced
 
@@ -78,15 +79,7 @@ class EvaluationReports:
         for picture in findings.pictures:
             if self._writer is not None:
                 self._writer.log_picture(self._step, metrics.picture(self._split, picture.name), picture.png)
-            self._keep(picture.name, f"{picture.name}.png", picture.png, "image/png")
-            if picture.gif is not None:
-                self._keep(f"{picture.name}.gif", f"{picture.name}.gif", picture.gif, "image/gif")
-
-    def _keep(self, name: str, file: str, content: bytes, media_type: str) -> None:
-        """Put a picture where the job's view finds it under this name."""
-        uri = self._artifacts.uri("pictures", self._order.access.job_id, file)
-        self._artifacts.put_bytes(uri, content, media_type)
-        self._pictures[name] = uri
+            self._pictures |= keep_picture(self._artifacts, self._order.access.job_id, picture)
 
     def close(self) -> dict[str, Any]:
         """Deliver the rest; return what the result holds of it."""
