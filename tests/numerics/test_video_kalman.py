@@ -157,7 +157,7 @@ def test_divergences_are_torchs() -> None:
 def test_a_prediction_continues_the_filter() -> None:
     """Without noise of z and of the frames, the state goes on by a: C a^k E[s | context]."""
     model, x = built(), data()
-    noise = {"predict/z": torch.zeros(3, 1 + 3, STATES, dtype=torch.float64)}
+    noise = {name: torch.zeros(3, *spec.shape).double() for name, spec in model.prediction_noise(3).items()}
     frames = model.predict(x, 3, noise)
     mean, *_ = Kalman(ahead=False)(x[:, :2].flatten(2))
     for ahead in range(3):

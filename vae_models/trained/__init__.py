@@ -2,7 +2,7 @@
 
     folders.py   which files of a folder are the model: a pulled one, a checkpoint, a run
     checks.py    what is asked of data, latents and settings before a model sees them
-    model.py     `Trained`: encode, decode, reconstruct, sample, score, interpolate, traverse
+    model.py     `Trained`: encode, decode, reconstruct, sample, continued, score, interpolate, traverse
     records.py   what it returns
     laws.py      the laws of z that samples are drawn by
     scores.py    ELBO and log-likelihood of each datum

@@ -158,6 +158,9 @@ def _use(model: Trained, load: str) -> list[str]:
     imported = "from vae_models.trained import Trained" if is_folder else "import vaesvc"
     shape = ", ".join(str(size) for size in (1, *model.shape))
     encode = [] if not isinstance(model.model, LatentSpace) else ["mean, std = model.encode(x)"]
+    sampled, sample = "samples = model.sample(16, seed=1)", [f"vaesvc sample {load} --count 64 --out samples.png"]
+    if model.config.model.continues:
+        sampled, sample = "future = model.continued(x, seed=1)", []
     return [
         "```python",
         "import numpy",
@@ -165,12 +168,12 @@ def _use(model: Trained, load: str) -> list[str]:
         "",
         f'model = {loader}("{load}")',
         f"x = numpy.zeros(({shape}))  # your data here",
-        "samples = model.sample(16, seed=1)",
+        sampled,
         *encode,
         "```",
         "",
         "```bash",
-        f"vaesvc sample {load} --count 64 --out samples.png",
+        *sample,
         f"vaesvc score {load} {data} --out scores.parquet",
         "```",
     ]

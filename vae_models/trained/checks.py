@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,18 @@ class Form:
             mend = "" if support == "unit" else ": divide bytes by 255 first"
             raise Refused(f"values outside [0, 1] given, and the data of this model are {VALUES[support]}{mend}")
         return numbers
+
+    def beginnings_of(self, given: Any, least: int) -> NDArray[Any]:
+        """Return sequences as `data_of` does, [n, time, *frame], of any length from `least` frames on."""
+        values, frame = as_array(given), self.shape[1:]
+        laid_flat = values.ndim == 2 and values.shape[1] % math.prod(frame) == 0
+        time = values.shape[1] // math.prod(frame) if laid_flat else values.shape[1] if values.ndim > 1 else 0
+        if time < least or (not laid_flat and values.shape[2:] != frame):
+            raise Refused(
+                f"data of shape {values.shape} given; this model continues [n, {least} or more, "
+                f"{', '.join(map(str, frame))}], or such data laid flat"
+            )
+        return replace(self, shape=(time, *frame)).data_of(values)
 
     def latents_of(self, given: Any, latent: int) -> NDArray[Any]:
         """Return latents [n, latent]. Raise ValueError for another shape, and for what is no finite number."""

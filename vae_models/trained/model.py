@@ -143,7 +143,7 @@ class Trained:
         if isinstance(self.model, HasPrediction):
             raise checks.Refused(
                 f"model {self.config.model.kind} continues a beginning that it is given, and samples nothing without "
-                "one: give it data, and reconstruct, score or predict them"
+                "one: give it beginnings, and have them continued"
             )
         drawn = checks.one_of("form", form, FORMS) == "samples"
         assert form != "latents" or self.space is not None  # or it has raised
@@ -158,6 +158,41 @@ class Trained:
                 x = self._noise(of_x, some, first=place, seed=seed, stream="samples")
                 made.append(make(model, {**z, **x}, gates).cpu())
         return torch.cat(made).numpy()
+
+    def continued(
+        self,
+        x: Any,
+        *,
+        frames: int | None = None,
+        form: str = "means",
+        seed: int = 0,
+        beta: float | None = None,
+        first: int = 0,
+    ) -> Any:
+        """Return the frames after the beginnings of x, [n, frames, *frame]: of a model that continues videos.
+
+        x:      [n, time, *frame] or laid flat, of any length from the model's context on, which alone is read
+        frames: how many; None: as many as followed the context in training
+        form:   "means": each frame's E[x_t|.], from which the next is predicted; "samples": each frame drawn, and the
+                next given it as it was drawn
+        seed:   another one is another future; first: the number of the first datum
+        """
+        model, drawn = self._continuing(), checks.one_of("form", form, FORMS[:2]) == "samples"
+        count = checks.whole("frames", self.shape[0] - model.context if frames is None else frames, 1, bounds.LISTED)
+        data, gates = self.form.beginnings_of(x, model.context), self.gates(beta)
+        specs = model.drawn_prediction_noise(count) if drawn else model.prediction_noise(count)
+        predict = model.draw_prediction if drawn else model.predict
+        made = []
+        with torch.inference_mode():
+            for start, rows in zip(range(0, max(1, len(data)), BATCH), self._batches(data), strict=True):
+                noise = self._noise(specs, len(rows), first=first + start, seed=seed, stream="prediction")
+                made.append(predict(rows, count, noise, gates).cpu())
+        return like(x, torch.cat(made))
+
+    def _continuing(self) -> HasPrediction:
+        if not isinstance(self.model, HasPrediction):
+            raise checks.Refused(f"this needs a model that continues videos, and {self.config.model.kind} does not")
+        return self.model
 
     def score(
         self,

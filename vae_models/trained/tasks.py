@@ -17,6 +17,7 @@ def perform(model: Trained, given: Any, params: Mapping[str, Any] | None = None)
 
     reconstruct, encode, score  data -> [n, *shape]; {"mean", "std"}; {"elbo", "nll", "rate", "distortion"}
     decode                      latents [n, latent] -> [n, *shape]
+    continue                    the beginnings of videos -> [n, frames, *frame]
     sample                      nothing is read of the input -> [count, *shape]
     interpolate                 data, each two of which are a pair -> [n / 2, steps, *shape]
     traverse                    data -> {"dimensions", "values", "means"}
@@ -48,6 +49,10 @@ def _sample(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
     return model.sample(told["count"], **{name: told[name] for name in names})
 
 
+def _continue(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+    return model.continued(given, **{name: told[name] for name in ("frames", "form", "seed", "beta")})
+
+
 def _score(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
     return model.score(given, samples=told["samples"], seed=told["seed"], beta=told["beta"])
 
@@ -70,6 +75,7 @@ TASKS: Mapping[str, Callable[[Trained, Any, Mapping[str, Any]], Any]] = {
     "encode": _encode,
     "decode": _decode,
     "sample": _sample,
+    "continue": _continue,
     "score": _score,
     "interpolate": _interpolate,
     "traverse": _traverse,

@@ -47,7 +47,9 @@ def reconstruct(
 
             def batch(start: int, end: int) -> Mapping[str, Any]:
                 x = rows.x(start, end)
-                return {"x": x.cpu(), "mean": used.reconstruct(x, beta=beta)}
+                mean = used.reconstruct(x, beta=beta)
+                target = x[:, x.shape[1] - mean.shape[1] :]  # without a first frame or token that is given
+                return {"x": target.cpu(), "mean": mean}
 
             made = work.in_batches(batch, rows.count, what="reconstructing")
             about = _about(opened, rows, seed=seed, beta=beta)

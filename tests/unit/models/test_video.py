@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 
 from tests import videos
 from tests.catalogue import LIKELIHOODS, draw
+from vae_models.evaluation.findings import Findings
+from vae_models.evaluation.run import evaluate
+from vae_models.evaluation.specs import EvaluationPlan
+from vae_models.evaluation.subject import Subject
 from vae_models.likelihoods.specs import BernoulliConfig, GaussianConfig
 from vae_models.protocols import HasGiven, HasPrediction
 from vae_models.topologies.video.frame_specs import DcganConfig, FrameNetSpec, VggConfig
@@ -198,15 +203,15 @@ def test_a_prediction_is_the_published_loop(name: str) -> None:
     x, _ = inputs(model)
     noise = draw(model.prediction_noise(5), 3, torch.Generator().manual_seed(2))
     frames = model.predict(x, 5, noise)
-    steps = list(loop(model, x, noise["predict/z"], context=model.context, frames=model.context + 5))
+    of_z = torch.stack([noise[f"predict/z{time}"] for time in range(2, model.context + 6)], 1)
+    steps = list(loop(model, x, of_z, context=model.context, frames=model.context + 5))
     for place, (decoded, _) in enumerate(steps[model.context - 1 :]):
         torch.testing.assert_close(frames[:, place], model.likelihood.mean(decoded))
     after = x.clone()
     after[:, model.context :] = 0.3
     assert torch.equal(model.predict(after, 5, noise), frames)  # which reads the context alone
     assert torch.equal(model.predict(x[:, : model.context], 5, noise), frames)
-    shorter = {"predict/z": noise["predict/z"][:, : model.context + 1]}
-    torch.testing.assert_close(model.predict(x, 2, shorter), frames[:, :2])
+    torch.testing.assert_close(model.predict(x, 2, noise), frames[:, :2])
 
 
 def test_the_loss_is_the_published_one() -> None:
@@ -288,8 +293,8 @@ def test_draws_have_the_mean_and_the_deviation_of_the_likelihood() -> None:
     noise = {key: value.expand(4000, *value.shape[1:]) for key, value in draw(
         model.prediction_noise(1), 1, torch.Generator().manual_seed(0)).items()}  # fmt: skip
     mean = model.predict(x, 1, {key: value[:1] for key, value in noise.items()})
-    uniform = draw(model.drawn_prediction_noise(1), 4000, torch.Generator().manual_seed(3))["predict/x"]
-    drawn = model.draw_prediction(x.expand(4000, *x.shape[1:]), 1, {**noise, "predict/x": uniform})
+    uniform = draw(model.drawn_prediction_noise(1), 4000, torch.Generator().manual_seed(3))["predict/x3"]
+    drawn = model.draw_prediction(x.expand(4000, *x.shape[1:]), 1, {**noise, "predict/x3": uniform})
     torch.testing.assert_close(drawn.mean(0), mean[0], atol=5 * 0.3 / 4000**0.5, rtol=0)
     torch.testing.assert_close(drawn.std(0), torch.full_like(mean[0], 0.3), atol=5 * 0.3 / 8000**0.5, rtol=0)
 
@@ -356,6 +361,44 @@ def test_it_is_trained_evaluated_pictured_and_loaded(fields: dict[str, Any], tmp
     assert model.reconstruct(x).shape == (2, 5, 1, 8, 8)
     with pytest.raises(ValueError, match="samples nothing without one"):
         model.sample(2)
+    whole = None if lengths is None else [6, 6]
+    assert set(model.score(x, samples=3, lengths=whole)) == {"elbo", "nll", "rate", "distortion"}
+
+
+def test_a_trained_model_continues_beginnings() -> None:
+    config = videos.config()
+    model = Trained(built(SMALL), config, SHAPE)
+    x = videos.videos(5).double().numpy() / 255
+    future = model.continued(x, seed=1)
+    assert future.shape == (5, 4, 1, 8, 8)
+    np.testing.assert_allclose(model.continued(x[:, :2].reshape(5, -1), seed=1), future, rtol=1e-12)
+    np.testing.assert_allclose(model.continued(x[3:], seed=1, first=3), future[3:], rtol=1e-12)
+    told = {"task": "continue", "frames": 2, "seed": 1}
+    np.testing.assert_allclose(model.predict(x, told), future[:, :2], rtol=1e-12)
+    assert not np.allclose(model.continued(x, seed=2), future)
+    assert model.continued(x, frames=3, form="samples").shape == (5, 3, 1, 8, 8)
+    assert model.continued(x[:0]).shape == (0, 4, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"this model continues \[n, 2 or more, 1, 8, 8\]"):
+        model.continued(x[:, :1])
+    with pytest.raises(ValueError, match="divide bytes by 255 first"):
+        model.continued(255 * x)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.arange(40) % 5 + 2], ids=["whole", "lengths"])
+def test_evaluators_find_out_what_they_say(lengths: Tensor | None) -> None:
+    """All that suit it, and what is told of the latents is of each frame but the first."""
+    config = videos.config(data=videos.data(lengths=lengths is not None))
+    evaluators = [{"kind": kind} for kind in ("likelihood", "latent", "reconstruction", "pictures")]
+    plan = EvaluationPlan.model_validate({"limit": 8, "evaluators": [*evaluators, {"kind": "nll", "samples": 3}]})
+    subject = Subject(built(SMALL), config, videos.dataset(lengths=lengths), plan)
+    found = sum(evaluate(subject).values(), start=Findings())
+    values = {value.name: value.value for value in found.values}
+    assert values["elbo"] == pytest.approx(-(values["rate"] + values["distortion"]))
+    assert values["nll_3"] < -values["elbo"] + 1
+    (latents,) = (table for table in found.tables if table.name == "latents")
+    assert [row[0] for row in latents.rows] == ["z2", "z3", "z4", "z5", "z6"]
+    assert sum(float(row[2]) for row in latents.rows) == pytest.approx(values["rate"], rel=0.05)
+    assert {picture.name for picture in found.pictures} >= {"reconstructions", "latent_rates"}
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class PicturesEvaluator:
     def __call__(self, subject: Subject) -> Findings:
         """Return what there is to be seen; traversals and variance maps of models of one latent vector."""
         findings = Findings(pictures=(*self._pictures(subject), *histories(_moving(subject))))
-        if subject.config.data.facts.lengths:
+        if subject.config.data.facts.lengths or subject.config.model.continues:
             return findings
         return findings + nearest(
             subject, compared=self.spec.compared, rows=self.spec.samples, neighbours=self.spec.nearest

@@ -66,7 +66,7 @@ def _errors(subject: Subject, beta: float | None) -> dict[str, Tensor]:
     def errors(rows: Rows) -> dict[str, Tensor]:
         if not isinstance(module, LatentSpace):
             trace = subject.model(rows.x, rows.noise, gates, rows.mask)
-            return _compared(trace.target, trace.mean, rows.mask, images=images)
+            return _compared(trace.target, trace.mean, trace.mask, images=images)
         encoding = module.encode(rows.x, gates)
         trace = module.trace(rows.x, encoding, rows.noise, gates, rows.mask)
         at_mean = _compared(trace.target, module.decode(encoding.mean, gates), rows.mask, images=images)

@@ -19,7 +19,7 @@ from vae_models.records import Latent, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
 from vae_models.topologies.likelihood import distortions
 
-Z, PREDICTED_Z, PREDICTED_X = "z", "predict/z", "predict/x"  # names of noise
+Z, PREDICTED_Z, PREDICTED_X = "z", "predict/z{}", "predict/x{}"  # names of noise; of frame t, counted from 1
 Skips = Literal["context", "previous"]
 UNSAMPLED = "a video continues frames that are given: predict it after some, nothing is sampled without them"
 
@@ -197,27 +197,32 @@ class Video(nn.Module):
     # --- predictions ------------------------------------------------------------------------------------------------
 
     def prediction_noise(self, frames: int) -> Mapping[str, NoiseSpec]:
-        """Return the noise of z in the context, but for its first frame, and in so many frames after it."""
-        return {PREDICTED_Z: NoiseSpec(shape=(self.context - 1 + frames, self.latent))}
+        """Return the noise of z in the context, but for its first frame, and in so many frames after it.
+
+        Each frame's has a name of its own: fewer frames are the first of more.
+        """
+        times = range(2, self.context + frames + 1)
+        return {PREDICTED_Z.format(time): NoiseSpec(shape=(self.latent,)) for time in times}
 
     def predict(self, x: Tensor, frames: int, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
         """Return the means of the frames after the context: see `protocols.HasPrediction`."""
-        return self._continued(x, frames, noise[PREDICTED_Z], lambda decoded, place: self.likelihood.mean(decoded))
+        return self._continued(x, frames, noise, lambda decoded, time: self.likelihood.mean(decoded))
 
     def drawn_prediction_noise(self, frames: int) -> Mapping[str, NoiseSpec]:
         """Return that of `prediction_noise`, and uniform noise of each frame."""
-        of_x = NoiseSpec(shape=(frames, *self.shape[1:]), kind="uniform")
-        return {**self.prediction_noise(frames), PREDICTED_X: of_x}
+        of_x = NoiseSpec(shape=self.shape[1:], kind="uniform")
+        times = range(self.context + 1, self.context + frames + 1)
+        return {**self.prediction_noise(frames), **{PREDICTED_X.format(time): of_x for time in times}}
 
     def draw_prediction(
         self, x: Tensor, frames: int, noise: Mapping[str, Tensor], beta: Tensor | None = None
     ) -> Tensor:
         """Draw the frames after the context: see `protocols.HasPrediction`."""
 
-        def drawn(decoded: Tensor, place: int) -> Tensor:
-            return self.likelihood.sample(decoded, noise[PREDICTED_X][:, place])
+        def drawn(decoded: Tensor, time: int) -> Tensor:
+            return self.likelihood.sample(decoded, noise[PREDICTED_X.format(time)])
 
-        return self._continued(x, frames, noise[PREDICTED_Z], drawn)
+        return self._continued(x, frames, noise, drawn)
 
     def prior_noise(self) -> Mapping[str, NoiseSpec]:
         """Return no noise: see `sample_mean`."""
@@ -235,8 +240,10 @@ class Video(nn.Module):
         """Raise NotImplementedError: a video begins with frames that are given."""
         raise NotImplementedError(UNSAMPLED)
 
-    def _continued(self, x: Tensor, frames: int, noise: Tensor, frame: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Return the frames after the context, [batch, frames, ...]. frame: from parameters and place to a frame.
+    def _continued(
+        self, x: Tensor, frames: int, noise: Mapping[str, Tensor], frame: Callable[[Tensor, int], Tensor]
+    ) -> Tensor:
+        """Return the frames after the context, [batch, frames, ...]. frame: from parameters and its number to it.
 
         In the context z is drawn from the posterior, so that the predictor remembers it as in training.
         """
@@ -248,23 +255,23 @@ class Video(nn.Module):
         if frames < 1:
             raise ValueError(f"frames is {frames}: ask for 1 or more")
         seen = self._seen(x[:, : self.context], None)
-        before = self.context - 1
         remembered = prior_state = None
-        if before:
+        if self.context > 1:
             mean, log_std = self._posterior(seen.features)
-            z = mean + torch.exp(log_std) * noise[:, :before]
+            of_context = [noise[PREDICTED_Z.format(time)] for time in range(2, self.context + 1)]
+            z = mean + torch.exp(log_std) * torch.stack(of_context, dim=1)
             _, remembered = self.predictor(torch.cat([seen.features[:, :-1], z], dim=2))
             *_, prior_state = self.prior(seen.features[:, :-1])
-        features, maps = seen.features[:, -1], tuple(each[seen.places[:, -1]] for each in seen.maps)
+        features, maps = seen.features[:, -1:], tuple(each[seen.places[:, -1]] for each in seen.maps)
         made = list[Tensor]()
-        for place in range(frames):
-            mean, log_std, prior_state = self.prior(features.unsqueeze(1), prior_state)
-            z = mean + torch.exp(log_std) * noise[:, before + place].unsqueeze(1)
-            predicted, remembered = self.predictor(torch.cat([features.unsqueeze(1), z], dim=2), remembered)
-            made.append(frame(self.frames.decode(predicted[:, 0], maps), place))
-            if place + 1 < frames:
-                features, own_maps = self.frames.encode(made[-1])
-                maps = own_maps if self.skips == "previous" else maps
+        for time in range(self.context + 1, self.context + frames + 1):
+            mean, log_std, prior_state = self.prior(features, prior_state)
+            z = mean + torch.exp(log_std) * noise[PREDICTED_Z.format(time)].unsqueeze(1)
+            predicted, remembered = self.predictor(torch.cat([features, z], dim=2), remembered)
+            made.append(frame(self.frames.decode(predicted[:, 0], maps), time))
+            if len(made) < frames:
+                encoded, own_maps = self.frames.encode(made[-1])
+                features, maps = encoded.unsqueeze(1), own_maps if self.skips == "previous" else maps
         return torch.stack(made, dim=1)
 
     # --- the parts of a pass ----------------------------------------------------------------------------------------
