@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -463,6 +463,15 @@ class BetaController(Protocol):
         """Return 1 or 0, [], for whether this step changes the prior's parameters (REWO's first phase freezes them);
         None: always.
         """
+        ...
+
+
+@runtime_checkable
+class StackableController(BetaController, Protocol):
+    """A controller whose state and formulas are elementwise, so that one can be that of several lanes."""
+
+    def stacked(self, lanes: Sequence[Any], device: torch.device) -> BetaController:
+        """Return the controller of a state with an axis of lanes in front; lanes: their controllers, of one type."""
         ...
 
 

@@ -20,6 +20,7 @@ from vae_models.data import Dataset, Split
 from vae_models.likelihoods.gaussian import Gaussian
 from vae_models.posteriors.specs import DeltaConfig
 from vae_models.topologies.vae.specs import ModelConfig
+from vae_models.training import lockstep
 from vae_models.training.context import LocalContext
 from vae_models.training.lanes import Lane, Widths, train_pack
 from vae_models.training.loop import train
@@ -182,6 +183,25 @@ def test_every_control_of_beta(beta: str, tmp_path: Path) -> None:
     model = model.model_copy(update={"prior": catalogue.PRIORS["vhp"]})
     steps = STEPS if beta in ("rewo", "geco", "rewo-alternative") else FEWER  # others have no state
     check(lanes_of(config("elbo", model, steps=steps, beta=catalogue.BETAS[beta])), dataset(), tmp_path, 2)
+
+
+@pytest.mark.parametrize("beta", ["warmup", "rewo"])
+def test_large_lanes_take_the_steps_of_their_own_optimizers(
+    beta: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a stacked step would read more memory than it saves calls: clipping, gates and controllers stay stacked."""
+    monkeypatch.setattr(lockstep, "SMALL", 0)
+    model = catalogue.MODELS["mlp-relu/gaussian/standard-normal/diagonal-normal"][0]
+    model = model.model_copy(update={"prior": catalogue.PRIORS["vhp"]})
+    check(lanes_of(config("elbo", model, steps=FEWER, beta=catalogue.BETAS[beta])), dataset(), tmp_path, 2)
+
+
+def test_lanes_of_different_optimizers_are_fused(tmp_path: Path) -> None:
+    base = config("elbo", SMALL, steps=FEWER)
+    other = config("elbo", SMALL, steps=FEWER, seed=5, optimizer={"kind": "sgd", "lr": 1e-4})
+    widths = Widths()
+    check([base, other], dataset(), tmp_path, 2, widths)
+    assert not widths.reasons
 
 
 SMALL = catalogue.MODELS["mlp-relu/bernoulli/standard-normal/diagonal-normal"][0]

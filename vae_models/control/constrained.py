@@ -12,8 +12,9 @@ overflow; with useful settings it never gets near them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from vae_models.records import NoiseSpec
 LIMITS = (1e-10, 1e10)
 
 
-def rewo_factor(beta: Tensor, delta: Tensor, tau: float) -> Tensor:
+def rewo_factor(beta: Tensor, delta: Tensor, tau: float | Tensor) -> Tensor:
     """Return f(beta, delta; tau) = (1 - H(delta)) tanh(tau (beta - 1)) - H(delta), H the Heaviside step (VHP eq 11)."""
     violated = (delta > 0).to(beta.dtype)
     return (1 - violated) * torch.tanh(tau * (beta - 1)) - violated
@@ -37,10 +38,10 @@ class _Constrained:
     the constraint holds on average, and never ends.
     """
 
-    kappa: float
-    nu: float
+    kappa: float | Tensor
+    nu: float | Tensor
     start: float
-    alpha: float = 0.99
+    alpha: float | Tensor = 0.99
     phases: bool = True
 
     def initial(self) -> dict[str, Tensor]:
@@ -69,6 +70,13 @@ class _Constrained:
         """Return 0 in the first phase and 1 in the second, []; None without phases."""
         return (state["phase"] > 1).double() if self.phases else None
 
+    def stacked(self, lanes: Sequence[Self], device: torch.device) -> Self:
+        """Return the controller of these lanes' stacked state: its numbers are tensors [lanes]."""
+        names = [field.name for field in fields(self) if field.name not in ("start", "phases")]
+        numbers = {name: torch.tensor([getattr(lane, name) for lane in lanes], dtype=torch.float64) for name in names}
+        of_lanes: dict[str, Any] = {name: values.to(device) for name, values in numbers.items()}
+        return replace(self, **of_lanes)
+
     def _next(self, beta: Tensor, delta: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -80,7 +88,7 @@ class Rewo(_Constrained):
     While the constraint holds beta goes to 1 from either side, so the optimum is a point of the ELBO itself.
     """
 
-    tau: float = 3.0
+    tau: float | Tensor = 3.0
 
     def _next(self, beta: Tensor, delta: Tensor) -> Tensor:
         return beta * torch.exp(self.nu * rewo_factor(beta, delta, self.tau) * delta)
@@ -103,7 +111,7 @@ class Alternative(_Constrained):
     tau gamma is 1/beta - 1, so beta alone is the state.
     """
 
-    tau: float = 1.0
+    tau: float | Tensor = 1.0
 
     def _next(self, beta: Tensor, delta: Tensor) -> Tensor:
         gamma = (1 / beta - 1) / self.tau * torch.exp(self.nu * delta)

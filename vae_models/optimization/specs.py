@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -16,6 +16,8 @@ from vae_models.strict import Strict
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from vae_models.optimization.stacked import StackedAdam, StackedAdamax, StackedOptimizer
 
 AverageWeight = Annotated[float, Field(ge=0, lt=1)]  # of the past, in a moving average
 
@@ -36,6 +38,11 @@ class OptimizerSpec(Strict):
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimizer of these parameters; torch is loaded here."""
+
+    @classmethod
+    def stacked(cls, lanes: Sequence[Any], device: torch.device) -> StackedOptimizer | None:
+        """Return one optimizer for several lanes, whose specifications are of this class; None: each has its own."""
+        return None
 
 
 def _wrong(part: Any) -> str | None:
@@ -63,6 +70,27 @@ class AdamConfig(OptimizerSpec):
         from vae_models.optimization.optimizers import adam
 
         return adam(parameters, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+    @classmethod
+    def stacked(cls, lanes: Sequence[AdamConfig], device: torch.device) -> StackedOptimizer | None:
+        """Return Adam, Adamax or AdamW of several lanes; None for a class of another package below one of them."""
+        from vae_models.optimization import stacked
+
+        kinds: dict[type[AdamConfig], type[StackedAdam | StackedAdamax]] = {
+            AdamConfig: stacked.StackedAdam,
+            AdamaxConfig: stacked.StackedAdamax,
+            AdamWConfig: stacked.StackedAdamW,
+        }
+        if cls not in kinds:
+            return None
+        settings = {
+            "beta1": [lane.betas[0] for lane in lanes],
+            "beta2": [lane.betas[1] for lane in lanes],
+            "eps": [lane.eps for lane in lanes],
+        }
+        if any(lane.weight_decay for lane in lanes):
+            settings["weight_decay"] = [lane.weight_decay for lane in lanes]
+        return kinds[cls](**stacked.numbers(settings, device))
 
 
 class AdamaxConfig(AdamConfig):
@@ -110,6 +138,18 @@ class SGDConfig(OptimizerSpec):
         return sgd(
             parameters, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
         )
+
+    @classmethod
+    def stacked(cls, lanes: Sequence[SGDConfig], device: torch.device) -> StackedOptimizer | None:
+        """Return gradient descent of several lanes; None where some are Nesterov's, or for another package's class."""
+        from vae_models.optimization import stacked
+
+        if cls is not SGDConfig or len({lane.nesterov for lane in lanes}) > 1:
+            return None
+        settings = {"momentum": [lane.momentum for lane in lanes]}
+        if any(lane.weight_decay for lane in lanes):
+            settings["weight_decay"] = [lane.weight_decay for lane in lanes]
+        return stacked.StackedSGD(nesterov=lanes[0].nesterov, **stacked.numbers(settings, device))
 
 
 OURS = (AdamConfig, AdamaxConfig, AdamWConfig, SGDConfig)

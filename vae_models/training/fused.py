@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from vae_models.config.train import TrainConfig
 from vae_models.training import accumulation
+from vae_models.training.lockstep import Lockstep
 from vae_models.training.loop import Run
 
 Given = tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]  # x, noise by name, and x's mask where there is one
@@ -32,6 +33,7 @@ class Fused:
         self._views = [dict(module.named_parameters()) for module in modules]
         self._parameters = {name: _stacked([views[name] for views in self._views]) for name in self._names}
         self._buffers = _stack_buffers(modules)
+        self._lockstep = Lockstep(self.runs, self._views, self._parameters)
         self._one_batch = len({run.config.seed for run in runs}) == 1
         self._tried = False
         self._parts_differ = len({_parts(run.config) for run in runs}) > 1
@@ -60,12 +62,7 @@ class Fused:
         """
         given, beta = self._inputs()
         gradients, (losses, terms) = self._first(given, beta) if not self._tried else self._map(given, beta)
-        for lane, run in enumerate(self.runs):
-            for name, view in self._views[lane].items():
-                # laid out as the weights: the optimizer's kernel goes through the memory of both side by side, and what
-                # a mapped convolution's second derivative leaves may be transposed
-                view.grad = gradients[name][lane].contiguous()
-            run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
+        self._lockstep.apply(gradients, losses, terms)
 
     def _inputs(self) -> tuple[Given, Tensor]:
         """Return data, noise, mask and beta of all lanes;
@@ -73,16 +70,16 @@ class Fused:
         """
         if self._one_batch:
             x, noise = self.runs[0].batch()
-            return (x, noise, _mask(self.runs[0])), torch.stack([run.control_beta(noise) for run in self.runs])
+            return (x, noise, _mask(self.runs[0])), self._lockstep.beta([noise] * len(self.runs))
         by_seed: dict[int, Given] = {}
         for run in self.runs:
             if run.config.seed not in by_seed:
                 by_seed[run.config.seed] = (*run.batch(), _mask(run))
         drawn = [by_seed[run.config.seed] for run in self.runs]
-        betas = [run.control_beta(noise) for run, (_, noise, _) in zip(self.runs, drawn, strict=True)]
+        betas = self._lockstep.beta([noise for _, noise, _ in drawn])
         noises = {name: torch.stack([noise[name] for _, noise, _ in drawn]) for name in drawn[0][1]}
         masks = tuple(torch.stack(each) for each in zip(*(mask for _, _, mask in drawn), strict=True))
-        return (torch.stack([x for x, _, _ in drawn]), noises, masks), torch.stack(betas)
+        return (torch.stack([x for x, _, _ in drawn]), noises, masks), betas
 
     def _map(self, given: Given, beta: Tensor) -> Any:
         """Return (gradients, (losses, terms)), each [lanes, ...]."""
@@ -140,6 +137,7 @@ class Fused:
 
     def close(self) -> None:
         """Give every run tensors of its own again, so that the stack's memory is freed with the last lane."""
+        self._lockstep.close()
         for run in self.runs:
             with torch.no_grad():
                 for parameter in run.model.parameters():

@@ -219,10 +219,18 @@ class Run:
         set_learning_rate(self.optimizer, self.lr(step))
         self.optimizer.step()
         if gate is not None:
-            release(self.optimizer, self.prior_parameters, gate)
+            self.release_prior(gate)
         self.state.control = self.controller.update(self.control, terms)
         self.window.add(loss, terms)
-        self.at.step = step + 1
+        self.taken()
+
+    def release_prior(self, gate: Tensor) -> None:
+        """Keep the prior's count of steps at 0 after a step in which it was held: see `step.release`."""
+        release(self.optimizer, self.prior_parameters, gate)
+
+    def taken(self) -> None:
+        """Count a step, after which nothing that was measured is of the present weights."""
+        self.at.step += 1
         self.fresh = {}
         self.speed.step()
 

@@ -30,6 +30,12 @@ class Window:
         torch.stack([loss.detach(), *terms.values()], out=self._rows[self.count])
         self.count += 1
 
+    def bind(self, names: Sequence[str], rows: Tensor) -> None:
+        """Keep the losses in these rows, [capacity, 1 + terms], from now on, those that there are included."""
+        if self._rows is not None:
+            rows[: self.count].copy_(self._rows[: self.count])
+        self.names, self._rows = tuple(names), rows
+
     def clear(self) -> None:
         self.count = 0
 
@@ -59,3 +65,32 @@ class Window:
         self.count = rows.shape[0]
         self._rows = torch.zeros((self.capacity, len(self.names)), device=self._device, dtype=self._dtype)
         self._rows[: self.count] = rows.to(self._device)
+
+
+class StackedWindow:
+    """The windows of several lanes as rows of one stack, [lanes, capacity, 1 + terms]: one addition for all of them."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = list(windows)
+        self._rows: Tensor | None = None
+
+    def add(self, losses: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """Add one step's losses and terms, each [lanes]."""
+        values = torch.stack([losses, *terms.values()], dim=1)
+        if self._rows is None:
+            self._rows = values.new_zeros((len(self._windows), max(w.capacity for w in self._windows), values.shape[1]))
+            for lane, window in enumerate(self._windows):
+                window.bind(("loss", *terms), self._rows[lane, : window.capacity])
+        if len({window.count for window in self._windows}) == 1:
+            self._rows[:, self._windows[0].count] = values
+        else:  # they log at different steps
+            for lane, window in enumerate(self._windows):
+                self._rows[lane, window.count] = values[lane]
+        for window in self._windows:
+            window.count += 1
+
+    def close(self) -> None:
+        """Give every window rows of its own."""
+        if self._rows is not None:
+            for lane, window in enumerate(self._windows):
+                window.bind(window.names, self._rows[lane, : window.capacity].clone())
