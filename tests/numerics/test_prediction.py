@@ -20,7 +20,7 @@ from vae_models import data
 from vae_models.backbones.specs import MLPConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
-from vae_models.data.records import Dataset, Split
+from vae_models.data.records import Dataset, Split, StoredSplit
 from vae_models.evaluation.findings import Findings, NotFinite, read
 from vae_models.evaluation.prediction.specs import PredictionEvaluation
 from vae_models.evaluation.specs import EvaluationPlan
@@ -104,6 +104,23 @@ def test_the_best_sample_of_each_video_counts(frames: int | None) -> None:
     assert values["prediction/psnr/mean"].unit == "dB"
 
 
+def test_more_frames_are_predicted_than_the_model_was_trained_on() -> None:
+    findings = found(subject(), frames=17)
+    (table,) = findings.tables
+    assert [row[0] for row in table.rows] == list(range(CONTEXT + 1, 21))
+    dataset = data.load(DataConfig(name="moving-digits"))
+    assert isinstance(dataset.test, StoredSplit)
+    assert dataset.test.continued is not None
+    (whole,) = dataset.test.continued.read([np.arange(9)])
+    assert whole[:, :TIME].equal(dataset.test.x[:9])  # the same videos, which go on
+    still = whole[:, CONTEXT - 1 : CONTEXT].double().expand(9, 17, 1, 16, 16) / 255
+    expected = psnr(whole[:, CONTEXT:].double().flatten(0, 1) / 255, still.flatten(0, 1)).clamp(max=100).view(9, 17)
+    column = table.columns.index("psnr copy [dB]")
+    assert [row[column] for row in table.rows] == pytest.approx(expected.mean(0).tolist(), rel=1e-12)
+    assert findings.pictures[1].gif is not None
+    assert len(_moments(findings.pictures[1].gif)[0]) == 20
+
+
 def test_what_no_motion_is_worth_stands_beside_it() -> None:
     values = {value.name: value.value for value in found(subject()).values}
     x = subject().data(torch.arange(9))
@@ -145,7 +162,11 @@ def test_a_multi_rate_model_is_asked_at_every_beta() -> None:
 @pytest.mark.parametrize(
     ("frames", "lengths", "message"),
     [
-        (8, None, "sees 3 frames, 8 are to be predicted, and the videos of moving-digits have 10: ask for at most 7"),
+        (
+            18,
+            None,
+            "sees 3 frames, 18 are to be predicted, and the videos of moving-digits have 20: ask for at most 17",
+        ),
         (None, [9, 8, 3, 9, 9, 9, 9, 9, 9], "have 3 (the shortest of the 9 that are evaluated): evaluate it on longer"),
         (4, [9, 8, 5, 9, 9, 9, 9, 9, 9], "have 5 (the shortest of the 9 that are evaluated): ask for at most 2"),
     ],

@@ -64,11 +64,16 @@ class ReadRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSplit:
-    """As `Split`, with its x on a disk, or made by a rule: `rows` reads some of it, `x` all of it, anew each time."""
+    """As `Split`, with its x on a disk, or made by a rule: `rows` reads some of it, `x` all of it, anew each time.
+
+    continued: the same data, each longer along "time", of which `rows` has the beginnings: models are trained on these,
+               and may be asked to predict more; None where there is no more of them
+    """
 
     rows: ReadRows
     labels: Tensor | None = None
     lengths: Tensor | None = None
+    continued: ReadRows | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

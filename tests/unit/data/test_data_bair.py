@@ -142,7 +142,11 @@ def test_records_are_converted_once(
     assert again.sources == first.sources
     publish_archive(publish, {}, "bair-12")
     tar.unlink()
-    check(load("bair-12", places), videos, frames=12)  # the same file of the cache
+    begun = load("bair-12", places)
+    check(begun, videos, frames=12)  # the same file of the cache
+    assert isinstance(begun.test, StoredSplit)
+    assert begun.test.continued is not None
+    assert begun.test.continued[:].equal(first.test.x)
     (places.cache_dir / "bair/bair.uint8").write_bytes(b"short")
     with pytest.raises(DataCorrupt, match=r"bair\.uint8 has 5 bytes .*delete .*bair\.json, and the records are conv"):
         load("bair", places)

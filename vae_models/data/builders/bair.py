@@ -46,12 +46,14 @@ def bair(files: Files) -> Dataset:
         ShardRows([Shard(path=path, rows=size, offset=start * _VIDEO_BYTES)], _WHOLE, torch.uint8)
         for start, size in zip(starts, sizes, strict=True)
     ]
-    train, val, test = (StoredSplit(rows=_begun(each, files.facts.shape[0])) for each in rows)
+    train, val, test = (_split(each, files.facts.shape[0]) for each in rows)
     return Dataset(name=files.published.name, train=train, val=val, test=test, shape=files.facts.shape, sources=sources)
 
 
-def _begun(rows: ReadRows, frames: int) -> ReadRows:
-    return rows if frames == BAIR_FRAMES else Beginnings(rows, frames)
+def _split(rows: ReadRows, frames: int) -> StoredSplit:
+    if frames == BAIR_FRAMES:
+        return StoredSplit(rows=rows)
+    return StoredSplit(rows=Beginnings(rows, frames), continued=rows)
 
 
 def _sources(path: Path, total: int, count: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 from vae_models.data.builders.common import Files, Images, from_files
@@ -42,10 +43,18 @@ def _moving(
     facts = files.facts
     motion = Motion(frames=facts.shape[0], field=facts.shape[-1], speed=speed, deterministic=deterministic)
     train, val, test = (
-        StoredSplit(rows=ComputedRows(_rule(motion, split, own), size, facts.shape))
-        for split, own, size in zip(SPLITS, digits, facts.sizes, strict=True)
+        _split(motion, split, own, size) for split, own, size in zip(SPLITS, digits, facts.sizes, strict=True)
     )
     return Dataset(name=files.published.name, train=train, val=val, test=test, shape=facts.shape, sources=files.sources)
+
+
+def _split(motion: Motion, split: str, digits: Callable[[], Images], size: int) -> StoredSplit:
+    """Return videos of the rule, and the same in twice as many frames."""
+    rows, continued = (
+        ComputedRows(_rule(each, split, digits), size, (each.frames, 1, each.field, each.field))
+        for each in (motion, replace(motion, frames=2 * motion.frames))
+    )
+    return StoredSplit(rows=rows, continued=continued)
 
 
 def _rule(motion: Motion, split: str, digits: Callable[[], Images]) -> Make:

@@ -101,7 +101,7 @@ def _rows(subject: Subject, asked: Asked, chosen: Tensor) -> dict[str, Tensor]:
     def one(rows: Rows) -> dict[str, Tensor]:
         seen, (number,) = rows.x[:, : asked.context], rows.indices.tolist()
         each = {
-            TRUTH: asked.truth(rows.x),
+            TRUTH: asked.truth(subject, rows),
             BEST: asked.predict(subject, rows, int(chosen[number]), None),
             ANY: asked.predict(subject, rows, 0, None),
         }

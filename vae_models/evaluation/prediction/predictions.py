@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from vae_models.data.records import ReadRows
 from vae_models.evaluation.averages import finite
 from vae_models.evaluation.memory import room
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
@@ -23,12 +24,16 @@ COPY = "copy"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is predicted. context: frames that are seen; frames: that are predicted; samples: of each video."""
+    """What is predicted. context: frames that are seen; frames: that are predicted; samples: of each video.
+
+    continued: the split's videos in more frames than the model was trained on, where so many are to be predicted
+    """
 
     model: HasPrediction
     context: int
     frames: int
     samples: int
+    continued: ReadRows | None = None
 
     @classmethod
     def of(cls, subject: Subject, *, frames: int | None, samples: int) -> Asked:
@@ -38,7 +43,11 @@ class Asked:
             raise Inapplicable(f"model {subject.config.model.kind} predicts no frames after a beginning: leave it out")
         lengths = getattr(subject.dataset, subject.plan.split).lengths
         shortest = subject.dataset.shape[0] if lengths is None else int(lengths[: subject.count()].min())
-        left = shortest - model.context
+        left, continued = shortest - model.context, None
+        if left < (frames or 1) and lengths is None and subject.config.data.binarize == "none":
+            continued = getattr(getattr(subject.dataset, subject.plan.split), "continued", None)
+            shortest = shortest if continued is None else int(continued.shape[1])
+            left = shortest - model.context
         if left < (frames or 1):
             where = "" if lengths is None else f" (the shortest of the {subject.count():,} that are evaluated)"
             mend = f"ask for at most {left} frames" if left > 0 else "evaluate it on longer ones"
@@ -46,7 +55,7 @@ class Asked:
                 f"the model sees {model.context} frames, {frames or 1} are to be predicted, and the videos of "
                 f"{subject.config.data.name} have {shortest}{where}: {mend}"
             )
-        return cls(model=model, context=model.context, frames=frames or left, samples=samples)
+        return cls(model=model, context=model.context, frames=frames or left, samples=samples, continued=continued)
 
     def predict(self, subject: Subject, rows: Rows, sample: int, beta: float | None) -> Tensor:
         """Return prediction number `sample` of these data, which lie side by side in the split."""
@@ -56,8 +65,12 @@ class Asked:
         )  # fmt: skip
         return self.model.predict(rows.x[:, : self.context], self.frames, noise, subject.gates(beta))
 
-    def truth(self, x: Tensor) -> Tensor:
-        """Return the frames that are predicted, [batch, frames, channels, height, width]."""
+    def truth(self, subject: Subject, rows: Rows) -> Tensor:
+        """Return the frames that are predicted of these data, [batch, frames, channels, height, width]."""
+        x = rows.x
+        if self.continued is not None:
+            (stored,) = self.continued.read([rows.indices.cpu().numpy()])
+            x = stored.to(subject.device, subject.dtype).div_(255)
         return x[:, self.context : self.context + self.frames]
 
 
@@ -69,7 +82,7 @@ def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Floa
     """
 
     def compute(rows: Rows) -> dict[str, Tensor]:
-        truth = asked.truth(rows.x)
+        truth = asked.truth(subject, rows)
         last = rows.x[:, asked.context - 1 : asked.context].expand_as(truth)
         found = {f"{COPY}/{name}": each.unsqueeze(1) for name, each in _compared(truth, last)}
         samples = (asked.predict(subject, rows, sample, beta) for sample in range(asked.samples))
@@ -79,9 +92,8 @@ def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Floa
     def batch(start: int, end: int) -> Mapping[str, Tensor]:
         indices = torch.arange(start, end) % subject.count()
         x = subject.data(indices).to(subject.device)
-        one = Asked(model=asked.model, context=asked.context, frames=asked.frames, samples=1)
         rows = Rows(x=x, mask=None, indices=indices)
-        return dict(_compared(asked.truth(x), one.predict(subject, rows, 0, beta)))
+        return dict(_compared(asked.truth(subject, rows), asked.predict(subject, rows, 0, beta)))
 
     found = subject.map(compute, what="predictions", batch_size=room(subject, batch))
     for name, each in found.items():
