@@ -22,6 +22,7 @@ from vae_models.control.specs import ConstantBetaConfig, WarmupBetaConfig
 from vae_models.recipes import catalogue
 
 DIGITS, MNIST, TEXT = "digits/beta-vae-mlp", "mnist/beta-vae-cnn", "tinyshakespeare/text-vae"
+VIDEO = "moving-digits/svg-tiny"
 
 
 def _mistakes(source: Any, *overrides: str, **fields: Any) -> list[str]:
@@ -394,8 +395,13 @@ def needs_company(path: str, when: str) -> bool:
         "kind = ladder",
         "kind = video",
     )
-    nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae", "kind = video")
-    later = ("kind = gmm", "kind = second-stage", "likelihood.vocabulary")  # fitted after training; the data's
+    nets = ("kind = resnet", "kind = infogan", "kind = vhp-", "kind = sigma-vae")
+    later = (
+        "kind = gmm",
+        "kind = second-stage",
+        "likelihood.vocabulary",
+        "model.frames",
+    )  # fitted after training; the data's
     return any(part in path or part in when for part in (*parts, *alone, *later, *nets))
 
 
@@ -412,6 +418,8 @@ def test_every_path_of_the_reference_can_be_set() -> None:
         source = MNIST if any(part in (field.when or "") for part in ("conv", "nvae")) else DIGITS
         if "kind = text" in (field.when or ""):
             source = TEXT
+        if any(kind in (field.when or "") for kind in ("kind = video", "kind = dcgan", "kind = vgg")):
+            source = VIDEO
         if "nvae" in (field.when or ""):
             kinds += ["data.binarize=none"]
         value = field.default if field.path != "train.model.backbone.kind" else "mlp"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tests import videos
 from tests.catalogue import LIKELIHOODS, draw
+from vae_models.config.shape import reason_against
 from vae_models.evaluation.findings import Findings
 from vae_models.evaluation.run import evaluate
 from vae_models.evaluation.specs import EvaluationPlan
@@ -25,9 +26,10 @@ from vae_models.topologies.video.frame_specs import DcganConfig, FrameNetSpec, V
 from vae_models.topologies.video.model import Video
 from vae_models.topologies.video.specs import VideoConfig
 from vae_models.trained import Trained
+from vae_models.training import promises
 from vae_models.training.context import LocalContext
 from vae_models.training.errors import NonFiniteLoss
-from vae_models.training.loop import train
+from vae_models.training.loop import Run, train
 
 SHAPE = (6, 1, 8, 8)
 SMALL = VideoConfig.model_validate(videos.MODEL | {"frames": 6})
@@ -399,6 +401,19 @@ def test_evaluators_find_out_what_they_say(lengths: Tensor | None) -> None:
     assert [row[0] for row in latents.rows] == ["z2", "z3", "z4", "z5", "z6"]
     assert sum(float(row[2]) for row in latents.rows) == pytest.approx(values["rate"], rel=0.05)
     assert {picture.name for picture in found.pictures} >= {"reconstructions", "latent_rates"}
+
+
+@pytest.mark.parametrize("name", ["dcgan", "vgg", "predicted"])
+def test_it_keeps_its_promises(name: str, tmp_path: Path) -> None:
+    """Those that are asked of topologies with somebody else's part; and it is fused with no other, for a reason."""
+    run = Run(videos.config(CONFIGS[name].model_dump()), LocalContext(tmp_path), videos.dataset())
+
+    def drawn(specs: Any) -> Any:
+        return run.noise.draw(specs, promises.DATA, stream="promises", step=0)
+
+    x = run.train_data.batch(torch.arange(promises.DATA), drawn(run.train_data.noise()))
+    promises.check(run.config, run.model, run.module.objective, run.controller, x=x, draw=drawn)
+    assert "torch.func.vmap has no LSTM" in str(reason_against(run.config))
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
