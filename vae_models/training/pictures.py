@@ -17,6 +17,7 @@ from vae_models.training.step import NoiseSource
 
 COLUMNS = 10
 ROWS = 6
+VIDEOS = 5  # dimensions of a batch: [n, time, channels, height, width]
 SENTENCES = 12  # of which there is a picture, each over its reconstruction
 DRAWN = 2**16  # elements of the data that are drawn, or a row of them: some inverses take 20 microseconds for each
 
@@ -63,6 +64,8 @@ def pictures(
 
 
 def _reconstructions(x: Tensor, means: Tensor, vocabulary: Sequence[str] | None) -> bytes:
+    if x.ndim == VIDEOS:  # frames side by side: one to a row
+        return reconstructions(as_images(x[:ROWS]), as_images(means[:ROWS]), 1)
     if x.is_floating_point():
         return reconstructions(as_images(x), as_images(means), COLUMNS)
     written = (sentences.texts(each[:SENTENCES], vocabulary) for each in (x, means))
