@@ -121,5 +121,27 @@ def test_a_grid_that_cannot_be_is_refused(change: dict[str, object], message: st
         grid("grid", **(given | change))
 
 
+def test_a_film_of_many_colours_is_near_them_and_one_of_few_exact() -> None:
+    few = torch.rand(3, 1, 1, 8, 8).mul(50).round().div(255)
+    many = torch.rand(1, 1, 3, 64, 64)
+    for frames, near in ((few, 0), (many, 20)):
+        count = len(frames)
+        gif = pictures.film(frames, 1, row_labels=[["x"]] * count, outlined=[()] * count)
+        with Image.open(io.BytesIO(gif)) as image:
+            for at in range(count):
+                image.seek(at)
+                shown = np.asarray(image.convert("RGB"))[2:-2, -66:-2].astype(int)
+                wanted = frames[at, 0].mul(255).round().to(torch.uint8).repeat_interleave(64 // frames.shape[-1], 1)
+                wanted = wanted.repeat_interleave(64 // frames.shape[-1], 2).permute(1, 2, 0).numpy().astype(int)
+                assert np.abs(shown - wanted).mean() <= near
+
+
+def test_a_film_of_grids_of_several_sizes_is_refused() -> None:
+    with pytest.raises(ValueError, match="are of one size"):
+        pictures.film(torch.rand(2, 1, 1, 8, 8), 1, row_labels=[["x"], ["a longer label"]], outlined=[(), ()])
+    with pytest.raises(ValueError, match="shorter"):
+        pictures.film(torch.rand(2, 1, 1, 8, 8), 1, row_labels=[["x"]], outlined=[()])
+
+
 def test_vectors_are_rows_of_pixels() -> None:
     assert pixels(style.grid("vectors", torch.zeros(4, 50), 1).png).shape == (4 * 66 + 2, 50 * 64 + 4)
