@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vae_models.protocols import Fitter, Sampler
     from vae_models.samplers.mixture import MixtureFitter
     from vae_models.samplers.prior import PriorSampler
+    from vae_models.samplers.readjusted import ReadjustedSampler
 
 
 SECOND_STAGE_STEPS = 10_000  # where a specification gives neither steps nor epochs
@@ -50,6 +51,27 @@ class PriorSamplerConfig(SamplerSpec):
         from vae_models.samplers.prior import PriorSampler
 
         return PriorSampler()
+
+
+class ReadjustedConfig(SamplerSpec):
+    """z ~ p(z) at a temperature, batch norm's statistics estimated again there (NVAE, section 4)."""
+
+    kind: Literal["readjusted"] = "readjusted"
+    temperature: float = Field(
+        default=0.7, ge=0, le=bounds.REAL, description="by which the prior's standard deviations are multiplied"
+    )
+    batches: int = Field(default=100, ge=1, le=bounds.STEPS, description="of samples, to estimate the statistics by")
+    size: int = Field(default=64, ge=2, le=bounds.BATCH, description="samples of a batch")
+
+    def called(self) -> str:
+        """Return readjusted-TEMPERATURE."""
+        return f"{self.kind}-{self.temperature:g}"
+
+    def build(self) -> ReadjustedSampler:
+        """Return the sampler: see `ReadjustedSampler`."""
+        from vae_models.samplers.readjusted import ReadjustedSampler
+
+        return ReadjustedSampler(temperature=self.temperature, batches=self.batches, size=self.size)
 
 
 class FittedSamplerSpec(SamplerSpec):
@@ -128,7 +150,7 @@ class SecondStageConfig(FittedSamplerSpec):
         return made
 
 
-OURS = (PriorSamplerConfig, MixtureConfig, SecondStageConfig)
+OURS = (PriorSamplerConfig, ReadjustedConfig, MixtureConfig, SecondStageConfig)
 SAMPLERS = Seam[type[SamplerSpec]](
     "sampler",
     ["vae_models.samplers.specs:OURS"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vae_models.likelihoods.specs import LogisticMixtureConfig
+from vae_models.nn.norm import BatchNorm2d
 from vae_models.nn.weight_norm import Spectrum, WeightNormConv2d
 from vae_models.objectives.ladder import LadderElbo
+from vae_models.random import draw_rows
 from vae_models.recipes import catalogue
+from vae_models.samplers.laws import tempered
+from vae_models.samplers.readjusted import ReadjustedSampler
 from vae_models.topologies.ladder.model import Ladder
 from vae_models.topologies.ladder.multi_rate import MultiRateLadder
 from vae_models.topologies.ladder.normal import Normal
@@ -183,11 +188,47 @@ def test_a_group_on_more_pixels_may_say_more() -> None:
 
 def test_at_temperature_0_all_samples_are_one() -> None:
     model = built(SMALL).eval()
-    assert isinstance(model, Ladder)
     _, noise = inputs(model)
-    means = model.sample_mean(noise, temperature=0.0)
+    specs = model.prior_noise()
+    means = model.sample_mean(tempered(noise, specs, 0.0))
     torch.testing.assert_close(means, means[:1].expand_as(means))
     assert not torch.allclose(model.sample_mean(noise), means)
+
+
+@pytest.mark.parametrize("name", ["swish", "depthwise", "multi-rate"])
+def test_statistics_at_a_temperature_are_torchs_cumulative_ones(name: str) -> None:
+    """As a copy of the model has them that is put into training, with torch's cumulative average, for those batches."""
+    model = built(CONFIGS[name]).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    beta = torch.tensor(0.3, dtype=torch.float64) if name == "multi-rate" else None
+    sampler = ReadjustedSampler(temperature=0.6, batches=4, size=5)
+    specs, (_, noise) = model.prior_noise(), inputs(model)
+    means = sampler.means(model, noise, beta)
+    other = copy.deepcopy(model)
+    ladder = other.model if isinstance(other, MultiRateLadder) else other
+    for norm in (module for module in ladder.decoder.modules() if isinstance(module, BatchNorm2d)):
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for first in range(0, 20, 5):
+        drawn = draw_rows(
+            specs, 5, first=first, seed=0, stream="readjusted", device=torch.device("cpu"), dtype=torch.float64
+        )
+        other.sample_mean(tempered(drawn, specs, 0.6), beta)
+    other.eval()
+    torch.testing.assert_close(means, other.sample_mean(tempered(noise, specs, 0.6), beta))
+    assert not torch.allclose(means, model.sample_mean(tempered(noise, specs, 0.6), beta))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    uniform = {**noise, "sample/x": torch.rand(3, *SHAPE, dtype=torch.float64)}
+    assert sampler.draws(model, uniform, beta).shape == (3, *SHAPE)
+    torch.testing.assert_close(sampler.means(model, {key: each[:1] for key, each in noise.items()}, beta), means[:1])
+
+
+def test_statistics_are_of_one_beta() -> None:
+    model = built(CONFIGS["multi-rate"]).eval()
+    sampler = ReadjustedSampler(temperature=0.6, batches=1, size=2)
+    with pytest.raises(ValueError, match="each sample has its own: give one"):
+        sampler.means(model, inputs(model)[1], torch.ones(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from vae_models.samplers.specs import FittedSamplerSpec, SamplerSpec
 def law_of(subject: Subject, sampler: SamplerSpec, beta: float | None = None) -> Sampler:
     """Return the law of z by which samples are made, fitted to the subject where it has to be."""
     if not isinstance(sampler, FittedSamplerSpec):
-        return sampler.build()
+        return subject.once(f"law of {_key(sampler, None)}", sampler.build)
     fitted = fit(subject, sampler, beta)
     return subject.once(f"law of {_key(sampler, beta)}", lambda: fitted.law(subject.device))
 

@@ -127,17 +127,17 @@ class Ladder(nn.Module):
         """Return the noise of every group."""
         return self.noise()
 
-    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """Return E[x|z] of z ~ p(z), every sigma of the prior times `temperature`."""
-        return self.likelihood.mean(self._dream(noise, temperature))
+    def sample_mean(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Return E[x|z] of z ~ p(z); of noise times a temperature every sigma of the prior is multiplied by it."""
+        return self.likelihood.mean(self._dream(noise))
 
     def sample_noise(self) -> Mapping[str, NoiseSpec]:
         """Return the noise of every group, and uniform noise of the data's shape."""
         return {**self.prior_noise(), X_NOISE: NoiseSpec(shape=self.data_shape, kind="uniform")}
 
-    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """Draw x ~ p(x|z) of z ~ p(z), every sigma of the prior times `temperature`."""
-        return self.likelihood.sample(self._dream(noise, temperature), noise[X_NOISE])
+    def sample(self, noise: Mapping[str, Tensor], beta: Tensor | None = None) -> Tensor:
+        """Draw x ~ p(x|z) of z ~ p(z)."""
+        return self.likelihood.sample(self._dream(noise), noise[X_NOISE])
 
     # --- what an objective penalizes --------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class Ladder(nn.Module):
             rate=posterior.kl(prior),
         )
 
-    def _dream(self, noise: Mapping[str, Tensor], temperature: float) -> Tensor:
+    def _dream(self, noise: Mapping[str, Tensor]) -> Tensor:
         state, group = self.decoder.start(len(noise["z1"])), 0
         for step, descent in self.decoder.descents():
             if descent is None:
@@ -205,9 +205,9 @@ class Ladder(nn.Module):
                 continue
             state = descent.cells(state)
             name = f"z{group + 1}"
-            z = temperature * noise[name]
+            z = noise[name]
             if group:
-                z = Normal.clamped(*self.decoder.prior(group, state)).sample(noise[name], temperature)
+                z = Normal.clamped(*self.decoder.prior(group, state)).sample(noise[name])
             state = descent.join(state, z)
             group += 1
         return self._cropped(self.decoder.end(state))

@@ -35,9 +35,9 @@ class Normal:
         """Return log sigma."""
         return torch.log(self.std)
 
-    def sample(self, noise: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        """Return mean + temperature sigma noise."""
-        return self.mean + temperature * self.std * noise
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return mean + sigma noise."""
+        return self.mean + self.std * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log N(z; mean, sigma^2), [batch], nats per datum."""
