@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from tuning.space import with_values
 from vae_models.config.train import TrainConfig
 from vae_models.data.formats.speeches import read_speeches, words
 from vae_models.data.tokens import BOS, EOS, PAD
+from vae_models.evaluation.likelihood.bound import dimensions
 from vae_models.evaluation.run import evaluate
 from vae_models.evaluation.specs import EvaluationPlan
-from vae_models.evaluation.subject import Subject
+from vae_models.evaluation.subject import Rows, Subject
 from vae_models.likelihoods.specs import TokensConfig
 from vae_models.likelihoods.tokens import Tokens
 from vae_models.metrics import sentences
@@ -27,8 +29,9 @@ from vae_models.topologies.text.model import SentenceVAE
 from vae_models.topologies.text.multi_rate import MultiRateSentenceVAE
 from vae_models.topologies.text.specs import TextConfig
 from vae_models.topologies.vae.specs import GatingConfig
+from vae_models.trained import Trained
 from vae_models.training.context import LocalContext
-from vae_models.training.loop import Run
+from vae_models.training.loop import Run, train
 from vae_models.training.step import merged
 
 CONFIG = TextConfig(
@@ -129,6 +132,48 @@ def test_batches_cut_to_their_longest_train_and_evaluate_the_same(buckets: bool,
         assert cut[0][-1][name] == pytest.approx(whole[0][-1][name], rel=1e-9)
     assert {"elbo", "nll_25", "nll_25/perplexity", "bits_per_dim"} <= set(cut[1])
     assert cut[1] == pytest.approx(whole[1], rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def model_of_sentences(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("sentences")
+    config = TrainConfig.model_validate(
+        {
+            "data": sentences_of_data.config(SIZES), "model": CONFIG.model_dump(exclude={"likelihood"}),
+            "batch_size": 4, "steps": 2, "dtype": "float64", "evaluation": {"pictures": False},
+        }
+    )  # fmt: skip
+    train(config, LocalContext(folder), dataset=sentences_of_data.dataset(SIZES))
+    return Trained.load(folder)
+
+
+def test_sentences_of_no_token_and_of_one_cost_nothing_but_their_rate(model_of_sentences: Trained) -> None:
+    """Of length 0 the encoder's state is 0; neither has anything to say after <bos>. Scored, and refused beyond."""
+    model = model_of_sentences
+    x = sentences_of_data.dataset(SIZES).test.x[:4].numpy()
+    lengths = np.array([0, 1, 9, 3])
+    scores = model.score(x, samples=5, lengths=lengths)
+    assert scores["distortion"][:2].tolist() == [0, 0]
+    assert scores["elbo"][:2] == pytest.approx(-scores["rate"][:2])
+    assert (scores["distortion"][2:] > 0).all()
+    one, padded = x[1:2].copy(), x[1:2].copy()
+    padded[:, 1:] = 7
+    alone = [model.score(each, samples=5, lengths=np.array([1]))["rate"] for each in (one, padded)]
+    assert alone[0] == pytest.approx(alone[1])
+    kept = Rows(
+        x=torch.from_numpy(x), mask=torch.arange(9) < torch.from_numpy(lengths)[:, None], indices=torch.arange(4)
+    )
+    assert dimensions(kept, built()).tolist() == [0, 0, 8, 2]
+    with pytest.raises(ValueError, match="lengths must be 4 whole numbers from 0 to 9"):
+        model.score(x, samples=5, lengths=np.array([0, 1, 10, 3]))
+
+
+@pytest.mark.parametrize("token", [-1, sentences_of_data.VOCABULARY, 4.5])
+def test_what_is_no_token_of_the_vocabulary_is_refused(token: float, model_of_sentences: Trained) -> None:
+    x = sentences_of_data.dataset(SIZES).test.x[:2].double().numpy()
+    x[1, 2] = token
+    with pytest.raises(ValueError, match="no tokens given: this model takes whole numbers from 0 to 29"):
+        model_of_sentences.score(x, samples=5, lengths=np.array([5, 5]))
 
 
 def test_the_distortion_is_of_each_token_after_those_before_it() -> None:

@@ -53,12 +53,13 @@ def place(beta: float | None) -> str:
 
 
 def dimensions(rows: Rows, model: Model) -> Tensor:
-    """Return how many elements of each datum p(x) is of, float64 [batch]: no padding, and nothing that is given."""
+    """Return how many elements of each datum p(x) is of, float64 [batch]: no padding, and nothing that is given. A
+    datum that is shorter than what is given has none."""
     given = model.given if isinstance(model, HasGiven) else 0
     if rows.mask is None:
         count = float(math.prod(rows.x.shape[1:])) - given
         return torch.full((len(rows),), count, dtype=torch.float64, device=rows.x.device)
-    return rows.mask.expand_as(rows.x).flatten(1).sum(1).double() - given
+    return (rows.mask.expand_as(rows.x).flatten(1).sum(1).double() - given).clamp(min=0)
 
 
 def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
