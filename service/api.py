@@ -211,12 +211,12 @@ def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
     return sorted(versions, key=lambda one: one.created_at, reverse=True)
 
 
-def _seen(services: Services, user: TokenInfo, found: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
+def _seen(services: Services, user: TokenInfo, versions: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
     """Return the versions that the user may see: all, or those that its own jobs made."""
     if access.sees_all(services.settings, user):
-        return found
-    mine = services.store.owned({version.job_id for version in found if version.job_id is not None}, user.name)
-    return [version for version in found if version.job_id in mine]
+        return versions
+    mine = services.store.owned({version.job_id for version in versions if version.job_id is not None}, user.name)
+    return [version for version in versions if version.job_id in mine]
 
 
 @users.get("/models/mirror", summary="Where MLflow's registry says something else")
@@ -249,7 +249,9 @@ async def model_files(
     if alias not in (None, BEST):
         raise NotFoundError(f"model {name!r} has no alias {alias!r}; there is {BEST!r}, and its versions")
     asked = Reference(name=name, version=version)
-    return await services.wait_for(lambda: services.models.files(asked, lambda found: _seen(services, user, found)))
+    return await services.wait_for(
+        lambda: services.models.files(asked, lambda versions: _seen(services, user, versions))
+    )
 
 
 @users.get("/cluster", summary="The cluster as the dispatcher saw it last")

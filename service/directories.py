@@ -34,8 +34,8 @@ def read_manifest(data: bytes, where: str) -> dict[str, tuple[str, int]]:
     return files
 
 
-def altered(uri: str, expected: str, found: str) -> CorruptObjectError:
-    return CorruptObjectError(f"{uri} is not what was stored: expected SHA-256 {expected}, found {found}")
+def altered(uri: str, expected: str, actual: str) -> CorruptObjectError:
+    return CorruptObjectError(f"{uri} is not what was stored: expected SHA-256 {expected}, found {actual}")
 
 
 def disk_error(error: OSError, path: Path) -> StorageError:

@@ -59,8 +59,10 @@ class Models:
     def best(self, name: str) -> ModelVersion | None:
         return next((version for version in self.versions(name) if BEST in version.aliases), None)
 
-    def _best(self, name: str, found: list[VersionRow], statements: Mapping[str, Statement | None]) -> int | None:
-        signed = [statements[row.job_id] for row in found if row.name == name]
+    def _best(
+        self, name: str, version_rows: list[VersionRow], statements: Mapping[str, Statement | None]
+    ) -> int | None:
+        signed = [statements[row.job_id] for row in version_rows if row.name == name]
         best = rows.best([version for version in signed if version is not None])
         return None if best is None else best.version
 
@@ -99,7 +101,7 @@ class Models:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def files(self, asked: Reference, seen: Seen = lambda found: found) -> ModelFiles:
+    def files(self, asked: Reference, seen: Seen = lambda versions: versions) -> ModelFiles:
         """Return addresses of a signed version's files. Raises NotFoundError, or UntrustedError if not as signed.
 
         seen: of some versions, those that the caller may see.
@@ -113,7 +115,7 @@ class Models:
         code = None if statement.code is None else self._code(statement.code)
         return ModelFiles(name=row.name, version=str(row.version), files=files, envelope=row.envelope, code=code)
 
-    def signed(self, asked: Reference, seen: Seen = lambda found: found) -> tuple[VersionRow, Statement]:
+    def signed(self, asked: Reference, seen: Seen = lambda versions: versions) -> tuple[VersionRow, Statement]:
         """Return a version's row, and what the service signed of it. Raises NotFoundError, or UntrustedError where it
         is not signed."""
         chosen = self._pick(asked, seen)

@@ -12,7 +12,7 @@ RECIPE = "digits/beta-vae-mlp"
 
 
 def vaesvc(
-    env: dict[str, str], *arguments: str, code: int = 0, seconds: float = 60
+    env: dict[str, str], *arguments: str, code: int = 0, seconds: float = 180
 ) -> subprocess.CompletedProcess[str]:
     """Runs it to its end. No command may answer with a traceback."""
     done = subprocess.run(

@@ -108,6 +108,16 @@ ON_TRAIN = "train_eval"  # where an evaluation of the training split is: `train`
 SELECTABLE = tuple(f"val/{name}" for name in EVALUATED)  # what the best checkpoint of a run can be chosen by
 
 
+def of_beta(beta: float) -> str:
+    """Return what stands before the name of a number that is of a multi-rate model at this beta: beta_0.5."""
+    return f"beta_{beta:g}"
+
+
+def prefix(beta: float | None) -> str:
+    """Return how such a number's name begins: beta_0.5/; empty of None, at which no beta is named."""
+    return "" if beta is None else f"{of_beta(beta)}/"
+
+
 def is_evaluation(metric: str) -> bool:
     """Return whether `metric` is of a whole split, and not of the batches of training."""
     return metric.startswith((f"{VALIDATION}/", "test/", f"{ON_TRAIN}/"))

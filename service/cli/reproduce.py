@@ -89,9 +89,9 @@ def _entry(paper: str, table: str | None) -> Reproduction:
     from tuning.reproductions import REPRODUCTIONS
 
     name = f"{paper}/{table or ''}".lower().replace(" ", "-").replace("_", "-")
-    found = REPRODUCTIONS.find(name)
-    if found is not None:
-        return found
+    entry = REPRODUCTIONS.find(name)
+    if entry is not None:
+        return entry
     every = REPRODUCTIONS.kinds()
     of_paper = [each for each in every if each.startswith(f"{name.partition('/')[0]}/")]
     near = nearest(name, list(every))

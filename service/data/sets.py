@@ -77,9 +77,9 @@ def checked(request: wire.DataUpload, limits: Limits) -> Canonical:
     return manifest
 
 
-def _missing(there: Mapping[str, int], found: Canonical) -> list[canonical.ShardFile]:
+def _missing(there: Mapping[str, int], manifest: Canonical) -> list[canonical.ShardFile]:
     """Return the shards that are not stored. there: bytes of the files that are stored, by name."""
-    return [shard for shard in found.shards() if there.get(shard.file) != shard.bytes]
+    return [shard for shard in manifest.shards() if there.get(shard.file) != shard.bytes]
 
 
 def _signed(area: areas.DataArea, shard: canonical.ShardFile) -> wire.DataFile:

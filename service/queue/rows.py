@@ -83,10 +83,10 @@ def policy(row: RowMapping) -> Policy:
     return Policy.model_validate(row["policy"])
 
 
-def _existing(found: RowMapping | None, job_id: str) -> RowMapping:
-    if found is None:
+def _existing(row: RowMapping | None, job_id: str) -> RowMapping:
+    if row is None:
         raise unknown_job(job_id)
-    return found
+    return row
 
 
 def unknown_job(job_id: str) -> NotFoundError:

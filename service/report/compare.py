@@ -71,11 +71,11 @@ def settings(models: Sequence[Reported]) -> tuple[Setting, ...]:
 
 def groups(models: Sequence[Reported]) -> tuple[Group, ...]:
     """Return all values. A density and a mass of the same name are in groups of their own."""
-    found = [_values(model) for model in models]
-    keys = dict.fromkeys(key for each in found for key in each)
+    columns = [_values(model) for model in models]
+    keys = dict.fromkeys(key for each in columns for key in each)
     rows: dict[tuple[str, str], list[Row]] = {}
     for split, measure, name, unit in keys:
-        values = tuple(each.get((split, measure, name, unit)) for each in found)
+        values = tuple(each.get((split, measure, name, unit)) for each in columns)
         rows.setdefault((split, measure), []).append(_row(name, unit, values, models))
     ordered = sorted(rows, key=lambda key: (key[0], key[1] == "", key[1]))
     return tuple(Group(split=split, measure=measure, rows=tuple(rows[split, measure])) for split, measure in ordered)
@@ -138,10 +138,10 @@ def _are_close(value: Value, best: Value) -> bool:
 
 def scales(models: Sequence[Reported]) -> Mapping[str, tuple[int, ...]]:
     """Return the models by data and measure: exactly within one their nats may be compared."""
-    found: dict[str, list[int]] = {}
+    by_scale: dict[str, list[int]] = {}
     for place, model in enumerate(models):
-        found.setdefault(model.scale, []).append(place)
-    return {scale: tuple(places) for scale, places in found.items()}
+        by_scale.setdefault(model.scale, []).append(place)
+    return {scale: tuple(places) for scale, places in by_scale.items()}
 
 
 def letters(count: int) -> tuple[str, ...]:

@@ -59,10 +59,10 @@ def rate_distortion(models: Sequence[Reported]) -> Iterator[Drawing]:
 
 
 def _point(model: Reported, split: str) -> tuple[float, float] | None:
-    found = {
+    values = {
         value.name: value.value for each in model.evaluated if each.split == split for value in each.findings.values
     }
-    return (found[RATE], found[DISTORTION]) if RATE in found and DISTORTION in found else None
+    return (values[RATE], values[DISTORTION]) if RATE in values and DISTORTION in values else None
 
 
 def _curve(model: Reported, split: str) -> list[tuple[float, float]]:

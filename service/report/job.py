@@ -67,12 +67,12 @@ def _facts(job: Job, spec: Mapping[str, Any], model: Mapping[str, Any]) -> Itera
 
 def _evaluations(client: Client, job: Job) -> Iterator[JobView]:
     """Yield the evaluations of the job's model, the older first: of the weights that the newest one is about."""
-    found = [
+    evaluations = [
         other for other in _jobs(client, since=job.created_at)
         if other.kind == EVALUATE and other.state.value == "SUCCEEDED" and _is_of(other, job)
     ]  # fmt: skip
-    weights = found[0].spec["model"]["manifest_sha256"] if found else None
-    for other in reversed(found):
+    weights = evaluations[0].spec["model"]["manifest_sha256"] if evaluations else None
+    for other in reversed(evaluations):
         if other.spec["model"]["manifest_sha256"] == weights:
             yield client.view(other.id)
 

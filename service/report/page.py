@@ -67,17 +67,17 @@ def render(models: Sequence[Reported], title: str = "") -> str:
 
 def _pictures(models: Sequence[Reported], letters: Sequence[str]) -> tuple[list[Shown], list[Shown]]:
     """Return the pictures of samples, and the others, by name: those of an evaluation, then those of training."""
-    found: dict[str, dict[int, Picture]] = {}
+    by_name: dict[str, dict[int, Picture]] = {}
     for place, model in enumerate(models):
         for each in model.evaluated:
             for picture in each.findings.pictures:
-                found.setdefault(f"{picture.name} ({each.split})", {})[place] = picture
+                by_name.setdefault(f"{picture.name} ({each.split})", {})[place] = picture
     for place, model in enumerate(models):
         for picture in model.pictures:
-            found.setdefault(f"{picture.name} (end of training)", {})[place] = picture
+            by_name.setdefault(f"{picture.name} (end of training)", {})[place] = picture
     shown = [
         Shown(name=name, pictures=tuple((letters[place], place, by[place]) for place in sorted(by)))
-        for name, by in found.items()
+        for name, by in by_name.items()
     ]
     of_samples = [each for each in shown if each.name.startswith(SAMPLES)]
     return of_samples, [each for each in shown if not each.name.startswith(SAMPLES)]

@@ -12,6 +12,7 @@ from tuning.reproductions.entry import Choice, Column, Reproduction, Scale, Setu
 from tuning.reproductions.readings import Computed, Duration, Logged, Reading
 from tuning.searches.mr_vae import rates
 from vae_models.config.train import TrainConfig
+from vae_models.measures import of_beta
 
 TEN = tuple(float(f"{0.01 * 1000 ** (i / 9):.4g}") for i in range(10))  # beta of C.2, log-spaced in [0.01, 10]
 FEW = (0.01, 0.1, 1.0, 10.0)
@@ -20,7 +21,7 @@ Terms = tuple[Logged, Logged]
 
 def terms(run: str, beta: float | None = None) -> Terms:
     """Return (rate, distortion) of the test split; beta: of a multi-rate run, None of a run of one beta."""
-    at = "test" if beta is None else f"test/beta_{beta:g}"
+    at = "test" if beta is None else f"test/{of_beta(beta)}"
     return Logged(run=run, metric=f"{at}/rate"), Logged(run=run, metric=f"{at}/distortion")
 
 

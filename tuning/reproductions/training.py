@@ -137,7 +137,7 @@ class RunFolder:
         wanted = [measure for measure in measures if measure not in known]
         kept = None if plan is None else self._kept(config, folder, plan)
         findings = {name: kept.get(name) for name in chosen(plan, config)} if plan and kept else {}
-        if wanted or any(found is None for found in findings.values()):
+        if wanted or any(each is None for each in findings.values()):
             subject = self._subject(config, folder, plan)
             try:
                 if kept is not None:
@@ -147,10 +147,10 @@ class RunFolder:
                     _write(folder / MEASURES, known)
             finally:
                 subject.close()
-        every = [found for found in findings.values() if found is not None]
-        values = {value.name: value.value for found in every for value in found.values}
+        every = [each for each in findings.values() if each is not None]
+        values = {value.name: value.value for each in every for value in each.values}
         values |= {name: value for measure in measures for name, value in known[measure].items()}
-        return values, {picture.name: picture for found in every for picture in found.pictures}
+        return values, {picture.name: picture for each in every for picture in each.pictures}
 
     def _kept(self, config: TrainConfig, folder: Path, plan: EvaluationPlan) -> FolderKept:
         weights = hashlib.sha256((_newest(folder) / MANIFEST).read_bytes()).hexdigest()
@@ -171,8 +171,8 @@ def _newest(folder: Path) -> Path:
 
 def _function(name: str) -> Measure:
     module, _, function = name.partition(":")
-    found: Measure = getattr(importlib.import_module(module), function)
-    return found
+    measure: Measure = getattr(importlib.import_module(module), function)
+    return measure
 
 
 def _history(path: Path) -> History:

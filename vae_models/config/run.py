@@ -185,7 +185,7 @@ class RunConfig(Strict):
         """
         bound = self.model.bound
         splits = ("val", measures.ON_TRAIN) if self.evaluation.train else ("val",)
-        at = ("", *(f"/beta_{beta:g}" for beta in self.evaluation.betas))
+        at = ("", *(f"/{measures.of_beta(beta)}" for beta in self.evaluation.betas))
         where = [f"{split}{beta}" for split in splits for beta in at]
         terms = [name for name in self.objective.reported if bound or not measures.has_bound(name)]
         evaluated = measures.evaluated(bound=bound, where=where, more=self.evaluation.measures)

@@ -75,9 +75,9 @@ class _Permanent(Exception):  # noqa: N818
 class _Altered(Exception):  # noqa: N818
     """The download is complete, and its content is not the published one."""
 
-    def __init__(self, *, found: str, resumed: bool) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, *, sha256: str, resumed: bool) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
         self.resumed = resumed
 
 
@@ -149,7 +149,7 @@ class _Fetch:
                 self.causes[url] = str(error)
                 urls.remove(url)
             except _Altered as error:
-                self.causes[url] = f"expected SHA-256 {self.form.sha256}, found {error.found}"
+                self.causes[url] = f"expected SHA-256 {self.form.sha256}, found {error.sha256}"
                 self.altered = True
                 if not error.resumed:  # else the first part may be to blame, and it is gone now
                     urls.remove(url)
@@ -160,7 +160,7 @@ class _Fetch:
         sha256 = sha256_of(self.part)
         if self.form.sha256 is not None and sha256 != self.form.sha256:
             self.part.unlink()
-            raise _Altered(found=sha256, resumed=resumed)
+            raise _Altered(sha256=sha256, resumed=resumed)
         with writing(self.destination):
             os.replace(self.part, self.destination)
 

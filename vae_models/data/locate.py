@@ -265,12 +265,12 @@ def _equivalent(form: Form, file: DataFile, content: bytes) -> Iterator[bytes]:
         yield lf
 
 
-def _corrupt(candidate: _Candidate, expected: str, found: str, note: str = "") -> DataCorrupt:
+def _corrupt(candidate: _Candidate, expected: str, actual: str, note: str = "") -> DataCorrupt:
     mend = "delete it, and it is downloaded again" if candidate.cached else "replace it by the published file"
     notes = [note] if note else []
-    notes += [f"these are the bytes of a file of {owner}" for owner in _owners(found)[:1]]
+    notes += [f"these are the bytes of a file of {owner}" for owner in _owners(actual)[:1]]
     return DataCorrupt(
-        f"{candidate.path} is truncated or altered: expected {expected}, found SHA-256 {found} "
+        f"{candidate.path} is truncated or altered: expected {expected}, found SHA-256 {actual} "
         f"({_size(candidate)}{''.join('; ' + text for text in notes)}); {mend}"
     )
 

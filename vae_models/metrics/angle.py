@@ -60,7 +60,7 @@ def angle_fit(means: Float[Tensor, "data latent"], angles: Float[Tensor, " data"
     relative = z - centre
     phi = torch.atan2(relative[:, 1], relative[:, 0])
     sign, offset, apart = min(
-        (_turned(phi, theta, sign) for sign in (1.0, -1.0)), key=lambda found: float(found[2].mean())
+        (_turned(phi, theta, sign) for sign in (1.0, -1.0)), key=lambda turned: float(turned[2].mean())
     )
     x = torch.asin((sign * relative[:, 1] / radius).clamp(-1, 1))
     y = torch.asin(torch.sin(theta - offset))

@@ -39,12 +39,12 @@ def binned_information(
 
     Its mean over data is the mutual information of each binned dimension and each factor.
     """
-    found = bins.new_zeros(*bins.shape, factors.shape[1], dtype=torch.float64)
+    information = bins.new_zeros(*bins.shape, factors.shape[1], dtype=torch.float64)
     for j, ours in enumerate(bins.unbind(1)):
         for k, theirs in enumerate(factors.unbind(1)):
             joint = ours * (int(theirs.max()) + 1) + theirs
-            found[:, j, k] = _log_shares(joint) - _log_shares(ours) - _log_shares(theirs)
-    return found
+            information[:, j, k] = _log_shares(joint) - _log_shares(ours) - _log_shares(theirs)
+    return information
 
 
 def _log_shares(classes: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def posterior_information(
     """
     z, mean, log_std, count = samples.double(), means.double(), log_stds.double(), len(samples)
     kinds = [_indicators(column) for column in factors.unbind(1)]
-    found = z.new_zeros(*z.shape, len(kinds))
+    information = z.new_zeros(*z.shape, len(kinds))
     block = max(1, memory_mib * 2**20 // (BYTES_PER_PAIR * count))
     for j in range(z.shape[1]):
         for rows in torch.split(torch.arange(count), block):
@@ -78,8 +78,8 @@ def posterior_information(
             marginal = density.mean(1).log()
             for k, kind in enumerate(kinds):
                 conditional = ((density @ kind) * kind[rows]).sum(1) / (kind[rows] @ kind.sum(0))
-                found[rows, j, k] = conditional.log() - marginal
-    return found
+                information[rows, j, k] = conditional.log() - marginal
+    return information
 
 
 def _indicators(classes: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from vae_models.protocols import HasObjective, Likelihood
 
+X_NOISE = "sample/x"  # the noise of x, beside that of latents, of whose names none has a stroke
+
 
 def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return (what the objective minimises, -log p(x|z)), each [batch], nats per datum."""

@@ -53,8 +53,8 @@ class TopologySpec(Strict):
 
     def levels(self) -> int | None:
         """Return how many values of x its likelihood has masses for; None: of a density."""
-        found = (likelihood.levels for _, likelihood in found_in(self, LikelihoodSpec, "model"))
-        return next((levels for levels in found if levels is not None), None)
+        counts = (likelihood.levels for _, likelihood in found_in(self, LikelihoodSpec, "model"))
+        return next((levels for levels in counts if levels is not None), None)
 
     def beta_range(self) -> tuple[float, float] | None:
         """Return the smallest and the largest beta that the model is for; None: it does not read beta, so that no beta

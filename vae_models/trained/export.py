@@ -106,7 +106,7 @@ def _program(name: str, module: nn.Module, given: Tensor, dtype: str) -> Program
             f"{name.partition('.')[0]}: torch.export cannot make a program of this model "
             f"({type(error).__name__}: {first[0][:200] if first else ''})"
         ) from error
-    distance = max(_distance(found, wanted) for pair in pairs for found, wanted in zip(*pair, strict=True))
+    distance = max(_distance(computed, wanted) for pair in pairs for computed, wanted in zip(*pair, strict=True))
     if not distance <= ROUNDING[dtype]:
         raise Refused(
             f"{name.partition('.')[0]}: the program that torch.export made computes something else than the model: it "
@@ -136,11 +136,11 @@ def _with_what_it_reads(module: nn.Module, given: Tensor) -> nn.Module:
     return small
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    """Return the largest |found - wanted| / max(1, |wanted|); infinite where the shapes differ."""
-    if found.shape != wanted.shape:
+def _distance(computed: Tensor, wanted: Tensor) -> float:
+    """Return the largest |computed - wanted| / max(1, |wanted|); infinite where the shapes differ."""
+    if computed.shape != wanted.shape:
         return float("inf")
-    return float(((found - wanted).abs() / wanted.abs().clamp(min=1)).max())
+    return float(((computed - wanted).abs() / wanted.abs().clamp(min=1)).max())
 
 
 def _data(model: Trained) -> Tensor:

@@ -129,13 +129,13 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise CorruptCheckpoint(f"{folder / MANIFEST} names {name!r}, which is no file of its folder")
         try:
             with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise CorruptCheckpoint(f"{folder / name} cannot be read: {error.strerror}") from None
         expected = promised.get("sha256") if isinstance(promised, dict) else None
-        if found != expected:
+        if actual != expected:
             raise CorruptCheckpoint(
-                f"{folder / name} is not what was stored: expected SHA-256 {expected}, found {found}"
+                f"{folder / name} is not what was stored: expected SHA-256 {expected}, found {actual}"
             )
 
 

@@ -37,13 +37,13 @@ def ways(model: Trained, starts: Tensor, ends: Tensor, steps: int, *, seed: int,
     )
     lengths = _lengths(model, points[edges[:, 0]], points[edges[:, 1]], spec.points, beta)
     first = list(range(len(nodes), len(nodes) + len(starts)))
-    found = graph.shortest(len(points), edges, lengths, first, [start + len(starts) for start in first])
-    if None in found:
+    shortest = graph.shortest(len(points), edges, lengths, first, [start + len(starts) for start in first])
+    if None in shortest:
         raise Refused(
-            f"how 'graph' given, and pair {found.index(None)} is not connected by the graph of {spec.nodes} samples of "
-            "the prior: choose another seed, or linear or slerp"
+            f"how 'graph' given, and pair {shortest.index(None)} is not connected by the graph of {spec.nodes} samples "
+            "of the prior: choose another seed, or linear or slerp"
         )
-    return torch.stack([paths.spaced(points[list(way.points)], steps) for way in found if way is not None])
+    return torch.stack([paths.spaced(points[list(way.points)], steps) for way in shortest if way is not None])
 
 
 def _lengths(model: Trained, a: Tensor, b: Tensor, points: int, beta: float | None) -> Tensor:

@@ -102,8 +102,8 @@ class Trained:
 
         def batch(rows: Tensor) -> dict[str, Tensor]:
             encoding = space.encode(rows, gates)
-            found = {"mean": encoding.mean}
-            return found if encoding.log_std is None else {**found, "std": encoding.log_std.exp()}
+            tensors = {"mean": encoding.mean}
+            return tensors if encoding.log_std is None else {**tensors, "std": encoding.log_std.exp()}
 
         made = self._mapped(batch, self.form.data_of(x))
         return Encoded(*(like(x, made.get(name)) for name in ("mean", "std")))

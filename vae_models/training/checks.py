@@ -31,13 +31,13 @@ def check_run(config: TrainConfig, context: RunContext) -> None:
         raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(selectable)}")
 
 
-def check_same(found: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
+def check_same(kept: TrainConfig, asked: TrainConfig, path: Path | None) -> None:
     """Raise IncompatibleCheckpoint for one of another config: the result would belong to neither.
     A shorter run's is taken.
     """
-    if goes_on(found, asked):
+    if goes_on(kept, asked):
         return
-    mine, theirs = asked.determining(), found.determining()
+    mine, theirs = asked.determining(), kept.determining()
     different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} here" for key in mine if mine[key] != theirs[key]]
     if different:
         raise IncompatibleCheckpoint(

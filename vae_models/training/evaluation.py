@@ -13,7 +13,7 @@ from vae_models.collectives import all_gather, all_reduce_sum, rank, world_size
 from vae_models.config.run import EvaluationConfig
 from vae_models.data.batching import Resident
 from vae_models.data.masks import Masks
-from vae_models.measures import MEASURES, evaluated
+from vae_models.measures import MEASURES, evaluated, of_beta
 from vae_models.metrics.sums import Sums
 from vae_models.protocols import Model
 from vae_models.training.step import NoiseSource
@@ -85,7 +85,7 @@ def evaluate(
     more = tuple(quantity.name for quantity in asked)
     sums = sum(batches, start=Sums.zero(source.device, more))
     means = Sums.unpacked(all_reduce_sum(sums.packed()), more).means()
-    prefix = name if beta is None else f"{name}/beta_{beta:g}"
+    prefix = name if beta is None else f"{name}/{of_beta(beta)}"
     names = evaluated(bound=bound, where=(prefix,), more=more)
     metrics = {metric: means[metric.rpartition("/")[2]] for metric in names}
     for metric, value in metrics.items():

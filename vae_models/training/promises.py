@@ -295,11 +295,11 @@ class _Caller:
         return answer
 
     def shapes(
-        self, part: str, method: str, found: Mapping[str, Any], wanted: Iterable[Shape] | Mapping[str, Shape]
+        self, part: str, method: str, returned: Mapping[str, Any], wanted: Iterable[Shape] | Mapping[str, Shape]
     ) -> None:
         """Check the shape of every tensor of a record."""
         shapes = wanted.values() if isinstance(wanted, Mapping) else wanted
-        for (name, value), shape in zip(found.items(), shapes, strict=True):
+        for (name, value), shape in zip(returned.items(), shapes, strict=True):
             self._same_shapes(part, method, (value,), (shape,), of=f" as {name}")
 
     def broken(self, part: str, method: str, what: str) -> None:
@@ -307,9 +307,9 @@ class _Caller:
         raise PartError(f"{self._name(part)}: {method} {what}")
 
     def _same_shapes(
-        self, part: str, method: str, found: Sequence[Any], wanted: Sequence[Shape | None], of: str = ""
+        self, part: str, method: str, returned: Sequence[Any], wanted: Sequence[Shape | None], of: str = ""
     ) -> None:
-        for value, shape in zip(found, wanted, strict=True):
+        for value, shape in zip(returned, wanted, strict=True):
             if shape is None and value is None:
                 continue
             given = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -103,9 +103,9 @@ def _in_folder(opened: Opened) -> Iterator[Evaluated]:
     weights = hashlib.sha256((origin.folder / MANIFEST).read_bytes()).hexdigest()
     place = folders.owner(opened.folder) / EVALUATION
     for folder in sorted(path for path in place.glob("*") if path.is_dir()):
-        about, found = kept.about(folder), findings.read(folder)
-        if found is not None and about.get("weights") == weights:
-            yield Evaluated(split=str(about["plan"]["split"]), findings={folder.name: found.plain()})
+        about, evaluation = kept.about(folder), findings.read(folder)
+        if evaluation is not None and about.get("weights") == weights:
+            yield Evaluated(split=str(about["plan"]["split"]), findings={folder.name: evaluation.plain()})
 
 
 def _in_service(said: Statement) -> list[Evaluated]:

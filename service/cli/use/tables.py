@@ -95,8 +95,8 @@ def score(
                 told = {"samples": samples, "seed": seed, "beta": beta, "lengths": rows.lengths(start, end)}
                 return used.score(rows.x(start, end), first=start, **told)
 
-            found = work.in_batches(batch, rows.count, what="scoring")
-            scores = _scores(found, samples)
+            measured = work.in_batches(batch, rows.count, what="scoring")
+            scores = _scores(measured, samples)
             columns = [files.Column(name=name, values=values, unit=NATS) for name, values in scores.items()]
             about = _about(opened.called, rows, beta) | {"samples": samples}
             if strange is not None:
@@ -109,10 +109,10 @@ def score(
     output.data(str(out))
 
 
-def _scores(found: Mapping[str, Any], samples: int) -> dict[str, Any]:
+def _scores(measured: Mapping[str, Any], samples: int) -> dict[str, Any]:
     """Return the scores, of which larger is stranger, by the names of their columns."""
     named = {"negative_elbo": "elbo", f"nll_{samples}": "nll", "rate": "rate", "distortion": "distortion"}
-    return {name: -found[key] if key == "elbo" else found[key] for name, key in named.items() if key in found}
+    return {name: -measured[key] if key == "elbo" else measured[key] for name, key in named.items() if key in measured}
 
 
 def _tell(scores: Mapping[str, Any], levels: int | None) -> None:

@@ -137,11 +137,11 @@ def _folder(folder: Path, fields: Mapping[str, Any], device: str, *, dry_run: bo
         folders.plan(folder, fields)
         return
     try:
-        found = folders.evaluated(folder, fields, device)
+        outcome = folders.evaluated(folder, fields, device)
     except folders.Interrupted:
         output.note("Stopped: what was found out is kept. The same command goes on.")
         raise typer.Exit(output.INTERRUPTED) from None
-    show(found, json=json)
+    show(outcome, json=json)
     output.note(f"Pictures, tables and tensors: {folder / folders.FOLDER}")
 
 
@@ -170,16 +170,16 @@ def _submit(client: Client, specs: Sequence[EvaluateSpec], key: str | None, *, d
     if detach:
         _print_ids(jobs, json=json)
         return
-    found, failed = [], False
+    outcomes, failed = [], False
     for job in jobs:
         output.note(f"job {job.id}: Ctrl-C detaches, it goes on (vaesvc watch {job.id})")
         ended = follow.ended(client, job.id)
         failed |= follow.exit_code(ended) != 0
-        found.append({"job": ended.id, "state": ended.state.value, **client.view(job.id).detail})
+        outcomes.append({"job": ended.id, "state": ended.state.value, **client.view(job.id).detail})
     if json:
-        output.as_json(found if len(found) > 1 else found[0])
+        output.as_json(outcomes if len(outcomes) > 1 else outcomes[0])
     else:
-        for each in found:
+        for each in outcomes:
             show(each, json=False)
     if failed:
         raise typer.Exit(1)
@@ -194,15 +194,15 @@ def _print_ids(jobs: Sequence[Job], *, json: bool) -> None:
     output.note(f"Submitted. Follow it: vaesvc watch {jobs[0].id}")
 
 
-def show(found: Mapping[str, Any], *, json: bool) -> None:
+def show(outcome: Mapping[str, Any], *, json: bool) -> None:
     """Print a summary: {"plan", "findings"} and more, as tables unless as JSON."""
     from service.kinds.evaluate import tables
 
     if json:
-        output.as_json(found)
+        output.as_json(outcome)
         return
-    for number, table in enumerate(tables.of(found["plan"]["split"], found["findings"])):
+    for number, table in enumerate(tables.of(outcome["plan"]["split"], outcome["findings"])):
         output.data(("\n" if number else "") + table.title)
         output.table(table.header, table.rows)
-    for note in tables.notes(found["findings"]):
+    for note in tables.notes(outcome["findings"]):
         output.note(note)

@@ -41,11 +41,11 @@ def evaluated(folder: Path, fields: Mapping[str, Any], device: str) -> dict[str,
         with local.own_folder(folder / FOLDER, by="vaesvc evaluate", mend="wait for it"):
             data = weights.config.data
             with own_data.fetched(data.name, data.digest):
-                found = _evaluate(weights, plan, folder / FOLDER, device, stop)
+                findings = _evaluate(weights, plan, folder / FOLDER, device, stop)
             summary = {
                 "model": {"place": str(weights.place), "manifest_sha256": weights.manifest_sha256},
                 "plan": plan.model_dump(mode="json"),
-                "findings": {key: each.plain() for key, each in found.items()},
+                "findings": {key: each.plain() for key, each in findings.items()},
             }
             _write(folder / FOLDER / SUMMARY, summary)
     return summary

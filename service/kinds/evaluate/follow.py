@@ -13,7 +13,7 @@ from service.directories import MANIFEST
 from service.errors import UntrustedError
 from service.kinds.evaluate import metrics, tables
 from service.kinds.evaluate.spec import Evaluated, EvaluateSpec
-from service.kinds.evaluate.storage import PLACE, SUMMARY, found
+from service.kinds.evaluate.storage import PLACE, SUMMARY, findings_of
 from service.queue.jobs import Job, JobState
 from service.tracking.evaluations import Evaluation, log_evaluation, point_to
 from vae_models.evaluation.findings import TENSORS
@@ -39,7 +39,7 @@ def follow(uri: str, job: Job, house: House, folder: Path) -> None:
         return  # the model was trained without MLflow
     files = folder / f"{job.id}-evaluation"
     try:
-        findings = found(house.artifacts, job.id)
+        findings = findings_of(house.artifacts, job.id)
         log_evaluation(uri, run_id, _evaluation(job, spec, spec.model, findings, house, files))
         if (own := tracking.find_run(uri, job)) is not None:
             point_to(uri, own, spec.of, run_id)

@@ -31,7 +31,7 @@ class StoredKept:
         *,
         device: torch.device,
         check: Callable[[], None] = lambda: None,
-        found: Callable[[str, Findings], None] = lambda key, findings: None,
+        on_findings: Callable[[str, Findings], None] = lambda key, findings: None,
     ) -> None:
         """Keep the findings of a job. check: raises where this attempt must write nothing more. found: is told, on the
         first worker, what there is of each evaluator, whether now or from an earlier attempt."""
@@ -39,7 +39,7 @@ class StoredKept:
         self._area = Area(artifacts, PLACE, job_id)
         self._device = device
         self._check = check
-        self._found = found
+        self._on_findings = on_findings
 
     def get(self, key: str) -> Findings | None:
         """Return what is kept under the key; on all workers but the first without its content."""
@@ -53,7 +53,7 @@ class StoredKept:
         if not broadcast_text("" if there is None else "there", self._device):
             return None
         if there is not None:
-            self._found(key, there)
+            self._on_findings(key, there)
         return there if rank() == 0 else Findings()
 
     def put(self, key: str, findings: Findings) -> None:
@@ -74,7 +74,7 @@ class StoredKept:
             findings.write(folder)
             (folder / MANIFEST).write_text(json.dumps({"format": 1, "files": _sums(folder)}, indent=1) + "\n")
             self._artifacts.put_directory(folder, self._area.address(f"{self._area.uri}/{key}"))
-        self._found(key, findings)
+        self._on_findings(key, findings)
 
 
 def _sums(folder: Path) -> dict[str, dict[str, Any]]:

@@ -75,12 +75,12 @@ def fitting(plan: EvaluationPlan, config: RunConfig) -> Mapping[str, EvaluatorSp
     """Return what is evaluated, by key. Raise UsageError with a line for each evaluator that does not suit the model or
     its data."""
     try:
-        found = chosen(plan, config)
+        evaluators = chosen(plan, config)
     except ValueError as error:
         raise UsageError(listed(str(error).splitlines())) from None
-    if not found:
+    if not evaluators:
         raise UsageError(f"no evaluator suits this model: {'; '.join(left_out(config).values())}")
-    return found
+    return evaluators
 
 
 def left_out(config: RunConfig) -> dict[str, str]:

@@ -83,7 +83,11 @@ def _evaluate(
         pace = Pace(kept, evaluators, show=lambda standing: None, stopping=lambda: Poller(_never, worker.device).tick)
     else:
         kept = StoredKept(
-            artifacts, worker.order.access.job_id, device=worker.device, check=reports.check, found=reports.found
+            artifacts,
+            worker.order.access.job_id,
+            device=worker.device,
+            check=reports.check,
+            on_findings=reports.log_findings,
         )
         asked = reports.stop_requested
         pace = Pace(kept, evaluators, show=reports.show, stopping=lambda: Poller(asked, worker.device).tick)

@@ -70,7 +70,7 @@ class EvaluationReports:
         if self._fenced is not None:
             raise Fenced(self._fenced)
 
-    def found(self, key: str, findings: Findings) -> None:
+    def log_findings(self, key: str, findings: Findings) -> None:
         """Log an evaluator's findings to the job's run, and keep its pictures."""
         said = metrics.of(self._split, findings.plain()["values"])
         print(f"[vaesvc] {key}  " + "  ".join(f"{k} {v:.6g}" for k, v in said.items()), flush=True)  # noqa: T201

@@ -18,7 +18,7 @@ PLACE = "evaluations"
 SUMMARY = "evaluation.json"  # of all findings of an evaluation, wherever they are kept together
 
 
-def found(artifacts: Artifacts, job_id: str) -> dict[str, Mapping[str, Any]]:
+def findings_of(artifacts: Artifacts, job_id: str) -> dict[str, Mapping[str, Any]]:
     """Return what an evaluation has found out so far, without pictures and tensors, by key."""
     area, keys = Area(artifacts, PLACE, job_id), []
     for stored in artifacts.list(area.uri):

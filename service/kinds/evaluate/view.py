@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.artifacts import Artifacts
 from service.kinds.evaluate import tables
-from service.kinds.evaluate.storage import found
+from service.kinds.evaluate.storage import findings_of
 from service.queue.jobs import Job
 from service.wire import JobView
 
@@ -14,7 +14,7 @@ def view(job: Job, artifacts: Artifacts) -> JobView:
 
     As far as it has come: what is done lies in storage.
     """
-    findings = found(artifacts, job.id)
+    findings = findings_of(artifacts, job.id)
     done: list[str] = job.result.get("evaluators") or sorted(findings)
     inorder = {key: findings[key] for key in done if key in findings}
     plan = job.spec["plan"]

@@ -159,9 +159,9 @@ def _resolve(
     return spec
 
 
-def _left_out(given: Mapping[str, Any], found: StudyConfig) -> Iterator[str]:
+def _left_out(given: Mapping[str, Any], study: StudyConfig) -> Iterator[str]:
     """Yield a line for each path whose values were the same run more than once."""
-    for written, stage in zip(given["stages"], found.stages, strict=True):
+    for written, stage in zip(given["stages"], study.stages, strict=True):
         for path, domain in stage.space.items():
             values = written["space"][path]
             values = values.get("values") if isinstance(values, Mapping) else values
@@ -242,10 +242,10 @@ def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     return chosen, drawn[chosen]
 
 
-def extended(found: StudySpec, total: int, name: str | None) -> StudySpec:
+def extended(begun: StudySpec, total: int, name: str | None) -> StudySpec:
     """Return the spec with `total` assignments of `drawn_stage`; as it is where it has as many."""
-    name, present = drawn_stage(found.study, name)
-    plain = found.model_dump(mode="json")
+    name, present = drawn_stage(begun.study, name)
+    plain = begun.model_dump(mode="json")
     stage = next(each for each in plain["study"]["stages"] if each["name"] == name)
     stage["search"]["trials"] = max(total, present)
     try:

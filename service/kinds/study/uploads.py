@@ -36,9 +36,9 @@ class TrialUploads:
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
 
-    def resumed(self, trial: str, found: Checkpoint) -> None:
+    def resumed(self, trial: str, checkpoint: Checkpoint) -> None:
         """Note what the trial goes on from: its last checkpoint until it has written another."""
-        self._last[trial] = found
+        self._last[trial] = checkpoint
 
     def checkpoint(self, trial: str, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
         """Take over the directory; return at once."""

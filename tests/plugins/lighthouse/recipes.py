@@ -12,15 +12,18 @@ from vae_models.recipes import Recipe
 def rings() -> TrainConfig:
     """Everything of this package at once."""
     return TrainConfig.model_validate({
-        "data": {"name": "rings"},
+        "data": {"name": "rings", "noise": {"kind": "jitter"}},
         "model": {
             "latent": 2,
             "likelihood": {"kind": "laplace", "scale": 0.3},
             "prior": {"kind": "logistic"},
+            "posterior": {"kind": "floored-normal"},
             "backbone": {"kind": "residual"},
         },
         "objective": {"kind": "free-bits"},
         "beta": {"kind": "half-cosine"},
+        "optimizer": {"kind": "rmsprop"},
+        "schedule": {"kind": "inverse-root"},
         "evaluation": {"measures": ["worst_error"]},
         "batch_size": 64,
         "epochs": 20,
@@ -40,6 +43,7 @@ def scales() -> StudyConfig:
         name="scales",
         space={"model.likelihood.scale": scale},
         search={"kind": "halton", "trials": 4},
+        pruning={"kind": "worst-out", "epochs": 3},
         metric="val/worst_error",
     )
     return StudyConfig(base=rings(), stages=(stage,))

@@ -28,7 +28,9 @@ SEAMS = {
     "likelihood": "laplace", "prior": "logistic", "backbone": "residual", "objective": "free-bits",
     "beta": "half-cosine", "topology": "two-ladder", "data-source": "rings", "measure": "worst_error",
     "searcher": "halton", "job-kind": "count-parameters", "recipe": "rings/lighthouse",
-    "search": "searches/rings/scales", "sampler": "aggregate",
+    "search": "searches/rings/scales", "sampler": "aggregate", "posterior": "floored-normal",
+    "optimizer": "rmsprop", "schedule": "inverse-root", "noise": "jitter", "evaluator": "norms",
+    "features": "moments", "pruner": "worst-out", "reproduction": "lighthouse/table-1",
 }  # fmt: skip
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vae_models.evaluation.distances.values import all_distances, check_enough, prefix
+from vae_models.evaluation.distances.values import all_distances, check_enough
 from vae_models.evaluation.features.compute import batch_size, checked, features_of, reference
 from vae_models.evaluation.features.extractor import Extractor
 from vae_models.evaluation.features.specs import FeaturesSpec
 from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.subject import Subject
+from vae_models.measures import prefix
 from vae_models.metrics.paths import slerp
 from vae_models.records import NoiseSpec
 

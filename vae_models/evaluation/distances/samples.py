@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vae_models.evaluation.distances.values import all_distances, check_enough, frechet, prefix
+from vae_models.evaluation.distances.values import all_distances, check_enough, frechet
 from vae_models.evaluation.drawing import Form, drawn, name_of
 from vae_models.evaluation.features.compute import Reference, of_data, of_images, reference
 from vae_models.evaluation.features.extractor import Extractor
 from vae_models.evaluation.features.specs import FeaturesSpec
 from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.subject import Rows, Subject
+from vae_models.measures import prefix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,6 @@ def check_enough(subject: Subject) -> None:
         )
 
 
-def prefix(beta: float | None) -> str:
-    """Return how the names of values at this beta of a multi-rate model begin."""
-    return "" if beta is None else f"beta_{beta:g}/"
-
-
 def frechet(data: Reference, features: Tensor, name: str, before: str = "") -> Value:
     """Return the FID of `features`. name: <extractor>/<what the images are>."""
     distance = frechet_distance(Moments.of(features), data.moments)

@@ -89,15 +89,15 @@ def features_of(extractor: Extractor, images: Tensor) -> Mapping[str, Tensor]:
     return {"features": extractor(as_levels(images)).float(), "finite": images.flatten(1).isfinite().all(1)}
 
 
-def checked(found: Mapping[str, Tensor], what: str) -> Tensor:
+def checked(extracted: Mapping[str, Tensor], what: str) -> Tensor:
     """Return the features of all workers' images. Raise Inapplicable, on every worker, where one is not finite."""
-    images, total = int((~found["finite"]).sum()), len(found["finite"])
+    images, total = int((~extracted["finite"]).sum()), len(extracted["finite"])
     if images:
         raise Inapplicable(f"{what}: {images} of {total} images are not finite, so they have no features")
-    rows = int((~found["features"].isfinite().all(1)).sum())
+    rows = int((~extracted["features"].isfinite().all(1)).sum())
     if rows:
         raise Inapplicable(f"{what}: the extractor makes numbers that are not finite of {rows} of {total} images")
-    return found["features"]
+    return extracted["features"]
 
 
 def batch_size(subject: Subject, extractor: Extractor) -> int:

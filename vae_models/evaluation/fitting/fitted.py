@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from vae_models.measures import STORED
+from vae_models.measures import STORED, of_beta
 from vae_models.protocols import Sampler
 from vae_models.samplers.specs import FittedSamplerSpec, SamplerConfig, SamplerSpec
 
@@ -114,9 +114,9 @@ class Fitted:
         except FileNotFoundError as error:
             raise UnfitSampler(f"{folder} has no {Path(error.filename).name}: there is no sampler in it") from None
         promised = cls._about_of(about, folder / ABOUT).get("tensors")
-        if (found := hashlib.sha256(data).hexdigest()) != promised:
+        if (actual := hashlib.sha256(data).hexdigest()) != promised:
             raise UnfitSampler(
-                f"{folder / TENSORS} is not what was written: it has SHA-256 {found}, {ABOUT} says {promised}"
+                f"{folder / TENSORS} is not what was written: it has SHA-256 {actual}, {ABOUT} says {promised}"
             )
         return cls.of(about, load(data), where=folder / ABOUT)
 
@@ -147,7 +147,7 @@ class Fitted:
 
 def named(sampler: SamplerSpec, beta: float | None) -> str:
     """Return gmm-10, or gmm-10-beta_0.5 of a fit at another beta than 1."""
-    return sampler.called() if beta is None else f"{sampler.called()}-beta_{beta:g}"
+    return sampler.called() if beta is None else f"{sampler.called()}-{of_beta(beta)}"
 
 
 def packed(fitted: Fitted) -> dict[str, Tensor]:
@@ -159,13 +159,13 @@ def packed(fitted: Fitted) -> dict[str, Tensor]:
 
 def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Fitted]:
     """Return the samplers among the tensors, by name: of `packed`. Raise UnfitSampler for what is damaged."""
-    found = {}
+    samplers = {}
     for key in tensors:
         name, _, what = key.partition("/")
         if what == ABOUT:
             own = {each.removeprefix(f"{name}/"): tensors[each] for each in tensors if each.startswith(f"{name}/")}
-            found[name] = Fitted.of(bytes(own.pop(ABOUT).tolist()), own, where=name)
-    return found
+            samplers[name] = Fitted.of(bytes(own.pop(ABOUT).tolist()), own, where=name)
+    return samplers
 
 
 def fitted_in(folder: Path) -> dict[str, Path]:

@@ -37,15 +37,15 @@ class SamplersEvaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         """Return the findings of all the samplers. Raise Inapplicable where one cannot be fitted."""
-        found = Findings()
+        findings = Findings()
         for sampler in subject.plan.samplers:
-            found += Findings(
+            findings += Findings(
                 values=tuple(_densities(subject, sampler)), pictures=tuple(self._pictures(subject, sampler))
             )
             if isinstance(sampler, FittedSamplerSpec):
                 fitted = fit(subject, sampler)
-                found += Findings(tensors=packed(fitted), notes=fitted.notes())
-        return found
+                findings += Findings(tensors=packed(fitted), notes=fitted.notes())
+        return findings
 
     def _pictures(self, subject: Subject, sampler: SamplerSpec) -> Iterator[Picture]:
         name, config, means = name_of(sampler), subject.config, drawn(subject, sampler, self.shown)

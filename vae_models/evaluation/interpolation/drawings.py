@@ -41,14 +41,16 @@ def strips(subject: Subject, decoded: Mapping[str, list[Tensor | None]], count: 
     )  # fmt: skip
 
 
-def plane(found: Ways, count: int) -> tuple[Picture, ...]:
+def plane(every_way: Ways, count: int) -> tuple[Picture, ...]:
     """Return where lines and shortest ways go, over the graph's nodes; nothing where z is no plane."""
-    if found.nodes.shape[1] != 2 or count == 0:
+    if every_way.nodes.shape[1] != 2 or count == 0:
         return ()
 
     def draw(axes: Axes) -> None:
-        axes.plot(*found.nodes.T.numpy(), ".", color="0.7", ms=3, label="nodes: samples of z", rasterized=True)
-        for pair, (line, way) in enumerate(zip(found.corners["linear"][:count], found.corners["graph"], strict=False)):
+        axes.plot(*every_way.nodes.T.numpy(), ".", color="0.7", ms=3, label="nodes: samples of z", rasterized=True)
+        for pair, (line, way) in enumerate(
+            zip(every_way.corners["linear"][:count], every_way.corners["graph"], strict=False)
+        ):
             color = style.PALETTE[pair % len(style.PALETTE)]
             for corners, dashes, text in ((line, "--", "line"), (way, "-", "shortest way")):
                 if corners is not None:

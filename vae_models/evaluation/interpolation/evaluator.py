@@ -41,13 +41,15 @@ class InterpolationEvaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         """Return values, their table, and what the ways look like. Raise Inapplicable where the decoder is constant."""
-        found = ways(subject, self.spec)
-        if not bool((found.lengths["linear"] > 0).all()):
+        every_way = ways(subject, self.spec)
+        if not bool((every_way.lengths["linear"] > 0).all()):
             raise Inapplicable("the decoder gives the same for different z, so that no way has a length")
-        decoded = {how: self._decoded(subject, corners) for how, corners in found.corners.items()}
-        values = {(quantity, how): value for how in decoded for quantity, value in _values(found, how, decoded[how])}
-        shown = drawings.strips(subject, decoded, self.spec.shown) + drawings.plane(found, self.spec.shown)
-        notes = tuple(self._notes(found))
+        decoded = {how: self._decoded(subject, corners) for how, corners in every_way.corners.items()}
+        values = {
+            (quantity, how): value for how in decoded for quantity, value in _values(every_way, how, decoded[how])
+        }
+        shown = drawings.strips(subject, decoded, self.spec.shown) + drawings.plane(every_way, self.spec.shown)
+        notes = tuple(self._notes(every_way))
         return Findings(values=tuple(values.values()), tables=(_table(values),), pictures=shown, notes=notes)
 
     def _decoded(self, subject: Subject, corners: list[Tensor | None]) -> list[Tensor | None]:
@@ -64,8 +66,11 @@ class InterpolationEvaluator:
         ready = iter(torch.split(x, self.spec.steps))
         return [None if line is None else next(ready) for line in corners]
 
-    def _notes(self, found: Ways) -> Iterator[str]:
-        ways, of = found.corners["graph"], f"the graph of {self.spec.nodes} nodes and {self.spec.neighbours} neighbours"
+    def _notes(self, every_way: Ways) -> Iterator[str]:
+        ways, of = (
+            every_way.corners["graph"],
+            f"the graph of {self.spec.nodes} nodes and {self.spec.neighbours} neighbours",
+        )
         apart, direct = (sum(corner(way) for way in ways) for corner in (_is_none, _is_line))
         if apart:
             yield f"{apart} of {len(ways)} pairs are not connected by {of}, and left out of its values: raise either"
@@ -84,12 +89,12 @@ def _is_line(way: Tensor | None) -> bool:
     return way is not None and len(way) == 2
 
 
-def _values(found: Ways, how: str, decoded: list[Tensor | None]) -> Iterator[tuple[str, Value]]:
+def _values(every_way: Ways, how: str, decoded: list[Tensor | None]) -> Iterator[tuple[str, Value]]:
     """Yield the mean of each quantity over the pairs that the way connects, by the quantity's name."""
     connected = [pictures for pictures in decoded if pictures is not None]
     if not connected:
         return
-    length, line = (found.lengths[way][~found.lengths[how].isnan()] for way in (how, "linear"))
+    length, line = (every_way.lengths[way][~every_way.lengths[how].isnan()] for way in (how, "linear"))
     steps = paths.jumps(torch.stack(connected).double())
     largest = steps.amax(1)
     each = {"path_length": length} | ({} if how == "linear" else {"path_length_ratio": length / line})
@@ -106,8 +111,8 @@ def _table(values: Mapping[tuple[str, str], Value]) -> Table:
     columns = [(name, unit, of) for name, (unit, _) in QUANTITIES.items() for of in ("", ", standard error")]
     rows = []
     for how in dict.fromkeys(how for _, how in values):
-        found = (values.get((quantity, how)) for quantity in QUANTITIES)
-        cells = ((None, None) if value is None else (value.value, value.error) for value in found)
+        row = (values.get((quantity, how)) for quantity in QUANTITIES)
+        cells = ((None, None) if value is None else (value.value, value.error) for value in row)
         rows.append((how, *(cell for pair in cells for cell in pair)))
     return Table(
         name="ways",

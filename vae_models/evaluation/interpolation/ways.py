@@ -58,9 +58,9 @@ def ways(subject: Subject, spec: InterpolationEvaluation) -> Ways:
         lines = paths.path(starts, ends, CORNERS, how)
         pieces = _measured(subject, lines[:, :-1].flatten(0, 1), lines[:, 1:].flatten(0, 1), spec.points)
         corners[how], lengths[how] = list(lines), pieces.view(len(lines), -1).sum(1)
-    points, found = _shortest(subject, spec, nodes, starts, ends)
-    corners["graph"] = [None if way is None else points[list(way.points)] for way in found]
-    lengths["graph"] = torch.tensor([float("nan") if way is None else way.length for way in found]).double()
+    points, shortest = _shortest(subject, spec, nodes, starts, ends)
+    corners["graph"] = [None if way is None else points[list(way.points)] for way in shortest]
+    lengths["graph"] = torch.tensor([float("nan") if way is None else way.length for way in shortest]).double()
     return Ways(nodes=nodes, corners=corners, lengths=lengths)
 
 

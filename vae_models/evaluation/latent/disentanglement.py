@@ -49,30 +49,34 @@ class DisentanglementEvaluator:
         if len(known) < 2:
             raise Inapplicable(f"fewer than two labels of {subject.config.data.name} differ among the data")
         share = how_many(len(rows), total)
-        found = self._information(subject, beta, rows, z, known)
-        found += _Learnt(self.learner, self.trees, subject.plan.seed).findings(z, known)
+        findings = self._information(subject, beta, rows, z, known)
+        findings += _Learnt(self.learner, self.trees, subject.plan.seed).findings(z, known)
         if not share:
-            return found
-        return replace(found, values=tuple(replace(value, note=f"{value.note}; {share}") for value in found.values))
+            return findings
+        return replace(
+            findings, values=tuple(replace(value, note=f"{value.note}; {share}") for value in findings.values)
+        )
 
     def _information(
         self, subject: Subject, beta: float | None, rows: Tensor, z: Tensor, known: Sequence[Factor]
     ) -> Findings:
         classes = torch.stack([factor.binned(BINS) for factor in known], 1)
         surprisals = scores.surprisal(classes)
-        found = {"mig_histogram": scores.binned_information(scores.equal_width(z, BINS), classes)}
+        information = {"mig_histogram": scores.binned_information(scores.equal_width(z, BINS), classes)}
         if subject.model.bound:
             latent = sampled(subject, beta)
-            found["mig"] = scores.posterior_information(
+            information["mig"] = scores.posterior_information(
                 latent.sample[rows], latent.mean[rows], latent.log_std[rows], classes,
                 memory_mib=subject.plan.memory_mib,
             )  # fmt: skip
         return Findings(
             values=tuple(
                 _score(name, scores.information_gap(each, surprisals), len(rows), NOTES[name])
-                for name, each in found.items()
+                for name, each in information.items()
             ),
-            tables=tuple(_table(f"information_{name}", each.mean(0), known, "nats") for name, each in found.items()),
+            tables=tuple(
+                _table(f"information_{name}", each.mean(0), known, "nats") for name, each in information.items()
+            ),
         )
 
 

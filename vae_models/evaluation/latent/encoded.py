@@ -11,7 +11,7 @@ from torch import Tensor
 from vae_models import random
 from vae_models.evaluation.findings import Findings, NotFinite, Value
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
-from vae_models.measures import Mode
+from vae_models.measures import Mode, prefix
 from vae_models.metrics.estimate import Estimate
 from vae_models.protocols import LatentLayer
 from vae_models.records import NoiseSpec
@@ -53,8 +53,8 @@ def sampled(subject: Subject, beta: float | None) -> Sampled:
         raw = encoding.raw
         latent = parts.posterior.latent(name, encoding.mean, raw, rows.noise["z"], parts.prior.bind(of, own))
         z = latent.mean.double() + torch.exp(latent.log_std.double()) * rows.noise["z"].double()
-        found = {"sample": z, "mean": latent.mean, "log_std": latent.log_std, "rate": latent.rate}
-        return {key: value.double() for key, value in found.items()} | {"log_prior": latent.log_p.double()}
+        tensors = {"sample": z, "mean": latent.mean, "log_std": latent.log_std, "rate": latent.rate}
+        return {key: value.double() for key, value in tensors.items()} | {"log_prior": latent.log_p.double()}
 
     made = subject.map(draw, what="latents", noise=noise, stream="latents")
     finite(*made.values())
@@ -63,9 +63,9 @@ def sampled(subject: Subject, beta: float | None) -> Sampled:
 
 def means(subject: Subject, split: str | None = None, beta: float | None = None) -> Tensor:
     """Return the posterior means of a split, float64 [n, latent]. Raise NotFinite where one is not."""
-    found = subject.posteriors(split, beta).mean.double()
-    finite(found)
-    return found
+    posterior_means = subject.posteriors(split, beta).mean.double()
+    finite(posterior_means)
+    return posterior_means
 
 
 def finite(*tensors: Tensor, what: str = "the posterior") -> None:
@@ -116,18 +116,18 @@ def estimated(
 
 def at_each_beta(subject: Subject, find: Callable[[float | None], Findings]) -> Findings:
     """Return what `find` finds at beta = 1 and, of a multi-rate model, at the plan's, named `beta_<beta>/...`."""
-    found = find(None)
+    findings = find(None)
     if subject.config.model.beta_range() is not None:
         for beta in subject.plan.betas:
-            found += _renamed(find(beta), f"beta_{beta:g}/")
-    return found
+            findings += _renamed(find(beta), prefix(beta))
+    return findings
 
 
-def _renamed(findings: Findings, prefix: str) -> Findings:
+def _renamed(findings: Findings, first: str) -> Findings:
     return Findings(
-        values=tuple(replace(value, name=prefix + value.name) for value in findings.values),
-        tables=tuple(replace(table, name=prefix + table.name) for table in findings.tables),
-        pictures=tuple(replace(picture, name=prefix + picture.name) for picture in findings.pictures),
-        tensors={prefix + name: tensor for name, tensor in findings.tensors.items()},
-        notes=tuple(f"{prefix.rstrip('/')}: {note}" for note in findings.notes),
+        values=tuple(replace(value, name=first + value.name) for value in findings.values),
+        tables=tuple(replace(table, name=first + table.name) for table in findings.tables),
+        pictures=tuple(replace(picture, name=first + picture.name) for picture in findings.pictures),
+        tensors={first + name: tensor for name, tensor in findings.tensors.items()},
+        notes=tuple(f"{first.rstrip('/')}: {note}" for note in findings.notes),
     )

@@ -70,13 +70,13 @@ def factors(subject: Subject, split: str | None = None) -> tuple[Factor, ...]:
     labels, spec = subject.labels(split)
     names = (spec.name,) if isinstance(spec.name, str) else spec.name
     columns = labels.reshape(len(labels), -1).unbind(1)
-    found = []
+    known_factors = []
     for name, column in list(zip(names, columns, strict=True))[:MOST_FACTORS]:
         values = column.double() if column.is_floating_point() else column.long()
         if not bool(values.isfinite().all()):
             raise Inapplicable(f"the labels {name} of {subject.config.data.name} are not all finite: leave them out")
-        found.append(Factor(name=name, values=values, unit=spec.unit, classes=spec.classes))
-    return tuple(found)
+        known_factors.append(Factor(name=name, values=values, unit=spec.unit, classes=spec.classes))
+    return tuple(known_factors)
 
 
 def must_differ(factor: Factor, where: str) -> None:

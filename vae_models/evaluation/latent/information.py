@@ -61,15 +61,17 @@ class InformationEvaluator:
         z, mean, log_std = (whole.sample, whole.mean, whole.log_std) if whole else self._perturbed(subject, beta)
         rows = chosen(subject, len(z), self.data)
         at = subject.device
-        found = aggregate_posterior(
+        aggregate = aggregate_posterior(
             z[rows].to(at), mean[rows].to(at), log_std[rows].to(at), memory_mib=subject.plan.memory_mib
         )
-        found = AggregatePosterior(**{field.name: getattr(found, field.name).cpu() for field in fields(found)})
+        aggregate = AggregatePosterior(
+            **{field.name: getattr(aggregate, field.name).cpu() for field in fields(aggregate)}
+        )
         share = how_many(len(rows), len(z))
-        yield from _information(found, log_std[rows], share)
+        yield from _information(aggregate, log_std[rows], share)
         if whole is not None:
             yield value_of("mi_rate", whole.rate, unit=NATS, note="the rate: no mutual information exceeds it")
-            yield from _marginal(found, whole, rows, share)
+            yield from _marginal(aggregate, whole, rows, share)
 
     def _perturbed(self, subject: Subject, beta: float | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return (z, mean, log std) of a deterministic encoder with noise of the given variance."""
@@ -98,20 +100,20 @@ def _with_note(values: tuple[Value, ...]) -> Findings:
     return Findings(values=values, notes=(note,))
 
 
-def _information(found: AggregatePosterior, log_std: Tensor, share: str) -> Iterator[Value]:
+def _information(aggregate: AggregatePosterior, log_std: Tensor, share: str) -> Iterator[Value]:
     count = len(log_std)
-    without = found.log_without_self, found.weight_without_self
-    limited = mutual_information(found.log_own, found.log_with_self, found.weight_with_self)
+    without = aggregate.log_without_self, aggregate.weight_without_self
+    limited = mutual_information(aggregate.log_own, aggregate.log_with_self, aggregate.weight_with_self)
     yield _value("mi_with_self", limited, count, SELF.format(limit=math.log(count)), share)
-    yield _value("mi_without_self", mutual_information(found.log_own, *without), count, NO_SELF, share)
+    yield _value("mi_without_self", mutual_information(aggregate.log_own, *without), count, NO_SELF, share)
     yield _value("mi_ar_elbo", mutual_information(minus_entropy(log_std), *without), count, PAPER, share)
 
 
-def _marginal(found: AggregatePosterior, latent: Sampled, rows: Tensor, share: str) -> Iterator[Value]:
+def _marginal(aggregate: AggregatePosterior, latent: Sampled, rows: Tensor, share: str) -> Iterator[Value]:
     log_prior, what = latent.log_prior[rows], "KL(q(z) || p(z)), q(z)"
-    both = marginal_kl(found.log_with_self, found.weight_with_self, log_prior)
+    both = marginal_kl(aggregate.log_with_self, aggregate.weight_with_self, log_prior)
     yield _value("marginal_kl_with_self", both, len(rows), f"{what} with the self term", share)
-    others = marginal_kl(found.log_without_self, found.weight_without_self, log_prior)
+    others = marginal_kl(aggregate.log_without_self, aggregate.weight_without_self, log_prior)
     yield _value("marginal_kl_without_self", others, len(rows), f"{what} without the self term", share)
 
 

@@ -29,9 +29,9 @@ def used_latents(subject: Subject, beta: float | None, kl: float) -> Findings:
         trace = subject.model(rows.x, rows.noise, gates, rows.mask)
         return {latent.name: latent.rate.double() for latent in trace.latents}
 
-    found = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
-    finite(*found.values(), what="the rate")
-    means = {name: Estimate.mean(each) for name, each in found.items()}
+    per_datum = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
+    finite(*per_datum.values(), what="the rate")
+    means = {name: Estimate.mean(each) for name, each in per_datum.items()}
     active = sum(mean.value > kl for mean in means.values())
     value = Value(
         name="active_latents", value=active, unit="latents", count=subject.count(), note=f"rate above {kl:g} nats"

@@ -59,8 +59,8 @@ class ProbesEvaluator:
     ) -> Iterator[Value]:
         must_differ(known, "train split")
         suffix = f"/{known.name}" if several else ""
-        found = self._class if known.is_class else self._quantity
-        for name, estimate, note in found(z, known, z_test, wanted):
+        estimates = self._class if known.is_class else self._quantity
+        for name, estimate, note in estimates(z, known, z_test, wanted):
             notes = "; ".join(part for part in (f"taught on {len(z):,} data", note, share) if part)
             yield estimated(f"probe_{name}{suffix}", estimate, len(z_test), unit="1", mode="max", note=notes)
 

@@ -55,10 +55,10 @@ class ScatterEvaluator:
         )
         if z.shape[1] <= 2:
             return Findings(pictures=(_plane(z, p, factor, caption),))
-        found = _principal(z, p, factor, caption)
+        findings = _principal(z, p, factor, caption)
         if self.tsne and beta is None:
-            found += Findings(pictures=(self._neighbours(z, p, factor, subject.plan.seed, caption),))
-        return found
+            findings += Findings(pictures=(self._neighbours(z, p, factor, subject.plan.seed, caption),))
+        return findings
 
     def _samples(self, subject: Subject, beta: float | None, z: Tensor) -> Tensor:
         """Return z ~ p(z), float64: no more of them than there are data."""

@@ -50,23 +50,23 @@ class SmoothnessEvaluator:
             return self._measured(decode, means[start:end].to(subject.device), drawn)
 
         size = max(1, subject.plan.batch_size // AXES)
-        found = subject.spread(measure, len(rows), size=size, what="smoothness")
-        finite(*found.values(), what="the decoder's output or its derivative")
-        return self._findings(found, how_many(len(rows), subject.count()))
+        measured = subject.spread(measure, len(rows), size=size, what="smoothness")
+        finite(*measured.values(), what="the decoder's output or its derivative")
+        return self._findings(measured, how_many(len(rows), subject.count()))
 
     def _measured(self, decode: Decode, mean: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        found = {
+        measured = {
             f"expected_gap_{variance:g}": squared_gaps(decode, mean, noise["first"], noise["second"], variance)
             for variance in self.variances
         }
         if "probes" in noise:
-            return found | {"els_probes": probed_smoothness(decode, mean, noise["probes"])}
-        return found | {"els": local_smoothness(decode, mean)}
+            return measured | {"els_probes": probed_smoothness(decode, mean, noise["probes"])}
+        return measured | {"els": local_smoothness(decode, mean)}
 
-    def _findings(self, found: dict[str, Tensor], share: str) -> Findings:
+    def _findings(self, measured: dict[str, Tensor], share: str) -> Findings:
         notes = {"els": "exact Jacobian at each mean", "els_probes": f"{self.probes} random directions for each datum"}
         values = []
-        for name, per_datum in found.items():
+        for name, per_datum in measured.items():
             note = "; ".join(part for part in (notes.get(name, "one pair of perturbations"), share) if part)
             values.append(value_of(name, per_datum, unit=SLOPE if name in notes else SQUARE, note=note))
         return Findings(values=tuple(values))

@@ -69,15 +69,15 @@ class UnitsEvaluator:
         spread, count = mean.var(0), len(mean)
         note = f"variance of the posterior means over data above {self.variance:g}"
         units = _counted(f"{prefix}active_units", active_units(mean, self.variance), count, note)
-        found = Findings(values=(units, _variance(prefix, spread, count)))
+        findings = Findings(values=(units, _variance(prefix, spread, count)))
         if log_std is None:
-            return replace(found, tables=(_table(prefix, spread),))
-        found, std = found + Findings(values=(_deviation(prefix, log_std.exp()),)), log_std.exp().mean(0)
+            return replace(findings, tables=(_table(prefix, spread),))
+        findings, std = findings + Findings(values=(_deviation(prefix, log_std.exp()),)), log_std.exp().mean(0)
         if not kl:
-            return replace(found, tables=(_table(prefix, spread, std),))
+            return replace(findings, tables=(_table(prefix, spread, std),))
         divergence = each_dimension_kl(mean, log_std)
         above = int((divergence > self.kl).sum())
-        return found + Findings(
+        return findings + Findings(
             values=(_counted(f"{prefix}active_units_kl", above, count, f"KL above {self.kl:g} nats"),),
             tables=(_table(prefix, spread, std, divergence),),
             pictures=(self._spectrum(prefix, divergence),),

@@ -13,7 +13,7 @@ from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.likelihood import statistics
 from vae_models.evaluation.likelihood.scale import Scale, scale_of
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
-from vae_models.measures import QUANTITIES
+from vae_models.measures import QUANTITIES, prefix
 from vae_models.protocols import HasGiven, Model
 
 LOG_LIKELIHOODS = ("elbo", "distortion")
@@ -47,11 +47,6 @@ def betas(subject: Subject) -> tuple[float, ...]:
     return named
 
 
-def place(beta: float | None) -> str:
-    """Return the first part of the names of what is found out where the gates read beta."""
-    return "" if beta is None else f"beta_{beta:g}/"
-
-
 def dimensions(rows: Rows, model: Model) -> Tensor:
     """Return how many elements of each datum p(x) is of, float64 [batch]: no padding, and nothing that is given. A
     datum that is shorter than what is given has none."""
@@ -76,25 +71,25 @@ def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
         rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows, subject.model)}
         return {**bound, "distortion": distortion, **rest}
 
-    found = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo", trim=True)
-    return {name: statistics.finite(f"{place(beta)}{name}", each, subject) for name, each in found.items()}
+    measured = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo", trim=True)
+    return {name: statistics.finite(f"{prefix(beta)}{name}", each, subject) for name, each in measured.items()}
 
 
 def _values(subject: Subject, beta: float | None, scale: Scale) -> Iterator[Value]:
-    found = terms(subject, beta)
-    counted = found.pop("dimensions")
+    measured = terms(subject, beta)
+    counted = measured.pop("dimensions")
     note = NO_LIKELIHOOD.format(scale.note) if scale.measure is None else ""
-    for name, per_datum in found.items():
+    for name, per_datum in measured.items():
         quantity, likelihood = QUANTITIES[name], name in LOG_LIKELIHOODS
         yield statistics.mean(
-            f"{place(beta)}{name}",
+            f"{prefix(beta)}{name}",
             per_datum,
             unit=quantity.unit,
             mode=quantity.mode,
             scale=scale if likelihood else None,
             note=note if likelihood else "",
         )
-    if scale.measure == "mass" and "elbo" in found:
-        yield statistics.bits_per_dim(f"{place(beta)}bits_per_dim", -found["elbo"], counted, scale)
-    if subject.config.data.support == "tokens" and "elbo" in found:
-        yield statistics.perplexity(f"{place(beta)}perplexity", -found["elbo"], counted, scale)
+    if scale.measure == "mass" and "elbo" in measured:
+        yield statistics.bits_per_dim(f"{prefix(beta)}bits_per_dim", -measured["elbo"], counted, scale)
+    if subject.config.data.support == "tokens" and "elbo" in measured:
+        yield statistics.perplexity(f"{prefix(beta)}perplexity", -measured["elbo"], counted, scale)

@@ -60,9 +60,9 @@ def spaced(low: float, high: float, count: int) -> tuple[float, ...]:
 
 def _row(subject: Subject, beta: float) -> Row:
     """Return a row of the table: see `COLUMNS`."""
-    found = terms(subject, beta)
+    measured = terms(subject, beta)
     rate, distortion = (
-        statistics.mean(name, found[name], unit=statistics.NATS, mode="min") for name in ("rate", "distortion")
+        statistics.mean(name, measured[name], unit=statistics.NATS, mode="min") for name in ("rate", "distortion")
     )
     own = distortion.value + beta * rate.value
     return (beta, *_with_error(rate), *_with_error(distortion), own, -(rate.value + distortion.value))

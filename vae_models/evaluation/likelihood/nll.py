@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from vae_models.evaluation.findings import Findings, Value
 from vae_models.evaluation.likelihood import statistics
-from vae_models.evaluation.likelihood.bound import betas, place
+from vae_models.evaluation.likelihood.bound import betas
 from vae_models.evaluation.likelihood.estimate import Estimate
 from vae_models.evaluation.likelihood.scale import scale_of
 from vae_models.evaluation.subject import Subject
+from vae_models.measures import prefix
 from vae_models.protocols import HasPrediction
 from vae_models.random import NOISE_BLOCK
 
@@ -33,16 +34,16 @@ class NllEvaluator:
         return Findings(values=tuple(values), notes=tuple(_notes(subject)))
 
     def _values(self, subject: Subject, beta: float | None) -> Iterator[Value]:
-        scale, name = scale_of(subject.config), f"{place(beta)}nll_{self.samples}"
+        scale, name = scale_of(subject.config), f"{prefix(beta)}nll_{self.samples}"
         few = NOISE_BLOCK if subject.device.type == "cpu" else None  # of a CPU: whoever stops it waits for one batch
-        found = subject.map(Estimate(subject, self.samples, beta), what=name, batch_size=few, trim=True)
-        nats = statistics.finite(name, found["nll"], subject)
+        estimates = subject.map(Estimate(subject, self.samples, beta), what=name, batch_size=few, trim=True)
+        nats = statistics.finite(name, estimates["nll"], subject)
         yield statistics.mean(name, nats, unit=statistics.NATS, mode="min", scale=scale)
-        yield statistics.mean(f"{name}/effective_samples", found["effective_samples"], unit="samples", mode="max")
+        yield statistics.mean(f"{name}/effective_samples", estimates["effective_samples"], unit="samples", mode="max")
         if scale.measure == "mass":
-            yield statistics.bits_per_dim(f"{name}/bits_per_dim", nats, found["dimensions"], scale)
+            yield statistics.bits_per_dim(f"{name}/bits_per_dim", nats, estimates["dimensions"], scale)
         if subject.config.data.support == "tokens":
-            yield statistics.perplexity(f"{name}/perplexity", nats, found["dimensions"], scale)
+            yield statistics.perplexity(f"{name}/perplexity", nats, estimates["dimensions"], scale)
 
 
 def _notes(subject: Subject) -> Iterator[str]:

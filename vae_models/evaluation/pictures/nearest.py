@@ -44,8 +44,8 @@ def _nearest(subject: Subject, points: Tensor, count: int) -> tuple[Tensor, Tens
         return {"distance": squared.clamp(min=0).sqrt().float()}
 
     size = data_within(subject, COPIES)
-    found = subject.map(distances, what="nearest training data", split="train", batch_size=size)["distance"].T
-    least = found.topk(min(count, found.shape[1]), largest=False)
+    distance = subject.map(distances, what="nearest training data", split="train", batch_size=size)["distance"].T
+    least = distance.topk(min(count, distance.shape[1]), largest=False)
     return least.values, least.indices
 
 

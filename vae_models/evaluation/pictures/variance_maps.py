@@ -27,13 +27,13 @@ CAPTION = (
 
 def variance_maps(subject: Subject, *, columns: int) -> Iterator[Picture]:
     """Yield the maps of the first data; nothing where neither variance is known."""
-    found = variances(subject, count=columns, samples=SAMPLES)
-    named = {"sd given z": found.given_z, "sd of mean": found.of_mean}
+    estimated = variances(subject, count=columns, samples=SAMPLES)
+    named = {"sd given z": estimated.given_z, "sd of mean": estimated.of_mean}
     deviations = {name: variance.double().sqrt() for name, variance in named.items() if variance is not None}
     if not deviations:
         return
     if shown.has_images(subject.config):
-        yield _maps({"x": found.x, "E[x|z]": found.mean}, deviations)
+        yield _maps({"x": estimated.x, "E[x|z]": estimated.mean}, deviations)
         return
     yield shown.rows(
         "variance-maps",

@@ -16,6 +16,7 @@ from vae_models.evaluation.memory import data_within
 from vae_models.evaluation.reconstruction import partitions
 from vae_models.evaluation.reconstruction.variances import variances
 from vae_models.evaluation.subject import Rows, Subject
+from vae_models.measures import prefix
 from vae_models.metrics.ssim import WINDOW, ssim
 from vae_models.protocols import LatentSpace
 
@@ -42,7 +43,7 @@ class ReconstructionEvaluator:
         """Return errors, variances, and the fitted variances of each partition where the data are digits."""
         values: list[Value] = []
         for beta in (None, *subject.plan.betas):
-            values += _error_values(_errors(subject, beta), "" if beta is None else f"beta_{beta:g}/")
+            values += _error_values(_errors(subject, beta), prefix(beta))
             values += self._variance_values(subject, beta)
         notes = tuple(_left_out(subject.config))
         return Findings(values=tuple(values), notes=notes) + partitions.findings(subject)
@@ -50,9 +51,9 @@ class ReconstructionEvaluator:
     def _variance_values(self, subject: Subject, beta: float | None) -> Iterator[Value]:
         if not isinstance(subject.module, LatentSpace):
             return
-        where = "" if beta is None else f"beta_{beta:g}/"
-        found = variances(subject, count=self.variance_data, samples=self.variance_samples, beta=beta)
-        for name, maps in (("variance_given_z", found.given_z), ("variance_of_mean", found.of_mean)):
+        where = prefix(beta)
+        estimated = variances(subject, count=self.variance_data, samples=self.variance_samples, beta=beta)
+        for name, maps in (("variance_given_z", estimated.given_z), ("variance_of_mean", estimated.of_mean)):
             if maps is not None:
                 note = f"mean over elements, and over z ~ q(z|x): {self.variance_samples} for each of the first data"
                 yield mean(where + name, maps.double().flatten(1).mean(1), unit=SQUARE, note=note)
@@ -82,24 +83,24 @@ def _errors(subject: Subject, beta: float | None) -> dict[str, Tensor]:
 def _compared(x: Tensor, mean: Tensor, mask: Tensor | None, *, images: bool) -> dict[str, Tensor]:
     squared = (x.double() - mean.double()).square()
     counted = torch.ones_like(squared) if mask is None else mask.expand_as(squared).double()
-    found = {"squared_error_sum": (squared * counted).flatten(1).sum(1), "elements": counted.flatten(1).sum(1)}
+    errors = {"squared_error_sum": (squared * counted).flatten(1).sum(1), "elements": counted.flatten(1).sum(1)}
     if images:
-        found["ssim"] = ssim(x, mean)
-    return found
+        errors["ssim"] = ssim(x, mean)
+    return errors
 
 
 def _error_values(per_datum: Mapping[str, Tensor], where: str) -> Iterator[Value]:
-    for prefix in ("", AT_MEAN):
-        if f"{prefix}squared_error_sum" not in per_datum:
+    for at_mean in ("", AT_MEAN):
+        if f"{at_mean}squared_error_sum" not in per_datum:
             continue
-        total, elements = per_datum[f"{prefix}squared_error_sum"], per_datum[f"{prefix}elements"]
-        name = where + prefix
+        total, elements = per_datum[f"{at_mean}squared_error_sum"], per_datum[f"{at_mean}elements"]
+        name = where + at_mean
         yield mean(f"{name}squared_error_sum", total, unit=f"{SQUARE}, per datum", mode="min")
-        if prefix:  # of z ~ q(z|x) it is among the likelihood's
+        if at_mean:  # of z ~ q(z|x) it is among the likelihood's
             yield mean(f"{name}squared_error", total / elements, unit=SQUARE, mode="min")
         yield _root(f"{name}root_mean_squared_error", total, elements)
-        if f"{prefix}ssim" in per_datum:
-            yield mean(f"{name}ssim", per_datum[f"{prefix}ssim"], unit="1", mode="max")
+        if f"{at_mean}ssim" in per_datum:
+            yield mean(f"{name}ssim", per_datum[f"{at_mean}ssim"], unit="1", mode="max")
 
 
 def _root(name: str, total: Tensor, elements: Tensor) -> Value:

@@ -40,12 +40,12 @@ def variances(subject: Subject, *, count: int, samples: int, beta: float | None 
         n = len(rows)
         trace = space.trace(rows.x, space.encode(rows.x, gates), rows.noise, gates, rows.mask)
         means = trace.mean.reshape(n, samples, *trace.mean.shape[1:])
-        found = {"x": rows.x, "mean": means.mean(1)}
+        tensors = {"x": rows.x, "mean": means.mean(1)}
         if bound:
-            found["of_mean"] = means.var(1)
+            tensors["of_mean"] = means.var(1)
         if isinstance(likelihood, HasVariance):
-            found["given_z"] = likelihood.variance(trace.decoded, trace.target).reshape(means.shape).mean(1)
-        return found
+            tensors["given_z"] = likelihood.variance(trace.decoded, trace.target).reshape(means.shape).mean(1)
+        return tensors
 
     made = subject.map(
         maps, what="variances", noise=subject.model.noise(samples), stream="variances", first=count,

@@ -24,8 +24,6 @@ from vae_models.topologies.ladder.plan import Plan
 from vae_models.topologies.ladder.towers import Decoder, Encoder
 from vae_models.topologies.likelihood import distortions
 
-X_NOISE = "sample/x"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Descended:

@@ -18,7 +18,7 @@ from vae_models.records import NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
 from vae_models.topologies.text.nets import SentenceDecoder, SentenceEncoder
 
-LATENT, WORDS, INPUTS, OUTPUTS, X_NOISE = "z", "dropout/words", "dropout/inputs", "dropout/outputs", "sample/x"
+LATENT, WORDS, INPUTS, OUTPUTS = "z", "dropout/words", "dropout/inputs", "dropout/outputs"
 
 
 class SentenceVAE(nn.Module):

@@ -14,7 +14,6 @@ from vae_models.topologies.groups import grouped
 from vae_models.topologies.likelihood import distortions
 
 LATENT = "z"
-X_NOISE = "sample/x"  # beside the prior's noise, of which no name has a stroke
 
 
 class VAE(nn.Module):
