@@ -22,7 +22,7 @@ from vae_models.topologies.ladder.cells import Cell
 from vae_models.topologies.ladder.normal import Normal
 from vae_models.topologies.ladder.plan import Plan
 from vae_models.topologies.ladder.towers import Decoder, Encoder
-from vae_models.topologies.likelihood import distortions
+from vae_models.topologies.likelihood import X_NOISE, distortions
 
 
 @dataclass(frozen=True, kw_only=True)

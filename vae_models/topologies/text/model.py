@@ -16,6 +16,7 @@ from vae_models.priors.standard_normal import StandardNormal
 from vae_models.protocols import LatentLayer
 from vae_models.records import NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
+from vae_models.topologies.likelihood import X_NOISE
 from vae_models.topologies.text.nets import SentenceDecoder, SentenceEncoder
 
 LATENT, WORDS, INPUTS, OUTPUTS = "z", "dropout/words", "dropout/inputs", "dropout/outputs"

@@ -11,7 +11,7 @@ from vae_models.precision import full
 from vae_models.protocols import Backbone, LatentLayer, Likelihood, Posterior, Prior
 from vae_models.records import Encoding, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
-from vae_models.topologies.likelihood import distortions
+from vae_models.topologies.likelihood import X_NOISE, distortions
 
 LATENT = "z"
 
