@@ -132,7 +132,8 @@ class Settings(BaseModel):
     )  # a package that no job and no model needs is kept so long
     read: Literal["all", "own"] = "all"  # whose jobs and models a user sees; administrators see all
     data_set_bytes: int = Field(default=64 * 2**30, ge=1)  # of one set of a user's own, as it is stored
-    data_grace_seconds: float = Field(default=86_400.0, ge=0)  # a set that no name and no job needs is kept this long
+    data_grace_seconds: float = Field(default=86_400.0, ge=0)  # a set that nothing needs is kept this long
+    data_job_grace_seconds: float = Field(default=30 * 86_400.0, ge=0)  # a job that is over needs its data so long
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
     cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long

@@ -120,7 +120,7 @@ def remove(name: str, *, json: bool) -> None:
         output.note(
             f"Jobs that are not over hold its digest and run all the same: {shown}. Cancel them if that is wrong."
         )
-    output.note("Its files go when no name and no job needs them any more.")
+    output.note("Its files go when no name, no job of the last weeks and no registered model needs them any more.")
 
 
 def next_commands(name: str, facts: Any) -> str:

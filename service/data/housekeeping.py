@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from service import areas
-from service.queue.data_sets import UPLOAD_GRACE_SECONDS, DataSets
+from service.queue.data_sets import JOB_GRACE_SECONDS, UPLOAD_GRACE_SECONDS, DataSets
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("vaesvc.housekeeping")
 
 
-def sweep(sets: DataSets, artifacts: Artifacts, grace_seconds: float) -> None:
-    """Remove the sets that no name and no job has needed for the grace, and files that belong to no set.
+def sweep(
+    sets: DataSets, artifacts: Artifacts, grace_seconds: float, job_grace_seconds: float = JOB_GRACE_SECONDS
+) -> None:
+    """Remove the sets that no name, no job and no model has needed for the grace, and files that belong to no set.
 
     A set is marked first, so that nobody begins to need it; its files go, then its row: whoever is stopped in between
     leaves the mark, and the next one goes on.
     """
-    for digest in sets.unneeded(grace_seconds):
-        if sets.begin_removal(digest, grace_seconds):
+    for digest in sets.unneeded(grace_seconds, job_grace_seconds):
+        if sets.begin_removal(digest, grace_seconds, job_grace_seconds):
             files = artifacts.delete_prefix(areas.DataArea(artifacts, digest).uri)
             sets.end_removal(digest)
-            log.info("removed the data set %s (%d files): no name and no job needs it", digest, files)
+            log.info("removed the data set %s (%d files): no name, no job and no model needs it", digest, files)
     _sweep_strays(sets, artifacts, max(grace_seconds, UPLOAD_GRACE_SECONDS))
 
 

@@ -112,7 +112,10 @@ class Housekeeper:
         if self._storage_patience.due and time.monotonic() >= self._next_data:
             self._next_data = time.monotonic() + _DATA_TURN_SECONDS
             with self._storage_patience.attempt():
-                sweep(self._store.data, self._artifacts, self._settings.data_grace_seconds)
+                sweep(
+                    self._store.data, self._artifacts, self._settings.data_grace_seconds,
+                    self._settings.data_job_grace_seconds,
+                )  # fmt: skip
                 packages.sweep(self._store, self._artifacts, self._settings.code_grace_seconds)
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS

@@ -24,9 +24,10 @@ from service.errors import ConflictError, ForbiddenError, NotFoundError, Unavail
 from service.queue.database import Database
 from service.queue.jobs import FINAL
 from service.queue.rows import Clocked
-from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs
+from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs, model_versions
 from vae_models.data.spec import DataSpec
 
+JOB_GRACE_SECONDS = 30 * 86_400.0  # a job that is over may be tried again for so long, with its data
 UPLOAD_GRACE_SECONDS = 7200.0  # at least: signed addresses are good for an hour, and an upload asks again and again
 
 
@@ -48,13 +49,17 @@ def _digests(value: Any) -> Iterator[str]:
 
 
 def need(work: Clocked, job_id: str, spec: Mapping[str, Any]) -> None:
-    """Note which sets the new job needs. Raises NotFoundError for one that is not stored, or not whole."""
+    """Note which sets the job needs that is new, or goes back into the line: sets of a job that was over for long may
+    be gone. Raises NotFoundError for one that is not stored, or not whole.
+    """
+    insert = sqlite.insert if work.database.sqlite else postgresql.insert
     for digest in sorted(digests(spec)):
         row = _locked(work, digest)
         if row is None or row["state"] != SetState.COMPLETE:
             raise NotFoundError(f"no data set {digest} is stored here: add it with `vaesvc data add NAME PATH`")
         _touch(work, digest)
-        work.connection.execute(sa.insert(job_data).values(job_id=job_id, digest=digest))
+        needed = insert(job_data).values(job_id=job_id, digest=digest).on_conflict_do_nothing()
+        work.connection.execute(needed)
 
 
 class DataSets:
@@ -229,17 +234,22 @@ class DataSets:
 
     # --- what nothing needs -----------------------------------------------------------------------------------------
 
-    def unneeded(self, grace_seconds: float) -> list[str]:
-        """Return the sets that no name and no job needs, nor has for the grace, and those whose removal was begun."""
-        with self._read() as work:
-            return list(work.connection.scalars(_unneeded(work, grace_seconds)))
+    def unneeded(self, grace_seconds: float, job_grace_seconds: float = JOB_GRACE_SECONDS) -> list[str]:
+        """Return the sets that no name, no job and no model needs, nor has for the grace, and those whose removal was
+        begun.
 
-    def begin_removal(self, digest: str, grace_seconds: float) -> bool:
+        A job needs its sets until it is over, and for its own grace after that: it may be tried again, or given more to
+        do. One of which a model is registered needs them for as long as the model is.
+        """
+        with self._read() as work:
+            return list(work.connection.scalars(_unneeded(work, grace_seconds, job_grace_seconds)))
+
+    def begin_removal(self, digest: str, grace_seconds: float, job_grace_seconds: float = JOB_GRACE_SECONDS) -> bool:
         """Mark the set as being removed, if nothing needs it still: from here on nobody can begin to need it."""
         with self._write() as work:
             if _locked(work, digest) is None:
                 return False
-            if work.row(_unneeded(work, grace_seconds).where(data_sets.c.digest == digest)) is None:
+            if work.row(_unneeded(work, grace_seconds, job_grace_seconds).where(data_sets.c.digest == digest)) is None:
                 return False
             _touch(work, digest, state=SetState.REMOVING.value)
             return True
@@ -247,7 +257,9 @@ class DataSets:
     def end_removal(self, digest: str) -> None:
         """Forget the set: none of its files is left. Saying it again changes nothing."""
         which = (data_sets.c.digest == digest, data_sets.c.state == SetState.REMOVING.value)
+        removing = sa.select(data_sets.c.digest).where(*which)
         with self._write() as work:
+            work.connection.execute(sa.delete(job_data).where(job_data.c.digest.in_(removing)))
             work.connection.execute(sa.delete(data_sets).where(*which))
 
     def known(self, among: Collection[str]) -> set[str]:
@@ -256,10 +268,14 @@ class DataSets:
             return set(work.connection.scalars(sa.select(data_sets.c.digest).where(data_sets.c.digest.in_(among))))
 
 
-def _unneeded(work: Clocked, grace_seconds: float) -> sa.Select[Any]:
+def _unneeded(work: Clocked, grace_seconds: float, job_grace_seconds: float) -> sa.Select[Any]:
     upload_grace = max(grace_seconds, UPLOAD_GRACE_SECONDS)
     named = sa.exists().where(data_names.c.digest == data_sets.c.digest)
-    wanted = sa.exists().where(job_data.c.digest == data_sets.c.digest)
+    may_go_on = sa.or_(jobs.c.ended_at.is_(None), jobs.c.ended_at > work.now - job_grace_seconds)
+    has_a_model = sa.exists().where(model_versions.c.job_id == jobs.c.id)
+    wanted = sa.exists().where(
+        job_data.c.digest == data_sets.c.digest, jobs.c.id == job_data.c.job_id, sa.or_(may_go_on, has_a_model)
+    )
     grace = sa.case((data_sets.c.state == SetState.COMPLETE.value, grace_seconds), else_=upload_grace)
     old = data_sets.c.touched_at < work.now - grace
     going = data_sets.c.state == SetState.REMOVING.value

@@ -258,11 +258,12 @@ class Store:
     def retry(self, job_id: str, *, by: str) -> Job:
         """Queue the job again, at its old place, with a fresh retry budget; its checkpoints are kept.
 
-        Raises ConflictError unless the job is FAILED or CANCELLED.
+        Raises ConflictError unless the job is FAILED or CANCELLED, NotFoundError where its data have been removed.
         """
         with self._write() as work:
             again.retry(work, job_id, by)
             row = work.job_row(job_id)
+            data_sets.need(work, job_id, row["spec"])
         return self._told(row)
 
     def signal(self, job_id: str, signal: Signal, *, by: str) -> Job:
@@ -284,6 +285,7 @@ class Store:
         with self._write() as work:
             again.amend(work, amendment, by)
             row = work.job_row(amendment.job.id)
+            data_sets.need(work, amendment.job.id, row["spec"])
         return self._told(row)
 
     # --- tokens -----------------------------------------------------------------------------------------------------

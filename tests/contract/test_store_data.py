@@ -198,6 +198,41 @@ def test_what_nothing_needs_is_removed_after_its_grace(store: Store, database: s
     assert store.data.unneeded(500) == [A, B]
 
 
+def test_a_set_that_was_trained_on_goes_some_time_after_its_jobs_unless_a_model_is_left(
+    store: Store, database: str
+) -> None:
+    for digest in (A, B):
+        add(store, digest)
+    plain, registered = (store.submit(using(digest), owner="ann") for digest in (A, B))
+    age(database)
+    assert store.data.unneeded(500, 0) == []  # both wait
+    for job in (plain, registered):
+        store.cancel(job.id, by="ann")
+    sql(
+        database,
+        "INSERT INTO vaesvc_model_versions (job_id, name, version, envelope, created_at) "
+        f"VALUES ('{registered.id}', 'model', 1, '{{}}', 0)",
+    )
+    age(database)
+    assert store.data.unneeded(500, 3600) == []  # they may be tried again
+    sql(database, "UPDATE vaesvc_jobs SET ended_at = ended_at - 4000")
+    assert store.data.unneeded(500, 3600) == [A]
+    assert not store.data.begin_removal(B, 500, 3600)
+    assert store.data.begin_removal(A, 500, 3600)
+    with pytest.raises(NotFoundError, match="is stored here"):
+        store.retry(plain.id, by="ann")
+    store.data.end_removal(A)
+    assert store.data.stored(A) is None
+    with pytest.raises(NotFoundError, match=r"no data set aaaa.* is stored here: add it with `vaesvc data add"):
+        store.retry(plain.id, by="ann")
+    assert store.job(plain.id).state == "CANCELLED"
+    add(store)  # the same files have the same digest
+    assert store.retry(plain.id, by="ann").state == "QUEUED"
+    age(database)
+    assert store.data.unneeded(500, 0) == []
+    assert store.retry(registered.id, by="ann").state == "QUEUED"
+
+
 def test_a_removal_that_was_begun_is_ended_before_anything_needs_the_set_again(store: Store, database: str) -> None:
     add(store)
     age(database)

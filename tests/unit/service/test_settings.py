@@ -59,7 +59,7 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     special = {"read": "own", "mlflow_login": "vaesvc", "s3.bucket": "models", "s3.endpoint_url": "http://s3.example"}
     special["user_code"] = "admins"
     numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds", "code_bytes", "code_grace_seconds"}
-    numbers |= {"data_set_bytes", "data_grace_seconds", "cache_bytes"}
+    numbers |= {"data_set_bytes", "data_grace_seconds", "data_job_grace_seconds", "cache_bytes"}
     for name in settings.field_names():
         value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
