@@ -318,6 +318,11 @@ class Client:
         path = f"/v1/jobs/{quote(job_id, safe='')}/view"
         return self._http.call("GET", path, _one(wire.JobView), read_seconds=SLOW_READ_SECONDS)
 
+    def job_call(self, job_id: str, call: str, record: type[T]) -> T:
+        """Return what a call of the job's kind answers, beside `view`. Raises NotFoundError where its kind has none."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/{quote(call, safe='')}"
+        return self._http.call("GET", path, _one(record), read_seconds=SLOW_READ_SECONDS)
+
     def models(self) -> list[wire.ModelVersion]:
         """Return the model versions, newest first."""
         return self._http.call("GET", "/v1/models", _versions.validate_json)

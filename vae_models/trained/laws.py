@@ -38,8 +38,8 @@ class Laws:
         if name not in self.names:
             raise Refused(
                 f"sampler {name!r} given: it is one of {', '.join(self.names)}. Others are fitted first to a "
-                "model in a folder: vaesvc evaluate FOLDER --evaluator samplers --sampler gmm-10 (all kinds: "
-                "vaesvc parts sampler)"
+                "model, in a folder or registered: vaesvc evaluate MODEL --evaluator samplers --sampler gmm-10 (all "
+                "kinds: vaesvc parts sampler)"
             )
         if name not in self._fitted:
             return SAMPLERS.get(name).model_validate({}).build()

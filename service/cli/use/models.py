@@ -13,7 +13,9 @@ from service.cli import connect, output
 from service.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from service.client import Client
     from service.model_files import Reference, Statement
+    from service.settings import Settings
     from vae_models.trained import Trained
 
 TRUST = "trust"
@@ -31,8 +33,10 @@ class Opened:
 
 
 @contextmanager
-def opened(model: str, device: str = "cpu", code: str | None = None) -> Iterator[Opened]:
+def opened(model: str, device: str = "cpu", code: str | None = None, *, fitted: bool = False) -> Iterator[Opened]:
     """Yield the model that MODEL names: of a folder, if there is one of this name, else of the service.
+
+    fitted: whether samplers that evaluations have fitted to a registered model are fetched beside it
 
     code: consent to run the package that it needs: "trust", or a folder or a wheel. Raises NotFoundError or UsageError
     for what names no model, NeedsCodeError without consent, and what loading raises.
@@ -41,7 +45,7 @@ def opened(model: str, device: str = "cpu", code: str | None = None) -> Iterator
         yield _of_folder(Path(model), device, code)
         return
     with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
-        yield _of_service(_reference(model), Path(scratch) / "model", device, code)
+        yield _of_service(_reference(model), Path(scratch) / "model", device, code, fitted=fitted)
 
 
 @contextmanager
@@ -75,17 +79,28 @@ def _of_folder(folder: Path, device: str, code: str | None) -> Opened:
     return Opened(model=_loaded(folder, device), called=str(folder), folder=folder)
 
 
-def _of_service(asked: Reference, folder: Path, device: str, code: str | None) -> Opened:
+def _of_service(asked: Reference, folder: Path, device: str, code: str | None, *, fitted: bool) -> Opened:
     from service import download, settings
 
     chosen = settings.load()
     with connect.client(chosen) as client:
         said = download.pull(asked, folder, client, chosen).statement
+        if fitted:
+            _fetch_fitted(client, said, folder, chosen)
     if said.code is not None and code is not None:
         download.agree(said.code, code, folder, chosen)
     output.note(f"{said.name} version {said.version}, signed and verified")
     called = f"{said.name}/{said.version}"
     return Opened(model=_loaded(folder, device), called=called, folder=folder, statement=said)
+
+
+def _fetch_fitted(client: Client, said: Statement, folder: Path, chosen: Settings) -> None:
+    from service import download, fitted
+    from vae_models.trained.laws import FOLDER
+
+    names = fitted.fetch(client, said, download.trusted_keys(client, chosen), folder / FOLDER)
+    if names:
+        output.note(f"fitted by evaluations, signed and verified: {', '.join(names)}")
 
 
 def _loaded(folder: Path, device: str) -> Trained:

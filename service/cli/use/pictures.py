@@ -74,7 +74,7 @@ def sample(
     from service.cli.use import files, models, work
 
     picture = files.suffix(out, ".png", ".npz") == ".png"
-    with models.opened(model, device, code) as opened, models.mistakes():
+    with models.opened(model, device, code, fitted=sampler != "prior") as opened, models.mistakes():
         _check(opened, picture)
         told: dict[str, Any] = {
             "sampler": sampler, "temperature": temperature, "form": form, "seed": seed, "beta": beta,

@@ -21,6 +21,7 @@ KIND = Kind(
     progress="service.kinds.evaluate.text:progress",
     outcome="service.kinds.evaluate.text:outcome",
     run="service.kinds.evaluate.ray_run:run",
+    routes="service.kinds.evaluate.routes:add",
     follow="service.kinds.evaluate.follow:follow",
     plan="service.kinds.evaluate.plan:plan",
     commands=MappingProxyType(

@@ -35,3 +35,17 @@ def test_a_model_of_several_latents_is_refused_in_words(kind: str) -> None:
     plan = EvaluationPlan.model_validate({"evaluators": [{"kind": kind}]})
     with pytest.raises(ValueError, match=f"{kind}: it needs a model of one latent vector, and nvae has z"):
         chosen(plan, catalogue()["digits/nvae-tiny"].build())
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("probes", "it needs labels, and binarized-mnist has none"),
+        ("disentanglement", "it compares two factors or more, and the labels of binarized-mnist are "),
+        ("angle", "it needs data whose one label is an angle in rad, and binarized-mnist has "),
+    ],
+)
+def test_missing_labels_are_said_before_anything_is_computed(kind: str, why: str) -> None:
+    plan = EvaluationPlan.model_validate({"evaluators": [{"kind": kind}]})
+    with pytest.raises(ValueError, match=f"^{kind}: {why}"):
+        chosen(plan, catalogue()["binarized-mnist/beta-vae-mlp"].build())
