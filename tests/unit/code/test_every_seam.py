@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -96,6 +96,17 @@ def is_trained_with(seam: str, kind: str, folder: Path) -> None:
     first, again, plain = (trained(each, folder / str(n)) for n, each in enumerate((own, own, config())))
     assert weights(first) == weights(again) != weights(plain)
     assert all(tensor.isfinite().all() for tensor in first.module.state_dict().values())
+
+
+def is_a_net_of_frames(seam: str, kind: str, folder: Path) -> None:
+    """A video model learns with it, and has as many numbers as it says."""
+    model = {"kind": "video", "context": 3, "latent": 2, "hidden": 8, "frame_net": {"kind": kind}}
+    video = TrainConfig.model_validate({**PLAIN, "data": {"name": "moving-digits"}, "model": model, "steps": 3})
+    run = trained(video, folder)
+    net, spec = cast(Any, run.model).frames, cast(Any, video.model).frame_net
+    assert type(net.encoder).__module__ == "lighthouse.flat_nets"
+    assert sum(each.numel() for each in net.parameters()) == spec.weights((1, 16, 16), 1)
+    assert all(tensor.isfinite().all() for tensor in run.module.state_dict().values())
 
 
 def is_a_source(seam: str, kind: str, folder: Path) -> None:
@@ -191,6 +202,7 @@ TRIALS: Mapping[str, Callable[[str, str, Path], None]] = {
     "data-source": is_a_source, "measure": is_measured, "recipe": is_a_recipe, "search": is_searched,
     "searcher": is_searched, "pruner": is_searched, "sampler": is_sampled, "evaluator": is_evaluated,
     "features": is_a_measure_of_distance, "job-kind": is_run_as_a_job, "reproduction": is_reproduced,
+    "frame-net": is_a_net_of_frames,
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ SEAMS = {
     "searcher": "halton", "job-kind": "count-parameters", "recipe": "rings/lighthouse",
     "search": "searches/rings/scales", "sampler": "aggregate", "posterior": "floored-normal",
     "optimizer": "rmsprop", "schedule": "inverse-root", "noise": "jitter", "evaluator": "norms",
-    "features": "moments", "pruner": "worst-out", "reproduction": "lighthouse/table-1",
+    "features": "moments", "pruner": "worst-out", "reproduction": "lighthouse/table-1", "frame-net": "flat",
 }  # fmt: skip
 
 
