@@ -1,4 +1,4 @@
-"""SVG-LP (Denton and Fergus 2018), with its loss and with sigma-VAE's decoder (Rybkin et al. 2020, section 5).
+"""SVG-LP (Denton and Fergus 2018), with its loss and with sigma-VAE's decoder (Rybkin et al. 2020, appendix B).
 
 SVG's commands (github.com/edenton/svg, train_svg_lp.py): features of 128, a predictor of two LSTM layers of 256 units,
 posterior and prior of one; Adam, learning rate 0.002, batches of 100, 300 epochs of 600 batches; its loss of a video is
@@ -62,7 +62,7 @@ def svg_lp(
 
 
 _STEPS = 180_000  # 300 epochs of 600 batches
-_SIGMA = "section 5, SVG"
+_SIGMA = "appendix B, figure 8"
 
 RECIPES = (
     recipe(
