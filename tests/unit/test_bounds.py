@@ -139,6 +139,9 @@ def test_a_models_size_is_known_without_building_it(name: str) -> None:
         model = config.model.build(config.data.facts.shape)
     built = sum(parameter.numel() for parameter in model.parameters())
     estimate = size.weights(config)
+    if config.model.kind != "vae":  # a topology that counts its nets itself
+        assert estimate == pytest.approx(built, rel=0.02)
+        return
     if config.model.backbone.kind == "mlp":
         assert estimate == pytest.approx(built, rel=0.01)
     elif config.model.backbone.kind in ("conv", "resnet", "sigma-vae"):
