@@ -35,6 +35,10 @@ class Strict(BaseModel):
         """
         return None
 
+    def against_compile(self) -> str | None:
+        """Return why the step of a configuration with this part is not compiled; None: nothing is against it."""
+        return None
+
     def against_bf16(self) -> str | None:
         """Return why a configuration with this part is not trained at precision bf16; None: nothing is against it."""
         return None

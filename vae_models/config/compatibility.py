@@ -316,6 +316,18 @@ def some_models_are_recomputed(config: RunConfig) -> Iterator[str]:
         )
 
 
+def steps_may_be_compiled(config: RunConfig) -> Iterator[str]:
+    if config.graph != "off" and config.compile == "off":
+        yield f"graph {config.graph} replays a compiled step, and compile is off: set compile to step, or graph to off"
+    if config.compile == "off":
+        return
+    parts = (part for root in (config.model, config.objective) for part in parts_within(root))
+    for reason in filter(None, (part.against_compile() for part in parts)):
+        yield f"compile {config.compile}: {reason}: set compile to off"
+    if config.recompute:
+        yield "compile step chooses by itself what is computed again: leave recompute out, or set compile to off"
+
+
 def weights_are_bounded(config: RunConfig) -> Iterator[str]:
     if (weights := size.weights(config)) > bounds.WEIGHTS:
         yield (
@@ -357,6 +369,7 @@ RULES: tuple[Callable[[RunConfig], Iterator[str]], ...] = (
     parts_run_in_the_precision,
     batches_may_be_taken_in_parts,
     some_models_are_recomputed,
+    steps_may_be_compiled,
     weights_are_bounded,
     steps_are_bounded,
 )

@@ -103,6 +103,8 @@ LATER = (
     "precision",
     "micro_batch",
     "recompute",
+    "compile",
+    "graph",
 )  # fields that came after studies had been run: see `RunConfig.identity`
 
 
@@ -140,6 +142,13 @@ class RunConfig(Strict):
         default=False,
         description="keep no activations inside of a deep model's cells, and compute them again in the backward pass: "
         "less memory for about a third more time",
+    )
+    compile: Literal["off", "step"] = Field(
+        default="off",
+        description="the training step by torch.compile: a minute before the first step, then faster; of one worker",
+    )
+    graph: Literal["off", "auto"] = Field(
+        default="off", description="replay the compiled step as CUDA graphs where there is a GPU; elsewhere it is off"
     )
     log_every_steps: int = Field(default=50, ge=1, le=bounds.STEPS)
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -33,6 +33,8 @@ def reason_against(config: TrainConfig) -> str | None:
     """
     if config.recompute:
         return "recompute keeps tensors by hooks, which torch.func.vmap has not"
+    if config.compile != "off":
+        return "compile step compiles the step of one configuration"
     reasons = (part.against_lanes() for root in (config.model, config.objective) for part in parts_within(root))
     reason = next((reason for reason in reasons if reason is not None), None)
     if reason is None and config.shortest is not None:
@@ -44,7 +46,7 @@ def _key(config: TrainConfig, *, zeros: bool) -> str:
     data, beta = config.determining()["data"], config.beta.kind
     model, objective = _without_numbers(config.model, zeros), _without_numbers(config.objective, zeros)
     step = (
-        [config.precision, config.micro_batch, config.recompute] if zeros else []
+        [config.precision, config.micro_batch, config.recompute, config.compile, config.graph] if zeros else []
     )  # weights of one shape go on at another precision
     return repr([data, config.batch_size, config.dtype, beta, model, objective, *step])
 

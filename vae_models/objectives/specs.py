@@ -159,6 +159,12 @@ class RaeConfig(ObjectiveSpec):
     latent_weight: float = Field(default=1e-4, ge=0, le=bounds.REAL)
     decoder_weight: float = Field(default=1e-7, ge=0, le=bounds.REAL)
 
+    def against_compile(self) -> str | None:
+        """Return why a gradient penalty is not compiled."""
+        if self.regularizer != "gradient":
+            return None
+        return f"objective {self.kind} with regularizer gradient differentiates twice, which torch.compile does not"
+
     def against_bf16(self) -> str | None:
         """Return why a gradient penalty is not computed in bfloat16."""
         if self.regularizer != "gradient":

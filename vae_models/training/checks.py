@@ -26,6 +26,11 @@ def check_run(config: TrainConfig, context: RunContext) -> None:
             f"batch_size {config.batch_size} is smaller than the number of workers, {context.world_size}: "
             "every worker needs at least one datum; use fewer workers or a larger batch"
         )
+    if config.compile != "off" and context.world_size > 1:
+        raise ValueError(
+            f"compile {config.compile} is of one worker, and there are {context.world_size}: set compile to off, or "
+            "train with one worker"
+        )
     selectable = evaluated(bound=True, more=config.evaluation.measures)
     if config.checkpoint.metric not in selectable:
         raise ValueError(f"checkpoint.metric {config.checkpoint.metric!r} is not measured; allowed: {list(selectable)}")

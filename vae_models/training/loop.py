@@ -30,6 +30,7 @@ from vae_models.precision import Precision
 from vae_models.protocols import HasCells, Model, Objective, RunContext
 from vae_models.training import accumulation, promises
 from vae_models.training.checks import check_run
+from vae_models.training.compiled import begin_step, compile_step
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.evaluation import NotFinite, evaluate
 from vae_models.training.pictures import pictures
@@ -129,9 +130,9 @@ class Run:
         self.sound = 0  # the last step whose state was looked at: all of it was finite
         self._restore()
         objective: Objective = config.objective.build(len(self.train_data), dataset.shape, config.model.dimensions())
-        self.module = collectives.data_parallel(
-            StepModule(self.model, objective, self.precision).to(self.device, self.dtype)
-        )
+        step = StepModule(self.model, objective, self.precision).to(self.device, self.dtype)
+        compile_step(step, config, self.device)
+        self.module = collectives.data_parallel(step)
         promises.check_foreign(config, self.model, objective, self.controller, data=self.train_data, source=self.noise)
         self.prior_parameters = list(cast(Model, self.model).groups().get("prior", ()))
         self.noise_specs = merged(
@@ -182,6 +183,7 @@ class Run:
     def step(self) -> None:
         """Take one optimizer step, alone."""
         x, noise = self.batch()
+        begin_step(self.config, self.device)
         with self.precision.products():
             beta, mask = self.control_beta(noise), self.mask()
             self.optimizer.zero_grad(set_to_none=True)

@@ -235,6 +235,11 @@ def _misfits(spec: TrainSpec) -> list[str]:
             f"resources.workers: {resources.workers:,} is more than train.batch_size={train.batch_size:,}, "
             "and a worker needs at least one image of every batch"
         )
+    if train.compile != "off" and resources.workers > 1:
+        problems.append(
+            f"train.compile: {train.compile} is of one worker, and resources.workers is {resources.workers:,}: set "
+            "one of them to its default"
+        )
     selectable = evaluated(bound=True, more=train.evaluation.measures)
     if train.checkpoint.metric not in selectable:
         problems.append(choice("train.checkpoint.metric", train.checkpoint.metric, list(selectable)))
