@@ -37,7 +37,7 @@ from service.signing import read_key
 from service.tracking import login
 
 if TYPE_CHECKING:
-    pass
+    from service.specs.job import JobSpec
 
 log = logging.getLogger("vaesvc.api")
 T = TypeVar("T")
@@ -72,10 +72,29 @@ public = APIRouter(prefix="/v1", tags=["health"])
 async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it is
     sent; the same key with another spec is a conflict."""
+    spec = await _submitted(request, services, user)
+    return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
+
+
+@users.post("/jobs:batch", summary="Submit many jobs")
+async def submit_batch(request: wire.BatchRequest, services: App, user: User) -> list[Job]:
+    """Put many jobs into the queue in one transaction, in the order given: all of them or none. Keys are those of
+    single submits. An error says which of the jobs it is about."""
+    specs = []
+    for index, each in enumerate(request.jobs, start=1):
+        try:
+            specs.append((await _submitted(each, services, user), each.key))
+        except VaesvcError as error:
+            raise type(error)(f"spec {index} of {len(request.jobs)}: {error}") from error
+    return await anyio.to_thread.run_sync(lambda: services.store.submit_all(specs, owner=user.name))
+
+
+async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
+    """Return the resolved spec, of which the user may make a job."""
     spec = await services.resolve(request.spec, user)
     access.may_go_first(spec, user)
     await _check_code(spec.code, services, user)
-    return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
+    return spec
 
 
 async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo) -> None:

@@ -2,6 +2,7 @@
 
 User calls (bearer token of a user):
     POST /v1/jobs                          SubmitRequest -> Job          (same key and spec: the same job again)
+    POST /v1/jobs:batch                    BatchRequest -> list[Job]     (all of them or none)
     POST /v1/jobs/dry-run                  SubmitRequest -> ResolvedSpec
     GET  /v1/jobs?state=&limit=&before=    -> list[Job]
     GET  /v1/jobs/{id}                     -> JobDetail
@@ -52,6 +53,7 @@ from vae_models.data.spec import Digest
 RunnerId = Annotated[str, Field(min_length=1, max_length=200)]
 VERSION_HEADER = "x-vaesvc-version"
 MAX_REQUEST_BYTES = 1 << 20  # a resolved spec is a few kilobytes
+MAX_BATCH = 1000  # jobs in one request
 
 
 class ErrorReply(Record):
@@ -62,6 +64,10 @@ class ErrorReply(Record):
 class SubmitRequest(Record):
     spec: dict[str, Any]  # a JobSpec, resolved or with a recipe and overrides left to resolve
     key: str | None = Field(default=None, min_length=1, max_length=200, description="idempotency key")
+
+
+class BatchRequest(Record):
+    jobs: tuple[SubmitRequest, ...] = Field(min_length=1, max_length=MAX_BATCH, description="in the order of their age")
 
 
 class ResolvedSpec(Record):

@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import connect, follow, output, own_data
-from service.cli.arguments import AsJson, Overrides, Source
+from service.cli.arguments import AsJson, Overrides
 from service.cli.code import Code, bring, ref
 from service.cli.own_data import Data
+from service.errors import UsageError
 
 if TYPE_CHECKING:
+    from service.client import Client
     from service.specs.job import JobSpec
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RECIPE|FILE...",
+        help="A recipe's name (`vaesvc recipes`), a search's (`vaesvc searches`) or a YAML/JSON file. Several: jobs "
+        "that are queued together, all of them or none.",
+        show_default=False,
+    ),
+]
 
 
 def submit(
-    source: Source,
+    sources: Sources,
     overrides: Overrides = None,
     workers: Annotated[int | None, typer.Option(help="Processes that train together.", show_default=False)] = None,
     cpus_per_worker: Annotated[float | None, typer.Option(help="CPU cores each.", show_default=False)] = None,
@@ -46,22 +58,32 @@ def submit(
 
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
+    if len(sources) > 1 and (key is not None or name is not None or wait):
+        raise UsageError("--key, --name and --wait are of one job: submit it alone, or leave them out")
     # resolved here, so that a mistake is found before anything is sent
     with own_data.of_the_service():
-        spec = kinds.resolve(
-            source, own_data.changes(data, overrides), note=output.note, resources=resources or None,
-            priority=priority, name=name, code=ref(wheel), then=then or None,
-        )  # fmt: skip
+        specs = [
+            kinds.resolve(
+                source, own_data.changes(data, overrides), note=output.note, resources=resources or None,
+                priority=priority, name=name, code=ref(wheel), then=then or None,
+            )
+            for source in sources
+        ]  # fmt: skip
     if dry_run:
-        plan = named(spec.kind).plan
-        if plan is not None and not json:
-            loaded(plan)(spec)
-        else:
-            _print_spec(spec, json)
+        for spec in specs:
+            plan = named(spec.kind).plan
+            if plan is not None and not json:
+                loaded(plan)(spec)
+            else:
+                _print_spec(spec, json)
         return
     with connect.client() as client:
         if wheel is not None:
             client.put_code(wheel)
+        if len(specs) > 1:
+            _submit_all(client, specs, json)
+            return
+        (spec,) = specs
         job = client.submit(spec, key=key)
         if not json:
             output.data(job.id)
@@ -73,6 +95,16 @@ def submit(
             raise typer.Exit(follow.exit_code(job))
     if not json:
         output.note(f"Submitted. Follow it: vaesvc watch {job.id}")
+
+
+def _submit_all(client: Client, specs: list[JobSpec], json: bool) -> None:
+    jobs = client.submit_all(specs)
+    if json:
+        output.as_json(jobs)
+        return
+    for job in jobs:
+        output.data(job.id)
+    output.note(f"Submitted {len(jobs)} jobs. See them: vaesvc jobs")
 
 
 def _print_spec(spec: JobSpec, json: bool) -> None:

@@ -11,7 +11,7 @@ Whoever begins to need a set locks its row first, and so does the one who remove
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,12 +48,18 @@ def _digests(value: Any) -> Iterator[str]:
             yield from _digests(part)
 
 
-def need(work: Clocked, job_id: str, spec: Mapping[str, Any]) -> None:
-    """Note which sets the job needs that is new, or goes back into the line: sets of a job that was over for long may
-    be gone. Raises NotFoundError for one that is not stored, or not whole.
+def lock(work: Clocked, wanted: Iterable[str]) -> None:
+    """Lock the sets of these digests, in the one order in which everybody does."""
+    for digest in sorted(wanted):
+        _locked(work, digest)
+
+
+def need(work: Clocked, job_id: str, wanted: Iterable[str]) -> None:
+    """Note which sets, by digest, the job needs that is new, or goes back into the line: sets of a job that was over
+    for long may be gone. Raises NotFoundError for one that is not stored, or not whole.
     """
     insert = sqlite.insert if work.database.sqlite else postgresql.insert
-    for digest in sorted(digests(spec)):
+    for digest in sorted(wanted):
         row = _locked(work, digest)
         if row is None or row["state"] != SetState.COMPLETE:
             raise NotFoundError(f"no data set {digest} is stored here: add it with `vaesvc data add NAME PATH`")

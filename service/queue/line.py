@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
@@ -49,7 +50,7 @@ def lanes(work: Clocked) -> list[Lane]:
     ]
 
 
-def _first_of_each() -> sa.Select[tuple[object, ...]]:
+def _first_of_each() -> sa.Select[Any]:
     """Return the query for each lane's oldest job: one look into the index for each lane, however long it is."""
     first = sa.select(sa.func.min(jobs.c.lane).label("lane")).where(QUEUED).cte("lanes", recursive=True)
     others = jobs.alias()
@@ -76,6 +77,22 @@ def of_lane(work: Clocked, name: str) -> list[str]:
     return list(work.connection.scalars(sa.select(jobs.c.id).where(QUEUED, jobs.c.lane == name).order_by(jobs.c.id)))
 
 
+def _places() -> sa.Select[Any]:
+    """Return the query for the jobs of a priority from `first` to `last`, and how many are before the first of them:
+    two ranges of one index."""
+    priority = sa.bindparam("priority", type_=sa.Integer)
+    first, last = (sa.bindparam(name, type_=jobs.c.id.type) for name in ("first", "last"))
+    others = jobs.alias()
+    count = sa.select(sa.func.count()).where(others.c.state == JobState.QUEUED.value)
+    higher = count.where(others.c.priority > priority)
+    older = count.where(others.c.priority == priority, others.c.id < first)
+    which = (QUEUED, jobs.c.priority == priority, jobs.c.id >= first, jobs.c.id <= last)
+    return sa.select(jobs.c.id, higher.scalar_subquery() + older.scalar_subquery()).where(*which).order_by(jobs.c.id)
+
+
+PLACES = _places()
+
+
 def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
     """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan."""
     found: dict[str, int] = {}
@@ -83,21 +100,10 @@ def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
     for row in rows:
         wanted.setdefault(row["priority"], []).append(row["id"])
     for priority, ids in wanted.items():
-        same = jobs.c.priority == priority
-        before = _ahead(priority, min(ids))
-        query = sa.select(jobs.c.id, before).where(QUEUED, same, jobs.c.id >= min(ids), jobs.c.id <= max(ids))
+        bounds = {"priority": priority, "first": min(ids), "last": max(ids)}
         among = {
-            job_id: place + ahead
-            for place, (job_id, ahead) in enumerate(work.connection.execute(query.order_by(jobs.c.id)), start=1)
+            job_id: place + before
+            for place, (job_id, before) in enumerate(work.connection.execute(PLACES, bounds), start=1)
         }
         found |= {job_id: among[job_id] for job_id in ids if job_id in among}
     return found
-
-
-def _ahead(priority: int, job_id: str) -> sa.ColumnElement[int]:
-    """Return the number of jobs in the line that are before this one: two ranges of one index."""
-    others = jobs.alias()
-    count = sa.select(sa.func.count()).where(others.c.state == JobState.QUEUED.value)
-    higher = count.where(others.c.priority > priority)
-    older = count.where(others.c.priority == priority, others.c.id < job_id)
-    return higher.scalar_subquery() + older.scalar_subquery()

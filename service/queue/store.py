@@ -9,19 +9,17 @@ StorageError when its disk is full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import RowMapping
 
-from service import kinds, wire
-from service.errors import ConflictError, NotFoundError
-from service.queue import admission, again, attempts, data_sets, line, models, packages, retention, tokens
+from service import wire
+from service.errors import NotFoundError
+from service.queue import admission, again, attempts, data_sets, models, packages, retention, tokens
 from service.queue.database import Database
-from service.queue.ids import new_job_id
 from service.queue.jobs import (
     FINAL,
     Attempt,
@@ -33,13 +31,13 @@ from service.queue.jobs import (
     Resources,
     TokenInfo,
     Trigger,
-    canonical,
-    spec_sha256,
 )
 from service.queue.policy import Signal
 from service.queue.rows import Clocked, attempt_record, clean, event_record, job_record, kept_checkpoints, policy
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
+from service.queue.submission import Submission, rows, submit
+from service.queue.together import Together
 from service.specs.job import JobSpec
 
 
@@ -65,6 +63,7 @@ class Store:
         self._capacity = capacity
         self._settle_seconds = settle_seconds
         self._database = Database(url)
+        self._together = Together(self._database)
         self.data = data_sets.DataSets(self._database)
 
     def migrate(self) -> None:
@@ -108,67 +107,27 @@ class Store:
         after: the job that this one follows, which is told so, once. Raises ConflictError when the key was used for
         another spec, ImpossibleError when no cluster that was ever seen could run it.
         """
-        data = spec.model_dump(mode="json")
-        digest = spec_sha256(data)
+        submission = Submission.of(spec, key)
+
+        def put(work: Clocked) -> RowMapping:
+            ((job_id, new),) = submit(work, [submission], owner, self._seen(work))
+            if new and after is not None:
+                work.record(after, "followed", job=job_id, what=spec.kind)
+            return work.job_row(job_id)
+
+        return self._told(self._together.run(put))
+
+    def submit_all(self, specs: Sequence[tuple[JobSpec, str | None]], *, owner: str) -> list[Job]:
+        """Put many jobs, each with its key or none, into the line, in this order: all of them or none.
+
+        Raises what `submit` raises; the error says which spec it is about.
+        """
+        submissions = [Submission.of(spec, key) for spec, key in specs]
         with self._write() as work:
-            known = self._submitted(work, owner, key, digest)
-            if known is None:
-                admission.refuse_impossible(spec.resources, self._seen(work))
-                job_id = self._insert_job(work, spec, data, digest, owner, key)
-                if job_id is not None and after is not None:
-                    work.record(after, "followed", job=job_id, what=spec.kind)
-                known = work.job_row(job_id) if job_id else self._submitted(work, owner, key, digest)
-        assert known is not None
-        return self._told(known)
-
-    def _submitted(self, work: Clocked, owner: str, key: str | None, digest: str) -> RowMapping | None:
-        if key is None:
-            return None
-        row = work.row(sa.select(jobs).where(jobs.c.owner == owner, jobs.c.key == key))
-        if row is not None and row["spec_sha256"] != digest:
-            raise ConflictError(
-                f"the key {key!r} was used for another spec, by {row['id']} ({row['name']}): use another key, or none"
-            )
-        return row
-
-    def _insert_job(
-        self, work: Clocked, spec: JobSpec, data: dict[str, Any], digest: str, owner: str, key: str | None
-    ) -> str | None:
-        """Return the new job's id; None when another caller used the key in the meantime (and has committed)."""
-        job_id = new_job_id(work.now)
-        values = {
-            "id": job_id,
-            "owner": owner,
-            "key": key,
-            "spec_sha256": digest,
-            "name": spec.name,
-            "kind": spec.kind,
-            "state": JobState.QUEUED.value,
-            "priority": spec.priority,
-            "spec": data,
-            "resources": spec.resources.model_dump(mode="json"),
-            "policy": kinds.policy(spec).model_dump(mode="json", exclude_defaults=True),
-            "attempt": 0,
-            "failures": 0,
-            "outages": 0,
-            "max_attempts": spec.retry.max_attempts,
-            "backoff_seconds": spec.retry.backoff_seconds,
-            "not_before": 0.0,
-            "progress": {},
-            "result": {},
-            "tracked": False,
-            "created_at": work.now,
-            "lane": line.lane_of(spec.priority, owner, canonical(spec.resources.model_dump(mode="json"))),
-        }
-        insert = sqlite.insert if self._database.sqlite else postgresql.insert
-        statement = insert(jobs).values(values).on_conflict_do_nothing(index_elements=["owner", "key"])
-        work.connection.execute(statement)
-        # not by rowcount: PostgreSQL's driver does not tell it for an insert that did nothing
-        if work.row(sa.select(jobs.c.id).where(jobs.c.id == job_id)) is None:
-            return None
-        data_sets.need(work, job_id, data)
-        work.record(job_id, "submitted", owner=owner, name=spec.name, to=JobState.QUEUED.value)
-        return job_id
+            made = submit(work, submissions, owner, self._seen(work))
+        with self._read() as work:
+            found = rows(work, [job_id for job_id, _ in made])
+            return admission.with_places(work, found, self._seen(work))
 
     def not_followed(self, job_id: str, kind: str, reason: str) -> None:
         """Note why a job that should follow this one was not submitted. The same again changes nothing."""
@@ -263,7 +222,7 @@ class Store:
         with self._write() as work:
             again.retry(work, job_id, by)
             row = work.job_row(job_id)
-            data_sets.need(work, job_id, row["spec"])
+            data_sets.need(work, job_id, data_sets.digests(row["spec"]))
         return self._told(row)
 
     def signal(self, job_id: str, signal: Signal, *, by: str) -> Job:
@@ -285,7 +244,7 @@ class Store:
         with self._write() as work:
             again.amend(work, amendment, by)
             row = work.job_row(amendment.job.id)
-            data_sets.need(work, amendment.job.id, row["spec"])
+            data_sets.need(work, amendment.job.id, data_sets.digests(row["spec"]))
         return self._told(row)
 
     # --- tokens -----------------------------------------------------------------------------------------------------
@@ -406,28 +365,28 @@ class Store:
 
     def claim(self, job_id: str, number: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
         """Make `runner_id` the attempt's runner, and return what to resume from; the same runner may ask again."""
-        with self._write() as work:
+
+        def claim(work: Clocked) -> tuple[Job, tuple[Checkpoint, ...]]:
             attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
             return job_record(row), self._checkpoints(work, row)
 
+        return self._together.run(claim)
+
     def heartbeat(self, job_id: str, number: int, runner_id: str) -> wire.HeartbeatReply:
         """Renew the lease; return whether to stop."""
-        with self._write() as work:
-            return attempts.heartbeat(work, job_id, number, runner_id, self.lease_seconds)
+        return self._together.run(lambda work: attempts.heartbeat(work, job_id, number, runner_id, self.lease_seconds))
 
     def progress(self, job_id: str, number: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
         """Note how far the run is; the lease is not renewed."""
-        with self._write() as work:
-            return attempts.progress(work, job_id, number, report, self.lease_seconds)
+        return self._together.run(lambda work: attempts.progress(work, job_id, number, report, self.lease_seconds))
 
     def commit_checkpoint(self, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
         """Make the job resume from this checkpoint; return which ones the caller must delete. Idempotent by address.
 
         Raises ConflictError when the address holds another manifest.
         """
-        with self._write() as work:
-            return attempts.commit_checkpoint(work, job_id, number, checkpoint)
+        return self._together.run(lambda work: attempts.commit_checkpoint(work, job_id, number, checkpoint))
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """Return the checkpoints that the job keeps, newest first, the best one marked."""
@@ -436,10 +395,12 @@ class Store:
 
     def finish(self, job_id: str, number: int, request: wire.FinishRequest) -> Job:
         """Take the runner's final report; the same again is harmless. Raises ConflictError for another one."""
-        with self._write() as work:
+
+        def finish(work: Clocked) -> RowMapping:
             attempts.finish(work, job_id, number, request)
-            row = work.job_row(job_id)
-        return self._told(row)
+            return work.job_row(job_id)
+
+        return self._told(self._together.run(finish))
 
     def attempt_open(self, job_id: str, number: int) -> bool:
         """Return whether attempt `number` of the job is its newest and not over."""

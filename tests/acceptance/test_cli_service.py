@@ -22,6 +22,15 @@ from tests.command import RECIPE, VAESVC, start, vaesvc
 # --- with a service -------------------------------------------------------------------------------------------------
 
 
+def test_several_specs_are_submitted_together(online: dict[str, str]) -> None:
+    done = vaesvc(online, "submit", RECIPE, "digits/nvae-tiny")
+    ids = done.stdout.split()
+    listed = json.loads(vaesvc(online, "jobs", "--json").stdout)
+    shown = {job["id"]: job["name"] for job in listed}
+    assert [shown[job_id] for job_id in ids] == [RECIPE, "digits/nvae-tiny"]
+    assert "one job" in vaesvc(online, "submit", RECIPE, RECIPE, "--key", "k", code=2).stderr
+
+
 def test_submit_show_list_cancel_retry(online: dict[str, str]) -> None:
     done = vaesvc(online, "submit", RECIPE, "--name", "one", "--key", "k")
     job_id = done.stdout.strip()

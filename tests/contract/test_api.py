@@ -20,6 +20,7 @@ from service.errors import (
     AuthError,
     ConflictError,
     FencedError,
+    ForbiddenError,
     ImpossibleError,
     NotFoundError,
     UnavailableError,
@@ -60,6 +61,7 @@ def checkpoint(job_id: str, step: int, **fields: Any) -> Checkpoint:
 
 USER_CALLS = [
     ("POST", "/v1/jobs"),
+    ("POST", "/v1/jobs:batch"),
     ("POST", "/v1/jobs/dry-run"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/j1"),
@@ -196,6 +198,22 @@ def test_the_same_key_gives_the_same_job_per_owner(api: Api, client: Client) -> 
     with api.user("bob") as bob:
         assert bob.submit(spec(), key="k").id != first.id
     assert client.submit(spec()).id != client.submit(spec()).id  # without a key: two jobs
+
+
+def test_many_jobs_are_submitted_at_once_in_order_and_all_or_none(api: Api, client: Client) -> None:
+    many = [spec(name=f"job-{number}") for number in range(5)]
+    made = client.submit_all(many, keys=[f"k{number}" for number in range(5)])
+    assert [(job.name, job.position) for job in made] == [(f"job-{n}", n + 1) for n in range(5)]
+    assert [job.id for job in made] == sorted(job.id for job in made)
+    assert client.submit_all(many[::-1], keys=[f"k{n}" for n in range(4, -1, -1)]) == made[::-1]
+    assert [event.kind for event in client.events(made[3].id)] == ["submitted"]
+    with pytest.raises(UsageError, match="spec 2 of 2: trainz"):
+        client.submit_all([spec(), spec() | {"trainz": 3}])
+    with pytest.raises(ForbiddenError, match="spec 1 of 2: priority"), api.user("bob") as bob:
+        bob.submit_all([spec(priority=1), spec()])
+    with pytest.raises(ConflictError, match="'k2' was used for another spec"):
+        client.submit_all([spec(), spec()], keys=["new", "k2"])
+    assert len(client.jobs()) == 5
 
 
 def test_a_submit_whose_answer_is_lost_makes_one_job(api: Api, client: Client) -> None:

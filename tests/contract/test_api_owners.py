@@ -31,7 +31,8 @@ BODIES = {
     "/v1/jobs/{job_id}/lengthen": {"epochs": 900},
 }
 NOT_OF_A_JOB = {
-    "/v1/jobs", "/v1/jobs/dry-run", "/v1/data/uploads", "/v1/code/{digest}",  # the caller's own from the start
+    "/v1/jobs", "/v1/jobs:batch", "/v1/jobs/dry-run", "/v1/data/uploads",
+    "/v1/code/{digest}",  # the caller's own from the start
     "/v1/data/{name}",  # a name's owner's: tests/integration/test_data_upload.py
 }  # fmt: skip
 STUDY = {

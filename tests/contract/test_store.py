@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -69,6 +70,43 @@ def test_the_same_key_and_spec_is_the_same_job(store: Store) -> None:
     assert len({store.submit(spec("one"), owner="me").id for _ in range(3)}) == 3
     store.cancel(first.id, by="me")
     assert store.submit(spec("one"), owner="me", key="k").state is JobState.CANCELLED
+
+
+def test_many_jobs_are_one_transaction(store: Store) -> None:
+    store.observe_cluster(cluster(4), address="ray", ok=True)
+    known = store.submit(spec("known"), owner="me", key="k")
+    made = store.submit_all([(spec("a"), None), (spec("known"), "k"), (spec("b"), "n"), (spec("b"), "n")], owner="me")
+    assert [job.name for job in made] == ["a", "known", "b", "b"]
+    assert (made[1].id, made[2].id) == (known.id, made[3].id)
+    assert known.id < made[0].id < made[2].id
+    assert [kinds(store, job) for job in made] == [["submitted"]] * 4
+    assert [job.position for job in made] == [2, 1, 3, 3]
+    before = store.jobs()
+    with pytest.raises(ImpossibleError, match=r"spec 2 of 2 \(big\): asks for"):
+        store.submit_all([(spec("c"), "c"), (spec("big", cpus_per_worker=9), None)], owner="me")
+    with pytest.raises(ConflictError, match="'n' was used for another spec"):
+        store.submit_all([(spec("c"), "c"), (spec("d"), "n")], owner="me")
+    with pytest.raises(ConflictError, match=r"spec 2 of 2 \(d\): the key 'x' is another spec's"):
+        store.submit_all([(spec("c"), "x"), (spec("d"), "x")], owner="me")
+    assert store.jobs() == before
+
+
+def test_writers_at_once_each_get_their_own_answer(store: Store) -> None:
+    """What one of them is refused undoes nothing of the others, in whatever transaction they were."""
+    taken = store.submit(spec("taken"), owner="me", key="taken")
+
+    def submit(number: int) -> str:
+        if number % 4 == 3:
+            with pytest.raises(ConflictError, match=f"by {taken.id}"):
+                store.submit(spec("other"), owner="me", key="taken")
+            return taken.id
+        return store.submit(spec(f"n{number}"), owner="me", key=f"k{number}").id
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(submit, range(40)))
+    names = {job.id: job.name for job in store.jobs(limit=100)}
+    assert len(names) == 31
+    assert all(names[job_id] == ("taken" if n % 4 == 3 else f"n{n}") for n, job_id in enumerate(ids))
 
 
 def test_a_job_that_follows_another_is_told_of_once(store: Store) -> None:
