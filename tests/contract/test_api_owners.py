@@ -170,8 +170,10 @@ def test_fault_04_reasons_for_waiting_name_no_strangers_job(tmp_path: Path) -> N
         assert len(api.admit()) == 1
         large = ann.submit(resolve(RECIPE, resources={"workers": 4}))
         small = bob.submit(resolve(RECIPE))
-        assert "place 1" in str(small.reason)
-        assert large.id not in small.model_dump_json()
+        assert api.admit() == []
+        told = bob.job(small.id)
+        assert "could delay the first job of the line" in str(told.job.reason)
+        assert large.id not in told.model_dump_json()
 
 
 def test_fault_04_models_of_others_are_unseen_where_reading_is_closed(closed: Jobs) -> None:
