@@ -198,12 +198,12 @@ class HyperBatchNorm(nn.Module):
 
 def signals_of(part: nn.Module) -> list[Signal]:
     """Return what the gates within a part read, each signal once."""
-    found = list[Signal]()
+    signals = list[Signal]()
     for module in part.modules():
         signal = getattr(module, "signal", None) or getattr(module, "_signal", None)
-        if isinstance(signal, Signal) and not any(signal is other for other in found):
-            found.append(signal)
-    return found
+        if isinstance(signal, Signal) and not any(signal is other for other in signals):
+            signals.append(signal)
+    return signals
 
 
 def channels_of(layer: nn.Module) -> int:

@@ -153,21 +153,21 @@ def _videos(files: Files, path: Path, members: Sequence[_Member], records: Any) 
     sizes = files.facts.sizes
     expected: Mapping[str, int] = {"train": sizes[0] + sizes[1], "test": sizes[2]}
     for split, count in expected.items():
-        found = 0
+        count_read = 0
         for member in sorted((each for each in members if each.split == split), key=_natural):
             with member.open() as file:
                 try:
                     for record in read_records(file):
                         records.update(record)
                         yield _video(record)
-                        found += 1
+                        count_read += 1
                 except (ValueError, OSError) as error:
                     raise DataCorrupt(
                         f"{path}: {split}/{member.name}: {error}; replace it by the published file"
                     ) from error
-        if found != count:
+        if count_read != count:
             raise DataCorrupt(
-                f"{path} has {found:,} videos in {split}, expected {count:,}: replace it by the published file"
+                f"{path} has {count_read:,} videos in {split}, expected {count:,}: replace it by the published file"
             )
 
 

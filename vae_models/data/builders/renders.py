@@ -43,8 +43,8 @@ def _renders(content: bytes) -> NDArray[np.uint8]:
         raise ValueError(f"no file of a tensor alone ({type(error).__name__})") from error
     shape = (*FACTORS, 64, 64)
     if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.uint8 or tuple(tensor.shape) != shape:
-        found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise ValueError(f"{found}, expected torch.uint8 {list(shape)}")
+        form = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise ValueError(f"{form}, expected torch.uint8 {list(shape)}")
     return tensor.reshape(-1, 64, 64).numpy()
 
 

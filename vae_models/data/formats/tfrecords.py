@@ -45,13 +45,13 @@ def byte_features(record: bytes, names: Sequence[str]) -> list[bytes]:
         example.ParseFromString(record)
     except DecodeError as error:
         raise ValueError(f"a record is no tf.train.Example: {error}") from error
-    features, found = example.features.feature, []
+    features, contents = example.features.feature, []
     for name in names:
         values = list(features[name].bytes_list.value) if name in features else []
         if len(values) != 1:
             raise ValueError(f"a record has {len(values)} byte strings of the feature {name}, expected one")
-        found += [bytes(value) for value in values]
-    return found
+        contents += [bytes(value) for value in values]
+    return contents
 
 
 def _check(data: bytes, said: bytes, what: str) -> None:
@@ -59,9 +59,9 @@ def _check(data: bytes, said: bytes, what: str) -> None:
 
     crc = value(data)
     (expected,) = _SUM.unpack(said)
-    found = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    if found != expected:
-        raise ValueError(f"the sum {what} is {expected:#010x}, and its bytes have {found:#010x}")
+    actual = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    if actual != expected:
+        raise ValueError(f"the sum {what} is {expected:#010x}, and its bytes have {actual:#010x}")
 
 
 @cache

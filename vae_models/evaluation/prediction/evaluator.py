@@ -13,6 +13,7 @@ from vae_models.evaluation.findings import Findings, Table, Value
 from vae_models.evaluation.prediction import drawings
 from vae_models.evaluation.prediction.predictions import COPY, METRICS, MOST_DECIBELS, Asked, of_best, scores
 from vae_models.evaluation.subject import Subject
+from vae_models.measures import prefix
 from vae_models.metrics.ssim import WINDOW
 
 UNITS = {"ssim": "1", "psnr": "dB"}
@@ -45,12 +46,12 @@ class PredictionEvaluator:
         findings = Findings(notes=tuple(_left_out(subject)))
         for beta in (None, *subject.plan.betas):
             each = scores(subject, asked, beta)
-            found = curves(each, asked.samples)
-            where, at = ("", "") if beta is None else (f"beta_{beta:g}/", f"-beta-{beta:g}")
+            by_frame = curves(each, asked.samples)
+            at = "" if beta is None else f"-beta-{beta:g}"
             findings += Findings(
-                values=tuple(_values(found, where)),
-                tables=(_table(found, asked, f"prediction{at}"),),
-                pictures=(drawings.curves(found, asked, f"prediction-curves{at}"),),
+                values=tuple(_values(by_frame, prefix(beta))),
+                tables=(_table(by_frame, asked, f"prediction{at}"),),
+                pictures=(drawings.curves(by_frame, asked, f"prediction-curves{at}"),),
             )
             if beta is None:
                 findings += Findings(pictures=drawings.videos(subject, asked, each, shown=self.shown))

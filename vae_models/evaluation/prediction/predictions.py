@@ -84,10 +84,10 @@ def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Floa
     def compute(rows: Rows) -> dict[str, Tensor]:
         truth = asked.truth(subject, rows)
         last = rows.x[:, asked.context - 1 : asked.context].expand_as(truth)
-        found = {f"{COPY}/{name}": each.unsqueeze(1) for name, each in _compared(truth, last)}
+        copied = {f"{COPY}/{name}": each.unsqueeze(1) for name, each in _compared(truth, last)}
         samples = (asked.predict(subject, rows, sample, beta) for sample in range(asked.samples))
         of_samples = [dict(_compared(truth, predicted)) for predicted in samples]
-        return found | {name: torch.stack([each[name] for each in of_samples], dim=1) for name in of_samples[0]}
+        return copied | {name: torch.stack([each[name] for each in of_samples], dim=1) for name in of_samples[0]}
 
     def batch(start: int, end: int) -> Mapping[str, Tensor]:
         indices = torch.arange(start, end) % subject.count()
@@ -95,10 +95,10 @@ def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Floa
         rows = Rows(x=x, mask=None, indices=indices)
         return dict(_compared(asked.truth(subject, rows), asked.predict(subject, rows, 0, beta)))
 
-    found = subject.map(compute, what="predictions", batch_size=room(subject, batch))
-    for name, each in found.items():
+    compared = subject.map(compute, what="predictions", batch_size=room(subject, batch))
+    for name, each in compared.items():
         finite(f"{name} of the predictions", each)
-    return found
+    return compared
 
 
 def _compared(truth: Tensor, predicted: Tensor) -> Iterator[tuple[str, Tensor]]:
