@@ -90,7 +90,8 @@ def test_samples_are_of_the_sampler_that_the_job_fitted(service: Service, tmp_pa
 
 def test_a_model_that_no_job_fitted_one_to_says_how(service: Service, tmp_path: Path) -> None:
     said, out = service.sampled(tmp_path, "plain/1", code=2)
-    assert "it is one of prior. Others are fitted first to a model, in a folder or registered" in said
+    assert "sampler 'gmm-2' given: it is one of prior, " in said
+    assert "Others are fitted first to a model, in a folder or registered" in said
     assert not out.exists()
 
 

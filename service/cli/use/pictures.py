@@ -74,7 +74,7 @@ def sample(
     from service.cli.use import files, models, work
 
     picture = files.suffix(out, ".png", ".npz") == ".png"
-    with models.opened(model, device, code, fitted=sampler != "prior") as opened, models.mistakes():
+    with models.opened(model, device, code, fitted=_is_fitted(sampler)) as opened, models.mistakes():
         _check(opened, picture)
         told: dict[str, Any] = {
             "sampler": sampler, "temperature": temperature, "form": form, "seed": seed, "beta": beta,
@@ -85,6 +85,14 @@ def sample(
 
         made = work.in_batches(batch, count, what="sampling", unit="samples")
         _write(out, made, {"model": opened.called, **told}, lambda: _square(made["x"]))
+
+
+def _is_fitted(sampler: str) -> bool:
+    """Return whether a law of this name is fitted to a model, and so may have to be fetched."""
+    from vae_models.samplers.specs import SAMPLERS
+
+    spec = SAMPLERS.find(sampler)
+    return spec is None or spec.fitted
 
 
 def interpolate(
