@@ -117,14 +117,16 @@ _IMAGES: Mapping[str, Any] = {
     **BRIEFLY,
     "model.backbone": mlp(256, 256),
     "model.prior.importance_samples": 4,
-    "steps": 800,
+    "steps": 2_000,
+    "batch_size": 64,
+    "optimizer.lr": 1e-3,
 }
 _DIFFERS_IMAGES = (
     "fully connected nets of 256 and 256 in place of gated convolutions",
     "4 importance samples in place of 16",
-    "800 steps of 128",
+    "2,000 steps of 64 at a learning rate of 0.001",
     "the first 2,000 test images",
-    "warm-up over 1 epoch in place of 20",
+    "warm-up over 1 epoch in place of 20 (VampPrior: of 100)",
 )
 
 
@@ -132,7 +134,7 @@ def _of_images(data: str, system: str, scale: Scale) -> TrainConfig:
     changes = {} if scale == "paper" else dict(_IMAGES)
     if not system.startswith("vhp"):
         changes.pop("model.prior.importance_samples", None)
-    if scale == "small" and "warmup" in system:
+    if scale == "small" and ("warmup" in system or system == "vampprior"):
         changes["beta.epochs"] = 1.0
     return recipe(f"{data}/{system}", changes)
 
