@@ -21,7 +21,6 @@ SYSTEMS = {
     "vampprior": "VampPrior",
     "iwae": "IWAE",
 }
-STEPS = 1_000  # of the small scale
 
 
 def root(value: float) -> float:
