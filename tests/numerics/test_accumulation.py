@@ -30,7 +30,7 @@ from vae_models.topologies.text.specs import TextConfig
 from vae_models.topologies.vae.specs import GatingConfig, ModelConfig
 from vae_models.training import accumulation, checkpoint, promises
 from vae_models.training.context import LocalContext
-from vae_models.training.lanes import train_pack
+from vae_models.training.lanes import Widths, train_pack
 from vae_models.training.loop import train
 from vae_models.training.step import StepModule
 
@@ -174,7 +174,9 @@ def test_a_run_has_the_curve_of_whole_batches_and_resumes_to_the_bit(tmp_path: P
 @pytest.mark.parametrize("seeds", [(0, 0), (0, 1)])
 def test_lanes_take_their_batches_in_parts_too(seeds: tuple[int, int], tmp_path: Path) -> None:
     configs = [config(optimizer={"lr": lr}, seed=seed) for lr, seed in zip((1e-3, 3e-3), seeds, strict=True)]
-    train_pack(configs, [LocalContext(tmp_path / str(lane)) for lane in range(2)], dataset=data(), width=2)
+    folders, widths = [LocalContext(tmp_path / str(lane)) for lane in range(2)], Widths()
+    train_pack(configs, folders, dataset=data(), width=2, widths=widths)
+    assert not widths.reasons
     for lane, each in enumerate(configs):
         train(each, LocalContext(tmp_path / f"alone-{lane}"), dataset=data())
         assert_same(curve(tmp_path / str(lane)), curve(tmp_path / f"alone-{lane}"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_models.collectives import all_gather, world_size
+from vae_models.precision import REDUCED
 
 
 def _merged_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,9 +40,13 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     worker, this *is* torch's layer: same kernels, same keys in `state_dict`. x: [batch, channels, *rest].
     """
 
+    mapped = False  # whether it is called under `torch.func.vmap`, which has no norm of bfloat16 with float32 weights
+
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
+        if self.mapped and input.dtype in REDUCED:
+            return super().forward(input.float()).to(input.dtype)
         if world_size() == 1:
             if input.numel() == input.shape[1]:
                 raise ValueError(
@@ -70,6 +75,13 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
         self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), rate)
+
+
+def map_norms(part: nn.Module, mapped: bool) -> None:
+    """Tell the batch norms within a part whether they are called under `torch.func.vmap`."""
+    for module in part.modules():
+        if isinstance(module, _GlobalBatchNorm):
+            module.mapped = mapped
 
 
 @contextmanager

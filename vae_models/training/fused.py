@@ -12,6 +12,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
 from vae_models.config.train import TrainConfig
+from vae_models.nn.norm import map_norms
 from vae_models.training import accumulation
 from vae_models.training.lockstep import Lockstep
 from vae_models.training.loop import Run
@@ -36,8 +37,10 @@ class Fused:
         self._lockstep = Lockstep(self.runs, self._views, self._parameters)
         self._one_batch = len({run.config.seed for run in runs}) == 1
         self._tried = False
+        self._rounding = 2**-7 if runs[0].config.precision == "bf16" else 1e-4  # of a loss, mapped and alone
         self._parts_differ = len({_parts(run.config) for run in runs}) > 1
         skeleton = modules[0]
+        map_norms(skeleton, mapped=True)
 
         def loss(
             parameters: dict[str, Tensor],
@@ -107,7 +110,7 @@ class Fused:
         try:
             expected = self._alone(given, beta) if self._parts_differ else None
             mapped = self._map(given, beta)
-            if expected is not None and not torch.allclose(mapped[1][0], expected, rtol=1e-4, equal_nan=True):
+            if expected is not None and not torch.allclose(mapped[1][0], expected, rtol=self._rounding, equal_nan=True):
                 raise CannotFuse(
                     "the parts differ in numbers that they do not hold as tensors (`vae_models.numbers.Number`)"
                 )
@@ -138,6 +141,7 @@ class Fused:
     def close(self) -> None:
         """Give every run tensors of its own again, so that the stack's memory is freed with the last lane."""
         self._lockstep.close()
+        map_norms(self.runs[0].module, mapped=False)
         for run in self.runs:
             with torch.no_grad():
                 for parameter in run.model.parameters():
