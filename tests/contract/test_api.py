@@ -71,6 +71,7 @@ USER_CALLS = [
     ("POST", "/v1/jobs/j1/retry"),
     ("POST", "/v1/jobs/j1/amend"),
     ("GET", "/v1/jobs/j1/view"),
+    ("GET", "/v1/jobs/j1/fitted"),
     ("POST", "/v1/jobs/j1/lengthen"),
     ("GET", "/v1/jobs/j1/study"),
     ("POST", "/v1/jobs/j1/study/stop"),
