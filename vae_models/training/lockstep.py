@@ -19,9 +19,9 @@ from vae_models.training.loop import Run
 from vae_models.training.step import set_learning_rate
 from vae_models.training.window import StackedWindow
 
-# On a CPU a stacked step reads and writes the stacks once per operation, an optimizer's fused kernel once in all: it is
-# worth the lanes' calls only where there is little to read. On a GPU the calls are what takes the time.
-SMALL = 16_384  # parameters of a lane
+# On a CPU a stacked step reads and writes the stacks once per operation, an optimizer's fused kernel once in all, to
+# the bit as alone: lanes of more parameters than this step their own. On a GPU the calls are what takes the time.
+SMALL = 0  # parameters of a lane
 
 
 class Lockstep:
