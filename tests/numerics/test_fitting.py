@@ -199,7 +199,7 @@ def test_a_model_in_use_samples_by_what_was_fitted_to_it(tmp_path: Path) -> None
             theirs = trained.sample(70, sampler=name, form=form, temperature=0.7)
             ours = drawn(subject, sampler, 70, form=form, temperature=0.7)  # type: ignore[arg-type]
             torch.testing.assert_close(torch.from_numpy(theirs), ours, rtol=1e-4, atol=1e-5)
-    assert trained.samplers == ("prior", "gmm-3", "second-stage")
+    assert trained.samplers == ("prior", "readjusted", "gmm-3", "second-stage")
 
 
 def test_a_sampler_of_another_beta_is_refused_in_use(tmp_path: Path) -> None:

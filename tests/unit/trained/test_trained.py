@@ -274,6 +274,6 @@ def test_a_sampler_of_other_weights_is_refused(tmp_path: Path) -> None:
     folder = trained_models.run(tmp_path / "run", trained_models.config_of())
     fitted.save(folder / "samplers")
     model = Trained.load(folder)
-    assert model.samplers == ("prior", "gmm-2")
+    assert model.samplers == ("prior", "readjusted", "gmm-2")
     with pytest.raises(ValueError, match="the sampler gmm-2 was fitted to a model with the weights"):
         model.sample(3, sampler="gmm-2")
