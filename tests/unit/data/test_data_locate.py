@@ -256,11 +256,13 @@ def test_every_file_of_the_catalogue_has_a_home_an_address_and_the_sums_that_are
         "bair-12",
         "chairs",
         "faces",
+        "yahoo",
     }
     by_hand = {(name, key) for name, key, file in files if file.download is None}
     batches = {(name, f"batch-{i}") for name in ("cifar10", "cifar10-subset") for i in range(1, 6)}
     tests = {("cifar10", "test"), ("cifar10-subset", "test"), ("cifar10-subset", "test-1000")}
-    assert by_hand == batches | tests | {("celeba-hq", "images"), ("faces", "renders")}
+    yahoo = {("yahoo", split) for split in ("train", "val", "test")}
+    assert by_hand == batches | tests | yahoo | {("celeba-hq", "images"), ("faces", "renders")}
 
 
 @pytest.mark.parametrize("name", [name for name, a_set in CATALOGUE.items() if a_set.alternatives])
