@@ -93,7 +93,8 @@ class Lockstep:
 
     def _clip(self, slopes: Mapping[str, Tensor]) -> None:
         """Tell every lane its gradient's L2 norm, and scale down the gradients that are longer than allowed."""
-        of_parameters = [slope.flatten(1).norm(dim=1) for slope in slopes.values()]
+        rows = [slope.reshape(len(slope), -1) for slope in slopes.values()]  # a scalar's is [lanes]
+        of_parameters = [row.norm(dim=1) for row in rows]
         norms = torch.stack(of_parameters, dim=1).norm(dim=1)
         for run, norm in zip(self.runs, norms.unbind(0), strict=True):
             run.gradient_norm = norm
