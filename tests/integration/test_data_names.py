@@ -42,9 +42,9 @@ def client(api: Api) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def sets(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Two sets of 16 x 16 pixels: the names `photos` and `faces`, and their digests."""
+    """Two sets of 16 x 16 pixels: the names `photos` and `portraits`, and their digests."""
     found = {}
-    for number, name in enumerate(("photos", "faces")):
+    for number, name in enumerate(("photos", "portraits")):
         folder = tmp_path_factory.mktemp(name)
         found[name] = own_data.write(folder, seed=number, name=name, shape=(3, 16, 16))
         upload(folder, name, client)
@@ -70,10 +70,10 @@ def test_a_name_becomes_a_digest_that_stays(client: Client, sets: dict[str, str]
     found = data_of(job.spec)
     assert (found["name"], found["digest"]) == ("photos", sets["photos"])
     assert (found["facts"]["shape"], found["facts"]["sizes"]) == ([3, 16, 16], [40, 10, 10])
-    client.data.point("photos", sets["faces"])
+    client.data.point("photos", sets["portraits"])
     try:
         assert data_of(client.job(job.id).job.spec)["digest"] == sets["photos"]
-        assert data_of(client.submit(SMALL).spec)["digest"] == sets["faces"]
+        assert data_of(client.submit(SMALL).spec)["digest"] == sets["portraits"]
         assert data_of(client.submit(job.spec).spec)["digest"] == sets["photos"]  # a resolved one is as it is
     finally:
         client.data.point("photos", sets["photos"])
@@ -85,7 +85,7 @@ def test_a_study_trains_on_the_set_that_its_base_names(client: Client, sets: dic
     study = {"base": {"recipe": RECIPE, "data.name": "photos", "batch_size": 8}, "stages": [stage]}
     base = client.submit(study).spec["study"]["base"]
     assert base["data"]["digest"] == sets["photos"]
-    varied = {**study, "stages": [{"name": "sets", "space": {"data.name": ["photos", "faces"]}}]}
+    varied = {**study, "stages": [{"name": "sets", "space": {"data.name": ["photos", "portraits"]}}]}
     with pytest.raises(UsageError, match=r"data.name: 'photos' is a set of your own, .* vary whole mappings"):
         client.submit(varied)
 
@@ -208,10 +208,10 @@ def test_without_a_service_everything_stays_here(env: dict[str, str], tmp_path: 
 
 def test_run_takes_a_path_and_a_name_of_the_service(env: dict[str, str], sets: dict[str, str], tmp_path: Path) -> None:
     quick = ("--set", "batch_size=8", "--set", "steps=3", "--set", "evaluation.batch_size=3")
-    run = vaesvc(env, "run", RECIPE, "--data", "faces", *quick, "--out", str(tmp_path / "run"), seconds=120)
+    run = vaesvc(env, "run", RECIPE, "--data", "portraits", *quick, "--out", str(tmp_path / "run"), seconds=120)
     assert "Done: 3 steps" in run.stderr
-    fetched = Path(env["VAESVC_CACHE_DIR"]) / "own" / sets["faces"] / DATA_JSON
-    assert canonical.digest_of(fetched.read_bytes()) == sets["faces"]
+    fetched = Path(env["VAESVC_CACHE_DIR"]) / "own" / sets["portraits"] / DATA_JSON
+    assert canonical.digest_of(fetched.read_bytes()) == sets["portraits"]
     np.save(tmp_path / "blobs.npy", np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8))
     path = str(tmp_path / "blobs.npy")
     run = vaesvc(env, "run", RECIPE, "--data", path, *quick, "--out", str(tmp_path / "path"), seconds=120)
