@@ -62,7 +62,7 @@ SETS = (
     ),
     Published(
         name="yahoo",
-        terms="",
+        terms="non-commercial research only, not to be passed on: Yahoo's Webscope agreement",
         facts=DataSpec(
             shape=(202,),
             axes=("time",),
