@@ -38,12 +38,15 @@ class Sums:
         """Return the sums of one batch, without gradient.
         Raise ValueError where a measure is not one number for each datum.
         """
-        rate, distortion, error = (
-            value.detach().double().sum() for value in (trace.rate, trace.distortion, trace.squared_error)
-        )
-        count = torch.full_like(rate, trace.distortion.shape[0])
-        others = {quantity.name: _per_datum(quantity, trace).detach().double().sum() for quantity in more}
-        return cls(count=count, rate=rate, distortion=distortion, squared_error=error, more=others)
+        return cls.of_values(values(trace, more))
+
+    @classmethod
+    def of_values(cls, of_data: Mapping[str, Tensor]) -> Sums:
+        """Return the sums of the `values` of a batch."""
+        sums = {name: each.sum() for name, each in of_data.items()}
+        rate, distortion, error = (sums.pop(name) for name in ("rate", "distortion", "squared_error"))
+        count = torch.full_like(rate, len(of_data["rate"]))
+        return cls(count=count, rate=rate, distortion=distortion, squared_error=error, more=sums)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums.unpacked(self.packed() + other.packed(), tuple(self.more))
@@ -73,6 +76,15 @@ class Sums:
             "squared_error": error / count,
             **{name: other / count for name, other in zip(self.more, others, strict=True)},
         }
+
+
+def values(trace: Trace, more: tuple[Quantity, ...] = ()) -> dict[str, Tensor]:
+    """Return rate, distortion, squared_error and `more` of each datum, float64 [batch] by name, without gradient.
+    Raise ValueError where a measure is not one number for each datum.
+    """
+    ours = {"rate": trace.rate, "distortion": trace.distortion, "squared_error": trace.squared_error}
+    others = {quantity.name: _per_datum(quantity, trace) for quantity in more}
+    return {name: each.detach().double() for name, each in (ours | others).items()}
 
 
 def _per_datum(quantity: Quantity, trace: Trace) -> Tensor:

@@ -40,11 +40,13 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     worker, this *is* torch's layer: same kernels, same keys in `state_dict`. x: [batch, channels, *rest].
     """
 
-    mapped = False  # whether it is called under `torch.func.vmap`, which has no norm of bfloat16 with float32 weights
+    # whether it is called under `torch.func.vmap`, which has no norm of bfloat16 with float32 weights, and which in
+    # evaluation moves the mapped axis to the channels of every norm's input and back
+    mapped = False
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(input)
+            return self._affine(input) if self.mapped else super().forward(input)
         if self.mapped and input.dtype in REDUCED:
             return super().forward(input.float()).to(input.dtype)
         if world_size() == 1:
@@ -66,6 +68,17 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.bias is not None:
             y = y + self.bias.view(shape)
         return y.to(input.dtype)
+
+    def _affine(self, x: Tensor) -> Tensor:
+        """Return what torch's layer returns in evaluation, to rounding: one multiplication and one addition."""
+        if self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        scale = torch.rsqrt(self.running_var + self.eps)
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -self.running_mean * scale
+        shift = shift if self.bias is None else shift + self.bias
+        shape = [-1] + [1] * (x.ndim - 2)
+        return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
 
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:

@@ -392,29 +392,23 @@ class Run:
         part: the split to evaluate on.
         """
         poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
-        metrics: dict[str, float] = {}
         settings = self.config.evaluation
         last = self.timetable.is_last(self.at.step)
-        for beta in (None, *(settings.betas if last or not settings.betas_at_end_only else ())):
-            try:
-                with Precision(device_type=self.device.type).products():  # whatever training multiplies with
-                    at_beta = evaluate(
-                        self.model,
-                        self.splits[part],
-                        settings,
-                        name=name,
-                        source=self.noise,
-                        beta=beta,
-                        masks=self.splits.masks(part, shortest=self.config.shortest),
-                        stop=poller.tick,
-                    )
-            except NotFinite as error:
-                data = torch.tensor(error.data)
-                raise self._failure(error.metric, error.value, self.at.step, data, part) from None
-            if at_beta is None:
-                return None
-            metrics |= at_beta
-        return metrics
+        try:
+            with Precision(device_type=self.device.type).products():  # whatever training multiplies with
+                return evaluate(
+                    self.model,
+                    self.splits[part],
+                    settings,
+                    name=name,
+                    source=self.noise,
+                    betas=settings.betas if last or not settings.betas_at_end_only else (),
+                    masks=self.splits.masks(part, shortest=self.config.shortest),
+                    stop=poller.tick,
+                )
+        except NotFinite as error:
+            data = torch.tensor(error.data)
+            raise self._failure(error.metric, error.value, self.at.step, data, part) from None
 
     def _among_the_best(self) -> bool:
         """Return whether the evaluation just made is one of the `keep_best` so far."""

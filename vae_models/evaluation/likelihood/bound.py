@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from vae_models.evaluation.likelihood.scale import Scale, scale_of
 from vae_models.evaluation.subject import Inapplicable, Rows, Subject
 from vae_models.measures import QUANTITIES, prefix
 from vae_models.protocols import HasGiven, Model
+from vae_models.records import Trace
+from vae_models.topologies.over_betas import OverBetas
 
 LOG_LIKELIHOODS = ("elbo", "distortion")
 NO_LIKELIHOOD = "no log-likelihood: {}"
@@ -33,7 +35,9 @@ class BoundEvaluator:
         Raise NotFinite where one is NaN or infinite of a datum.
         """
         scale = scale_of(subject.config)
-        values = [value for beta in (None, *betas(subject)) for value in _values(subject, beta, scale)]
+        at = (None, *betas(subject))
+        measured = zip(at, terms(subject, at), strict=True)
+        values = [value for beta, terms_of in measured for value in _values(subject, beta, terms_of, scale)]
         return Findings(values=tuple(values))
 
 
@@ -57,26 +61,54 @@ def dimensions(rows: Rows, model: Model) -> Tensor:
     return (rows.mask.expand_as(rows.x).flatten(1).sum(1).double() - given).clamp(min=0)
 
 
-def terms(subject: Subject, beta: float | None) -> dict[str, Tensor]:
-    """Return the ELBO's terms of each datum where the gates read beta: float64 [data] each, on the CPU.
+def terms(subject: Subject, betas: Sequence[float | None]) -> list[dict[str, Tensor]]:
+    """Return the ELBO's terms of each datum where the gates read each beta, None 1: float64 [data], on the CPU.
 
-    The names are those of the values, and `dimensions`. The posterior noise is the same at every beta.
+    The names are those of the values, and `dimensions`. The posterior noise is the same at every beta, all beta are
+    computed in one pass, and what was returned before is not computed again.
     """
-    gates = subject.gates(beta)
+    known = subject.once("the ELBO's terms by beta", dict[float, dict[str, Tensor]])
+    at = [1.0 if beta is None else beta for beta in betas]
+    known |= _measured(subject, [beta for beta in dict.fromkeys(at) if beta not in known])
+    return [
+        {name: statistics.finite(f"{prefix(beta)}{name}", each, subject) for name, each in known[place].items()}
+        for beta, place in zip(betas, at, strict=True)
+    ]
 
-    def of(rows: Rows) -> Mapping[str, Tensor]:
-        trace = subject.model(rows.x, rows.noise, gates, rows.mask)
+
+def _measured(subject: Subject, betas: Sequence[float]) -> dict[float, dict[str, Tensor]]:
+    others = [beta for beta in betas if beta != 1]
+    gates = torch.tensor(others, dtype=subject.dtype, device=subject.device)
+    at_others = OverBetas(subject.module, gates, rows=subject.plan.batch_size) if others else None
+
+    def of_trace(trace: Trace) -> dict[str, Tensor]:
         rate, distortion = trace.rate.double(), trace.distortion.double()
         bound = {"elbo": -(rate + distortion), "rate": rate} if subject.model.bound else {}
-        rest = {"squared_error": trace.squared_error.double(), "dimensions": dimensions(rows, subject.model)}
-        return {**bound, "distortion": distortion, **rest}
+        return {**bound, "distortion": distortion, "squared_error": trace.squared_error.double()}
 
+    def of(rows: Rows) -> Mapping[str, Tensor]:
+        found = {"dimensions": dimensions(rows, subject.model)}
+        if 1.0 in betas:
+            at_1 = of_trace(subject.model(rows.x, rows.noise, None, rows.mask))
+            found |= {f"1.0/{name}": each for name, each in at_1.items()}
+        if at_others is not None:
+            for name, each in at_others(of_trace, rows.x, rows.noise, rows.mask).items():
+                found |= {f"{beta!r}/{name}": at for beta, at in zip(others, each.unbind(0), strict=True)}
+        return found
+
+    if not betas:
+        return {}
     measured = subject.map(of, what="ELBO", noise=subject.model.noise(), stream="elbo", trim=True)
-    return {name: statistics.finite(f"{prefix(beta)}{name}", each, subject) for name, each in measured.items()}
+    counted = measured.pop("dimensions")
+    by_beta: dict[float, dict[str, Tensor]] = {beta: {} for beta in betas}
+    for key, each in measured.items():
+        beta, _, name = key.partition("/")
+        by_beta[float(beta)][name] = each
+    return {beta: {**named, "dimensions": counted} for beta, named in by_beta.items()}
 
 
-def _values(subject: Subject, beta: float | None, scale: Scale) -> Iterator[Value]:
-    measured = terms(subject, beta)
+def _values(subject: Subject, beta: float | None, terms_of: Mapping[str, Tensor], scale: Scale) -> Iterator[Value]:
+    measured = dict(terms_of)
     counted = measured.pop("dimensions")
     note = NO_LIKELIHOOD.format(scale.note) if scale.measure is None else ""
     for name, per_datum in measured.items():

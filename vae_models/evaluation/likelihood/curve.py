@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from vae_models.evaluation.subject import Inapplicable, Subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 NAME = "rate_distortion"
 COLUMNS = (
@@ -44,7 +45,8 @@ class CurveEvaluator:
         if span is None:
             raise Inapplicable("a model of one beta is one point: the curve is of multi-rate models (model.gating)")
         scale, split = scale_of(subject.config), subject.plan.split
-        rows = tuple(_row(subject, beta) for beta in spaced(*span, self.betas))
+        betas = spaced(*span, self.betas)
+        rows = tuple(_row(beta, measured) for beta, measured in zip(betas, terms(subject, betas), strict=True))
         what = scale.measure or "no log-likelihood"
         note = f"{split} split, {subject.count()} data; errors are standard errors over data; distortion: {what}"
         return Findings(
@@ -58,9 +60,8 @@ def spaced(low: float, high: float, count: int) -> tuple[float, ...]:
     return (low, *(low * math.exp(place * step) for place in range(1, count - 1)), high)
 
 
-def _row(subject: Subject, beta: float) -> Row:
-    """Return a row of the table: see `COLUMNS`."""
-    measured = terms(subject, beta)
+def _row(beta: float, measured: Mapping[str, Tensor]) -> Row:
+    """Return a row of the table, of the ELBO's terms of each datum at this beta: see `COLUMNS`."""
     rate, distortion = (
         statistics.mean(name, measured[name], unit=statistics.NATS, mode="min") for name in ("rate", "distortion")
     )
