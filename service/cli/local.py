@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
 TTY_SECONDS = 0.2  # where they can
+BEGUN = ("config.json", "study.json", "trained", "choices")  # of a run, a study, reproductions
 CODE = "code.json"  # of a folder: the package of own code that the run was begun with
 
 
@@ -157,7 +158,7 @@ def same_code(folder: Path, own: CodeRef | None) -> None:
     path = folder / CODE
     wanted = None if own is None else own.digest
     if not path.exists():
-        if own is not None and any((folder / name).exists() for name in ("config.json", "study.json")):
+        if own is not None and any((folder / name).exists() for name in BEGUN):
             raise ConflictError(f"{folder} was begun without --code; name another --out")
         if own is not None:
             _write_config(path, own.model_dump(mode="json"))

@@ -13,9 +13,11 @@ import typer
 
 from service.cli import local, output
 from service.cli.arguments import AsJson
+from service.cli.code import Code, bring, ref
 from service.errors import UsageError, VaesvcError
 
 if TYPE_CHECKING:
+    from service.code.reference import CodeRef
     from tuning.reproductions.entry import Reproduction, Scale
     from tuning.reproductions.results import Results
     from tuning.reproductions.runner import Pace
@@ -39,20 +41,23 @@ def reproduce(
         int | None, typer.Option(min=1, max=100, help="In place of the scale's.", show_default=False)
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
+    code: Code = None,
     json: AsJson = False,
 ) -> None:
     """Reproduce a table or figure of a paper: train, evaluate, and say what of its claims holds here, and by how much.
 
     The first Ctrl-C writes a checkpoint and stops, the second aborts. DIR/PAPER-TABLE-SCALE/ has result.md,
-    result.json and pictures; DIR/trained/ the runs, which reproductions share.
+    result.json and pictures; DIR/trained/ the runs, which reproductions share. With --code the reproductions and parts
+    of a package are there, too, and DIR belongs to this package alone.
     """
+    own = ref(bring(code))
     if paper == "list":
         _list(table, json=json)
         return
     entry, size = _entry(paper, table), _scale(scale)
     if size not in entry.scales:
         raise UsageError(f"{entry.name} is of scale {' or '.join(entry.scales)} only: give --scale {entry.scales[0]}")
-    results = _run(entry, size, out, seeds, device)
+    results = _run(entry, size, out, seeds, device, own)
     if json:
         output.as_json(results.plain())
     else:
@@ -113,9 +118,10 @@ def _scale(scale: str) -> Scale:
     raise UsageError(f"--scale {scale}: there are {' and '.join(SCALES)}")
 
 
-def _run(entry: Reproduction, scale: Scale, out: Path, seeds: int | None, device: str) -> Results:
+def _run(entry: Reproduction, scale: Scale, out: Path, seeds: int | None, device: str, own: CodeRef | None) -> Results:
     local.data_folders()
     with local.own_folder(out), local.stop_on_interrupt() as stop, _printer() as show:
+        local.same_code(out, own)
         from tuning.reproductions.runner import reproduce as run
         from tuning.reproductions.training import Interrupted
         from vae_models.training.errors import TrainingError

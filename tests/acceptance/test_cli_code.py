@@ -89,6 +89,19 @@ def test_a_package_whose_dependencies_are_not_there_or_that_is_none_is_refused(
     assert "nowhere is not there; --code takes a folder with a pyproject.toml, or a wheel" in none.stderr
 
 
+def test_a_reproduction_of_a_package_and_its_folder(env: dict[str, str], tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out"), "--seeds", "1")
+    code = ("--code", str(PLUGINS))
+    done = vaesvc(env, "reproduce", "lighthouse", "table-1", *out, *code)
+    assert "| a narrow likelihood reconstructs better | table 1 |" in done.stdout
+    cells = json.loads((tmp_path / "out" / "lighthouse-table-1-small" / "result.json").read_text())["cells"]
+    assert [len(cell["ours"]) for cell in cells] == [1, 1, 1, 1]
+    without = vaesvc(env, "reproduce", "lighthouse", "table-1", *out, code=2)
+    assert "there is no paper 'lighthouse'" in without.stderr
+    another = vaesvc(env, "reproduce", "mr-vae", "table-1", *out, code=2)
+    assert "was begun with the package lighthouse 1.0" in another.stderr
+
+
 FAULTS = {
     "shape": ("-sum_per_datum(terms, mask)", "-terms"),
     "draws": ("-sum_per_datum(terms, mask)", "-sum_per_datum(terms, mask) + torch.randn(x.shape[0])"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from service.errors import ForbiddenError, NotFoundError, UntrustedError, UsageE
 from service.kinds import resolve
 from service.settings import S3Settings, Settings
 from tests.api_server import Api, running_api, settings_in
-from tests.command import RECIPE
+from tests.command import RECIPE, vaesvc
 from tests.packages import package
+
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,22 @@ def test_a_package_that_no_job_and_no_model_needs_goes_after_its_grace(api: Api,
         assert sweep(api.store, artifacts, grace, lambda: now + grace / 2) == []  # it may be tried again
         assert sweep(api.store, artifacts, grace, lambda: later) == [wheel.digest]
         assert not storage.is_there(artifacts, wheel.ref)
+
+
+def test_a_study_that_a_searcher_of_own_code_draws_is_given_more_trials(api: Api, tmp_path: Path) -> None:
+    own = {"VAESVC_HOME": str(tmp_path / "home"), "VAESVC_CONFIG": "", "VAESVC_CACHE_DIR": str(tmp_path / "cache")}
+    env = {**os.environ, **own, "VAESVC_API_URL": api.url, "VAESVC_TOKEN": api.token}
+    code = ("--code", str(PLUGINS))
+    job = vaesvc(env, "submit", "searches/rings/scales", *code).stdout.strip()
+    extend = ("study", "extend", job, "--trials", "2")
+    assert "the spec needs the package lighthouse 1.0" in vaesvc(env, *extend, code=2).stderr
+    assert "Stage scales has 6 assignments now." in vaesvc(env, *extend, *code).stderr
+    spec = api.store.job(job).spec
+    assert spec["study"]["stages"][0]["search"] == {"kind": "halton", "trials": 6}
+    assert spec["code"]["name"] == "lighthouse"
+    too_many = vaesvc(env, "study", "extend", job, "--trials", "9999", *code, code=2)
+    assert "trials" in too_many.stderr
+    assert api.store.job(job).spec == spec
 
 
 def announced(api: Api, method: str, path: str, size: int) -> tuple[int, str]:

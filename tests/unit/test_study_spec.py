@@ -11,7 +11,7 @@ import yaml
 
 from service import kinds
 from service.errors import UsageError
-from service.kinds.study.spec import StudySpec, cost, drawn_stage, extended, resolve_study
+from service.kinds.study.spec import StudySpec, cost, drawn_stage, extended, needs_code, resolve_study
 from service.kinds.train.spec import TrainSpec
 
 STAGE: dict[str, Any] = {"name": "rates", "space": {"optimizer.lr": [0.1, 0.01]}, "repeats": [0, 1]}
@@ -50,6 +50,23 @@ def test_every_search_that_draws_can_be_given_more_trials(kind: str) -> None:
     assert drawn_stage(found.study, None) == ("rates", 3)
     assert extended(found, 5, None).study.stages[0].planned() == 10
     assert extended(found, 2, "rates") == found
+
+
+def test_a_stage_that_own_code_searches_is_given_more_trials_where_that_code_is_not() -> None:
+    code = {"digest": "0" * 64, "name": "points", "version": "1.0"}
+    own, grid = ({"kind": "evenly", "trials": 3, "bases": [2, 3]}, {"kind": "grid"})
+    stages = [STAGE | {"name": "own", "search": own}, STAGE | {"name": "grid", "search": grid}]
+    found = resolve_study(GIVEN | {"stages": stages, "code": code})
+    assert (needs_code(found.study, None), needs_code(found.study, "own"), needs_code(found.study, "grid")) == (
+        True, True, False,
+    )  # fmt: skip
+    assert drawn_stage(found.study, "own") == ("own", 3)
+    more = extended(found, 5, "own").model_dump(mode="json")
+    assert [stage["search"] for stage in more["study"]["stages"]] == [own | {"trials": 5}, {"kind": "grid"}]
+    assert extended(found, 2, "own") == found
+    for name, why in ((None, "this study does not draw at random"), ("grid", "stage grid does not draw at random")):
+        with pytest.raises(UsageError, match=why):  # which stage is meant, is not known here
+            extended(found, 5, name)
 
 
 def test_one_run_is_resolved_as_ever() -> None:

@@ -180,15 +180,24 @@ def extend(
         str | None,
         typer.Option(help="Of this stage; default the last that draws at random.", show_default=False),
     ] = None,
+    code: Code = None,
 ) -> None:
-    """Draw more assignments. What has been trained is not trained again."""
-    from service.kinds.study.spec import StudySpec, drawn_stage
+    """Draw more assignments. What has been trained is not trained again.
+
+    --code, the package that the study was submitted with, is needed where a searcher of that package draws them.
+    """
+    bring(code)
+    from service.kinds.study.spec import StudySpec, drawn_stage, extended, needs_code
     from vae_models.measures import STORED
 
     with connect.client() as client:
         before = client.job(study).job
         messages.only_a_study(before)
-        name, present = drawn_stage(StudySpec.model_validate(before.spec, context=STORED).study, stage)
+        begun = StudySpec.model_validate(before.spec, context=STORED)
+        if needs_code(begun.study, stage):
+            require(begun.code)
+        name, present = drawn_stage(begun.study, stage)
+        extended(begun, present + trials, name)  # with the package at hand it is checked whole
         job = client.amend(study, "extend", trials=present + trials, stage=name)
     output.data(f"{job.id}  {job.state.value}")
     output.note(f"Stage {name} has {present + trials} assignments now.")

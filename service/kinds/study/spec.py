@@ -17,9 +17,10 @@ from service.specs import overrides
 from service.specs.given import Given, Source
 from service.specs.job import JobSpec, refuse_large, with_name
 from tuning.space import Values, with_values
-from tuning.study import StudyConfig, trials
+from tuning.study import StageConfig, StudyConfig, trials
 from vae_models.config.train import TrainConfig
 from vae_models.measures import following
+from vae_models.open_union import Foreign
 from vae_models.parts import PartError
 
 LONGEST_SECONDS = 10 * 366 * 86_400.0  # ten years
@@ -231,15 +232,31 @@ def resolve_study(source: Source, changes: Sequence[str] = (), **fields: Any) ->
 
 def drawn_stage(study: StudyConfig, name: str | None) -> tuple[str, int]:
     """Return name and number of assignments of the stage that draws at random: of this name, or the last such one for
-    None."""
-    ours = [stage for stage in study.stages if not stage.foreign]
-    drawn = {stage.name: stage.search.planned(stage.space) for stage in ours if stage.search.more}
+    None.
+
+    Of a stage that a searcher of the job's own code draws, which this process lacks, `trials` is believed where the
+    stage is named: whoever asks has that code and has looked, and so does the attempt before it trains.
+    """
+    known = [stage for stage in study.stages if not isinstance(stage.search, Foreign)]
+    drawn = {stage.name: stage.search.planned(stage.space) for stage in known if stage.search.more}
+    drawn |= {stage.name: number for stage in study.stages if stage.name == name and (number := _foreign_trials(stage))}
     if not drawn or (name is not None and name not in drawn):
         what = f"stage {name}" if name is not None else "this study"
         others = f"; these stages do: {', '.join(drawn)}" if drawn else ": a grid, or a population, is complete"
         raise UsageError(f"{what} does not draw at random, so it cannot be given more trials{others}")
     chosen = name or list(drawn)[-1]
     return chosen, drawn[chosen]
+
+
+def _foreign_trials(stage: StageConfig) -> int:
+    """Return the `trials` of a search that is foreign here; 0 of any other, and where it has none."""
+    trials = getattr(stage.search, "trials", None) if isinstance(stage.search, Foreign) else None
+    return trials if isinstance(trials, int) and not isinstance(trials, bool) else 0
+
+
+def needs_code(study: StudyConfig, name: str | None) -> bool:
+    """Return whether a searcher that is foreign here draws the stage of this name; for None, any stage."""
+    return any(isinstance(stage.search, Foreign) for stage in study.stages if name in (None, stage.name))
 
 
 def extended(begun: StudySpec, total: int, name: str | None) -> StudySpec:
