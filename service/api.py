@@ -401,7 +401,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         resolving=asyncio.Semaphore(RESOLVING),
     )
     middleware.install(app)
-    for router in (public, users, read_job, change_job, attempts, data.router, *_of_kinds()):
+    for router in (public, users, read_job, change_job, attempts, data.router, data.every, *_of_kinds()):
         app.include_router(router)
     return app
 

@@ -18,6 +18,7 @@ User calls (bearer token of a user):
     GET  /v1/models/mirror                 -> Mirror
     POST /v1/data/uploads                  DataUpload -> DataMissing  (where to send what is not there yet)
     GET  /v1/data                          -> list[NamedSet]
+    GET  /v1/data-sets                     -> list[KeptSet]           (those without a name, too, and why each is kept)
     PUT  /v1/data/{name}                   DataPoint -> NamedSet      (the name points to the digest from now on)
     GET  /v1/data/{name}                   -> DataDetail
     GET  /v1/data/{name}/files             -> DataFiles (presigned addresses)
@@ -45,7 +46,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.code.reference import CodeRef
-from service.data.records import Move, NamedSet
+from service.data.records import Kept, Move, NamedSet
 from service.queue.jobs import Attempt, Checkpoint, Job, Record
 from vae_models.data.canonical import MOST_JSON_BYTES
 from vae_models.data.spec import Digest
@@ -272,9 +273,12 @@ class DataPoint(Record):
 
 
 class DataDetail(Record):
-    """made, source: of data.json: what was done with the values, and what was read. jobs: not over, and needing it."""
+    """made, source: of data.json: what was done with the values, and what was read. jobs: not over, and needing it.
+    kept: why the set is.
+    """
 
     data: NamedSet
+    kept: Kept
     made: dict[str, Any]
     source: dict[str, Any]
     moves: tuple[Move, ...]

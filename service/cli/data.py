@@ -188,7 +188,11 @@ def _is_here(which: str) -> bool:
 
 @app.command("list")
 def list_sets(local: Local = False, json: AsJson = False) -> None:
-    """List the names in the service, or on this machine where there is none."""
+    """List the names in the service and the sets that are kept without one, and why; or the names on this machine.
+
+    A set is kept for a name, for a registered model that was trained on it, and for a job that is not over or that
+    ended in the last 30 days (the service's setting `data_job_grace_seconds`): it may be tried again.
+    """
     from vae_models.data import own
 
     if not _here(local):
@@ -352,7 +356,8 @@ def _tell_named(detail: wire.DataDetail, *, as_json: bool, picture: Path | None)
     rows += [("size", output.size(named.bytes)), ("owner", named.owner), ("moved", output.moment(named.moved_at))]
     before = [f"{move.previous[:12]} until {output.moment(move.at)}" for move in detail.moves if move.previous]
     rows += [("pointed to", "; ".join(before))] if before else []
-    rows += [("jobs that need it", ", ".join(detail.jobs))] if detail.jobs else []
+    rows += [("jobs that wait or run", ", ".join(detail.jobs))] if detail.jobs else []
+    rows += [("kept for", data_service.why(detail.kept, named.name))]
     output.table(("fact", "value"), rows)
     _tell_made(detail.made, picture)
 

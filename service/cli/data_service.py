@@ -11,10 +11,10 @@ from service.cli import connect, output
 if TYPE_CHECKING:
     from service import wire
     from service.client import Client
-    from service.data.records import NamedSet
+    from service.data.records import Kept, KeptSet, NamedSet
     from vae_models.data.stored import StoredSet
 
-HEADER = ("name", "digest", "shape", "support", "train/val/test [data]", "size", "owner", "age [h:mm:ss]")
+HEADER = ("name", "digest", "shape", "support", "train/val/test [data]", "size", "owner", "age [h:mm:ss]", "kept for")
 
 
 def configured() -> bool:
@@ -57,27 +57,49 @@ def send(made: StoredSet, name: str, cache_dir: Path) -> NamedSet:
 
 
 def names(*, json: bool) -> None:
-    """Print the names that the user sees."""
+    """Print the names that the user sees, then the sets that are kept without one, and why each is."""
     with connect.client() as client:
-        pointers = client.data.names()
+        pointers, stored = client.data.names(), client.data.kept()
+    reasons = {each.digest: each.kept for each in stored}
+    without_name = [each for each in stored if each.digest not in {named.digest for named in pointers}]
     if json:
-        output.as_json(pointers)
+        plain = [{**each.model_dump(mode="json"), "kept": reasons.get(each.digest)} for each in pointers]
+        output.as_json([*plain, *({"name": None, **each.model_dump(mode="json")} for each in without_name)])
         return
-    output.table(HEADER, [_row(named) for named in pointers])
+    rows = [(each.name, *_columns(each, each.moved_at), why(reasons.get(each.digest), each.name)) for each in pointers]
+    output.table(HEADER, [*rows, *(("-", *_columns(each, each.created_at), why(each.kept)) for each in without_name)])
 
 
-def _row(named: NamedSet) -> tuple[str, ...]:
-    facts = named.facts
+def _columns(each: NamedSet | KeptSet, since: float) -> tuple[str, ...]:
+    facts = each.facts
     return (
-        named.name,
-        named.digest[:12],
+        each.digest[:12],
         "x".join(map(str, facts.shape)),
         facts.support,
         "/".join(f"{size:,}" for size in facts.sizes),
-        output.size(named.bytes),
-        named.owner,
-        output.since(named.moved_at),
+        output.size(each.bytes),
+        each.owner,
+        output.since(since),
     )
+
+
+def why(kept: Kept | None, name: str | None = None) -> str:
+    """Return why a set is kept, for example `the name, 2 models (photos-vae/2), 3 jobs (01K...)`.
+
+    name: the one that is talked of. A model or job in parentheses is the newest.
+    """
+    if kept is None:  # a set that came between the two answers
+        return "the name"
+    if kept.until is not None:
+        return f"nothing needs it: goes after {output.moment(kept.until)}"
+    others = [f"the name {each}" for each in kept.names if each != name]
+    parts = [*(["the name"] if name is not None else []), *others]
+    parts += _counted(kept.models, "model", kept.last_model) + _counted(kept.jobs, "job", kept.last_job)
+    return ", ".join(parts) or "another user's name, model or job"
+
+
+def _counted(number: int, noun: str, newest: str | None) -> list[str]:
+    return [f"{number:,} {noun}{'' if number == 1 else 's'} ({newest})"] if number else []
 
 
 def look(name: str, cache_dir: Path, scratch: Path) -> tuple[wire.DataDetail, StoredSet | None]:

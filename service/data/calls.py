@@ -10,11 +10,12 @@ import pydantic
 from pydantic import TypeAdapter
 
 from service import wire
-from service.data.records import NamedSet
+from service.data.records import KeptSet, NamedSet
 
 T = TypeVar("T")
 
 _names = TypeAdapter(list[NamedSet])
+_kept = TypeAdapter(list[KeptSet])
 
 
 class Http(Protocol):
@@ -55,6 +56,10 @@ class DataCalls:
     def names(self) -> list[NamedSet]:
         """Return every name that the user sees, by name."""
         return self._http.call("GET", "/v1/data", _names.validate_json)
+
+    def kept(self) -> list[KeptSet]:
+        """Return every set that the user sees, with a name or without, oldest first, and why each is kept."""
+        return self._http.call("GET", "/v1/data-sets", _kept.validate_json)
 
     def detail(self, name: str) -> wire.DataDetail:
         """Return all that is known of what the name points to. Raises NotFoundError with the nearest names."""

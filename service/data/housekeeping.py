@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from service import areas
-from service.queue.data_sets import JOB_GRACE_SECONDS, UPLOAD_GRACE_SECONDS, DataSets
+from service.queue.data_needs import JOB_GRACE_SECONDS, UPLOAD_GRACE_SECONDS
+from service.queue.data_sets import DataSets
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts

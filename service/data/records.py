@@ -52,3 +52,33 @@ class Move(Record):
     previous: str | None
     by: str
     at: float
+
+
+class Kept(Record):
+    """Why a set is kept. Where users see their own alone, names, models and jobs are the caller's.
+
+    names:  that point to it
+    models: number of registered models of jobs that were trained on it; last_model: the newest, NAME/VERSION
+    jobs:   number of jobs with it that are not over, or that ended so lately that they can be gone on with; last_job:
+            the newest
+    until:  nothing at all needs it, and from this moment on it is removed, seconds since 1970; none: something does
+    """
+
+    names: tuple[str, ...]
+    models: int
+    last_model: str | None
+    jobs: int
+    last_job: str | None
+    until: float | None
+
+
+class KeptSet(Record):
+    """A complete set in the bucket, with a name or without, and why it is kept. bytes, files: but for data.json."""
+
+    digest: str
+    owner: str
+    facts: DataSpec
+    bytes: int
+    files: int
+    created_at: float
+    kept: Kept

@@ -11,25 +11,32 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from service import access, wire
 from service.access import User
 from service.data import names, sets
-from service.data.records import NAME, NamedSet
+from service.data.records import NAME, KeptSet, NamedSet
 from service.errors import NotFoundError
+from service.queue.data_needs import Grace
 
 if TYPE_CHECKING:
     from service.queue.jobs import TokenInfo
     from service.services import Services
 
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
-router = APIRouter(
-    prefix="/v1/data",
-    tags=["data"],
-    dependencies=[Depends(access.user)],
-    responses={422: _error, "default": _error},
-)
+_common: dict[str, Any] = {
+    "tags": ["data"],
+    "dependencies": [Depends(access.user)],
+    "responses": {422: _error, "default": _error},
+}
+router = APIRouter(prefix="/v1/data", **_common)
+every = APIRouter(prefix="/v1/data-sets", **_common)  # of sets with a name or without
 Name = Annotated[str, Path(pattern=NAME, max_length=100, description="a name of the user's choice")]
 
 
 def _limits(services: Services) -> sets.Limits:
     return sets.Limits(most_bytes=services.settings.data_set_bytes)
+
+
+def _grace(services: Services) -> Grace:
+    settings = services.settings
+    return Grace(seconds=settings.data_grace_seconds, job_seconds=settings.data_job_grace_seconds)
 
 
 def _services(request: Request) -> Any:
@@ -68,6 +75,14 @@ def list_data(services: App, user: User) -> Sequence[NamedSet]:
     return services.store.data.names(_owner(services, user))  # type: ignore[no-any-return]
 
 
+@every.get("", summary="List data sets, and why each is kept")
+def kept(services: App, user: User) -> Sequence[KeptSet]:
+    """Return every set, with a name or without, oldest first, and what needs it: names, registered models, and jobs
+    that are not over or ended lately. Those of all owners, or, as the service is set, what the caller has brought or
+    named, and of what needs it the caller's own."""
+    return services.store.data.kept(_grace(services), owner=_owner(services, user))  # type: ignore[no-any-return]
+
+
 @router.put("/{name}", summary="Let a name point to a data set")
 async def point(name: Name, request: wire.DataPoint, services: App, user: User) -> NamedSet:
     """Let the name point to the set, all of whose files must be stored. Jobs that were submitted before hold the digest
@@ -84,8 +99,9 @@ async def point(name: Name, request: wire.DataPoint, services: App, user: User) 
 
 @router.get("/{name}", summary="What a name points to")
 def show(name: Name, services: App, user: User) -> wire.DataDetail:
-    """Return the set's facts, what was done with the values, where the name has pointed, and the jobs that need it."""
-    return sets.detail(services.store.data, services.store.data.named(name, _owner(services, user)))
+    """Return the set's facts, what was done with the values, where the name has pointed, and why the set is kept."""
+    owner = _owner(services, user)
+    return sets.detail(services.store.data, services.store.data.named(name, owner), _grace(services), owner)
 
 
 @router.get("/{name}/files", summary="A data set's files")

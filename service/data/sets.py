@@ -21,6 +21,7 @@ from service.artifacts import Artifacts
 from service.data.records import NamedSet, StoredSet
 from service.errors import ConflictError, NotFoundError, UsageError
 from service.mistakes import listed
+from service.queue.data_needs import Grace
 from service.queue.data_sets import DataSets
 from service.spec_errors import explain
 from vae_models.data import canonical
@@ -108,13 +109,17 @@ def complete(sets: DataSets, artifacts: Artifacts, digest: str) -> StoredSet:
     return sets.complete(digest)
 
 
-def detail(sets: DataSets, named: NamedSet) -> wire.DataDetail:
-    """Return all that is known of the set that a name points to."""
+def detail(sets: DataSets, named: NamedSet, grace: Grace, owner: str | None) -> wire.DataDetail:
+    """Return all that is known of the set that a name points to. owner: whose reasons to keep it are told; None:
+    everybody's.
+    """
     stored = sets.stored(named.digest)
     assert stored is not None  # a foreign key says so
+    (with_reasons,) = sets.kept(grace, owner=owner, digest=named.digest)
     manifest = canonical.decode(stored.manifest.encode())
     return wire.DataDetail(
         data=named,
+        kept=with_reasons.kept,
         made=manifest.made,
         source=manifest.source,
         moves=tuple(sets.moves(named.name)),

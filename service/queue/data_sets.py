@@ -5,6 +5,8 @@ are there, `removing` when nothing has needed it for long. A name points to a co
 kept. A job names digests, so that it repeats whatever becomes of a name; it keeps its sets for as long as it is known,
 because every job that is over can be given more to do.
 
+What needs a set is said in `service.queue.data_needs`.
+
 Whoever begins to need a set locks its row first, and so does the one who removes it: of the two, one sees the other.
 """
 
@@ -19,16 +21,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import RowMapping
 
-from service.data.records import Move, NamedSet, SetState, StoredSet
+from service.data.records import KeptSet, Move, NamedSet, SetState, StoredSet
 from service.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from service.queue.data_needs import JOB_GRACE_SECONDS, Asked, Grace, kept, unneeded
 from service.queue.database import Database
 from service.queue.jobs import FINAL
 from service.queue.rows import Clocked
-from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs, model_versions
+from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs
 from vae_models.data.spec import DataSpec
-
-JOB_GRACE_SECONDS = 30 * 86_400.0  # a job that is over may be tried again for so long, with its data
-UPLOAD_GRACE_SECONDS = 7200.0  # at least: signed addresses are good for an hour, and an upload asks again and again
 
 
 def digests(spec: Mapping[str, Any]) -> set[str]:
@@ -242,23 +242,29 @@ class DataSets:
 
     def unneeded(self, grace_seconds: float, job_grace_seconds: float = JOB_GRACE_SECONDS) -> list[str]:
         """Return the sets that no name, no job and no model needs, nor has for the grace, and those whose removal was
-        begun.
-
-        A job needs its sets until it is over, and for its own grace after that: it may be tried again, or given more to
-        do. One of which a model is registered needs them for as long as the model is.
+        begun: see `service.queue.data_needs`.
         """
+        grace = Grace(seconds=grace_seconds, job_seconds=job_grace_seconds)
         with self._read() as work:
-            return list(work.connection.scalars(_unneeded(work, grace_seconds, job_grace_seconds)))
+            return list(work.connection.scalars(unneeded(work, grace)))
 
     def begin_removal(self, digest: str, grace_seconds: float, job_grace_seconds: float = JOB_GRACE_SECONDS) -> bool:
         """Mark the set as being removed, if nothing needs it still: from here on nobody can begin to need it."""
+        grace = Grace(seconds=grace_seconds, job_seconds=job_grace_seconds)
         with self._write() as work:
             if _locked(work, digest) is None:
                 return False
-            if work.row(_unneeded(work, grace_seconds, job_grace_seconds).where(data_sets.c.digest == digest)) is None:
+            if work.row(unneeded(work, grace).where(data_sets.c.digest == digest)) is None:
                 return False
             _touch(work, digest, state=SetState.REMOVING.value)
             return True
+
+    def kept(self, grace: Grace, *, owner: str | None = None, digest: str | None = None) -> list[KeptSet]:
+        """Return the complete sets (of `owner`, where that is given; of `digest` alone), oldest first, and why each is
+        kept: the names, the registered models and the jobs that need it, or until when it is kept without any.
+        """
+        with self._read() as work:
+            return kept(work, grace, Asked(owner=owner, digest=digest))
 
     def end_removal(self, digest: str) -> None:
         """Forget the set: none of its files is left. Saying it again changes nothing."""
@@ -272,22 +278,6 @@ class DataSets:
         """Return which of these digests are known, in whatever state."""
         with self._read() as work:
             return set(work.connection.scalars(sa.select(data_sets.c.digest).where(data_sets.c.digest.in_(among))))
-
-
-def _unneeded(work: Clocked, grace_seconds: float, job_grace_seconds: float) -> sa.Select[Any]:
-    upload_grace = max(grace_seconds, UPLOAD_GRACE_SECONDS)
-    named = sa.exists().where(data_names.c.digest == data_sets.c.digest)
-    may_go_on = sa.or_(jobs.c.ended_at.is_(None), jobs.c.ended_at > work.now - job_grace_seconds)
-    has_a_model = sa.exists().where(model_versions.c.job_id == jobs.c.id)
-    wanted = sa.exists().where(
-        job_data.c.digest == data_sets.c.digest, jobs.c.id == job_data.c.job_id, sa.or_(may_go_on, has_a_model)
-    )
-    grace = sa.case((data_sets.c.state == SetState.COMPLETE.value, grace_seconds), else_=upload_grace)
-    old = data_sets.c.touched_at < work.now - grace
-    going = data_sets.c.state == SetState.REMOVING.value
-    return (
-        sa.select(data_sets.c.digest).where(sa.or_(going, sa.and_(old, ~named, ~wanted))).order_by(data_sets.c.digest)
-    )
 
 
 _NAMED = sa.select(

@@ -82,6 +82,7 @@ USER_CALLS = [
     ("PUT", f"/v1/code/{'a' * 64}"),
     ("POST", "/v1/data/uploads"),
     ("GET", "/v1/data"),
+    ("GET", "/v1/data-sets"),
     ("PUT", "/v1/data/m"),
     ("GET", "/v1/data/m"),
     ("GET", "/v1/data/m/files"),

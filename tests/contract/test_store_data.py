@@ -9,8 +9,9 @@ from typing import Any, Literal
 import pytest
 import sqlalchemy as sa
 
-from service.data.records import SetState
+from service.data.records import Kept, SetState
 from service.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError, VaesvcError
+from service.queue.data_needs import Grace
 from service.queue.data_sets import digests
 from service.queue.store import Store
 from service.specs.job import JobSpec
@@ -231,6 +232,41 @@ def test_a_set_that_was_trained_on_goes_some_time_after_its_jobs_unless_a_model_
     age(database)
     assert store.data.unneeded(500, 0) == []
     assert store.retry(registered.id, by="ann").state == "QUEUED"
+
+
+def test_why_a_set_is_kept_is_told(store: Store, database: str) -> None:
+    for digest, owner in ((A, "ann"), (B, "bob")):
+        add(store, digest, owner=owner)
+    grace = Grace(seconds=500, job_seconds=3600)
+    touched = {digest: store.data.stored(digest).touched_at for digest in (A, B)}  # type: ignore[union-attr]
+    nothing = {"names": (), "models": 0, "last_model": None, "jobs": 0, "last_job": None}
+    assert [each.kept for each in store.data.kept(grace)] == [
+        Kept(**nothing, until=touched[digest] + 500) for digest in (A, B)
+    ]
+    for name in ("photos", "faces"):
+        store.data.point(name, A, by="ann")
+    mine, bobs = (store.submit(using(A, B), owner=owner) for owner in ("ann", "bob"))
+    for version, job in ((1, mine.id), (2, bobs.id)):
+        sql(
+            database,
+            "INSERT INTO vaesvc_model_versions (job_id, name, version, envelope, created_at) "
+            f"VALUES ('{job}', 'model', {version}, '{{}}', {version})",
+        )
+    both = {"models": 2, "last_model": "model/2", "jobs": 2, "last_job": bobs.id, "until": None}
+    first, second = store.data.kept(grace)
+    assert (first.digest, first.owner, first.kept) == (A, "ann", Kept(names=("faces", "photos"), **both))
+    assert second.kept == Kept(names=(), **both)
+    store.cancel(mine.id, by="ann")
+    store.cancel(bobs.id, by="bob")
+    sql(database, f"UPDATE vaesvc_jobs SET ended_at = ended_at - 4000 WHERE id = '{bobs.id}'")
+    (only,) = store.data.kept(grace, digest=A)
+    assert (only.kept.jobs, only.kept.last_job) == (1, mine.id)  # bob's was over for longer than the grace
+    own = {"models": 1, "last_model": "model/1", "jobs": 1, "last_job": mine.id, "until": None}
+    (anns,) = store.data.kept(grace, owner="ann")
+    assert (anns.digest, anns.kept) == (A, Kept(names=("faces", "photos"), **own))
+    sql(database, f"DELETE FROM vaesvc_model_versions WHERE job_id = '{bobs.id}'")
+    (bobs_own,) = store.data.kept(grace, owner="bob")
+    assert (bobs_own.digest, bobs_own.kept) == (B, Kept(**nothing, until=None))  # ann's job and model keep it
 
 
 def test_a_removal_that_was_begun_is_ended_before_anything_needs_the_set_again(store: Store, database: str) -> None:

@@ -155,6 +155,13 @@ def photographs(folder: Path, count: int = 30) -> Path:
     return folder
 
 
+def kept_for(env: dict[str, str], digest: str) -> list[str]:
+    """Return the first and the last column of the line in which `data list` has this set."""
+    header, *lines = vaesvc(env, "data", "list").stdout.splitlines()
+    (line,) = [line for line in lines if digest[:12] in line]
+    return [line.split()[0], line[header.index("kept for") :]]
+
+
 def test_add_list_show_and_remove(api: Api, env: dict[str, str], client: Client, tmp_path: Path) -> None:
     added = vaesvc(env, "data", "add", "holiday", str(photographs(tmp_path / "photos")), "--size", "16")
     assert "vaesvc submit celeba/sigma-vae-optimal --data holiday" in added.stderr
@@ -173,8 +180,15 @@ def test_add_list_show_and_remove(api: Api, env: dict[str, str], client: Client,
             assert min(picture.size) > 100
         out.unlink()
     job = vaesvc(env, "submit", RECIPE, "--data", "holiday", "--set", "batch_size=8").stdout.strip()
+    assert kept_for(env, digest) == ["holiday", f"the name, 1 job ({job})"]
+    assert f"the name, 1 job ({job})" in vaesvc(env, "data", "show", "holiday", "--out", str(out)).stdout
     removed = vaesvc(env, "data", "rm", "holiday")
     assert f"Jobs that are not over hold its digest and run all the same: {job}" in removed.stderr
+    assert kept_for(env, digest) == ["-", f"1 job ({job})"]
+    plain_sets = json.loads(vaesvc(env, "data", "list", "--json").stdout)
+    assert [each["kept"]["last_job"] for each in plain_sets if (each["name"], each["digest"]) == (None, digest)] == [
+        job
+    ]
     with api.user("bob") as bob:
         upload(tmp_path / "cache" / "own" / digest, "bobs", bob)
     for name, told in (("mnist", "is a published data set's name"), ("bobs", "is bob's, and you are ann")):
