@@ -200,11 +200,15 @@ def test_a_job_without_its_bucket_then_on_a_full_disk_then_with_a_corrupt_checkp
         _make_bucket(stack, "no-such-bucket")
         with small_disk(scratch.resolve(), "40m"):
             real_jobs.ran(other.vaesvc("retry", job_id))
-            real_jobs.until_checkpoint(other, job_id, 500)
             ballast = scratch / "ballast"
-            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
+            disk = scratch.resolve()
+            written = lambda: any(disk.rglob(".checkpoint-*"))  # noqa: E731
+            wait_for(written, real_jobs.START_SECONDS, "no checkpoint is written", every=0.02)
+            with real_jobs.slowed(disk):  # or it may end before its checkpoints are seen here
+                real_jobs.until_checkpoint(other, job_id, 500)
+                with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
             failed = real_jobs.until(
                 other, job_id, lambda detail: not detail.attempts[1].state.open, 120, "the disk does not fill up"
             )
