@@ -21,6 +21,7 @@ from service.queue.rows import unknown_job
 from service.wire import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
+    from service.queue.shares import Shares
     from service.services import Services
     from service.settings import Settings
     from service.specs.job import JobSpec
@@ -126,6 +127,15 @@ def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depe
         )
 
 
+def administrator(user: User) -> None:
+    """Raise ForbiddenError unless the caller is an administrator."""
+    if not user.admin:
+        raise ForbiddenError(
+            f"this is an administrator's, and you are {user.name}: `vaesvc token role NAME admin`, on the service's "
+            "machine, makes administrators"
+        )
+
+
 def may_bring_code(settings: Settings, user: TokenInfo) -> None:
     """Raise ForbiddenError unless the setting `user_code` lets the user bring own code: it runs as the service's
     user."""
@@ -139,11 +149,12 @@ def may_bring_code(settings: Settings, user: TokenInfo) -> None:
     )
 
 
-def may_go_first(spec: JobSpec, user: TokenInfo) -> None:
+def may_go_first(spec: JobSpec, user: TokenInfo, shares: Shares) -> None:
     """Raise ForbiddenError unless the user may set the spec's priority: above 0 it could keep all others waiting for
-    ever."""
-    if spec.priority > 0 and not user.admin:
+    ever. A quota that names a priority allows so much, and is checked when the job is submitted."""
+    if spec.priority > 0 and not user.admin and all(quota.priority is None for quota in shares.of_user(user.name)):
         raise ForbiddenError(
             f"priority: {spec.priority} is an administrator's, and you are {user.name}: "
-            "others set 0, or less to let everybody pass"
+            "others set 0, or less to let everybody pass; a quota may allow more: "
+            f"`vaesvc quota set user {user.name} --priority {spec.priority}`"
         )

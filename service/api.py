@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
-from service import __version__, access, amendments, areas, auth, kinds, middleware, wire
+from service import __version__, access, amendments, areas, auth, kinds, middleware, shares_routes, wire
 from service.access import AttemptNumber, JobId, User
 from service.code.reference import CodeRef, Digest
 from service.data import routes as data
@@ -92,7 +92,7 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User) ->
 async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
     """Return the resolved spec, of which the user may make a job."""
     spec = await services.resolve(request.spec, user)
-    access.may_go_first(spec, user)
+    await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
     await _check_code(spec.code, services, user)
     return spec
 
@@ -112,7 +112,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """Return the spec with every default filled in."""
     spec = await services.resolve(request.spec, user)
-    access.may_go_first(spec, user)
+    await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
     if spec.code is not None:
         access.may_bring_code(services.settings, user)
     return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))
@@ -401,7 +401,8 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         resolving=asyncio.Semaphore(RESOLVING),
     )
     middleware.install(app)
-    for router in (public, users, read_job, change_job, attempts, data.router, data.every, *_of_kinds()):
+    shared = (shares_routes.users, shares_routes.administrators)
+    for router in (public, users, read_job, change_job, attempts, data.router, data.every, *shared, *_of_kinds()):
         app.include_router(router)
     return app
 

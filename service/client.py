@@ -31,6 +31,7 @@ from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 from service.retry import again
+from service.shares_calls import SharesCalls
 
 if TYPE_CHECKING:
     from service.code.wheel import Wheel
@@ -223,6 +224,7 @@ class Client:
     def __init__(self, url: str, token: str | None = None, *, retry_seconds: float | None = None) -> None:
         self._http = _Http(url, token, RETRY_SECONDS if retry_seconds is None else retry_seconds)
         self.data = DataCalls(self._http, SLOW_READ_SECONDS)
+        self.shares = SharesCalls(self._http)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ VaesvcError
 ├── ConflictError          exit 2, HTTP 409   the key was used for another spec; the job is in a state that forbids it
 ├── FencedError            exit 1, HTTP 410   a newer attempt exists, or the job is over: stop at once
 ├── ForbiddenError         exit 2, HTTP 403   the token is known, but this is another's, or an administrator's
+│   └── QuotaError         exit 2, HTTP 403   more than a quota of the user or the group allows
 ├── AuthError              exit 3, HTTP 401   no token or a wrong one
 ├── UnavailableError       exit 3, HTTP 503   a server does not answer (API, Ray, MLflow, S3, SQL)
 └── StorageError           exit 1, HTTP 507   disk full, bucket missing, wrong keys, corrupt object
@@ -68,6 +69,10 @@ class ForbiddenError(VaesvcError):
     exit_code = 2
     http_status = 403
     code = "forbidden"
+
+
+class QuotaError(ForbiddenError):
+    code = "quota"
 
 
 class UnavailableError(VaesvcError):

@@ -23,10 +23,20 @@ User calls (bearer token of a user):
     GET  /v1/data/{name}                   -> DataDetail
     GET  /v1/data/{name}/files             -> DataFiles (presigned addresses)
     DELETE /v1/data/{name}?digest=         -> DataRemoved
+    GET  /v1/quota                         -> list[Quota]                (of the caller, and of their group)
     GET  /v1/cluster                       -> ClusterStatus
     GET  /v1/whoami                        -> Identity
     GET  /v1/health                        -> Health                      (no token)
     GET  /v1/keys                          -> Keys                        (no token)
+Administrators' calls:
+    GET  /v1/groups                        -> list[Group]
+    PUT  /v1/groups/{group}                GroupRequest -> list[Group]
+    DELETE /v1/groups/{group}              -> list[Group]
+    PUT  /v1/groups/{group}/members/{user} -> list[Group]
+    DELETE /v1/groups/{group}/members/{user} -> list[Group]
+    GET  /v1/quotas                        -> list[Quota]
+    PUT  /v1/quotas/{kind}/{name}          Bounds -> Quota
+    DELETE /v1/quotas/{kind}/{name}        -> list[Quota]
 Attempt calls (bearer token of that attempt, made when it was admitted):
     POST /v1/jobs/{id}/attempts/{number}/claim        ClaimRequest -> AttemptContext
     POST /v1/jobs/{id}/attempts/{number}/heartbeat    HeartbeatRequest -> HeartbeatReply   (renews the lease)

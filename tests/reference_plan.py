@@ -11,6 +11,7 @@ from functools import cache
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
+from service.queue.sharing import AHEAD_SECONDS, NOBODY, Principal, Sharing
 
 UNIT = 10_000  # Ray's own granularity
 MAX_LOADS = 4096  # sums of running gangs looked at per node; with more, nothing passes the head there
@@ -26,6 +27,7 @@ class Queued:
     resources: Resources
     priority: int = 0
     not_before: float = 0.0  # backoff: seconds since 1970
+    owner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class Running:
     job_id: str
     resources: Resources
     nodes: tuple[int, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class Plan:
     waiting: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # job id -> why
     impossible: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     line: tuple[str, ...] = ()  # all job ids, next first
+    quotas: Mapping[str, tuple[Principal, str]] = field(default_factory=lambda: MappingProxyType({}))  # of who waits
+    head: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -104,6 +109,98 @@ def plan(
         waiting=MappingProxyType(waiting),
         impossible=MappingProxyType(impossible),
         line=tuple(job.job_id for job in line),
+    )
+
+
+def shared_plan(
+    queue: Iterable[Queued],
+    running: Iterable[Running],
+    capacity: Capacity,
+    now: float,
+    *,
+    sharing: Sharing = NOBODY,
+    first: tuple[int, str, Resources] | None = None,
+) -> Plan:
+    """Return the plan with shares and quotas: after each job the scores are summed afresh and all others sorted again.
+
+    first: priority, owner and gang of the lane that goes first in its priority, once.
+    """
+    running = list(running)
+    nodes = _occupied(capacity, running)
+    holding = [(gang.owner, gang.resources) for gang in running]  # grows by what is admitted
+    kept = list(holding)  # and by the head
+    left: list[Queued] = list(queue)
+    lanes_left: set[tuple[int, str, Resources]] = set()
+    kinds_waiting: set[Resources] = set()
+    blocked: set[tuple[Principal, str]] = set()
+    admit: list[Admission] = []
+    quotas: dict[str, tuple[Principal, str]] = {}
+    line: list[str] = []
+    head: Queued | None = None
+
+    def score(group: str, user: str | None) -> float:
+        """By weight, of a group or of a user in it."""
+        usage = sum(s for (g, u), s in sorted(sharing.usage.items()) if g == group and user in (None, u))
+        amounts = (
+            round(r.total().get(sharing.unit, 0.0) * UNIT)
+            for owner, r in holding
+            if sharing.group(owner) == group and user in (None, owner)
+        )
+        weight = sharing.weights.get(group, 1.0) if user is None else 1.0
+        return (usage + AHEAD_SECONDS * (sum(amounts) / UNIT)) / weight
+
+    def key(job: Queued) -> tuple[object, ...]:
+        group = sharing.group(job.owner)
+        shares = (score(group, None), score(group, job.owner) if group else 0.0) if sharing.weights else ()
+        return (-job.priority, lane(job) != first, shares, job.job_id)
+
+    def lane(job: Queued) -> tuple[int, str, Resources]:
+        return job.priority, job.owner, job.resources
+
+    def over(job: Queued) -> tuple[Principal, str] | None:
+        asks = _units(job.resources.total())
+        for (principal, name), most in sharing.limits(job.owner).items():
+            counted = [
+                _units(r.total()).get(name, 0) for owner, r in kept if (principal, name) in sharing.limits(owner)
+            ]
+            amount = asks.get(name, 0)
+            if amount and (sum(counted) + amount > most or (principal, name) in blocked):
+                if amount <= most:
+                    blocked.add((principal, name))
+                return principal, name
+        return None
+
+    while left:
+        job = min(left, key=key)
+        left.remove(job)
+        line.append(job.job_id)
+        if lane(job) == first:
+            first = None
+        if lane(job) in lanes_left or not fits(job.resources, capacity):
+            continue
+        if (quota := over(job)) is not None:
+            quotas[job.job_id] = quota
+            lanes_left.add(lane(job))
+            continue
+        places = _places(job, nodes, head, 0, now)
+        if not isinstance(places, str):
+            _hold(nodes, job.resources, places)
+            holding.append((job.owner, job.resources))
+            kept.append((job.owner, job.resources))
+            admit.append(Admission(job_id=job.job_id, nodes=places))
+            continue
+        if job.not_before <= now:
+            kinds_waiting.add(job.resources)
+        if job.resources in kinds_waiting:  # else it backs off, and its lane goes on
+            lanes_left.add(lane(job))
+        if head is None:
+            head = job
+            kept.append((job.owner, job.resources))
+    return Plan(
+        admit=tuple(admit),
+        line=tuple(line),
+        quotas=MappingProxyType(quotas),
+        head=None if head is None else head.job_id,
     )
 
 

@@ -19,6 +19,7 @@ from service.cli import (
     report,
     reproduce,
     servers,
+    shares,
     stack,
     submit,
     tokens,
@@ -91,6 +92,8 @@ app.command()(elsewhere.export)
 app.command()(elsewhere.card)
 app.add_typer(data.app, name="data")
 app.add_typer(tokens.app, name="token")
+app.add_typer(shares.groups, name="group")
+app.add_typer(shares.quotas, name="quota")
 
 
 def main() -> None:

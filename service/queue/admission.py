@@ -10,11 +10,12 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import line, scheduling
+from service.queue import line, scheduling, shares
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
 from service.queue.schema import plan as plan_table
+from service.queue.turns import Lane
 
 OPEN = tuple(state.value for state in AttemptState if state.open)
 ROW = 1  # the cluster's only row
@@ -87,12 +88,17 @@ def refuse_impossible(resources: Resources, known: Seen) -> None:
 
 def running(work: Clocked) -> list[scheduling.Running]:
     query = (
-        sa.select(attempts.c.job_id, attempts.c.nodes, line.RESOURCES)
+        sa.select(attempts.c.job_id, attempts.c.nodes, jobs.c.owner, line.RESOURCES)
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.state.in_(OPEN))
     )
     return [
-        scheduling.Running(job_id=row["job_id"], resources=line.parsed(row["resources"]), nodes=tuple(row["nodes"]))
+        scheduling.Running(
+            job_id=row["job_id"],
+            resources=line.parsed(row["resources"]),
+            nodes=tuple(row["nodes"]),
+            owner=row["owner"],
+        )
         for row in work.rows(query)
     ]
 
@@ -106,7 +112,7 @@ def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[
     if not queued:
         return [job_record(row) for row in rows]
     place = line.places(work, queued)
-    last = _last_plan(work)
+    last = Waiting.of(work, queued)
     return [
         # a job that was admitted since its row was read is in no line
         job_record(row, position=place[row["id"]], reason=_why(row, last, known, work.now))
@@ -116,30 +122,61 @@ def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[
     ]
 
 
-def _why(row: RowMapping, last: Mapping[str, str], known: Seen, now: float) -> str:
+def _why(row: RowMapping, last: Waiting, known: Seen, now: float) -> str:
     resources = Resources.model_validate(row["resources"])
     impossible = scheduling.impossibility(resources, known.most) if known.most is not None else None
-    return impossible or known.reason or scheduling.reason(last.get(_text(resources)), row["not_before"], now)
+    return impossible or known.reason or scheduling.reason(last.why(row, resources), row["not_before"], now)
 
 
 def _text(resources: Resources) -> str:
     return canonical(resources.model_dump(mode="json"))
 
 
-def _last_plan(work: Clocked) -> Mapping[str, str]:
-    """Return why gangs wait, by their resources, as of the dispatcher's last look."""
-    row = work.row(sa.select(plan_table.c.waiting).where(plan_table.c.id == ROW))
-    return row["waiting"] if row is not None else {}
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Why jobs wait, as of the dispatcher's last look: of gangs, by their resources; of lanes that a quota holds back;
+    of groups that have used more than their share. groups: of the owners whose jobs are asked for."""
+
+    gangs: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, work: Clocked, rows: Sequence[RowMapping]) -> Waiting:
+        last = work.row(sa.select(plan_table).where(plan_table.c.id == ROW))
+        if last is None:
+            return cls()
+        groups = shares.groups_of(work, {row["owner"] for row in rows}) if last["shares"] else {}
+        return cls(gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups)
+
+    def why(self, row: RowMapping, resources: Resources) -> str | None:
+        """Return why the job waits; None for one that the dispatcher has not looked at."""
+        gang = self.held.get(row["lane"]) or self.gangs.get(_text(resources))
+        share = self.shares.get(self.groups.get(row["owner"], "")) if row["lane"] not in self.held else None
+        return f"{gang}; {share}" if gang and share else gang
 
 
-def _keep(work: Clocked, plan: scheduling.Plan) -> None:
-    """Keep why gangs wait, for whoever reads a job. Nothing is written when it is as it was."""
-    values = {"waiting": {_text(kind): why for kind, why in plan.waiting.items()}, "head": plan.head}
+def _keep(work: Clocked, plan: scheduling.Plan, over: Mapping[str, str]) -> None:
+    """Keep why jobs wait, for whoever reads one. Nothing is written when it is as it was."""
+    values = {
+        "waiting": {_text(kind): why for kind, why in plan.waiting.items()},
+        "head": plan.head,
+        "held": {lane: str(why) for lane, why in plan.held.items()},
+        "shares": dict(over),
+    }
     row = work.row(sa.select(plan_table).where(plan_table.c.id == ROW))
     if row is None:
         work.connection.execute(sa.insert(plan_table).values(id=ROW, made_at=work.now, **values))
     elif values != {name: row[name] for name in values}:
         work.connection.execute(sa.update(plan_table).where(plan_table.c.id == ROW).values(made_at=work.now, **values))
+
+
+def _head_lane(work: Clocked) -> str | None:
+    """Return the lane of the head of the last plan, if it still waits."""
+    head = sa.select(plan_table.c.head).where(plan_table.c.id == ROW).scalar_subquery()
+    query = sa.select(jobs.c.lane).where(jobs.c.id == head, jobs.c.state == JobState.QUEUED.value)
+    return work.connection.scalar(query)
 
 
 def admit(work: Clocked, known: Seen) -> list[Attempt]:
@@ -148,18 +185,30 @@ def admit(work: Clocked, known: Seen) -> list[Attempt]:
     # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
     # what enters one from the queue cannot be in between, because only the holder of the admission lock does that
     lanes = line.lanes(work)
-    plan = scheduling.plan(lanes, running(work), known.usable, work.now, most=known.most)
+    ended = shares.pending(work)
+    unit = "GPU" if (known.most or known.nodes).total().get("GPU") else "CPU"
+    rules = shares.sharing(work, ended, unit)
+    plan = scheduling.plan(
+        lanes,
+        running(work),
+        known.usable,
+        work.now,
+        most=known.most,
+        sharing=rules,
+        first=_head_lane(work) if rules.weights else None,
+    )
     if known.settled:
         for lane in lanes:
             if lane.resources in plan.impossible:
                 _refuse(work, lane, plan.impossible[lane.resources])
     admitted = (_admitted(work, admission) for admission in plan.admit)
     made = [attempt for attempt in admitted if attempt is not None]
-    _keep(work, plan)
+    _keep(work, plan, rules.over({lane.owner for lane in lanes}))
+    shares.charge(work, ended)  # at the end: attempts are locked after all jobs
     return made
 
 
-def _refuse(work: Clocked, lane: scheduling.Lane, reason: str) -> None:
+def _refuse(work: Clocked, lane: Lane, reason: str) -> None:
     for job_id in line.of_lane(work, lane.name):
         row = work.locked_job(job_id)
         if row["state"] == JobState.QUEUED:

@@ -16,8 +16,8 @@ from sqlalchemy.engine import RowMapping
 
 from service.queue.jobs import JobState, Resources, canonical
 from service.queue.rows import Clocked
-from service.queue.scheduling import Lane, Queued
 from service.queue.schema import jobs
+from service.queue.turns import Lane, Queued
 
 CHUNK = 32  # jobs of a lane that are read at a time
 QUEUED = jobs.c.state == JobState.QUEUED.value
@@ -45,7 +45,13 @@ def fill_in(work: Clocked) -> None:
 def lanes(work: Clocked) -> list[Lane]:
     """Return the lanes. Their jobs are read, in chunks, while somebody asks for more."""
     return [
-        Lane(resources=parsed(row["resources"]), priority=row["priority"], jobs=_jobs(work, row), name=row["lane"])
+        Lane(
+            resources=parsed(row["resources"]),
+            priority=row["priority"],
+            owner=row["owner"],
+            jobs=_jobs(work, row),
+            name=row["lane"],
+        )
         for row in work.rows(_first_of_each())
     ]
 
@@ -63,12 +69,12 @@ def _first_of_each() -> sa.Select[Any]:
 
 
 def _jobs(work: Clocked, first: RowMapping) -> Iterator[Queued]:
-    resources, priority = parsed(first["resources"]), first["priority"]
+    lane = {"resources": parsed(first["resources"]), "priority": first["priority"], "owner": first["owner"]}
     query = sa.select(jobs.c.id, jobs.c.not_before).where(QUEUED, jobs.c.lane == first["lane"])
     rows = [first]
     while rows:
         for row in rows:
-            yield Queued(job_id=row["id"], resources=resources, priority=priority, not_before=row["not_before"])
+            yield Queued(job_id=row["id"], not_before=row["not_before"], **lane)
         rows = work.rows(query.where(jobs.c.id > rows[-1]["id"]).order_by(jobs.c.id).limit(CHUNK))
 
 

@@ -2,12 +2,13 @@
 
     plan(lanes, running, capacity, now, most=...) -> Plan(admit, waiting, impossible, head)
 
-Lanes           the jobs of one priority and one kind of gang, oldest first. A plan reads a lane only as far as its jobs
-                start: room only shrinks while a plan is made, so once a gang of a kind does not fit, none of its kind
-                does, and the rest of its lanes is not looked at. A plan costs the number of lanes and of the jobs that
-                start, not the length of the line; and what a job waits for is a fact of its kind.
-The line        priority (higher first), then age (ids sort by the time of submission). A job that is retried keeps its
-                id, so it keeps its place; while it backs off it cannot start, and its place is held for it.
+Lanes           the jobs of one priority, owner and kind of gang, oldest first. A plan reads a lane only as far as its
+                jobs start: room only shrinks while a plan is made, so once a gang of a kind does not fit, none of its
+                kind does, and the rest of its lanes is not looked at. A plan costs the number of lanes and of the jobs
+                that start, not the length of the line; and what a job waits for is a fact of its kind.
+The line        priority (higher first), then shares (`sharing`), then age (ids sort by the time of submission). A job
+                that is retried keeps its id, so it keeps its place; while it backs off it cannot start, and its place
+                is held for it.
 Gangs           all workers of a job or none. Each worker fits on one node; a gang's workers are equal, so a gang fits
                 exactly when the nodes' free slots add up to its size. Amounts are integers of 1/10000, as in Ray, so no
                 rounding error admits what is not there.
@@ -26,6 +27,9 @@ Backfill        The first job in the line that cannot start now, though it would
                 workers) and share_n is what the later job would take on n. The head then fits after exactly the same
                 endings with the later job as without it: it is not delayed by a second. Jobs between the head and the
                 later one have no such guarantee until they are the head themselves.
+Quotas          a job that a quota holds back (`sharing`) waits, is no head, and lets others pass except those that the
+                same quota counts. The head's amounts are kept in its quotas, so that no later job takes those either.
+Shares          change from one plan to the next, and the head does not: it goes first in its priority until it starts.
 Temporarily     a job that fits into the largest cluster that was ever seen, but not into today's, waits, and is no
 too large       head: nothing that ends here could start it, so nothing is held for it.
 Impossible      a job that would not fit into the empty largest cluster ever seen (or configured): `impossible`, with
@@ -34,35 +38,16 @@ Impossible      a job that would not fit into the empty largest cluster ever see
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
 from service.queue.placing import UNIT, Empty, Nodes, Room
+from service.queue.sharing import NOBODY, HeldBack, Ledger, Sharing
+from service.queue.turns import Lane, Line, Queued
 
 NEXT_LOOK = "waits for the dispatcher's next look"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Queued:
-    """A job that waits."""
-
-    job_id: str
-    resources: Resources
-    priority: int = 0
-    not_before: float = 0.0  # backoff: seconds since 1970
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lane:
-    """The jobs of one priority and kind of gang, oldest first, read once and as far as they are needed."""
-
-    resources: Resources
-    priority: int
-    jobs: Iterator[Queued]
-    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +57,7 @@ class Running:
     job_id: str
     resources: Resources
     nodes: tuple[int, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +76,7 @@ class Plan:
     waiting: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))  # kind -> why
     impossible: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))
     head: str | None = None  # the job that nobody may delay
+    held: Mapping[str, HeldBack] = field(default_factory=lambda: MappingProxyType({}))  # lane -> the quota it waits for
 
 
 def reason(waiting: str | None, not_before: float, now: float) -> str:
@@ -101,59 +88,71 @@ def reason(waiting: str | None, not_before: float, now: float) -> str:
 
 def lanes(queue: Iterable[Queued]) -> list[Lane]:
     """Return the queue in lanes."""
-    sorted_queue: dict[tuple[int, Resources], list[Queued]] = {}
+    sorted_queue: dict[tuple[int, str, Resources], list[Queued]] = {}
     for job in sorted(queue, key=lambda job: job.job_id):
-        sorted_queue.setdefault((job.priority, job.resources), []).append(job)
+        sorted_queue.setdefault((job.priority, job.owner, job.resources), []).append(job)
+    gangs = {resources: str(resources) for _, _, resources in sorted_queue}
     return [
-        Lane(resources=resources, priority=priority, jobs=iter(jobs))
-        for (priority, resources), jobs in sorted_queue.items()
+        Lane(
+            resources=resources,
+            priority=priority,
+            owner=owner,
+            jobs=iter(jobs),
+            name=f"{priority} {owner} {gangs[resources]}",
+        )
+        for (priority, owner, resources), jobs in sorted_queue.items()
     ]
 
 
 def plan(
-    lanes: Iterable[Lane], running: Iterable[Running], capacity: Capacity, now: float, *, most: Capacity | None = None
+    lanes: Iterable[Lane],
+    running: Iterable[Running],
+    capacity: Capacity,
+    now: float,
+    *,
+    most: Capacity | None = None,
+    sharing: Sharing = NOBODY,
+    first: str | None = None,
 ) -> Plan:
-    """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown."""
+    """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown.
+
+    first: the lane of the head of the plan before, where groups share the cluster: it stays the head until it starts.
+    """
+    running = list(running)
     kinds = _Kinds(capacity, running, most)
+    ledger = Ledger(sharing)
+    for gang in running:
+        ledger.keep(gang.owner, gang.resources)
+        ledger.charge(gang.owner, gang.resources)
     admit: list[Admission] = []
-    line = _Line(lanes)
+    held: dict[str, HeldBack] = {}
+    line = Line(lanes, ledger, first)
     for lane, job in line:
         kind = kinds[lane.resources]
+        by_quota = ledger.held_back(lane.owner, lane.resources) if kind.possible else None
+        if by_quota is not None:
+            held[lane.name] = by_quota
+            continue
         if not kind.waits and job.not_before <= now:
             places = kind.places(kinds.head)
             if places is not None:
                 kinds.nodes.hold(job.resources, places)
+                ledger.keep(lane.owner, job.resources)
+                ledger.charge(lane.owner, job.resources)
                 admit.append(Admission(job_id=job.job_id, nodes=places))
         if kinds.head is None and kind.possible and (kind.waits or job.not_before > now):
             kinds.head = job
+            ledger.keep(lane.owner, job.resources)
         if not kind.waits:
-            line.go_on(lane)
+            line.go_on()
     head = kinds.head
     return Plan(
         admit=tuple(admit),
         waiting=MappingProxyType(kinds.waiting()),
         impossible=MappingProxyType(kinds.impossible()),
         head=None if head is None else head.job_id,
+        held=MappingProxyType(held),
     )
-
-
-class _Line:
-    """The lanes' jobs in the order of the line. A lane is left after each job, unless `go_on` is called."""
-
-    def __init__(self, lanes: Iterable[Lane]) -> None:
-        self._heap: list[tuple[int, str, Lane, Queued]] = []
-        for lane in lanes:
-            self.go_on(lane)
-
-    def go_on(self, lane: Lane) -> None:
-        job = next(lane.jobs, None)
-        if job is not None:
-            heapq.heappush(self._heap, (-lane.priority, job.job_id, lane, job))
-
-    def __iter__(self) -> Iterator[tuple[Lane, Queued]]:
-        while self._heap:
-            *_, lane, job = heapq.heappop(self._heap)
-            yield lane, job
 
 
 class _Kind:

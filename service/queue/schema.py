@@ -69,6 +69,7 @@ jobs = sa.Table(
     sa.Index("vaesvc_jobs_lane", "state", "lane", "id"),
     sa.Index("vaesvc_jobs_line", "state", "priority", "id"),
     sa.Index("vaesvc_jobs_tracked", "tracked", "state", "id"),
+    sa.Index("vaesvc_jobs_owner", "owner", "state"),
 )
 
 attempts = sa.Table(
@@ -86,7 +87,9 @@ attempts = sa.Table(
     sa.Column("lease_until", sa.Double),
     sa.Column("error", sa.Text),
     sa.Column("log_uri", sa.Text),
+    sa.Column("charged", sa.Boolean, nullable=False, server_default=sa.false()),  # it is in `usage`: only when it ended
     sa.Index("vaesvc_attempts_state", "state"),
+    sa.Index("vaesvc_attempts_charged", "charged"),
 )
 
 checkpoints = sa.Table(
@@ -144,6 +147,46 @@ plan = sa.Table(
     sa.Column("waiting", Json, nullable=False),  # the gang's resources, as text -> why
     sa.Column("head", _id()),  # the job that nobody may delay
     sa.Column("made_at", sa.Double, nullable=False),  # when it last changed
+    sa.Column("held", Json, nullable=False, server_default="{}"),  # lane -> the quota that it waits for
+    sa.Column("shares", Json, nullable=False, server_default="{}"),  # group -> what it has used, where that is too much
+)
+
+groups = sa.Table(
+    "vaesvc_groups",  # users who share the cluster as one, by weight
+    metadata,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("weight", sa.Double, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
+members = sa.Table(
+    "vaesvc_members",
+    metadata,
+    sa.Column("user", sa.String(200), primary_key=True),  # so: of one group at most
+    sa.Column("group", sa.String(100), sa.ForeignKey("vaesvc_groups.name"), nullable=False),
+    sa.Index("vaesvc_members_group", "group"),
+)
+
+quotas = sa.Table(
+    "vaesvc_quotas",  # `service.queue.share_records.Quota`; none: no limit
+    metadata,
+    sa.Column("kind", sa.String(8), primary_key=True),  # user, group
+    sa.Column("name", sa.String(200), primary_key=True),  # user *: whoever has none of their own
+    sa.Column("gpus", sa.Double),
+    sa.Column("cpus", sa.Double),
+    sa.Column("workers", sa.Integer),
+    sa.Column("queued", sa.Integer),
+    sa.Column("priority", sa.Integer),
+)
+
+usage = sa.Table(
+    "vaesvc_usage",  # of attempts that are over, as it counted at `at`: `service.queue.sharing`
+    metadata,
+    sa.Column("group", sa.String(100), primary_key=True),  # empty: of a user in no group
+    sa.Column("user", sa.String(200), primary_key=True),
+    sa.Column("gpu_seconds", sa.Double, nullable=False),
+    sa.Column("cpu_seconds", sa.Double, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
 )
 
 model_versions = sa.Table(

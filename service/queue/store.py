@@ -18,7 +18,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import NotFoundError
-from service.queue import admission, again, attempts, data_sets, models, packages, retention, tokens
+from service.queue import admission, again, attempts, data_sets, models, packages, retention, shares, tokens
 from service.queue.database import Database
 from service.queue.jobs import (
     FINAL,
@@ -65,6 +65,7 @@ class Store:
         self._database = Database(url)
         self._together = Together(self._database)
         self.data = data_sets.DataSets(self._database)
+        self.shares = shares.Shares(self._database)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe in several processes at once. Raises StorageError if they are newer than
@@ -105,7 +106,8 @@ class Store:
         """Put a job into the line. The same owner, key and spec again: the same job, in whatever state it is.
 
         after: the job that this one follows, which is told so, once. Raises ConflictError when the key was used for
-        another spec, ImpossibleError when no cluster that was ever seen could run it.
+        another spec, ImpossibleError when no cluster that was ever seen could run it, QuotaError when it is more than
+        the owner may.
         """
         submission = Submission.of(spec, key)
 

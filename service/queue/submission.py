@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import kinds
 from service.errors import ConflictError, ImpossibleError
-from service.queue import admission, data_sets, line
+from service.queue import admission, data_sets, line, shares
 from service.queue.ids import TICKS_PER_SECOND, new_job_id
 from service.queue.jobs import JobState, canonical, spec_sha256
 from service.queue.rows import Clocked
@@ -54,7 +54,8 @@ def submit(
     """Return the jobs' ids, in the same order, and whether they are new: others are those that a key was used for.
 
     All or none: raises ConflictError for a key that was used for another spec, ImpossibleError for a gang that no
-    cluster ever seen could run, NotFoundError for a data set that is not stored. Of several, the error says which.
+    cluster ever seen could run, NotFoundError for a data set that is not stored, QuotaError for more than the owner
+    may. Of several, the error says which.
     """
     ids = _of_keys(work, submissions, owner)
     new: dict[int, dict[str, Any]] = {}
@@ -68,6 +69,9 @@ def submit(
             new[index] = row
             if submission.key is not None:
                 ids[submission.key] = row["id"]
+    if new:
+        specs = [submissions[index].spec for index in new]
+        shares.check(work, owner, [(spec.resources, spec.priority) for spec in specs])
     there = _insert(work, new, submissions, owner) if new else set()
     if len(there) < len(new):  # another caller used a key in the meantime, and has committed
         ids |= _of_keys(work, submissions, owner)

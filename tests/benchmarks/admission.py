@@ -4,7 +4,8 @@
 
 The cluster has 125 nodes of 8 GPUs, 64 CPUs and 512 GiB; the gangs have 1 to 32 workers of 1 GPU each, drawn evenly.
 `cold`: the plan for an empty cluster. `after an end`: one of the running gangs, drawn by chance, has ended; the median
-of 5. Each includes sorting the queue into lanes. Both planners are given the same and their plans are compared. The
+of 5. Each includes sorting the queue into lanes. Both planners are given the same and their plans are compared.
+`shared`: the same with 40 users in 8 groups and in none, a third of them under quotas, without the other planner. The
 second table is of the store: the queue is in the database, and `admit`, `job` (of jobs drawn from the line, and of the
 last one, whose place takes longest to count) and `jobs` (the newest 100) are whole calls; medians.
 """
@@ -25,6 +26,7 @@ from service.queue import line, scheduling
 from service.queue.jobs import Capacity, Resources, canonical
 from service.queue.scheduling import Queued, Running
 from service.queue.schema import jobs
+from service.queue.sharing import NOBODY, Principal, Sharing
 from service.queue.store import Store
 from tests import reference_plan
 from tests.benchmarks.queue_throughput import SPEC, databases
@@ -42,8 +44,8 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def now_planned(queue: Sequence[Queued], running: Sequence[Running]) -> Made:
-    made = scheduling.plan(scheduling.lanes(queue), running, CLUSTER, 0.0, most=CLUSTER)
+def now_planned(queue: Sequence[Queued], running: Sequence[Running], rules: Sharing = NOBODY) -> Made:
+    made = scheduling.plan(scheduling.lanes(queue), running, CLUSTER, 0.0, most=CLUSTER, sharing=rules)
     return [(admission.job_id, admission.nodes) for admission in made.admit]
 
 
@@ -68,6 +70,41 @@ def plans(waiting: int, *, reference: bool, random: Random) -> None:
         ends.append((taken, left, made))
     taken, left, made = sorted(ends, key=lambda end: end[0])[ENDS // 2]
     row("after an end", waiting, taken, *compared(reference, queue, left, made))
+
+
+def shared_plans(waiting: int, random: Random) -> None:
+    """Print what the plan costs where shares and quotas rule it."""
+    rules = shared_rules(random)
+    users = [f"user{i:02}" for i in range(40)]
+    queue = [
+        Queued(job_id=f"j{i:07}", resources=random.choice(KINDS), owner=random.choice(users)) for i in range(waiting)
+    ]
+    cold, made = seconds(lambda: now_planned(queue, [], rules))
+    row("shared, cold", waiting, cold, "-", "-")
+    jobs_by_id = {job.job_id: job for job in queue}
+    running = [
+        Running(job_id=i, resources=jobs_by_id[i].resources, nodes=nodes, owner=jobs_by_id[i].owner)
+        for i, nodes in made
+    ]
+    begun = {job_id for job_id, _ in made}
+    queue = [job for job in queue if job.job_id not in begun]
+    ends = []
+    for _ in range(ENDS):
+        left = list(running)
+        left.pop(random.randrange(len(left)))
+        ends.append(seconds(partial(now_planned, queue, left, rules))[0])
+    row("shared, an end", waiting, median(ends), "-", "-")
+
+
+def shared_rules(random: Random) -> Sharing:
+    groups = {f"user{i:02}": f"group{i % 8}" for i in range(35)}
+    principals = [Principal(kind="user", name=f"user{i:02}") for i in range(0, 40, 3)]
+    return Sharing(
+        groups=groups,
+        weights={f"group{i}": 1.0 + i for i in range(8)},
+        usage={(groups.get(f"user{i:02}", ""), f"user{i:02}"): random.random() * 1e7 for i in range(40)},
+        quotas={principal: {"GPU": 40.0} for principal in principals},
+    )
 
 
 def compared(wanted: bool, queue: Sequence[Queued], running: Sequence[Running], made: Made) -> tuple[str, str]:
@@ -129,6 +166,7 @@ def main() -> None:
     print(f"{'plan':14}{'waiting':>9}{'seconds':>10}{'reference (s)':>15}{'ratio':>7}")
     for waiting in arguments.waiting:
         plans(waiting, reference=waiting <= arguments.reference, random=Random(waiting))
+        shared_plans(waiting, Random(waiting))
     print(f"\n{'store':12}{'waiting':>9}{'admit cold (s)':>15}{'admit next (s)':>15}", end="")
     print(f"{'job (s)':>10}{'last (s)':>10}{'jobs (s)':>10}")
     stores(arguments.line, Random(0))

@@ -72,8 +72,21 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_shares(url: str) -> None:
+    """Take the database back to the version before groups, quotas and usage."""
+    for name in ("jobs_owner", "attempts_charged"):
+        sql(url, f"DROP INDEX vaesvc_{name}")
+    sql(url, "ALTER TABLE vaesvc_attempts DROP COLUMN charged")
+    for name in ("held", "shares"):
+        sql(url, f"ALTER TABLE vaesvc_plan DROP COLUMN {name}")
+    for name in ("members", "groups", "quotas", "usage"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0007'")
+
+
 def before_lanes(url: str) -> None:
     """Take the database back to the version before lanes."""
+    before_shares(url)
     for name in ("lane", "line", "tracked"):
         sql(url, f"DROP INDEX vaesvc_jobs_{name}")
     sql(url, "ALTER TABLE vaesvc_jobs DROP COLUMN lane")
