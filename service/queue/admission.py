@@ -15,6 +15,7 @@ from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, R
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
 from service.queue.schema import plan as plan_table
+from service.queue.sharing import NOBODY
 from service.queue.turns import Lane
 
 OPEN = tuple(state.value for state in AttemptState if state.open)
@@ -195,7 +196,7 @@ def admit(work: Clocked, known: Seen) -> list[Attempt]:
         work.now,
         most=known.most,
         sharing=rules,
-        first=_head_lane(work) if rules.weights else None,
+        first=_head_lane(work) if rules != NOBODY else None,
     )
     if known.settled:
         for lane in lanes:

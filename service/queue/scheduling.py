@@ -29,7 +29,8 @@ Backfill        The first job in the line that cannot start now, though it would
                 later one have no such guarantee until they are the head themselves.
 Quotas          a job that a quota holds back (`sharing`) waits, is no head, and lets others pass except those that the
                 same quota counts. The head's amounts are kept in its quotas, so that no later job takes those either.
-Shares          change from one plan to the next, and the head does not: it goes first in its priority until it starts.
+Afterwards      shares and what quotas hold back change from one plan to the next, and the head does not: it goes first
+                in its priority until it starts.
 Temporarily     a job that fits into the largest cluster that was ever seen, but not into today's, waits, and is no
 too large       head: nothing that ends here could start it, so nothing is held for it.
 Impossible      a job that would not fit into the empty largest cluster ever seen (or configured): `impossible`, with
@@ -116,7 +117,8 @@ def plan(
 ) -> Plan:
     """Return the plan by this module's rule. `most` is the largest cluster ever seen or configured; None: unknown.
 
-    first: the lane of the head of the plan before, where groups share the cluster: it stays the head until it starts.
+    first: the lane of the head of the plan before, where shares or quotas could put others before it: it stays the head
+    until it starts.
     """
     running = list(running)
     kinds = _Kinds(capacity, running, most)
