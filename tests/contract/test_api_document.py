@@ -126,7 +126,8 @@ def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMo
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_no_call_goes_without_a_token(seeded: Seeded, method: str, path: str) -> None:
-    url = seeded.api.url + path.format(job_id=seeded.ended, number=1, name="m", version="1", digest="0" * 64)
+    names = {"name": "m", "version": "1", "digest": "0" * 64, "group": "g", "user": "u", "kind": "user"}
+    url = seeded.api.url + path.format(job_id=seeded.ended, number=1, **names)
     for header in UNKNOWN:
         answer = httpx.request(method, url, headers={"authorization": header} if header else {}, timeout=30)
         assert answer.status_code == (200 if path in PUBLIC else 401), header
