@@ -178,7 +178,8 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
         folder = Path(scratch) / "model"
         artifacts.get_directory(checkpoint.uri, folder, checkpoint.manifest_sha256, only=(STATE,))
         sums = json.loads((folder / MANIFEST).read_bytes())["files"]
-        shape = json.loads((folder / STATE).read_bytes())["data_shape"]
+        state = json.loads((folder / STATE).read_bytes())
+        shape = state["data_shape"]
         config = kinds.config(job.spec)
         trained_on = DataConfig.model_validate(dict(config["data"]), context=STORED)
         described = mlmodel(job, checkpoint, sums[MODEL]["bytes"], shape, trained_on, str(config["dtype"]))
@@ -191,6 +192,8 @@ def _store(artifacts: Artifacts, job: Job, checkpoint: Checkpoint, name: str) ->
             "files": {file: sums[file] for file in (*own, MODEL, CONFIG)},
             "metrics": checkpoint.metrics,
         }
+        if state.get("vocabulary") is not None:
+            manifest["vocabulary"] = state["vocabulary"]
         if job.spec.get("code") is not None:
             manifest[CODE] = job.spec["code"]
         data = json.dumps(manifest, indent=1, sort_keys=True).encode()

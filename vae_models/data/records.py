@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -101,3 +103,13 @@ class Dataset:
     labels: LabelSpec | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     vocabulary: tuple[str, ...] | None = None
+
+    @property
+    def vocabulary_digest(self) -> str | None:
+        """Return the SHA-256 of the tokens' texts as JSON, in hexadecimal; None where they have none.
+
+        Two sets whose tokens have the same numbers have the same one, and no other sets.
+        """
+        if self.vocabulary is None:
+            return None
+        return hashlib.sha256(json.dumps(self.vocabulary).encode()).hexdigest()

@@ -35,6 +35,8 @@ class Stored:
     shape:   of a datum
     metrics: measured on exactly these weights, by name
     code:    the package of a user's own that it needs, as the manifest of a pulled model names it
+    vocabulary: `Dataset.vocabulary_digest` of the data that it was trained on; None of other data than text, and of
+        models that an earlier version wrote
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Stored:
     step: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     code: Mapping[str, str] | None = None
+    vocabulary: str | None = None
 
     @property
     def weights(self) -> Path:
@@ -61,16 +64,18 @@ def read(folder: Path, which: Which = "best") -> Stored:
     manifest = _manifest(folder)
     _verify(folder, manifest)
     try:
-        shape = manifest.get("data_shape") or json.loads((folder / STATE).read_bytes())["data_shape"]
+        about = manifest if manifest.get("data_shape") else json.loads((folder / STATE).read_bytes())
+        vocabulary = about.get("vocabulary")
         return Stored(
             folder=folder,
             config=_config(folder, manifest.get("code")),
-            shape=tuple(int(size) for size in shape),
+            shape=tuple(int(size) for size in about["data_shape"]),
             step=int(manifest["step"]),
             metrics=dict(manifest.get("metrics") or {}),
             code=manifest.get("code"),
+            vocabulary=None if vocabulary is None else str(vocabulary),
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptCheckpoint(f"{folder / MANIFEST} is damaged: {error!r}") from None
 
 

@@ -75,7 +75,7 @@ class Trained:
             model.load_state_dict(load_file(stored.weights))
         except RuntimeError as error:
             raise IncompatibleCheckpoint(f"{stored.weights} has other weights than its config names: {error}") from None
-        origin = Origin(folder=stored.folder, step=stored.step, metrics=stored.metrics)
+        origin = Origin(folder=stored.folder, step=stored.step, metrics=stored.metrics, vocabulary=stored.vocabulary)
         return cls(model, stored.config, stored.shape, device=device, origin=origin)
 
     @cached_property

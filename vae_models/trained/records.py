@@ -27,11 +27,15 @@ class Traversal(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a model is from. step: of the training; metrics: measured on exactly these weights."""
+    """Where a model is from. step: of the training; metrics: measured on exactly these weights.
+
+    vocabulary: `Dataset.vocabulary_digest` of the data that it was trained on; None where that is not known
+    """
 
     folder: Path
     step: int
     metrics: Mapping[str, float]
+    vocabulary: str | None = None
 
 
 def like(given: Any, made: Tensor | None) -> Any:

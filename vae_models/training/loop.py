@@ -443,7 +443,8 @@ class Run:
         self.sound = self.at.step
 
     def _write(self) -> None:
-        self.state.save(self.context, self.config, self.dataset.shape, dict(self.fresh))
+        data = self.dataset
+        self.state.save(self.context, self.config, data.shape, dict(self.fresh), data.vocabulary_digest)
 
     def _restore(self) -> None:
         start = starting_point(self.context, self.config, self.device)

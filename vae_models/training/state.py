@@ -71,9 +71,14 @@ class State:
     at: Position
 
     def save(
-        self, context: RunContext, config: TrainConfig, data_shape: tuple[int, ...], metrics: Mapping[str, float]
+        self,
+        context: RunContext,
+        config: TrainConfig,
+        data_shape: tuple[int, ...],
+        metrics: Mapping[str, float],
+        vocabulary: str | None = None,
     ) -> None:
-        """Write a checkpoint of the present step and give it to the context.
+        """Write a checkpoint of the present step and give it to the context. vocabulary: the digest of the data's.
         Raise NoRoom, CheckpointError or Fenced.
         """
         scratch = context.scratch if isinstance(context, HasScratch) else Path(tempfile.gettempdir())
@@ -87,6 +92,8 @@ class State:
             "window": list(self.window.names),
             "data_shape": list(data_shape),
         }
+        if vocabulary is not None:
+            state["vocabulary"] = vocabulary
         checkpoint.write(
             directory,
             step=self.at.step,

@@ -82,6 +82,7 @@ def opened(model: Trained, data: str, *, split: str, limit: int | None = None, s
     _check(model, config)
     with own_data.fetched(config.name, config.digest):
         dataset = _dataset(config)
+        _check_vocabulary(model, dataset)
         total = len(getattr(dataset, split))
         if total == 0:
             raise UsageError(f"the {split} split of {config.name} is empty: name another with --split")
@@ -127,6 +128,20 @@ def _check(model: Trained, config: DataConfig) -> None:
         raise UsageError(
             f"{config.name} has real numbers without bounds, and this model takes numbers in [0, 1] ({own.support}): "
             "vaesvc data add NAME PATH --scale says how values are read"
+        )
+
+
+def _check_vocabulary(model: Trained, dataset: Dataset) -> None:
+    """Raise UsageError where the tokens have other texts than those that the model was trained on.
+
+    Where nobody knows the texts of one of them (an array of numbers; a model of an earlier version), all is taken.
+    """
+    own = None if model.origin is None else model.origin.vocabulary
+    if own is not None and dataset.vocabulary_digest not in (None, own):
+        raise UsageError(
+            f"{dataset.name} has other words than this model was trained on, {len(dataset.vocabulary or ()):,} as well "
+            f"(SHA-256 of the vocabulary {str(dataset.vocabulary_digest)[:12]}, the model's {own[:12]}): the same "
+            f"numbers would be other tokens. Give data of its own vocabulary, that of {model.config.data.name}"
         )
 
 

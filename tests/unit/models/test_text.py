@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.cli.use import source
+from service.errors import UsageError
 from tests import sentences as sentences_of_data
 from tuning.space import with_values
 from vae_models.config.train import TrainConfig
@@ -31,6 +34,7 @@ from vae_models.topologies.text.specs import TextConfig
 from vae_models.topologies.vae.specs import GatingConfig
 from vae_models.trained import Trained
 from vae_models.training.context import LocalContext
+from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.loop import Run, train
 from vae_models.training.step import merged
 
@@ -174,6 +178,38 @@ def test_what_is_no_token_of_the_vocabulary_is_refused(token: float, model_of_se
     x[1, 2] = token
     with pytest.raises(ValueError, match="no tokens given: this model takes whole numbers from 0 to 29"):
         model_of_sentences.score(x, samples=5, lengths=np.array([5, 5]))
+
+
+def test_a_loss_of_sentences_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    config = TrainConfig.model_validate(
+        {
+            "data": sentences_of_data.config(SIZES), "model": CONFIG.model_dump(exclude={"likelihood"}),
+            "batch_size": 4, "steps": 9, "optimizer": {"lr": 1e30}, "evaluation": {"pictures": False},
+        }
+    )  # fmt: skip
+    with pytest.raises(NonFiniteLoss, match=r"smaller optimizer\.lr") as caught:
+        train(config, LocalContext(tmp_path), dataset=sentences_of_data.dataset(SIZES))
+    assert caught.value.step <= 3
+
+
+def test_a_trained_model_knows_the_words_and_refuses_other_ones_of_the_same_number(tmp_path: Path) -> None:
+    """Two vocabularies of thirty words: the numbers fit, and would mean other words."""
+    words_of = {name: tuple(f"{name}-{number}" for number in range(30)) for name in ("own", "other")}
+    data = {name: replace(sentences_of_data.dataset(SIZES), vocabulary=words) for name, words in words_of.items()}
+    config = TrainConfig.model_validate(
+        {
+            "data": sentences_of_data.config(SIZES), "model": CONFIG.model_dump(exclude={"likelihood"}),
+            "batch_size": 4, "steps": 1, "evaluation": {"pictures": False},
+        }
+    )  # fmt: skip
+    train(config, LocalContext(tmp_path), dataset=data["own"])
+    model = Trained.load(tmp_path)
+    assert model.origin is not None
+    assert model.origin.vocabulary == data["own"].vocabulary_digest != data["other"].vocabulary_digest
+    source._check_vocabulary(model, data["own"])
+    source._check_vocabulary(model, sentences_of_data.dataset(SIZES))  # nobody knows its words
+    with pytest.raises(UsageError, match=r"sentences has other words than this model was trained on, 30 as well"):
+        source._check_vocabulary(model, data["other"])
 
 
 def test_the_distortion_is_of_each_token_after_those_before_it() -> None:
