@@ -195,7 +195,8 @@ class DatasetMLE(nn.Module):
     Squared errors are reduced over workers before the logarithm, so N workers compute what one does.
 
     In evaluation sigma^2 is the running mean of training's: the plain mean of the first hundred batches, then with a
-    weight of 1/100 for each new one. It is a buffer, so checkpoints keep it. Before any training it is 1.
+    weight of 1/100 for each new one. It is a buffer, so checkpoints keep it. Before any training it is 1. A batch
+    without a datum, such as one of videos that have no frame to be predicted, does not move it.
     """
 
     measure: ClassVar[Measure] = "density"
@@ -243,6 +244,9 @@ class DatasetMLE(nn.Module):
             distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance), mask)
             return distortion, distortion
         variance = self._variance(decoded, x, mask)
+        if not len(x) and bool(variance.isnan().all()):  # no datum on any worker: sigma stays as it is
+            distortion = -log_normal(x - self.mean(decoded), self._log_of(self.running_variance), mask)
+            return distortion, distortion
         with torch.no_grad():
             self.batches.add_(1)
             weight = (1 / self.batches).clamp(min=SLOWEST)

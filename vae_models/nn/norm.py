@@ -16,17 +16,21 @@ def _merged_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean, biased variance and number of values per channel over all workers' x, [channels], [channels], [].
 
     The workers' means and sums of squared deviations are merged as in Chan, Golub and LeVeque (1979): no difference of
-    large sums, so float32 keeps its digits. Local batches may differ in size. One message; differentiable.
+    large sums, so float32 keeps its digits. Local batches may differ in size, and may be empty: such a one weighs
+    nothing. One message; differentiable.
     """
     dims = [0, *range(2, x.ndim)]
     values = x.numel() // x.shape[1]
-    variance, mean = torch.var_mean(x, dims, correction=0)
+    if values:
+        variance, mean = torch.var_mean(x, dims, correction=0)
+    else:
+        variance = mean = x.sum(dims)  # zeros; moments of nothing would be NaN, and NaN times no weight is NaN
     count = mean.new_full((1,), values)
     rows = all_gather(torch.cat([mean, variance, count]))  # [workers, 2 channels + 1]
     means, variances = rows[:, :-1].chunk(2, dim=1)
     counts = rows[:, -1:].detach()
     total = counts.sum()
-    weights = counts / total
+    weights = counts / total.clamp(min=1)
     global_mean = (weights * means).sum(0)
     global_variance = (weights * (variances + (means - global_mean).square())).sum(0)
     return global_mean, global_variance, total
@@ -50,6 +54,8 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.mapped and input.dtype in REDUCED:
             return super().forward(input.float()).to(input.dtype)
         if world_size() == 1:
+            if not len(input):  # frames of videos that have none to be predicted: nothing to take statistics of
+                return self._of_nothing(input)
             if input.numel() == input.shape[1]:
                 raise ValueError(
                     "batch norm needs two values per channel to have a variance, and a batch of one datum gives it one "
@@ -80,14 +86,24 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         shape = [-1] + [1] * (x.ndim - 2)
         return torch.addcmul(shift.to(x.dtype).view(shape), x, scale.to(x.dtype).view(shape))
 
+    def _of_nothing(self, input: Tensor) -> Tensor:
+        """Return what has no rows as it is, with weight and bias in its graph; running statistics stay."""
+        if self.weight is None or self.bias is None:
+            return input
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        return input * self.weight.view(shape) + self.bias.view(shape)
+
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        unbiased = variance * (count / (count - 1))
+        nothing = count == 0  # on any worker: the running statistics stay
+        mean, unbiased = torch.where(nothing, self.running_mean, mean), torch.where(nothing, self.running_var, unbiased)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), rate)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), rate)
 
 
 def map_norms(part: nn.Module, mapped: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -414,6 +415,37 @@ def test_it_keeps_its_promises(name: str, tmp_path: Path) -> None:
     x = run.train_data.batch(torch.arange(promises.DATA), drawn(run.train_data.noise()))
     promises.check(run.config, run.model, run.module.objective, run.controller, x=x, draw=drawn)
     assert "torch.func.vmap has no LSTM" in str(reason_against(run.config))
+
+
+@pytest.mark.parametrize("sigma", [{"fit": "mle"}, {"fit": "fixed", "sigma": 0.3}], ids=str)
+def test_a_batch_of_single_frames_has_nothing_to_predict_and_moves_nothing(
+    sigma: dict[str, Any], tmp_path: Path
+) -> None:
+    """All videos of length 1: no frame is decoded, so the loss is 0, and neither weights, sigma nor the decoder's batch
+    norms move; what follows trains."""
+    likelihood = {"kind": "gaussian", "link": "sigmoid", **sigma}
+    config = videos.config({**videos.MODEL, "likelihood": likelihood}, data=videos.data(lengths=True), steps=2)
+    run = Run(config, LocalContext(tmp_path), videos.dataset(lengths=torch.ones(40, dtype=torch.int64)))
+    assert isinstance(run.model, Video)
+    run.begin()
+
+    def kept() -> dict[str, Tensor]:
+        parts = {"weights": run.model, "decoder": run.model.frames.decoder, "sigma": run.model.likelihood}
+        named = {"weights": dict(parts["weights"].named_parameters())}
+        named |= {name: dict(parts[name].named_buffers()) for name in ("decoder", "sigma")}
+        return {f"{part}/{name}": value.detach().clone() for part in named for name, value in named[part].items()}
+
+    before = kept()
+    run.step()
+    for name, value in kept().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
+    run.after_step()
+    (line, *_) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    logged = json.loads(line)["metrics"]
+    assert {name: logged[f"train/{name}"] for name in ("loss", "rate", "distortion", "grad_norm")} == {
+        "loss": 0, "rate": 0, "distortion": 0, "grad_norm": 0,
+    }  # fmt: skip
+    run.close()
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
