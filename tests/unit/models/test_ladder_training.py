@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from tests.catalogue import draw
 from tests.golden.recipes import generated
 from vae_models.config.shape import reason_against
 from vae_models.config.train import TrainConfig
+from vae_models.precision import Precision
 from vae_models.topologies.ladder.model import Ladder
 from vae_models.training.context import LocalContext
+from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.lanes import Widths, train_pack
 from vae_models.training.loop import Run, train
 
@@ -72,3 +76,62 @@ def test_ladders_without_singular_vectors_are_one_stack(tmp_path: Path) -> None:
 def test_a_ladder_with_singular_vectors_says_why_it_is_no_lane() -> None:
     reason = reason_against(config(MODEL, objective={"kind": "ladder-elbo"}, data={"name": "binarized-mnist"}))
     assert reason == "model nvae improves its singular vectors in place: each configuration is trained alone"
+
+
+# --- half precision, and what is not finite ---------------------------------------------------------------------------
+
+FLOAT16_MOST = 65504.0
+
+
+def _nats(model: Ladder, x: torch.Tensor, noise: dict[str, torch.Tensor]) -> torch.Tensor:
+    trace = model(x, noise)
+    return torch.stack([trace.distortion, sum((latent.rate for latent in trace.latents), torch.zeros(len(x)))])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_nats_beyond_float16_are_right_in_half_precision(dtype: torch.dtype) -> None:
+    """Of a Gaussian with a small sigma: densities and their sums are float32's, whatever the networks compute in."""
+    torch.manual_seed(0)
+    narrow = MODEL | {"spectrum": False, "likelihood": {"kind": "gaussian", "sigma": 1e-3}}
+    run = config(narrow, dtype="float32")
+    model = run.model.build((1, 8, 8)).train()
+    assert isinstance(model, Ladder)
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.rand(6, 1, 8, 8, generator=generator), dict(draw(model.noise(), 6, generator))
+    full = _nats(model, x, {name: each.float() for name, each in noise.items()})
+    with torch.autocast("cpu", dtype=dtype):
+        half = _nats(model, x, {name: each.float() for name, each in noise.items()})
+    assert full[0].min() > FLOAT16_MOST
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0.5)
+
+
+def test_activations_beyond_float16_are_right_in_the_precision_that_can_be_asked_for() -> None:
+    """bf16 has the range of float32; float16, which has not, is refused with what is allowed."""
+    with pytest.raises(ValidationError, match="Input should be 'float32', 'tf32' or 'bf16'"):
+        config(PLAIN, dtype="float32", precision="float16")
+    torch.manual_seed(0)
+    model = config(PLAIN, dtype="float32", precision="bf16").model.build((1, 8, 8)).train()
+    assert isinstance(model, Ladder)
+    with torch.no_grad():
+        model.encoder.stem.log_norm.add_(15.0)  # e^15 = 3e6 times as large
+    seen: list[float] = []
+    model.encoder.stem.register_forward_hook(
+        lambda module, inputs, output: seen.append(float(output.detach().abs().max()))
+    )
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.rand(6, 1, 8, 8, generator=generator), draw(model.noise(), 6, generator)
+    rows = {name: each.float() for name, each in noise.items()}
+    full = _nats(model, x, rows)
+    with Precision(name="bf16").autocast():
+        half = _nats(model, x, rows)
+    assert min(seen) > FLOAT16_MOST
+    torch.testing.assert_close(half[0], full[0], rtol=0.05, atol=0.5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_ladders_loss_that_is_not_finite_is_named(precision: str, tmp_path: Path) -> None:
+    config_ = config(PLAIN, dtype="float32", precision=precision, optimizer={"lr": 1e30})
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(config_, LocalContext(tmp_path), dataset=generated(config_))
+    assert (caught.value.term, caught.value.step) == ("loss", 2)
