@@ -64,6 +64,7 @@ class Latent:
     log_q:   log q(z|x) at the sample, [batch], nats per datum
     log_p:   log p(z) at the sample, [batch], nats per datum
     rate:    the KL term of the ELBO, [batch], nats per datum: analytic where a closed form exists, else log_q - log_p
+    rates:   its terms, one of each unit, same shape as `sample`; None where a topology does not tell them
     """
 
     name: str
@@ -73,6 +74,7 @@ class Latent:
     log_q: Tensor
     log_p: Tensor
     rate: Tensor
+    rates: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests import linear_model, subjects
 from tests.linear_model import ENCODER, STD
@@ -129,17 +130,24 @@ def test_rates_of_several_latents() -> None:
     table = next(table for table in findings.tables if table.name == "latents")
     noise = subject.draw(subject.model.noise(), 6, stream="test/latents")
     totals: dict[str, list[float]] = {}
+    terms: dict[str, list[Tensor]] = {}
     for place in range(6):
         x = dataset.test.x[place : place + 1].float() / 255
         with torch.no_grad():
             trace = subject.model(x, {name: value[place : place + 1] for name, value in noise.items()})
         for latent in trace.latents:
             totals.setdefault(latent.name, []).append(float(latent.rate))
+            assert latent.rates is not None
+            terms.setdefault(latent.name, []).append(latent.rates[0].flatten())
     shapes = config.model.latents()
     assert [row[:2] for row in table.rows] == [(name, math.prod(shapes[name])) for name in totals]
     for row, each in zip(table.rows, totals.values(), strict=True):
         assert row[2] == pytest.approx(np.mean(each), rel=1e-4)
         assert row[3] == pytest.approx(np.std(each, ddof=1) / 6**0.5, rel=1e-3)
+    units = {name: int((torch.stack(each).mean(0) > 0.01).sum()) for name, each in terms.items()}
+    assert 0 < sum(units.values()) < sum(row[1] for row in table.rows if isinstance(row[1], int))
+    assert [row[4] for row in table.rows] == list(units.values())
+    assert values(findings)["active_units_kl"].value == sum(units.values())
     assert values(findings)["active_latents"].value == sum(np.mean(each) > 0.01 for each in totals.values())
     assert values(findings)["beta_1/active_latents"].value == values(findings)["active_latents"].value
     assert {picture.name for picture in findings.pictures} >= {"latent_rates", "beta_3/latent_rates"}

@@ -124,7 +124,7 @@ def _check_parts(config: TrainConfig, model: Model, parts: Mapping[str, object],
     if posterior.bound:
         z_noise = draw({"z": NoiseSpec(shape=layer.shape)})["z"]
         latent = call("posterior", "latent", lambda: posterior.latent("z", mean, raw, z_noise, bound), None)
-        call.shapes("posterior", "latent", _latent(latent), _latent_shapes(rows, layer.shape))
+        call.shapes("posterior", "latent", _latent(latent), _latent_shapes(latent, rows, layer.shape))
         z = latent.sample
     call("prior", "log_prob", lambda: bound.log_prob(z), (rows,))
     if posterior.bound and bound.normal_kl(mean, mean) is not None:
@@ -153,7 +153,7 @@ def _check_model(config: TrainConfig, model: Model, objective: Objective, x: Ten
     if (names := tuple(latent.name for latent in trace.latents)) != tuple(layers):
         call.broken("", "__call__", f"returned a trace of the latents {list(names)}, and `latents` has {list(layers)}")
     for latent in trace.latents:
-        call.shapes("", "__call__", _latent(latent), _latent_shapes(rows, layers[latent.name].shape))
+        call.shapes("", "__call__", _latent(latent), _latent_shapes(latent, rows, layers[latent.name].shape))
     if trace.samples != objective.samples:
         call.broken("", "__call__", f"returned a trace of {trace.samples} samples, of noise for {objective.samples}")
     _check_groups(call, model)
@@ -239,13 +239,14 @@ def _check_controller(config: TrainConfig, controller: BetaController, rows: int
 
 
 def _latent(latent: Latent) -> dict[str, Tensor]:
-    return {f"latent {latent.name}'s {field.name}": getattr(latent, field.name) for field in fields(latent)[1:]}
+    parts = {field.name: getattr(latent, field.name) for field in fields(latent)[1:]}
+    return {f"latent {latent.name}'s {name}": part for name, part in parts.items() if part is not None}
 
 
-def _latent_shapes(rows: int, shape: Shape) -> list[Shape]:
-    """Return the shapes of sample, mean, log_std; log_q, log_p, rate."""
+def _latent_shapes(latent: Latent, rows: int, shape: Shape) -> list[Shape]:
+    """Return the shapes of sample, mean, log_std; log_q, log_p, rate; and of rates, where there are any."""
     of_z: Shape = (rows, *shape)
-    return [of_z] * 3 + [(rows,)] * 3
+    return [of_z] * 3 + [(rows,)] * 3 + [of_z] * (latent.rates is not None)
 
 
 # --- how it is tried --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which latents a model of several uses: the rate of each."""
+"""Which latents a model of several uses: the rate of each, and how many of its units have one."""
 
 from __future__ import annotations
 
@@ -16,33 +16,49 @@ from vae_models.metrics.estimate import Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TERMS = "/terms"  # after a latent's name: the terms of its rate, summed over a batch, a row for each batch
 FLOOR = 1e-6  # nats: what pictures show of a latent, or a dimension, that has collapsed: nothing or rounding is left
 
 
 def used_latents(subject: Subject, beta: float | None, kl: float) -> Findings:
     """Return the rate of each latent of a pass, given those above it, with standard errors over data: a table and a
     picture in the model's order, nearest to x first, and `active_latents`, the number of rates above `kl` nats.
+
+    Where the model tells the terms of a rate, the table has the units whose term is above `kl` nats in the mean over
+    data, and `active_units_kl` is their number in all latents.
     """
-    gates = subject.gates(beta)
+    gates, count = subject.gates(beta), subject.count()
 
     def rates(rows: Rows) -> dict[str, Tensor]:
         trace = subject.model(rows.x, rows.noise, gates, rows.mask)
-        return {latent.name: latent.rate.double() for latent in trace.latents}
+        told = {latent.name: latent.rate.double() for latent in trace.latents}
+        terms = {latent.name: latent.rates for latent in trace.latents if latent.rates is not None}
+        return told | {f"{name}{TERMS}": each.double().flatten(1).sum(0, keepdim=True) for name, each in terms.items()}
 
-    per_datum = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
+    made = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
+    per_datum = {name: each for name, each in made.items() if not name.endswith(TERMS)}
     finite(*per_datum.values(), what="the rate")
     means = {name: Estimate.mean(each) for name, each in per_datum.items()}
+    units = {
+        name: int((made[f"{name}{TERMS}"].sum(0) / count > kl).sum()) for name in means if f"{name}{TERMS}" in made
+    }
     active = sum(mean.value > kl for mean in means.values())
-    value = Value(
-        name="active_latents", value=active, unit="latents", count=subject.count(), note=f"rate above {kl:g} nats"
-    )
-    return Findings(values=(value,), tables=(_table(subject, means),), pictures=(_picture(means),))
+    note = f"rate above {kl:g} nats"
+    values = [Value(name="active_latents", value=active, unit="latents", count=count, note=note)]
+    if units:
+        values.append(
+            Value(name="active_units_kl", value=sum(units.values()), unit="dimensions", count=count, note=note)
+        )
+    return Findings(values=tuple(values), tables=(_table(subject, means, units),), pictures=(_picture(means),))
 
 
-def _table(subject: Subject, means: dict[str, Estimate]) -> Table:
+def _table(subject: Subject, means: dict[str, Estimate], units: dict[str, int]) -> Table:
     shapes = subject.config.model.latents()
-    rows = tuple((name, math.prod(shapes[name]), mean.value, mean.error) for name, mean in means.items())
-    columns = ("latent", "dimensions", "rate [nats]", "standard error [nats]")
+    rows = tuple(
+        (name, math.prod(shapes[name]), mean.value, mean.error, *([units[name]] if name in units else []))
+        for name, mean in means.items()
+    )
+    columns = ("latent", "dimensions", "rate [nats]", "standard error [nats]", *(["active units"] if units else []))
     return Table(name="latents", columns=columns, rows=rows, note="nearest to x first")
 
 

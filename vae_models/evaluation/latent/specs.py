@@ -31,7 +31,7 @@ def _one_latent(config: RunConfig) -> Iterator[str]:
 
 class LatentEvaluation(EvaluatorSpec):
     """Active units, KL and variances of each dimension; of a hierarchical prior's inner latent too. Of a model of
-    several latents the rate of each.
+    several latents the rate of each, and of a ladder's its active units.
     """
 
     kind: Literal["latent"] = "latent"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vae_models.nn.norm import BatchNorm2d
 from vae_models.nn.weight_norm import Spectrum
+from vae_models.normal import sum_per_datum
 from vae_models.posteriors.normal import DiagonalNormal
 from vae_models.precision import full
 from vae_models.priors.standard_normal import StandardNormal
@@ -184,7 +185,7 @@ class Ladder(nn.Module):
             posterior = Normal.clamped(mean, log_std)
             prior = Normal(torch.zeros_like(mean), torch.ones_like(mean))
         name = f"z{group + 1}"
-        z = posterior.sample(noise[name])
+        z, rates = posterior.sample(noise[name]), posterior.kls(prior)
         return Latent(
             name=name,
             sample=z,
@@ -192,7 +193,8 @@ class Ladder(nn.Module):
             log_std=posterior.log_std,
             log_q=posterior.log_prob(z),
             log_p=prior.log_prob(z),
-            rate=posterior.kl(prior),
+            rate=sum_per_datum(rates),
+            rates=rates,
         )
 
     def _dream(self, noise: Mapping[str, Tensor]) -> Tensor:

@@ -43,8 +43,12 @@ class Normal:
         """Return log N(z; mean, sigma^2), [batch], nats per datum."""
         return log_density(z, self.mean, self.log_std)
 
-    def kl(self, other: Normal) -> Tensor:
-        """Return KL(self || other) = sum ((mean - mean')^2 / sigma'^2 + r^2 - 1) / 2 - log r, r = sigma / sigma'."""
+    def kls(self, other: Normal) -> Tensor:
+        """Return ((mean - mean')^2 / sigma'^2 + r^2 - 1) / 2 - log r, r = sigma / sigma', of each element."""
         ratio = self.std / other.std
         apart = (self.mean - other.mean) / other.std
-        return sum_per_datum(0.5 * (apart.square() + ratio.square() - 1) - torch.log(ratio))
+        return 0.5 * (apart.square() + ratio.square() - 1) - torch.log(ratio)
+
+    def kl(self, other: Normal) -> Tensor:
+        """Return KL(self || other), [batch]: the sum of `kls`."""
+        return sum_per_datum(self.kls(other))
