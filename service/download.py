@@ -53,8 +53,9 @@ class Fetched:
     files: int
 
 
-def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> Trained:
-    """Return the model `NAME`, `NAME@best` or `NAME/3`, verified, in memory; only its package stays on the disk.
+def load(model: str, client: Client, settings: Settings, code: str | Path | None = None) -> tuple[Trained, Statement]:
+    """Return the model `NAME`, `NAME@best` or `NAME/3`, verified, in memory, and what the service signed of it; only
+    its package stays on the disk.
 
     code: consent to run the package that it needs, if it needs one: see `agree`
     """
@@ -63,10 +64,10 @@ def load(model: str, client: Client, settings: Settings, code: str | Path | None
     asked = model_files.reference(model)
     with tempfile.TemporaryDirectory(prefix="vaesvc-model-") as scratch:
         folder = Path(scratch) / "model"
-        needed = pull(asked, folder, client, settings).statement.code
-        if needed is not None and code is not None:
-            agree(needed, code, folder, settings)
-        return load_directory(folder)
+        statement = pull(asked, folder, client, settings).statement
+        if statement.code is not None and code is not None:
+            agree(statement.code, code, folder, settings)
+        return load_directory(folder), statement
 
 
 def agree(needed: CodeRef, code: str | Path, folder: Path, settings: Settings) -> None:

@@ -1,14 +1,15 @@
 """Samplers that were fitted to a registered model: signed by the service, and fetched beside the model's files.
 
-A job that fits samplers keeps them in the bucket. The service reads them, compares their bytes with the sums that the
-job wrote, and signs what it has read; whoever uses the model checks the signature, the sums, and that the samplers are
-of exactly these weights.
+A job that fits samplers keeps them in the bucket. The service signs their sums and sizes as the job wrote them beside
+them; whoever uses the model checks the signature, every byte, and that the samplers are of exactly these weights.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,16 @@ from pydantic import Field
 
 from service import signing
 from service.directories import altered
-from service.download import get_bytes
+from service.download import get_bytes, trusted_keys
 from service.errors import NotFoundError, UntrustedError
 from service.queue.jobs import Job, JobState, Record
+from vae_models.samplers.specs import FOLDER
 
 if TYPE_CHECKING:
     from service.client import Client
     from service.model_files import Statement
+    from service.settings import Settings
+    from vae_models.evaluation.fitting.fitted import Fitted
 
 PAYLOAD_TYPE = "application/vnd.vaesvc.fitted.v1+json"
 MOST_BYTES = 256 << 20  # of one file of samplers
@@ -53,25 +57,51 @@ class FittedFiles(Record):
     envelope: str
 
 
-def fetch(client: Client, model: Statement, keys: Collection[str], folder: Path) -> tuple[str, ...]:
-    """Write the samplers that jobs have fitted to the model into `folder`, and return their names.
+def read(client: Client, model: Statement, keys: Collection[str]) -> dict[str, Fitted]:
+    """Return the samplers that jobs have fitted to the model, by name: the newest of each.
 
-    The newest of each name that is of these weights. Raise UntrustedError or CorruptObjectError for what is not what
-    the service signed, UnavailableError if it or the storage does not answer.
+    Raise UntrustedError or CorruptObjectError for what is not what the service signed, UnavailableError if it or the
+    storage does not answer.
     """
-    names: list[str] = []
+    samplers: dict[str, Fitted] = {}
     for job in _jobs(client, model):
         for data in _contents(client, job, keys):
-            names += _written(data, folder, besides=names)
-    return tuple(names)
+            samplers = _unpacked(data) | samplers
+    return samplers
+
+
+def fetch(client: Client, model: Statement, settings: Settings, folder: Path) -> tuple[str, ...]:
+    """Write the samplers that jobs have fitted to the model into `samplers` of its folder, and return the names of
+    those that came: what is there already stays. Raise what `read` does.
+    """
+    place = folder / FOLDER
+    samplers = read(client, model, trusted_keys(client, settings))
+    new = [sampler for name, sampler in samplers.items() if not (place / name).exists()]
+    for sampler in new:
+        sampler.save(place)
+    return tuple(sampler.name for sampler in new)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """`read` of one model when it is called. client: opens the service that signed the model."""
+
+    model: Statement
+    client: Callable[[], AbstractContextManager[Client]]
+    settings: Settings
+
+    def __call__(self) -> Mapping[str, Fitted]:
+        """Return the samplers by name. Raise what `read` does."""
+        with self.client() as client:
+            return read(client, self.model, trusted_keys(client, self.settings))
 
 
 def _jobs(client: Client, model: Statement) -> Iterator[Job]:
     """Yield the jobs that were about this model and have ended well, newest first."""
     asked, before = 0, None
-    while page := client.jobs(limit=PAGE, before=before):
+    while page := client.jobs(states=[JobState.SUCCEEDED], limit=PAGE, before=before):
         for job in page:
-            if job.state is JobState.SUCCEEDED and _is_about(job, model):
+            if _is_about(job, model):
                 yield job
                 asked += 1
         if asked >= MOST_JOBS or len(page) < PAGE or page[-1].id < model.job_id:  # ids grow with the time
@@ -106,16 +136,12 @@ def _contents(client: Client, job: Job, keys: Collection[str]) -> Iterator[bytes
         yield data
 
 
-def _written(data: bytes, folder: Path, *, besides: Collection[str]) -> list[str]:
+def _unpacked(data: bytes) -> dict[str, Fitted]:
     from safetensors.torch import load
 
     from vae_models.evaluation.fitting.fitted import UnfitSampler, unpacked
 
     try:
-        samplers = unpacked(load(data))
+        return unpacked(load(data))
     except UnfitSampler:  # of another version
-        return []
-    new = [sampler for name, sampler in samplers.items() if name not in besides]
-    for sampler in new:
-        sampler.save(folder)
-    return [sampler.name for sampler in new]
+        return {}

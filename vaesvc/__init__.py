@@ -13,6 +13,7 @@ model = vaesvc.load("mine@best", code="path/to/package")  # or "trust": the pack
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def load(model: str, *, code: str | Path | None = None) -> Trained:
 
     The service is found as the command line finds it: environment, settings file, running embedded stack. Only what the
     service made is loaded: its signature, the manifest and every file are verified, no code of a model is run and
-    nothing is unpickled. The service says which version is the best; MLflow is not asked.
+    nothing is unpickled. The service says which version is the best; MLflow is not asked. Samplers that evaluations
+    have fitted to it are fetched, and verified, when one is first asked for (`samplers`, `sample(sampler="gmm-10")`).
 
     code: a model may need a package of a user's own. It runs on this machine with the caller's rights, so nothing of it
     is imported unless this says so: "trust" for the one that the service's signature names, or the path of a wheel or
@@ -38,14 +40,16 @@ def load(model: str, *, code: str | Path | None = None) -> Trained:
     UnavailableError where service or storage do not answer (all `service.errors.VaesvcError`).
     """
     try:
-        from service import download, settings
+        from service import download, fitted, settings
         from service.cli import connect
     except ImportError as error:
         raise ImportError(_with_its_cause(error)) from error
 
     chosen = settings.load()
     with connect.client(chosen) as client:
-        return download.load(model, client, chosen, code)
+        trained, statement = download.load(model, client, chosen, code)
+    trained.add_samplers(fitted.Later(model=statement, client=partial(connect.client, chosen), settings=chosen))
+    return trained
 
 
 def use_code(path: str | Path) -> str:

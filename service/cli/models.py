@@ -100,13 +100,19 @@ def pull(
         str | None, typer.Option(help="The version with this alias (default: best).", show_default=False)
     ] = None,
     version: Annotated[int | None, typer.Option(min=1, help="This version.", show_default=False)] = None,
+    samplers: Annotated[
+        bool, typer.Option("--samplers/--no-samplers", help="With the samplers that evaluations have fitted to it.")
+    ] = True,
 ) -> None:
     """Download a model version, after verifying the service's signature and every file; prints the folder."""
     from service import download, settings
+    from service.cli.use.models import fetch_fitted
 
     asked, chosen = _reference(model, alias, version), settings.load()
     with connect.client(chosen) as client:
         fetched = download.pull(asked, directory, client, chosen, report=output.note)
+        if samplers:
+            fetch_fitted(client, fetched.statement, directory, chosen)
     said = fetched.statement
     output.note(
         f"{said.name} version {said.version}: {fetched.files} files, {output.size(fetched.bytes)}, signed and verified"

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+import vaesvc as vaesvc_module
 from service import kinds
+from service.areas import Area
 from service.artifacts import Artifacts
+from service.fitted import FittedFiles
 from service.kinds.evaluate.kept import StoredKept
 from service.kinds.evaluate.storage import PLACE
 from service.pyfunc import load_directory
@@ -27,7 +30,7 @@ from vae_models.evaluation.fitting.fitted import unpacked
 from vae_models.evaluation.run import evaluate
 from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Subject
-from vae_models.trained.laws import FOLDER
+from vae_models.samplers.specs import FOLDER
 
 PLAN = {"evaluators": [{"kind": "samplers", "shown": 2}], "samplers": [{"kind": "gmm", "components": 2}], "limit": 300}
 
@@ -41,15 +44,19 @@ class Service:
     evaluation: Job
     folder: Path
 
-    def sampled(self, folder: Path, model: str, *, code: int = 0) -> tuple[str, Path]:
-        """What the command says, and where its samples are."""
-        out, kept = folder / "samples.npz", {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        env = kept | {
-            "VAESVC_CONFIG": "", "VAESVC_HOME": str(folder / "home"), "VAESVC_API_URL": self.api.url,
+    def env(self, home: Path) -> dict[str, str]:
+        """The environment of a user of the service."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return kept | {
+            "VAESVC_CONFIG": "", "VAESVC_HOME": str(home), "VAESVC_API_URL": self.api.url,
             "VAESVC_TOKEN": self.api.token, "OMP_NUM_THREADS": "1",
         }  # fmt: skip
+
+    def sampled(self, folder: Path, model: str, *, code: int = 0) -> tuple[str, Path]:
+        """What the command says, and where its samples are."""
+        out = folder / "samples.npz"
         arguments = ("sample", model, "--sampler", "gmm-2", "--count", "3", "--out", str(out))
-        return vaesvc(env, *arguments, code=code).stderr, out
+        return vaesvc(self.env(folder / "home"), *arguments, code=code).stderr, out
 
 
 @pytest.fixture(scope="module")
@@ -107,5 +114,39 @@ def test_a_sampler_that_was_altered_in_the_bucket_is_refused(service: Service, t
         said, out = service.sampled(tmp_path, "drawn/1", code=1)
     finally:
         service.artifacts.put_bytes(stored, before, "application/octet-stream")
-    assert "are not what was stored: evaluate the model anew" in said
+    assert "tensors.safetensors is not what was stored: expected SHA-256" in said
     assert not out.exists()
+
+
+def test_a_pulled_model_has_the_samplers_beside_it(service: Service, tmp_path: Path) -> None:
+    env = service.env(tmp_path / "home")
+    said = vaesvc(env, "pull", "drawn/1", str(tmp_path / "model")).stderr
+    assert "fitted by evaluations, signed and verified: gmm-2" in said
+    expected = load_directory(service.folder).sample(3, sampler="gmm-2")
+    np.testing.assert_array_equal(load_directory(tmp_path / "model").sample(3, sampler="gmm-2"), expected)
+    again = vaesvc(env, "pull", "drawn/1", str(tmp_path / "model")).stderr
+    assert "fitted by evaluations" not in again  # they are there already
+
+
+def test_a_loaded_model_fetches_samplers_when_one_is_asked_for(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in service.env(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    model, local = vaesvc_module.load("drawn/1"), load_directory(service.folder)
+    np.testing.assert_array_equal(model.sample(3), local.sample(3))
+    assert "gmm-2" in model.samplers
+    np.testing.assert_array_equal(model.sample(3, sampler="gmm-2"), local.sample(3, sampler="gmm-2"))
+    with pytest.raises(ValueError, match=r"sampler 'gmm-3' given: it is one of prior, .*gmm-2"):
+        model.sample(3, sampler="gmm-3")
+
+
+def test_what_is_signed_is_not_read_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call costs the service a manifest of some hundred bytes, however large samplers are."""
+    asked: list[str] = []
+    get_bytes = Area.get_bytes
+    monkeypatch.setattr(Area, "get_bytes", lambda area, uri: asked.append(uri) or get_bytes(area, uri))
+    with service.api.client() as client:
+        answer = client.job_call(service.evaluation.id, "fitted", FittedFiles)
+    assert [uri.rsplit("/", 1)[1] for uri in asked] == ["manifest.json"]
+    assert [name.rsplit("/", 1)[1] for name in answer.files] == ["tensors.safetensors"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vae_models.samplers.readjusted import ReadjustedSampler
 
 
+FOLDER = "samplers"  # of a pulled model, or of a run: what was fitted to it
 SECOND_STAGE_STEPS = 10_000  # where a specification gives neither steps nor epochs
 
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from vae_models import bounds, random
 from vae_models.config.run import RunConfig
 from vae_models.data.masks import Masks
+from vae_models.evaluation.fitting.fitted import Fitted
 from vae_models.protocols import HasPrediction, LatentSpace, Model
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered, x_noise
+from vae_models.samplers.specs import FOLDER
 from vae_models.trained import checks, folders, laws, scores, walks
 from vae_models.trained.records import Encoded, Origin, Traversal, like
 from vae_models.training.errors import IncompatibleCheckpoint
@@ -55,7 +57,7 @@ class Trained:
         self.shape = shape
         self.origin = origin
         self.dtype: torch.dtype = getattr(torch, config.dtype)
-        self._laws = laws.Laws(self.model, None if origin is None else folders.owner(origin.folder) / laws.FOLDER)
+        self._laws = laws.Laws(self.model, None if origin is None else folders.owner(origin.folder) / FOLDER)
         self.form = checks.Form(data=config.data, shape=shape, dtype=config.dtype)
 
     @classmethod
@@ -274,6 +276,11 @@ class Trained:
     def samplers(self) -> tuple[str, ...]:
         """Return the names of the laws of z that `sample` knows: see `laws.Laws`."""
         return self._laws.names
+
+    def add_samplers(self, fetch: Callable[[], Mapping[str, Fitted]]) -> None:
+        """Have `fetch` called, once, for samplers by name when one is asked for that neither the model nor its folder
+        has."""
+        self._laws.add(fetch)
 
     @property
     def _model(self) -> Model:

@@ -86,7 +86,7 @@ def _of_service(asked: Reference, folder: Path, device: str, code: str | None, *
     with connect.client(chosen) as client:
         said = download.pull(asked, folder, client, chosen).statement
         if fitted:
-            _fetch_fitted(client, said, folder, chosen)
+            fetch_fitted(client, said, folder, chosen)
     if said.code is not None and code is not None:
         download.agree(said.code, code, folder, chosen)
     output.note(f"{said.name} version {said.version}, signed and verified")
@@ -94,12 +94,11 @@ def _of_service(asked: Reference, folder: Path, device: str, code: str | None, *
     return Opened(model=_loaded(folder, device), called=called, folder=folder, statement=said)
 
 
-def _fetch_fitted(client: Client, said: Statement, folder: Path, chosen: Settings) -> None:
-    from service import download, fitted
-    from vae_models.trained.laws import FOLDER
+def fetch_fitted(client: Client, said: Statement, folder: Path, chosen: Settings) -> None:
+    """Write the samplers that evaluations have fitted to the model beside it, and say which came."""
+    from service import fitted
 
-    names = fitted.fetch(client, said, download.trusted_keys(client, chosen), folder / FOLDER)
-    if names:
+    if names := fitted.fetch(client, said, chosen, folder):
         output.note(f"fitted by evaluations, signed and verified: {', '.join(names)}")
 
 
