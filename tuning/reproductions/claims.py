@@ -92,46 +92,38 @@ class Rising(Claim):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Within(Claim):
-    """The value of `cell` is no further than `tolerance` from `value`: margin = tolerance - |cell - value|."""
+class _OfOne(Claim):
+    """A claim on how one cell lies to a number."""
 
     cell: Cell
     value: float
-    tolerance: float
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         return (self.cell,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within(_OfOne):
+    """The value of `cell` is no further than `tolerance` from `value`: margin = tolerance - |cell - value|."""
+
+    tolerance: float
 
     def margin(self, values: Mapping[Cell, float]) -> float:
         return self.tolerance - abs(values[self.cell] - self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Below(Claim):
+class Below(_OfOne):
     """The value of `cell` is below `value`: margin = value - cell."""
-
-    cell: Cell
-    value: float
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        return (self.cell,)
 
     def margin(self, values: Mapping[Cell, float]) -> float:
         return self.value - values[self.cell]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Above(Claim):
+class Above(_OfOne):
     """The value of `cell` is above `value`: margin = cell - value."""
-
-    cell: Cell
-    value: float
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        return (self.cell,)
 
     def margin(self, values: Mapping[Cell, float]) -> float:
         return values[self.cell] - self.value

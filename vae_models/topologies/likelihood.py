@@ -16,3 +16,8 @@ def distortions(likelihood: Likelihood, decoded: Tensor, x: Tensor, mask: Tensor
         return likelihood.distortions(decoded, x, *padded)
     distortion = -likelihood.log_prob(decoded, x, *padded)
     return distortion, distortion
+
+
+def can_be_sampled(likelihood: Likelihood) -> bool:
+    """Return whether x can be drawn: the likelihood's `sampled`, true where it has none."""
+    return bool(getattr(likelihood, "sampled", True))

@@ -19,6 +19,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {  # label of the axis, with its unit 
     "distortion, rate [nats per datum]": {"val/distortion": "distortion", "val/rate": "rate"},
 }
 MOVES = ("train/log_sigma", "train/beta")  # without one of them that changes there is nothing to show
+FEW = 20  # points of a line: up to so many are marked, and one alone is seen
 WIDE = 20.0  # from here on, largest over smallest, an axis is logarithmic
 
 
@@ -40,7 +41,7 @@ def histories(history: Mapping[str, Series]) -> tuple[Picture, ...]:
 
 def _panel(lines: Mapping[str, Series], label: str, axes: Axes) -> None:
     for name, series in lines.items():
-        axes.plot(*zip(*series, strict=True), label=name)
+        axes.plot(*zip(*series, strict=True), marker="o" if len(series) <= FEW else None, label=name)
     values = [value for series in lines.values() for _, value in series]
     if min(values) > 0 and max(values) > WIDE * min(values):
         axes.set_yscale("log")

@@ -23,7 +23,7 @@ from vae_models.topologies.ladder.cells import Cell
 from vae_models.topologies.ladder.normal import Normal
 from vae_models.topologies.ladder.plan import Plan
 from vae_models.topologies.ladder.towers import Decoder, Encoder
-from vae_models.topologies.likelihood import X_NOISE, distortions
+from vae_models.topologies.likelihood import X_NOISE, can_be_sampled, distortions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,8 @@ class Ladder(nn.Module):
 
     @property
     def sampled(self) -> bool:
-        """Return whether x can be drawn: the likelihood's `sampled`, true where it has none."""
-        return bool(getattr(self.likelihood, "sampled", True))
+        """Return whether x can be drawn from the likelihood."""
+        return can_be_sampled(self.likelihood)
 
     def latents(self) -> Mapping[str, LatentLayer]:
         """Return every group, nearest to x first; a prior here is that of the group's standardized latents."""

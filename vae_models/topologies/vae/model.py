@@ -11,7 +11,7 @@ from vae_models.precision import full
 from vae_models.protocols import Backbone, LatentLayer, Likelihood, Posterior, Prior
 from vae_models.records import Encoding, NoiseSpec, Trace
 from vae_models.topologies.groups import grouped
-from vae_models.topologies.likelihood import X_NOISE, distortions
+from vae_models.topologies.likelihood import X_NOISE, can_be_sampled, distortions
 
 LATENT = "z"
 
@@ -49,8 +49,8 @@ class VAE(nn.Module):
 
     @property
     def sampled(self) -> bool:
-        """Return whether x can be drawn: the likelihood's `sampled`, true where it has none."""
-        return bool(getattr(self.likelihood, "sampled", True))
+        """Return whether x can be drawn from the likelihood."""
+        return can_be_sampled(self.likelihood)
 
     def parts(self) -> Mapping[str, object]:
         """Return backbone, likelihood, prior and posterior by name."""
