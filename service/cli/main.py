@@ -8,6 +8,7 @@ import sys
 import typer
 
 from service.cli import (
+    bench,
     data,
     doctor,
     follow,
@@ -80,6 +81,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(doctor.doctor)
+app.command()(bench.bench)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
 app.command()(tables.encode)

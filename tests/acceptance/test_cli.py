@@ -57,7 +57,7 @@ COMMANDS = (
     *("submit", "jobs", "show", "watch", "logs", "cancel", "retry", "recipes", "models", "pull", "verify", "run"),
     *("up", "down", "status", "doctor", "serve", "searches", "studies", "study", "token", "data", "parts", "pictures"),
     *("encode", "reconstruct", "sample", "score", "interpolate", "traverse", "export", "card"),
-    *("evaluate", "report", "reproduce"),
+    *("evaluate", "report", "reproduce", "bench"),
 )
 
 

@@ -25,7 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.lanes import BACKBONES, BATCH, dataset
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
-from vae_models.evaluation.memory import MIB, Meter
+from vae_models.evaluation.memory import MIB
+from vae_models.nn.meter import Meter
 from vae_models.training.context import LocalContext
 from vae_models.training.evaluation import evaluate
 from vae_models.training.loop import Run

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests import gangs, subjects
 from vae_models.evaluation.drawing import drawn, latents, name_of
-from vae_models.evaluation.memory import Meter
 from vae_models.evaluation.subject import Inapplicable, Subject
 from vae_models.likelihoods.specs import GaussianConfig
+from vae_models.nn.meter import Meter
 from vae_models.priors.specs import StandardNormalConfig, VampPriorConfig, VHPConfig
 from vae_models.records import NoiseSpec
 from vae_models.samplers.laws import tempered

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from vae_models.collectives import broadcast_integers
+from vae_models.nn.meter import Meter
 from vae_models.protocols import LatentSpace
 
 if TYPE_CHECKING:
@@ -20,29 +17,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 SEEN = 1 / 3  # of the budget, for tensors: convolutions reorder what they read and write, and nobody sees those copies
-
-
-class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The most bytes of tensors made within the block that were alive at once: `peak`.
-
-    They are counted, not asked of a device: the same number on every machine, whatever else runs there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
-        self._alive: dict[StorageWeakRef, int] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count what it made. A view, or what was there before, is nothing new."""
-        result = func(*args, **(kwargs or {}))
-        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        self._alive = {ref: size for ref, size in self._alive.items() if not ref.expired()}  # type: ignore[no-untyped-call]
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and (ref := _storage(leaf)) not in given:
-                self._alive[ref] = leaf.untyped_storage().nbytes()
-        self.peak = max(self.peak, sum(self._alive.values()))
-        return result
 
 
 def data_within(subject: Subject, copies: int) -> int:
@@ -63,10 +37,6 @@ def room(subject: Subject, batch: Callable[[int, int], object]) -> int:
         rows = rows_within(subject.plan.memory_mib * MIB, lambda count: batch(0, count))
     (told,) = broadcast_integers([max(1, min(subject.plan.batch_size, rows))], subject.device)
     return told
-
-
-def _storage(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def rows_within(budget: int, compute: Callable[[int], object], few: tuple[int, int] = (2, 10)) -> int:

@@ -13,9 +13,10 @@ import torch
 from tests import high_water, subjects
 from vae_models.evaluation.likelihood import estimate
 from vae_models.evaluation.likelihood.nll import NllEvaluator
-from vae_models.evaluation.memory import MIB, Meter, data_within, rows_within
+from vae_models.evaluation.memory import MIB, data_within, rows_within
 from vae_models.evaluation.subject import Inapplicable
 from vae_models.likelihoods.specs import CategoricalConfig, GaussianConfig
+from vae_models.nn.meter import Meter
 
 ROOT = Path(__file__).resolve().parents[3]
 BUDGET_MIB = 64

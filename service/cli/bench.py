@@ -1,0 +1,77 @@
+"""bench: what a training step costs on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import output
+from service.cli.arguments import AsJson
+from service.errors import UsageError
+
+
+def bench(
+    families: Annotated[
+        list[str] | None, typer.Argument(metavar="[FAMILY]...", help="mlp, cnn, resnet, ...; all.", show_default=False)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch, on the CPU.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Of which medians are taken.")] = 7,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The GPU's section instead: at most 8 minutes.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Measure nothing: two files of --json.", show_default=False),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Measure training steps here: beside plain PyTorch loops, pythae if it is installed, and what the machine can do.
+
+    No servers, no data and no network. A ratio above 1 means that vaesvc is faster.
+    """
+    from service.bench import report
+
+    if compare is not None:
+        rows = report.compared(*(report.read(path) for path in compare))
+        if not rows:
+            raise UsageError(f"{compare[0]} and {compare[1]} have no family in common: nothing can be compared")
+        output.table(report.COMPARED, rows)
+        return
+    if gpu:
+        _gpu(json)
+        return
+    from service.bench.families import FAMILIES
+
+    unknown = [name for name in families or () if name not in FAMILIES]
+    if unknown:
+        raise UsageError(f"there is no family {unknown[0]!r}: there are {', '.join(FAMILIES)}")
+    from service.bench.measure import Measured
+    from service.bench.measure import bench as measured
+
+    def say(each: Measured) -> None:
+        output.note(f"{each.family}: {each.seconds['vaesvc'] * 1e3:.2f} ms")
+
+    found = measured(families or list(FAMILIES), threads=threads, rounds=rounds, say=say)
+    if json:
+        output.as_json(found)
+        return
+    output.table(report.HEADER, [report.row(each) for each in found["families"]])
+    for line in report.notes(found):
+        output.data(line)
+
+
+def _gpu(json: bool) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError("there is no GPU here that torch can use: vaesvc bench without --gpu measures the CPU")
+    from service.bench import gpu
+
+    found = gpu.bench(torch.device("cuda"), say=output.note)
+    if json:
+        output.as_json(found)
+        return
+    output.data(f"{found['machine']['device']}, torch {found['machine']['torch']}")
+    output.table(gpu.HEADER, gpu.rows(found))
+    for line in found["left_out"]:
+        output.data(line)
