@@ -22,6 +22,7 @@ Builder = Callable[["Published", "Places", "ProgressCallback | None", "Policy | 
 class Published:
     """A source of the seam `data-source` whose files, their checksums and their addresses are known.
 
+    title:        what it is, for people: "MNIST (28x28)"
     facts:        `sizes` of Omniglot are those of the published `chardata.mat`
     folder:       where its files lie under VAESVC_DATA_DIR and under the cache directory
     builder:      "module:function" of what makes the set of its files: a name, because it needs torch and this does not
@@ -31,6 +32,7 @@ class Published:
     """
 
     name: str
+    title: str
     facts: DataSpec
     folder: str
     builder: str
@@ -40,16 +42,16 @@ class Published:
 
     @property
     def summary(self) -> str:
-        """Return its facts in a sentence, for people."""
+        """Return what it is and its facts in a sentence, for people."""
         facts = self.facts
         labels = "" if facts.labels is None else f", labels {_listed(facts.labels.name)}"
         shape, sizes = " x ".join(map(str, facts.shape)), " / ".join(f"{size:,}" for size in facts.sizes)
-        return f"{shape} ({', '.join(facts.axes)}), {facts.support}; {sizes} data{labels}"
+        return f"{self.title}: {shape} ({', '.join(facts.axes)}), {facts.support}; {sizes} data{labels}"
 
     def load(
         self, places: Places, *, progress: ProgressCallback | None = None, policy: Policy | None = None
     ) -> Dataset:
-        """Return the whole set, as `vae_models.data.builders` describes it.
+        """Return the whole set, as its builder's module describes it.
         Raise DataMissing, DataCorrupt or DataError.
         """
         module, _, function = self.builder.partition(":")

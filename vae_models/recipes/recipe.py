@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
+from vae_models.data.sources import SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,38 +30,9 @@ class Recipe:
     build: Callable[[], TrainConfig]
 
 
-# what the data sets are, for people
-DATA: Mapping[str, str] = MappingProxyType(
-    {
-        "digits": "scikit-learn digits (8x8, carried by the package)",
-        "mnist": "MNIST (28x28)",
-        "fashion-mnist": "Fashion-MNIST (28x28)",
-        "binarized-mnist": "static binarized MNIST (28x28)",
-        "omniglot": "Omniglot (28x28)",
-        "pendulum": "pendulum (16x16, rendered by rule)",
-        "cifar10": "CIFAR-10 (3x32x32)",
-        "svhn": "SVHN (3x32x32)",
-        "svhn-28": "SVHN cropped to 3x28x28",
-        "chairs": "rendered chairs (64x64, grey)",
-        "faces": "renders of the Basel face model (64x64, grey, fetched by hand)",
-        "celeba": "CelebA (3x64x64)",
-        "celeba-hq": "CelebAMask-HQ (3x128x128, fetched by hand)",
-        "dsprites": "dSprites (64x64)",
-        "cmu-motion": "CMU motion capture (50 angles)",
-        "bair": "BAIR robot pushing (30 frames of 3x64x64)",
-        "bair-12": "BAIR robot pushing (the first 12 frames of 3x64x64)",
-        "moving-digits": "moving scikit-learn digits (10 frames of 16x16, made by rule)",
-        "moving-mnist": "stochastic moving MNIST (15 frames of 64x64, made by rule of MNIST's digits)",
-        "moving-mnist-deterministic": "moving MNIST reflected at the walls (15 frames of 64x64)",
-        "tinyshakespeare": "lines of Shakespeare's plays (23 tokens of 6,000)",
-        "yahoo": "Yahoo Answers (202 tokens of 10,000, fetched by hand)",
-    }
-)
-
-
 def described(config: DataConfig) -> str:
     """Return a description of the data that a config needs."""
-    text = DATA[config.name]
+    text = str(getattr(SOURCES.get(config.name), "title", "")) or config.name
     if config.binarize == "dynamic":
         text += ", binarized anew at every step"
     noise = config.noise.text()

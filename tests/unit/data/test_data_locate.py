@@ -42,7 +42,9 @@ def _file(*urls: str) -> DataFile:
 
 
 def _set_of(file: DataFile) -> Published:
-    return Published(name="a-set", facts=images((1, 1, 1), (1, 1, 1)), folder="a_set", builder="", files={"f": file})
+    return Published(
+        name="a-set", title="A set", facts=images((1, 1, 1), (1, 1, 1)), folder="a_set", builder="", files={"f": file}
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,9 @@
-"""BAIR's robot pushing: TFRecords that are converted once, into one file of the cache, from which videos are read."""
+"""BAIR's robot pushing: TFRecords that are converted once, into one file of the cache, from which videos are read.
+
+bair, bair-12     42,240 / 1,024 / 256 videos of 30 frames, or of the first 12 of them: the published training and test
+                  files, by their numbers; the last 1,024 of training for validation (none is published). The camera
+                  image_aux1, as all published results
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Renders of faces and of chairs."""
+"""Renders of faces and of chairs.
+
+chairs            69,092 / 8,637 / 8,637 in the order of RandomState(0).permutation (no split is published); the whole
+                  renders in grey, bilinear to 64x64
+faces             101,640 / 12,705 / 12,705 in the order of RandomState(0).permutation (no split is published)
+"""
 
 from __future__ import annotations
 

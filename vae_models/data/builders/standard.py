@@ -1,4 +1,17 @@
-"""MNIST and its kin, Omniglot, CIFAR-10, SVHN, dSprites."""
+"""MNIST and its kin, Omniglot, CIFAR-10, SVHN, dSprites.
+
+mnist, fashion    50,000 / 10,000 / 10,000: validation is the last 10,000 of the training file
+binarized-mnist   50,000 / 10,000 / 10,000: three published files; bytes 0 and 255, so that x = k/255 is 0 or 1
+omniglot          23,000 / 1,345 / 8,070: the IWAE authors' own split: RandomState(123).permutation of the training
+                  columns, the last 1,345 for validation (8,115 test images from the originals or their conversion)
+cifar10           40,000 / 10,000 / 10,000: validation is training batch 5
+cifar10-subset    9,000 / 1,000 / 1,000: training batch 1, its last 1,000 for validation; the first 1,000 of the test
+                  batch. Its numbers are not CIFAR-10's, so it has a name of its own
+svhn, svhn-28     63,257 / 10,000 / 26,032: validation is the last 10,000 of the training file; 28: resized to 28x28 by
+                  bilinear interpolation with antialiasing, as the sigma-VAE authors do
+dsprites          717,280 / 10,000 / 10,000 in the order of RandomState(0).permutation (no split is published);
+                  bytes 0 and 255
+"""
 
 from __future__ import annotations
 

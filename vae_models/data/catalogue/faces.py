@@ -88,6 +88,7 @@ CELEBA_HQ = {
 SETS = (
     Published(
         name="celeba",
+        title="CelebA (3x64x64)",
         terms="non-commercial research only",
         facts=images((3, 64, 64), (162770, 19867, 19962)),
         folder="celeba",
@@ -96,6 +97,7 @@ SETS = (
     ),
     Published(
         name="celeba-hq",
+        title="CelebAMask-HQ (3x128x128, fetched by hand)",
         terms="non-commercial research and education only",
         facts=images((3, 128, 128), (24183, 2993, 2824)),
         folder="celeba_hq",

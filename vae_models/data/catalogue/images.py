@@ -213,6 +213,7 @@ SILHOUETTES = {
 SETS = (
     Published(
         name="omniglot",
+        title="Omniglot (28x28)",
         terms="MIT",
         facts=images((1, 28, 28), (23000, 1345, 8070), labels=LabelSpec(name="alphabet")),
         folder="omniglot",
@@ -222,6 +223,7 @@ SETS = (
     ),
     Published(
         name="cifar10",
+        title="CIFAR-10 (3x32x32)",
         terms="none stated by its publishers",
         facts=images((3, 32, 32), (40000, 10000, 10000), labels=LabelSpec(name="class")),
         folder="cifar10",
@@ -231,6 +233,7 @@ SETS = (
     ),
     Published(
         name="cifar10-subset",
+        title="the first 10,000 images of CIFAR-10 (3x32x32)",
         terms="none stated by its publishers",
         facts=images((3, 32, 32), (9000, 1000, 1000), labels=LabelSpec(name="class")),
         folder="cifar10",
@@ -240,6 +243,7 @@ SETS = (
     ),
     Published(
         name="svhn",
+        title="SVHN (3x32x32)",
         terms="non-commercial use only",
         facts=images((3, 32, 32), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
         folder="svhn",
@@ -248,6 +252,7 @@ SETS = (
     ),
     Published(
         name="svhn-28",
+        title="SVHN cropped to 3x28x28",
         terms="non-commercial use only",
         facts=images((3, 28, 28), (63257, 10000, 26032), labels=LabelSpec(name="digit")),
         folder="svhn",
@@ -256,6 +261,7 @@ SETS = (
     ),
     Published(
         name="dsprites",
+        title="dSprites (64x64)",
         terms="Apache-2.0",
         facts=images(
             (1, 64, 64),
@@ -269,6 +275,7 @@ SETS = (
     ),
     Published(
         name="frey-faces",
+        title="Frey faces (28x20)",
         terms="none stated by its publishers",
         facts=images((1, 28, 20), (1565, 200, 200)),
         folder="frey_faces",
@@ -277,6 +284,7 @@ SETS = (
     ),
     Published(
         name="caltech-silhouettes",
+        title="Caltech 101 silhouettes (28x28)",
         terms="none stated by its publishers",
         facts=images((1, 28, 28), (4100, 2264, 2307), support="bits", labels=LabelSpec(name="class")),
         folder="caltech101_silhouettes",

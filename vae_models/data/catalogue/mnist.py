@@ -170,6 +170,7 @@ BINARIZED = {
 SETS = (
     Published(
         name="mnist",
+        title="MNIST (28x28)",
         terms="CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
         facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="digit")),
         folder="mnist",
@@ -178,6 +179,7 @@ SETS = (
     ),
     Published(
         name="fashion-mnist",
+        title="Fashion-MNIST (28x28)",
         terms="MIT",
         facts=images((1, 28, 28), (50000, 10000, 10000), labels=LabelSpec(name="class")),
         folder="fashion_mnist",
@@ -186,6 +188,7 @@ SETS = (
     ),
     Published(
         name="binarized-mnist",
+        title="static binarized MNIST (28x28)",
         terms="none stated for the binarization; MNIST itself is under CC BY-SA 3.0",
         facts=images((1, 28, 28), (50000, 10000, 10000), support="bits"),
         folder="binarized_mnist",

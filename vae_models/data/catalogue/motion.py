@@ -55,6 +55,7 @@ CMU_MOTION = {
 SETS = (
     Published(
         name="cmu-motion",
+        title="CMU motion capture (50 angles)",
         terms="free for research and for use in products; not to be resold itself, in no form",
         facts=DataSpec(
             shape=(50,),

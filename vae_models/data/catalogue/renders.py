@@ -40,6 +40,7 @@ FACES = {
 SETS = (
     Published(
         name="chairs",
+        title="rendered chairs (64x64, grey)",
         terms="none stated by its publishers",
         facts=images((1, 64, 64), (69_092, 8_637, 8_637)),  # 8,637: the nodes of VHP's graph are a tenth of all
         folder="chairs",
@@ -48,6 +49,7 @@ SETS = (
     ),
     Published(
         name="faces",
+        title="renders of the Basel face model (64x64, grey, fetched by hand)",
         terms="research only, not to be passed on: the Basel face model's licence",
         facts=images(
             (1, 64, 64),

@@ -47,6 +47,7 @@ YAHOO = {
 SETS = (
     Published(
         name="tinyshakespeare",
+        title="lines of Shakespeare's plays (23 tokens of 6,000)",
         terms="public domain",
         facts=DataSpec(
             shape=(23,),
@@ -62,6 +63,7 @@ SETS = (
     ),
     Published(
         name="yahoo",
+        title="Yahoo Answers (202 tokens of 10,000, fetched by hand)",
         terms="non-commercial research only, not to be passed on: Yahoo's Webscope agreement",
         facts=DataSpec(
             shape=(202,),

@@ -36,9 +36,10 @@ def videos(shape: tuple[int, int, int, int], sizes: tuple[int, int, int]) -> Dat
     return DataSpec(shape=shape, axes=("time", "channel", "height", "width"), support="bytes", sizes=sizes)
 
 
-def _moving_mnist(name: str) -> Published:
+def _moving_mnist(name: str, title: str) -> Published:
     return Published(
         name=name,
+        title=title,
         terms="of its digits: CC BY-SA 3.0 (Yann LeCun and Corinna Cortes)",
         facts=videos((15, 1, 64, 64), (60_000, 1_000, 1_000)),  # 600 batches of 100: an epoch of the published training
         folder="mnist",
@@ -47,9 +48,10 @@ def _moving_mnist(name: str) -> Published:
     )
 
 
-def _bair(name: str, frames: int) -> Published:
+def _bair(name: str, title: str, frames: int) -> Published:
     return Published(
         name=name,
+        title=title,
         terms="none stated by its publishers",
         facts=videos((frames, *BAIR_FRAME), (42_240, 1_024, 256)),
         folder="bair",
@@ -59,15 +61,18 @@ def _bair(name: str, frames: int) -> Published:
 
 
 SETS = (
-    _moving_mnist("moving-mnist"),
-    _moving_mnist("moving-mnist-deterministic"),
+    _moving_mnist("moving-mnist", "stochastic moving MNIST (15 frames of 64x64, made by rule of MNIST's digits)"),
+    _moving_mnist("moving-mnist-deterministic", "moving MNIST reflected at the walls (15 frames of 64x64)"),
     Published(
         name="moving-digits",
+        title="moving scikit-learn digits (10 frames of 16x16, made by rule)",
         terms="of its digits: CC BY 4.0 (UCI Optical Recognition of Handwritten Digits)",
         facts=videos((10, 1, 16, 16), (4_000, 500, 500)),
         folder="digits",
         builder="vae_models.data.builders.video:moving_digits",
     ),
-    _bair("bair", BAIR_FRAMES),
-    _bair("bair-12", 12),  # 2 that are seen and 10 that are predicted: what SVG trains on
+    _bair("bair", "BAIR robot pushing (30 frames of 3x64x64)", BAIR_FRAMES),
+    _bair(
+        "bair-12", "BAIR robot pushing (the first 12 frames of 3x64x64)", 12
+    ),  # 2 that are seen and 10 that are predicted: what SVG trains on
 )
