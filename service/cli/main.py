@@ -9,7 +9,6 @@ import typer
 
 from service.cli import (
     bench,
-    data,
     doctor,
     follow,
     jobs,
@@ -26,9 +25,6 @@ from service.cli import (
     tokens,
 )
 from service.cli.mounted import WithKinds
-from service.cli.use import card as elsewhere
-from service.cli.use import pictures as looks
-from service.cli.use import tables
 from service.collector import collect_rarely
 from service.errors import VaesvcError
 
@@ -84,15 +80,6 @@ app.command()(doctor.doctor)
 app.command()(bench.bench)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
-app.command()(tables.encode)
-app.command()(tables.score)
-app.command()(looks.reconstruct)
-app.command()(looks.sample)
-app.command()(looks.interpolate)
-app.command()(looks.traverse)
-app.command()(elsewhere.export)
-app.command()(elsewhere.card)
-app.add_typer(data.app, name="data")
 app.add_typer(tokens.app, name="token")
 app.add_typer(shares.groups, name="group")
 app.add_typer(shares.quotas, name="quota")

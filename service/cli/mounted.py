@@ -1,4 +1,4 @@
-"""The commands that kinds of jobs bring: listed by name and help, loaded when one is used.
+"""The commands that kinds of jobs bring, and those of `later`: listed by name and help, loaded when one is used.
 
 Those of installed packages are looked for when a name is none of ours, so that `--help` answers at once.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from service.cli.later import LATER
 from service.kinds import KINDS
 from service.kinds.kind import Command, loaded
 
@@ -35,10 +36,11 @@ class Mounted(TyperCommand):
 
 
 class WithKinds(TyperGroup):
-    """The command line, with what kinds of jobs bring to it."""
+    """The command line, with what is loaded later and what kinds of jobs bring to it."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
+        self._mount(LATER)
         for kind in KINDS.own().values():
             self._mount(kind.commands)
 
