@@ -73,8 +73,10 @@ def mlmodel(job: Job, checkpoint: Checkpoint, size: int, shape: Sequence[int], d
 
 def params() -> str:
     """Return MLflow's schema of what a model's `predict` takes beside data: tasks and their settings."""
-    told = ({"name": name, "type": each.type, "default": each.default, "shape": None} for name, each in PARAMS.items())
-    return json.dumps(list(told))
+    schema = (
+        {"name": name, "type": each.type, "default": each.default, "shape": None} for name, each in PARAMS.items()
+    )
+    return json.dumps(list(schema))
 
 
 def examples(shape: Sequence[int]) -> dict[str, bytes]:

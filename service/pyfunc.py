@@ -71,8 +71,8 @@ def _needed(directory: Path) -> Mapping[str, str] | None:
     """Return the package that a model's manifest, or a run's folder, names; None where there is none to be read."""
     for name, key in ((MANIFEST, CODE), (RUNS_CODE, None)):
         try:
-            told = json.loads((directory / name).read_bytes())
-            named: Mapping[str, str] | None = told if key is None else told.get(key)
+            content = json.loads((directory / name).read_bytes())
+            named: Mapping[str, str] | None = content if key is None else content.get(key)
         except (OSError, ValueError, AttributeError):
             continue  # which the loader tells
         if named is not None:

@@ -101,7 +101,7 @@ PLACES = _places()
 
 def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
     """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan."""
-    found: dict[str, int] = {}
+    by_job: dict[str, int] = {}
     wanted: dict[int, list[str]] = {}
     for row in rows:
         wanted.setdefault(row["priority"], []).append(row["id"])
@@ -111,5 +111,5 @@ def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
             job_id: place + before
             for place, (job_id, before) in enumerate(work.connection.execute(PLACES, bounds), start=1)
         }
-        found |= {job_id: among[job_id] for job_id in ids if job_id in among}
-    return found
+        by_job |= {job_id: among[job_id] for job_id in ids if job_id in among}
+    return by_job

@@ -254,8 +254,10 @@ def largest(known: Capacity | None, seen: Capacity) -> Capacity:
     ours, theirs = (ordered(c).nodes if c else () for c in (known, seen))
     merged = []
     for index in range(max(len(ours), len(theirs))):
-        one, other = (nodes[index] if index < len(nodes) else {} for nodes in (ours, theirs))
-        merged.append({name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in sorted({*one, *other})})
+        our_node, their_node = (nodes[index] if index < len(nodes) else {} for nodes in (ours, theirs))
+        merged.append(
+            {name: max(our_node.get(name, 0.0), their_node.get(name, 0.0)) for name in sorted({*our_node, *their_node})}
+        )
     return ordered(Capacity(nodes=tuple(merged)))
 
 

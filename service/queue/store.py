@@ -128,8 +128,8 @@ class Store:
         with self._write() as work:
             made = submit(work, submissions, owner, self._seen(work))
         with self._read() as work:
-            found = rows(work, [job_id for job_id, _ in made])
-            return admission.with_places(work, found, self._seen(work))
+            job_rows = rows(work, [job_id for job_id, _ in made])
+            return admission.with_places(work, job_rows, self._seen(work))
 
     def not_followed(self, job_id: str, kind: str, reason: str) -> None:
         """Note why a job that should follow this one was not submitted. The same again changes nothing."""

@@ -158,5 +158,5 @@ def _insert(
 
 def rows(work: Clocked, ids: Sequence[str]) -> list[RowMapping]:
     """Return the jobs' rows, in this order."""
-    found = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(set(ids))))}
-    return [found[job_id] for job_id in ids]
+    by_id = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(set(ids))))}
+    return [by_id[job_id] for job_id in ids]

@@ -252,9 +252,9 @@ def _figure_d4(scale: Scale) -> Setup:
             (row, "std"): Evaluated(run=row, value="posterior_std"),
         }
     place = "appendix D.2, figure D.4"
-    one, tenth = runs
+    unit, tenth = runs
     return Setup(
-        rows={one: "σ_x² = 1", tenth: "σ_x² = 0.1"},
+        rows={unit: "σ_x² = 1", tenth: "σ_x² = 0.1"},
         runs=runs,
         cells=cells,
         claims=(
@@ -262,7 +262,7 @@ def _figure_d4(scale: Scale) -> Setup:
                 text="σ_x² = 1: the latent space collapses, q(z) is p(z) (KL and variance of the means below 0.05)",
                 place=place,
                 claims=tuple(
-                    Below(text=column, place=place, cell=(one, column), value=0.05) for column in ("kl", "means")
+                    Below(text=column, place=place, cell=(unit, column), value=0.05) for column in ("kl", "means")
                 ),
             ),
             Above(

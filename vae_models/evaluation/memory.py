@@ -35,8 +35,8 @@ def room(subject: Subject, batch: Callable[[int, int], object]) -> int:
     """
     with torch.no_grad():
         rows = rows_within(subject.plan.memory_mib * MIB, lambda count: batch(0, count))
-    (told,) = broadcast_integers([max(1, min(subject.plan.batch_size, rows))], subject.device)
-    return told
+    (agreed,) = broadcast_integers([max(1, min(subject.plan.batch_size, rows))], subject.device)
+    return agreed
 
 
 def rows_within(budget: int, compute: Callable[[int], object], few: tuple[int, int] = (2, 10)) -> int:

@@ -238,10 +238,10 @@ class Subject:
         from vae_models.collectives import broadcast_text
 
         said = {name: [str(value.dtype), list(value.shape[1:])] for name, value in own.items()}
-        told: dict[str, tuple[str, list[int]]] = json.loads(broadcast_text(json.dumps(said), self.device))
+        described: dict[str, tuple[str, list[int]]] = json.loads(broadcast_text(json.dumps(said), self.device))
         return {
             name: torch.empty((0, *shape), dtype=getattr(torch, dtype.removeprefix("torch.")), device=self.device)
-            for name, (dtype, shape) in told.items()
+            for name, (dtype, shape) in described.items()
         }
 
     def tell(self, what: str, done: int, total: int) -> None:

@@ -54,4 +54,6 @@ def page(lines: Sequence[tuple[str, str]]) -> bytes:
 def pairs(originals: Sequence[str], reconstructions: Sequence[str]) -> bytes:
     """Draw sentences, each over its reconstruction. Return the PNG."""
     both = zip(originals, reconstructions, strict=True)
-    return page([line for one, other in both for line in (("x", one), ("likeliest", other), ("", ""))][:-1])
+    return page(
+        [line for original, likeliest in both for line in (("x", original), ("likeliest", likeliest), ("", ""))][:-1]
+    )

@@ -75,8 +75,8 @@ def _model(model: Trained) -> Iterator[tuple[str, str]]:
 def _described(part: Any) -> str:
     """Return a part's kind and what it was given that is not its default."""
     fields = type(part).model_fields
-    told = {name: value for name, value in part if name != "kind" and value != fields[name].default}
-    given = ", ".join(f"{name} {_short(value)}" for name, value in told.items())
+    changed = {name: value for name, value in part if name != "kind" and value != fields[name].default}
+    given = ", ".join(f"{name} {_short(value)}" for name, value in changed.items())
     return f"{part.kind}" + (f": {given}" if given else "")
 
 

@@ -102,8 +102,8 @@ def owner(folder: Path) -> Path:
 def _goal(checkpoint: Path) -> Goal:
     """Return the goal of a run, which is all that is read of its configuration here."""
     try:
-        told = json.loads((checkpoint / CONFIG).read_bytes())["checkpoint"]
-        return Goal.stored(str(told["metric"]), told.get("mode"))
+        stored = json.loads((checkpoint / CONFIG).read_bytes())["checkpoint"]
+        return Goal.stored(str(stored["metric"]), stored.get("mode"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptCheckpoint(f"{checkpoint / CONFIG} is damaged: {error!r}") from None
 

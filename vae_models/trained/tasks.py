@@ -24,50 +24,55 @@ def perform(model: Trained, given: Any, params: Mapping[str, Any] | None = None)
 
     Raise ValueError for an unknown task or setting, and where the model's own methods do.
     """
-    told = dict(params or {})
-    if unknown := sorted(set(told) - set(PARAMS)):
+    chosen = dict(params or {})
+    if unknown := sorted(set(chosen) - set(PARAMS)):
         raise checks.Refused(f"params has {unknown[0]!r}, which is none: there are {', '.join(PARAMS)}")
-    settings = {name: told.get(name, param.default) for name, param in PARAMS.items()}
+    settings = {name: chosen.get(name, param.default) for name, param in PARAMS.items()}
     return TASKS[checks.one_of("task", settings["task"], TASKS)](model, given, settings)
 
 
-def _reconstruct(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    return model.reconstruct(given, beta=told["beta"])
+def _reconstruct(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    return model.reconstruct(given, beta=settings["beta"])
 
 
-def _encode(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    encoded = model.encode(given, beta=told["beta"])
+def _encode(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    encoded = model.encode(given, beta=settings["beta"])
     return {"mean": encoded.mean} | ({} if encoded.std is None else {"std": encoded.std})
 
 
-def _decode(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    return model.decode(given, beta=told["beta"])
+def _decode(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    return model.decode(given, beta=settings["beta"])
 
 
-def _sample(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+def _sample(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
     names = ("sampler", "temperature", "seed", "form", "beta")
-    return model.sample(told["count"], **{name: told[name] for name in names})
+    return model.sample(settings["count"], **{name: settings[name] for name in names})
 
 
-def _continue(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    return model.continued(given, **{name: told[name] for name in ("frames", "form", "seed", "beta")})
+def _continue(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    return model.continued(given, **{name: settings[name] for name in ("frames", "form", "seed", "beta")})
 
 
-def _score(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    return model.score(given, samples=told["samples"], seed=told["seed"], beta=told["beta"])
+def _score(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    return model.score(given, samples=settings["samples"], seed=settings["seed"], beta=settings["beta"])
 
 
-def _interpolate(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
+def _interpolate(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
     data = model.form.data_of(given)
     if len(data) % 2:
         raise checks.Refused(f"{len(data)} data given: interpolate takes pairs, the first of each with the second")
     return model.interpolate(
-        data[::2], data[1::2], steps=told["steps"], how=told["how"], seed=told["seed"], beta=told["beta"]
+        data[::2],
+        data[1::2],
+        steps=settings["steps"],
+        how=settings["how"],
+        seed=settings["seed"],
+        beta=settings["beta"],
     )
 
 
-def _traverse(model: Trained, given: Any, told: Mapping[str, Any]) -> Any:
-    return model.traverse(given, top=told["top"], steps=told["steps"], beta=told["beta"])._asdict()
+def _traverse(model: Trained, given: Any, settings: Mapping[str, Any]) -> Any:
+    return model.traverse(given, top=settings["top"], steps=settings["steps"], beta=settings["beta"])._asdict()
 
 
 TASKS: Mapping[str, Callable[[Trained, Any, Mapping[str, Any]], Any]] = {

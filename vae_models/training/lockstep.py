@@ -88,8 +88,8 @@ class Lockstep:
         gates = [run.controller.trains_prior(run.control) for run in self.runs]
         if all(gate is None for gate in gates):
             return None
-        one = torch.ones((), dtype=torch.float64, device=self.device)
-        return torch.stack([one if gate is None else gate.to(one) for gate in gates])
+        unity = torch.ones((), dtype=torch.float64, device=self.device)
+        return torch.stack([unity if gate is None else gate.to(unity) for gate in gates])
 
     def _clip(self, slopes: Mapping[str, Tensor]) -> None:
         """Tell every lane its gradient's L2 norm, and scale down the gradients that are longer than allowed."""

@@ -76,15 +76,15 @@ def sample(
     picture = files.suffix(out, ".png", ".npz") == ".png"
     with models.opened(model, device, code, fitted=_is_fitted(sampler)) as opened, models.mistakes():
         _check(opened, picture)
-        told: dict[str, Any] = {
+        choices: dict[str, Any] = {
             "sampler": sampler, "temperature": temperature, "form": form, "seed": seed, "beta": beta,
         }  # fmt: skip
 
         def batch(start: int, end: int) -> Mapping[str, Any]:
-            return {"x": opened.model.sample(end - start, first=start, **told)}
+            return {"x": opened.model.sample(end - start, first=start, **choices)}
 
         made = work.in_batches(batch, count, what="sampling", unit="samples")
-        _write(out, made, {"model": opened.called, **told}, lambda: _square(made["x"]))
+        _write(out, made, {"model": opened.called, **choices}, lambda: _square(made["x"]))
 
 
 def _is_fitted(sampler: str) -> bool:

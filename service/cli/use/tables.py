@@ -92,8 +92,8 @@ def score(
             strange = None if not anomaly else anomalies.of(rows, anomaly)
 
             def batch(start: int, end: int) -> Mapping[str, Any]:
-                told = {"samples": samples, "seed": seed, "beta": beta, "lengths": rows.lengths(start, end)}
-                return used.score(rows.x(start, end), first=start, **told)
+                choices = {"samples": samples, "seed": seed, "beta": beta, "lengths": rows.lengths(start, end)}
+                return used.score(rows.x(start, end), first=start, **choices)
 
             measured = work.in_batches(batch, rows.count, what="scoring")
             scores = _scores(measured, samples)

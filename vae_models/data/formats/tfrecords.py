@@ -73,7 +73,7 @@ def _example() -> Any:
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message_factory import GetMessageClass
 
-    one, several = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
+    optional, repeated = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
     of_bytes, text, message = (
         FieldDescriptorProto.TYPE_BYTES, FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_MESSAGE,
     )  # fmt: skip
@@ -85,14 +85,14 @@ def _example() -> Any:
     values, feature, features, example = (
         file.message_type.add(name=name) for name in ("BytesList", "Feature", "Features", "Example")
     )
-    field(values, "value", 1, several, of_bytes)
-    field(feature, "bytes_list", 1, one, message, ".vaesvc.BytesList")
+    field(values, "value", 1, repeated, of_bytes)
+    field(feature, "bytes_list", 1, optional, message, ".vaesvc.BytesList")
     entry = features.nested_type.add(name="FeatureEntry")
     entry.options.map_entry = True
-    field(entry, "key", 1, one, text)
-    field(entry, "value", 2, one, message, ".vaesvc.Feature")
-    field(features, "feature", 1, several, message, ".vaesvc.Features.FeatureEntry")
-    field(example, "features", 1, one, message, ".vaesvc.Features")
+    field(entry, "key", 1, optional, text)
+    field(entry, "value", 2, optional, message, ".vaesvc.Feature")
+    field(features, "feature", 1, repeated, message, ".vaesvc.Features.FeatureEntry")
+    field(example, "features", 1, optional, message, ".vaesvc.Features")
     pool = DescriptorPool()
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName("vaesvc.Example"))

@@ -83,8 +83,8 @@ class Fitted:
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
         try:
             save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, partial / TENSORS)
-            told = {**self.about(), "tensors": hashlib.sha256((partial / TENSORS).read_bytes()).hexdigest()}
-            (partial / ABOUT).write_text(json.dumps(told, indent=1) + "\n")
+            fields = {**self.about(), "tensors": hashlib.sha256((partial / TENSORS).read_bytes()).hexdigest()}
+            (partial / ABOUT).write_text(json.dumps(fields, indent=1) + "\n")
             partial.chmod(0o755)  # mkdtemp's 0700 would hide it from others
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
@@ -123,10 +123,10 @@ class Fitted:
     @classmethod
     def of(cls, about: bytes, tensors: Mapping[str, Tensor], *, where: object) -> Fitted:
         """Return the sampler of its JSON text and its tensors. where: for errors. Raise UnfitSampler as `load` does."""
-        told = cls._about_of(about, where)
+        fields = cls._about_of(about, where)
         try:
-            sampler: SamplerSpec = TypeAdapter(SamplerConfig).validate_python(told["sampler"], context=STORED)
-            rest = {name: told[name] for name in ("weights", "beta", "seed", "count")}
+            sampler: SamplerSpec = TypeAdapter(SamplerConfig).validate_python(fields["sampler"], context=STORED)
+            rest = {name: fields[name] for name in ("weights", "beta", "seed", "count")}
         except (KeyError, ValidationError) as error:
             raise UnfitSampler(f"{where} is damaged, or of another version: {error}") from error
         if not isinstance(sampler, FittedSamplerSpec):

@@ -87,14 +87,14 @@ def _measured(subject: Subject, betas: Sequence[float]) -> dict[float, dict[str,
         return {**bound, "distortion": distortion, "squared_error": trace.squared_error.double()}
 
     def of(rows: Rows) -> Mapping[str, Tensor]:
-        found = {"dimensions": dimensions(rows, subject.model)}
+        terms = {"dimensions": dimensions(rows, subject.model)}
         if 1.0 in betas:
             at_1 = of_trace(subject.model(rows.x, rows.noise, None, rows.mask))
-            found |= {f"1.0/{name}": each for name, each in at_1.items()}
+            terms |= {f"1.0/{name}": each for name, each in at_1.items()}
         if at_others is not None:
             for name, each in at_others(of_trace, rows.x, rows.noise, rows.mask).items():
-                found |= {f"{beta!r}/{name}": at for beta, at in zip(others, each.unbind(0), strict=True)}
-        return found
+                terms |= {f"{beta!r}/{name}": at for beta, at in zip(others, each.unbind(0), strict=True)}
+        return terms
 
     if not betas:
         return {}

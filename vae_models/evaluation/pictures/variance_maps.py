@@ -62,8 +62,8 @@ def _maps(data: dict[str, Tensor], deviations: dict[str, Tensor]) -> Picture:
                 colours = image if len(image) == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)
                 _bare(axis).imshow(colours.permute(1, 2, 0).numpy(), interpolation="nearest")
         for axes, each in zip(grid[len(rows) :], maps.values(), strict=True):
-            for axis, one in zip(axes, each, strict=True):
-                last = _bare(axis).imshow(one.numpy(), vmin=0, vmax=most, interpolation="nearest")
+            for axis, deviations in zip(axes, each, strict=True):
+                last = _bare(axis).imshow(deviations.numpy(), vmin=0, vmax=most, interpolation="nearest")
         figure.colorbar(last, ax=list(grid[len(rows) :].flat), label="sd [units of x]", fraction=0.02, pad=0.01)
 
     height, width = rows["x"].shape[-2:]

@@ -25,15 +25,15 @@ TRUTH, BEST, ANY = "x", "best", "any"  # rows of a video: the truth, its best sa
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 
 
-def curves(found: Mapping[str, Float64[Tensor, "data frames"]], asked: Asked, name: str) -> Picture:
+def curves(curves: Mapping[str, Float64[Tensor, "data frames"]], asked: Asked, name: str) -> Picture:
     """Return each metric over the frames that are predicted, with twice its standard error over videos as a band."""
     draws = []
     for metric in METRICS:
-        lines = {each.partition("/")[2]: found[each] for each in found if each.startswith(metric)}
+        lines = {each.partition("/")[2]: curves[each] for each in curves if each.startswith(metric)}
         if lines:
             draws.append(partial(_metric, lines, metric, asked))
     caption = (
-        f"Predictions of {len(next(iter(found.values()))):,} videos after {asked.context} frames: of the best of "
+        f"Predictions of {len(next(iter(curves.values()))):,} videos after {asked.context} frames: of the best of "
         f"{asked.samples} samples by its mean over frames, of the mean over samples, and of the last frame that was "
         "seen, repeated. Bands: twice the standard error over videos."
     )

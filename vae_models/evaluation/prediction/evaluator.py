@@ -60,17 +60,17 @@ class PredictionEvaluator:
 
 def curves(each: Mapping[str, Tensor], samples: int) -> dict[str, Float64[Tensor, "data frames"]]:
     """Return by METRIC/best_of_N, METRIC/mean and METRIC/copy the values of each video, frame by frame."""
-    found: dict[str, Tensor] = {}
+    by_name: dict[str, Tensor] = {}
     for name in METRICS:
         if name in each:
-            found[f"{name}/best_of_{samples}"] = of_best(each[name])
-            found[f"{name}/mean"] = each[name].mean(1)
-            found[f"{name}/{COPY}"] = each[f"{COPY}/{name}"][:, 0]
-    return found
+            by_name[f"{name}/best_of_{samples}"] = of_best(each[name])
+            by_name[f"{name}/mean"] = each[name].mean(1)
+            by_name[f"{name}/{COPY}"] = each[f"{COPY}/{name}"][:, 0]
+    return by_name
 
 
-def _values(found: Curves, where: str) -> Iterator[Value]:
-    for name, each in found.items():
+def _values(curves: Curves, where: str) -> Iterator[Value]:
+    for name, each in curves.items():
         unit = UNITS[name.partition("/")[0]]
         note = f"mean over {each.shape[1]} frames"
         if unit == "dB":
@@ -78,10 +78,10 @@ def _values(found: Curves, where: str) -> Iterator[Value]:
         yield mean(f"{where}prediction/{name}", each.mean(1), unit=unit, mode="max", note=note)
 
 
-def _table(found: Curves, asked: Asked, name: str) -> Table:
+def _table(curves: Curves, asked: Asked, name: str) -> Table:
     columns = ["frame"]
     series: list[list[float | None]] = []
-    for each, values in found.items():
+    for each, values in curves.items():
         metric, _, what = each.partition("/")
         columns += [f"{metric} {what} [{UNITS[metric]}]", f"error of {metric} {what}"]
         series += [values.mean(0).tolist(), [standard_error(frame) for frame in values.T]]
