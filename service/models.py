@@ -220,7 +220,7 @@ class Models:
             raise UntrustedError(f"{what}: {changed[0]} is not the one of its checkpoint {stored}")
         if _told(manifest, "data_shape") != _told(state, "data_shape") or _told(manifest, "step") != checkpoint.step:
             raise UntrustedError(f"{what}: its {MANIFEST} says another shape or step than its checkpoint")
-        if _told(manifest, "vocabulary") not in (None, _told(state, "vocabulary")):
+        if _told(manifest, "vocabulary") != _told(state, "vocabulary"):
             raise UntrustedError(f"{what}: its {MANIFEST} says another vocabulary than its checkpoint")
         if _told(manifest, CODE) != code:
             raise UntrustedError(f"{what}: its {MANIFEST} names another package of own code than its job")

@@ -22,8 +22,8 @@ RECIPE = "digits/beta-vae-mlp"
 SHAPE = (1, 8, 8)
 
 
-def checkpoint_folder(folder: Path, job: Job) -> Path:
-    """A checkpoint of step 5, of a model that was not trained."""
+def checkpoint_folder(folder: Path, job: Job, **state: Any) -> Path:
+    """A checkpoint of step 5, of a model that was not trained. state: more of it."""
     config = TrainSpec.model_validate(job.spec).train
     torch.manual_seed(0)
     checkpoints.write(
@@ -32,7 +32,7 @@ def checkpoint_folder(folder: Path, job: Job) -> Path:
         config=config,
         model=config.model.build(SHAPE).state_dict(),
         training={"some": torch.zeros(3)},
-        state={"data_shape": SHAPE},
+        state={"data_shape": SHAPE, **state},
         metrics={},
     )
     return folder

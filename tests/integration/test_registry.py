@@ -28,8 +28,9 @@ from service.signing import payload, read_key
 from service.tracking import open_run
 from service.tracking.server import client, patiently
 from service.wire import ModelVersion
-from tests.registered import RECIPE, SHAPE, Shelf, shelf
+from tests.registered import RECIPE, SHAPE, Shelf, checkpoint_folder, shelf
 from tests.servers import Mlflow
+from vae_models.trained import folders
 from vae_models.training import checkpoint as checkpoints
 
 Registered = Callable[..., ModelVersion]
@@ -295,6 +296,22 @@ ATTACKS: dict[str, tuple[dict[str, bytes], str]] = {
     "other weights": ({"model.safetensors": b"x" * 100}, r"model\.safetensors is not the one of its checkpoint"),
     "another config": ({"config.json": b"{}"}, r"config\.json is not the one of its checkpoint"),
 }
+
+
+def test_a_registered_model_knows_the_words_of_its_checkpoint(
+    here: Shelf, artifacts: Artifacts, name: str, tmp_path: Path
+) -> None:
+    """By the digest of their vocabulary; a manifest that says another, or none, is not signed."""
+    job, digest = here.job(name), hashlib.sha256(b"words").hexdigest()
+    here.checkpoint(job, checkpoint_folder(tmp_path / "checkpoint", job, vocabulary=digest), **{"val/elbo": 1.0})
+    source = here.register(job).source
+    assert folders.read(artifacts.get_directory(source, tmp_path / "model")).vocabulary == digest
+    manifest = json.loads(artifacts.get_bytes(f"{source}/manifest.json"))
+    for said in ({"vocabulary": "0" * 64}, {}):
+        told = {key: value for key, value in manifest.items() if key != "vocabulary"} | said
+        artifacts.put_bytes(f"{source}/manifest.json", json.dumps(told).encode())
+        with pytest.raises(UntrustedError, match="says another vocabulary than its checkpoint"):
+            here.models.sign(job, {}, 1, number=1)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
