@@ -1,8 +1,10 @@
 """Who calls the API, and what they may do: FastAPI's dependencies, in front of every call but the health's.
 
-A call of a user needs a user's token, a call of an attempt that attempt's own (`service.auth`). A job is changed by its
-owner or by an administrator. It is read by everybody, or, where the setting `read` is "own", by those two only; to
-anybody else it is then as unknown as one that never was.
+A call of a user needs a user's token, a call of an attempt that attempt's own (`service.auth`). Every call of a user
+names the scopes that it needs (`READS`, `SUBMITS`, `CHANGES`, `OPERATES`, `ADMINISTERS`): a token has those that its
+user's role and its own list both hold (`service.queue.roles`). They stand in the OpenAPI document, and a call that
+names none is refused to everybody. A job is changed by its owner or by an operator. It is read by everybody, or, where
+the setting `read` is "own", by those two only; to anybody else it is then as unknown as one that never was.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import re
 from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
-from fastapi import Depends, Path, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from service import auth
 from service.errors import AuthError, ForbiddenError
 from service.queue.jobs import MAX_ATTEMPT, TokenInfo
+from service.queue.roles import SCOPES, Scope, holders
 from service.queue.rows import unknown_job
 from service.wire import MAX_REQUEST_BYTES
 
@@ -41,8 +44,24 @@ def _services(request: Request) -> Services:
     return services
 
 
-def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)]) -> TokenInfo:
-    """Return the caller, by its token: the owner of what it submits."""
+def user(
+    request: Request,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)],
+    needed: SecurityScopes,
+) -> TokenInfo:
+    """Return the caller, by its token, if it has every scope that the call needs: the owner of what it submits."""
+    token = _known(request, given)
+    request.state.user = token
+    if not needed.scopes:
+        raise ForbiddenError(f"{request.method} {request.url.path[:200]} names no scope that opens it: it is closed")
+    for scope in (Scope(name) for name in needed.scopes):
+        if not token.may(scope):
+            raise ForbiddenError(_lacks(token, scope))
+    request.state.permitted = token
+    return token
+
+
+def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> TokenInfo:
     if given is None:
         raise AuthError(
             "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
@@ -55,10 +74,34 @@ def user(request: Request, given: Annotated[HTTPAuthorizationCredentials | None,
         token = _services(request).store.token_user(given.credentials)
     if token is None:
         raise AuthError(
-            "the token is not known here: wrong, revoked, or made for another service. "
+            "the token is not known here: wrong, past its end, revoked, or made for another service. "
             "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
         )
     return token
+
+
+def _lacks(token: TokenInfo, scope: Scope) -> str:
+    if scope not in SCOPES[token.role]:
+        roles = ", ".join(holders(scope))
+        return (
+            f"this needs the scope {scope}, which is of the roles {roles}, and {token.name} is a {token.role}: "
+            f"`vaesvc token role {token.name} {holders(scope)[0]}`, on the service's machine, changes it"
+        )
+    return (
+        f"this needs the scope {scope}, and the token {token.label!r} of {token.name} has "
+        f"{', '.join(token.scopes or ())} alone: use another one, or make one with `vaesvc token new --scope {scope}`"
+    )
+
+
+def permitted(request: Request) -> TokenInfo:
+    """Return the caller that the call's scopes have let in. Raises ForbiddenError where it names none."""
+    token: TokenInfo | None = getattr(request.state, "permitted", None)
+    if token is None:
+        raise ForbiddenError(f"{request.method} {request.url.path[:200]} names no scope that opens it: it is closed")
+    return token
+
+
+READS, SUBMITS, CHANGES, OPERATES, ADMINISTERS = (Security(user, scopes=[scope.value]) for scope in Scope)
 
 
 def attempt(
@@ -101,11 +144,12 @@ def most_bytes(request: Request) -> int:
     return max(MAX_REQUEST_BYTES, settings.code_bytes)
 
 
-User = Annotated[TokenInfo, Depends(user)]
+User = Annotated[TokenInfo, Depends(permitted)]
 
 
 def sees_all(settings: Settings, user: TokenInfo) -> bool:
-    return user.admin or settings.read == "all"
+    """Return whether the user sees what is not their own."""
+    return user.operator or settings.read == "all"
 
 
 def reader(job_id: JobId, request: Request, user: User) -> None:
@@ -116,23 +160,15 @@ def reader(job_id: JobId, request: Request, user: User) -> None:
 
 
 def changer(job_id: JobId, request: Request, user: User, _: Annotated[None, Depends(reader)]) -> None:
-    """Raise ForbiddenError unless the caller is the job's owner or an administrator."""
-    if user.admin:
+    """Raise ForbiddenError unless the caller is the job's owner or an operator."""
+    if user.operator:
         return
     owner = _services(request).store.owner(job_id)
     if owner != user.name:
         raise ForbiddenError(
-            f"job {job_id} is {owner}'s: only {owner} or an administrator may change it, and you are {user.name}. "
-            "`vaesvc token role NAME admin`, on the service's machine, makes administrators"
-        )
-
-
-def administrator(user: User) -> None:
-    """Raise ForbiddenError unless the caller is an administrator."""
-    if not user.admin:
-        raise ForbiddenError(
-            f"this is an administrator's, and you are {user.name}: `vaesvc token role NAME admin`, on the service's "
-            "machine, makes administrators"
+            f"job {job_id} is {owner}'s: only {owner}, an operator or an administrator may change it, and you are "
+            f"{user.name}. "
+            "`vaesvc token role NAME operator`, on the service's machine, makes operators"
         )
 
 
@@ -152,7 +188,7 @@ def may_bring_code(settings: Settings, user: TokenInfo) -> None:
 def may_go_first(spec: JobSpec, user: TokenInfo, shares: Shares) -> None:
     """Raise ForbiddenError unless the user may set the spec's priority: above 0 it could keep all others waiting for
     ever. A quota that names a priority allows so much, and is checked when the job is submitted."""
-    if spec.priority > 0 and not user.admin and all(quota.priority is None for quota in shares.of_user(user.name)):
+    if spec.priority > 0 and not user.operator and all(quota.priority is None for quota in shares.of_user(user.name)):
         raise ForbiddenError(
             f"priority: {spec.priority} is an administrator's, and you are {user.name}: "
             "others set 0, or less to let everybody pass; a quota may allow more: "

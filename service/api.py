@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 
 from service import __version__, access, amendments, areas, auth, kinds, middleware, shares_routes, wire
 from service.access import AttemptNumber, JobId, User
+from service.auditing import about
 from service.code.reference import CodeRef, Digest
 from service.data import routes as data
 from service.errors import (
@@ -26,15 +27,18 @@ from service.errors import (
     UsageError,
     VaesvcError,
 )
+from service.figures import routes as figures
 from service.kinds.kind import loaded
 from service.log_text import log_chunk
 from service.model_files import BEST, NAME, Reference
+from service.notify import routes as notifications
 from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.store import Store
 from service.services import RESOLVING, SLOW_THREADS, App, Services
 from service.settings import Settings
 from service.signing import read_key
 from service.tracking import login
+from service.users import routes as users_and_tokens
 
 if TYPE_CHECKING:
     from service.specs.job import JobSpec
@@ -47,15 +51,24 @@ MAX_OFFSET = 2**63 - 1  # what a database counts to
 CodeDigest = Annotated[Digest, Path(description="SHA-256 of the package's canonical form")]
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
-users = APIRouter(prefix="/v1", tags=["users"], dependencies=[Depends(access.user)], responses=_errors)
+users = APIRouter(prefix="/v1", tags=["users"], responses=_errors)  # each call says which scopes it needs
 
 
-def _of_one_job(may: Callable[..., Any]) -> APIRouter:
+def _of_one_job(scope: Any, may: Callable[..., Any]) -> APIRouter:
     """Return a router for calls of one job: every one of them is on such a router, and so is checked."""
-    return APIRouter(prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=[Depends(may)], responses=_errors)
+    needs = [scope, Depends(may)]
+    return APIRouter(prefix="/v1/jobs/{job_id}", tags=["users"], dependencies=needs, responses=_errors)
 
 
-read_job, change_job = _of_one_job(access.reader), _of_one_job(access.changer)
+def _reading() -> APIRouter:
+    return _of_one_job(access.READS, access.reader)
+
+
+def _changing() -> APIRouter:
+    return _of_one_job(access.CHANGES, access.changer)
+
+
+read_job, change_job = _reading(), _changing()
 attempts = APIRouter(
     prefix="/v1/jobs/{job_id}/attempts/{number}",
     tags=["attempts"],
@@ -68,16 +81,20 @@ public = APIRouter(prefix="/v1", tags=["health"])
 # --- users: jobs ----------------------------------------------------------------------------------------------------
 
 
-@users.post("/jobs", summary="Submit a job")
-async def submit(request: wire.SubmitRequest, services: App, user: User) -> Job:
+@users.post("/jobs", summary="Submit a job", dependencies=[access.SUBMITS])
+async def submit(request: wire.SubmitRequest, services: App, user: User, call: Request) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it is
     sent; the same key with another spec is a conflict."""
     spec = await _submitted(request, services, user)
-    return await anyio.to_thread.run_sync(lambda: services.store.submit(spec, owner=user.name, key=request.key))
+    notify = notifications.targets(services.settings, request.notify)
+    put = lambda: services.store.submit(spec, owner=user.name, key=request.key, notify=notify)  # noqa: E731
+    job = await anyio.to_thread.run_sync(put)
+    about(call, job.id)
+    return job
 
 
-@users.post("/jobs:batch", summary="Submit many jobs")
-async def submit_batch(request: wire.BatchRequest, services: App, user: User) -> list[Job]:
+@users.post("/jobs:batch", summary="Submit many jobs", dependencies=[access.SUBMITS])
+async def submit_batch(request: wire.BatchRequest, services: App, user: User, call: Request) -> list[Job]:
     """Put many jobs into the queue in one transaction, in the order given: all of them or none. Keys are those of
     single submits. An error says which of the jobs it is about."""
     specs = []
@@ -86,7 +103,9 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User) ->
             specs.append((await _submitted(each, services, user), each.key))
         except VaesvcError as error:
             raise type(error)(f"spec {index} of {len(request.jobs)}: {error}") from error
-    return await anyio.to_thread.run_sync(lambda: services.store.submit_all(specs, owner=user.name))
+    made = await anyio.to_thread.run_sync(lambda: services.store.submit_all(specs, owner=user.name))
+    about(call, *(job.id for job in made))
+    return made
 
 
 async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
@@ -108,7 +127,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
         raise UsageError(f"code: the package {code} has not been brought; submit with `vaesvc submit --code`")
 
 
-@users.post("/jobs/dry-run", summary="Resolve a spec without submitting it")
+@users.post("/jobs/dry-run", summary="Resolve a spec without submitting it", dependencies=[access.SUBMITS])
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """Return the spec with every default filled in."""
     spec = await services.resolve(request.spec, user)
@@ -121,6 +140,7 @@ async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wir
 @users.put(
     "/code/{digest}",
     summary="Bring a package of one's own",
+    dependencies=[access.SUBMITS],
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {
         "type": "string", "format": "binary", "description": "a wheel in its canonical form, as `vaesvc` builds it",
     }}}}},
@@ -142,7 +162,7 @@ def _put_code(services: Services, digest: str, data: bytes) -> CodeRef:
     return package.ref
 
 
-@users.get("/jobs", summary="List jobs")
+@users.get("/jobs", summary="List jobs", dependencies=[access.READS])
 def jobs(
     services: App,
     user: User,
@@ -222,7 +242,7 @@ async def logs(
 # --- users: models, cluster -----------------------------------------------------------------------------------------
 
 
-@users.get("/models", summary="Registered model versions")
+@users.get("/models", summary="Registered model versions", dependencies=[access.READS])
 def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
     """Return model versions, newest first. A model's `best` is the version with the best value of its metric, of those
     that are signed."""
@@ -238,7 +258,7 @@ def _seen(services: Services, user: TokenInfo, versions: list[wire.ModelVersion]
     return [version for version in versions if version.job_id in mine]
 
 
-@users.get("/models/mirror", summary="Where MLflow's registry says something else")
+@users.get("/models/mirror", summary="Where MLflow's registry says something else", dependencies=[access.READS])
 async def mirror(services: App, user: User) -> wire.Mirror:
     """Return versions under the service's models that the service did not make, and aliases that are not on its
     best."""
@@ -254,7 +274,7 @@ def _mirror(services: Services, user: TokenInfo) -> wire.Mirror:
     return wire.Mirror(differences=tuple(registry.differences(uri, known)))
 
 
-@users.get("/models/{name}/files", summary="A model version's files")
+@users.get("/models/{name}/files", summary="A model version's files", dependencies=[access.READS])
 async def model_files(
     name: Annotated[str, Path(pattern=rf"^{NAME}$")],
     services: App,
@@ -273,14 +293,16 @@ async def model_files(
     )
 
 
-@users.get("/cluster", summary="The cluster as the dispatcher saw it last")
+@users.get("/cluster", summary="The cluster as the dispatcher saw it last", dependencies=[access.READS])
 def cluster(services: App) -> wire.ClusterStatus:
     return services.store.cluster()
 
 
-@users.get("/whoami", summary="The name and the role of the token")
+@users.get("/whoami", summary="The name and the role of the token", dependencies=[access.READS])
 def whoami(user: User) -> wire.Identity:
-    return wire.Identity(owner=user.name, role=user.role)
+    return wire.Identity(
+        owner=user.name, role=user.role, token=user.label, scopes=user.held(), expires_at=user.expires_at
+    )
 
 
 # --- attempts -------------------------------------------------------------------------------------------------------
@@ -401,15 +423,18 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         resolving=asyncio.Semaphore(RESOLVING),
     )
     middleware.install(app)
-    shared = (shares_routes.users, shares_routes.administrators)
-    for router in (public, users, read_job, change_job, attempts, data.router, data.every, *shared, *_of_kinds()):
+    others = (
+        data.router, data.every, users_and_tokens.router, notifications.router, figures.router, shares_routes.users,
+        shares_routes.administrators,
+    )  # fmt: skip
+    for router in (public, users, read_job, change_job, attempts, *others, *_of_kinds()):
         app.include_router(router)
     return app
 
 
 def _of_kinds() -> tuple[APIRouter, APIRouter]:
     """Return the calls of one job that its kind brings."""
-    read, change = _of_one_job(access.reader), _of_one_job(access.changer)
+    read, change = _reading(), _changing()
     for kind in kinds.KINDS.all().values():
         if kind.routes is not None:
             loaded(kind.routes)(read, change)

@@ -29,9 +29,12 @@ from service import __version__, wire
 from service.code.reference import CodeRef
 from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
+from service.figures.calls import FigureCalls
+from service.notify.calls import NoticeCalls
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 from service.retry import again
 from service.shares_calls import SharesCalls
+from service.users.calls import UserCalls
 
 if TYPE_CHECKING:
     from service.code.wheel import Wheel
@@ -225,6 +228,9 @@ class Client:
         self._http = _Http(url, token, RETRY_SECONDS if retry_seconds is None else retry_seconds)
         self.data = DataCalls(self._http, SLOW_READ_SECONDS)
         self.shares = SharesCalls(self._http)
+        self.users = UserCalls(self._http)
+        self.notices = NoticeCalls(self._http)
+        self.figures = FigureCalls(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -259,10 +265,16 @@ class Client:
         finally:
             self._http.retry_seconds = before
 
-    def submit(self, spec: pydantic.BaseModel | Mapping[str, Any], *, key: str | None = None) -> Job:
-        """Queue a job. The same key and spec again give the same job. Raises UsageError, ImpossibleError,
-        ConflictError."""
-        request = wire.SubmitRequest(spec=_plain(spec), key=key or f"auto-{uuid.uuid4()}")
+    def submit(
+        self,
+        spec: pydantic.BaseModel | Mapping[str, Any],
+        *,
+        key: str | None = None,
+        notify: Sequence[wire.NoticeRequest] = (),
+    ) -> Job:
+        """Queue a job. The same key and spec again give the same job. notify: where to tell of it what. Raises
+        UsageError, ImpossibleError, ConflictError."""
+        request = wire.SubmitRequest(spec=_plain(spec), key=key or f"auto-{uuid.uuid4()}", notify=tuple(notify))
         return self._http.call("POST", "/v1/jobs", _one(Job), body=request)
 
     def submit_all(

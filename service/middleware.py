@@ -1,4 +1,5 @@
-"""Around every call of the API: a bound on its body, one shape for every error, the version on every answer."""
+"""Around every call of the API: a bound on its body, the audit log, one shape for every error, the version on every
+answer."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import __version__, access, wire
+from service.auditing import Auditing
 from service.errors import VaesvcError
 from service.mistakes import listed
 
@@ -32,6 +34,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_unknown)
+    app.add_middleware(Auditing)
     app.add_middleware(BodyLimit)
     app.add_middleware(Stamp)
 

@@ -9,6 +9,7 @@ one: strangers who open connections and say nothing close each other's.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any, cast
 
@@ -90,5 +91,7 @@ def config(app: Any, **more: Any) -> uvicorn.Config:
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": DRAIN_SECONDS,
         "server_header": False,
+        # whose word counts for where a call came from: nobody's, unless a proxy's address is named there
+        "proxy_headers": "FORWARDED_ALLOW_IPS" in os.environ,
     }
     return uvicorn.Config(app, **(values | more))

@@ -134,6 +134,12 @@ class Settings(BaseModel):
     data_set_bytes: int = Field(default=64 * 2**30, ge=1)  # of one set of a user's own, as it is stored
     data_grace_seconds: float = Field(default=86_400.0, ge=0)  # a set that nothing needs is kept this long
     data_job_grace_seconds: float = Field(default=30 * 86_400.0, ge=0)  # a job that is over needs its data so long
+    notify_networks: str = ""  # networks that webhooks may call though they are not public: 10.0.0.0/8, ...
+    notify_wait_seconds: float = Field(default=3600.0, ge=1)  # who has waited this long is told so
+    mail_url: str | None = None  # smtp+starttls://USER@HOST:587, smtps://..., smtp://HOST; left out: no mail is sent
+    mail_password_file: AbsolutePath | None = None
+    mail_from: str | None = None
+    mail_domains: str = ""  # mail goes to these alone; left out: to any
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
     cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long
@@ -183,6 +189,11 @@ class Settings(BaseModel):
         if self.token:
             return self.token.get_secret_value()
         return _read_secret(self.token_file, self.origin("token_file")) if self.token_file else None
+
+    def mail_password(self) -> str | None:
+        """Return the mail server's password; None where none is set. Raises AuthError for an unreadable file."""
+        file = self.mail_password_file
+        return _read_secret(file, self.origin("mail_password_file")) if file else None
 
     def ray_token(self) -> str | None:
         """Return Ray's shared token; None where none is set. Raises AuthError for an unreadable file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 
 from service import access, wire
 from service.access import User
@@ -14,10 +14,8 @@ from service.services import App
 
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _errors: dict[int | str, dict[str, Any]] = {422: _error, "default": _error}
-administrators = APIRouter(
-    prefix="/v1", tags=["shares"], dependencies=[Depends(access.administrator)], responses=_errors
-)
-users = APIRouter(prefix="/v1", tags=["shares"], dependencies=[Depends(access.user)], responses=_errors)
+administrators = APIRouter(prefix="/v1", tags=["shares"], dependencies=[access.ADMINISTERS], responses=_errors)
+users = APIRouter(prefix="/v1", tags=["shares"], dependencies=[access.READS], responses=_errors)
 
 GroupName = Annotated[str, Path(pattern=NAME, description="the group's name")]
 UserName = Annotated[str, Path(pattern=NAME, description="a token's name")]

@@ -26,6 +26,23 @@ User calls (bearer token of a user):
     GET  /v1/quota                         -> list[Quota]                (of the caller, and of their group)
     GET  /v1/cluster                       -> ClusterStatus
     GET  /v1/whoami                        -> Identity
+    GET  /v1/tokens                        -> list[TokenInfo]            (the caller's)
+    PUT  /v1/tokens/{label}                TokenRequest -> TokenInfo
+    POST /v1/tokens/{label}/rotate         RotateRequest -> TokenInfo
+    DELETE /v1/tokens/{label}              -> Revoked
+    GET  /v1/users                         -> list[UserInfo]             (this and what follows: an administrator's)
+    PUT  /v1/users/{name}                  RoleRequest -> UserInfo
+    DELETE /v1/users/{name}                -> Revoked
+    GET  /v1/users/{name}/tokens           -> list[TokenInfo]
+    PUT  /v1/users/{name}/tokens/{label}   TokenRequest -> TokenInfo
+    DELETE /v1/users/{name}/tokens/{label} -> Revoked
+    GET  /v1/notifications                 -> list[Subscription]         (the caller's)
+    POST /v1/notifications?job=            NoticeRequest -> SubscriptionReply
+    DELETE /v1/notifications/{subscription}       -> SubscriptionReply
+    POST /v1/notifications/{subscription}/try     -> Trial
+    GET  /v1/audit?actor=&object=&refused=&since=&until=&before=&limit= -> list[ActRecord]
+    GET  /v1/usage?since=&until=           -> list[Used]
+    GET  /metrics                          Prometheus' text
     GET  /v1/health                        -> Health                      (no token)
     GET  /v1/keys                          -> Keys                        (no token)
 Administrators' calls:
@@ -57,7 +74,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.code.reference import CodeRef
 from service.data.records import Kept, Move, NamedSet
-from service.queue.jobs import Attempt, Checkpoint, Job, Record
+from service.queue.jobs import MAIN_TOKEN, Attempt, Checkpoint, Job, Record
+from service.queue.notice import ENDS, Channel, Notice, Subscription
+from service.queue.roles import Role, Scope
 from vae_models.data.canonical import MOST_JSON_BYTES
 from vae_models.data.spec import Digest
 
@@ -72,9 +91,29 @@ class ErrorReply(Record):
     message: str
 
 
+class NoticeRequest(Record):
+    """A wish to be told of jobs."""
+
+    channel: Channel
+    address: str = Field(
+        min_length=1, max_length=1000, description="an https address, of Slack too; of mail user@example.org"
+    )
+    notices: tuple[Notice, ...] = Field(default=ENDS, min_length=1, max_length=len(Notice))
+
+
+class SubscriptionReply(Record):
+    subscription: Subscription
+    secret: str | None = None  # that signs a webhook's messages
+
+
+class Trial(Record):
+    id: str  # of the message
+
+
 class SubmitRequest(Record):
     spec: dict[str, Any]  # a JobSpec, resolved or with a recipe and overrides left to resolve
     key: str | None = Field(default=None, min_length=1, max_length=200, description="idempotency key")
+    notify: tuple[NoticeRequest, ...] = Field(default=(), max_length=10, description="where to tell of it what")
 
 
 class BatchRequest(Record):
@@ -322,8 +361,11 @@ class ClusterStatus(Record):
 
 
 class Identity(Record):
-    owner: str  # the token's name
-    role: Literal["user", "admin"] = "user"
+    owner: str  # the user's name
+    role: Role = Role.USER
+    token: str = MAIN_TOKEN  # its label
+    scopes: tuple[Scope, ...] = ()  # what role and token allow together
+    expires_at: float | None = None  # seconds since 1970; none: never
 
 
 class Health(Record):

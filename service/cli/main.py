@@ -13,6 +13,7 @@ from service.cli import (
     follow,
     jobs,
     models,
+    notify,
     output,
     parts,
     pictures,
@@ -23,6 +24,8 @@ from service.cli import (
     stack,
     submit,
     tokens,
+    usage,
+    users,
 )
 from service.cli.mounted import WithKinds
 from service.collector import collect_rarely
@@ -83,6 +86,10 @@ app.command(hidden=True)(servers.dispatch)
 app.add_typer(tokens.app, name="token")
 app.add_typer(shares.groups, name="group")
 app.add_typer(shares.quotas, name="quota")
+app.add_typer(users.app, name="user")
+app.add_typer(notify.app, name="notify")
+app.command()(users.audit)
+app.command()(usage.usage)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import typer
 from service.cli import connect, follow, output, own_data
 from service.cli.arguments import AsJson, Overrides
 from service.cli.code import Code, bring, ref
+from service.cli.notify import request
 from service.cli.own_data import Data
 from service.errors import UsageError
 
@@ -46,6 +47,14 @@ def submit(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved spec and end.")] = False,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Tell of its end: webhook:https://..., slack:https://..., mail:you@example.org; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     data: Data = None,
     code: Code = None,
     json: AsJson = False,
@@ -58,8 +67,9 @@ def submit(
 
     asked = {"workers": workers, "cpus_per_worker": cpus_per_worker, "gpus_per_worker": gpus_per_worker}
     resources = {field: value for field, value in asked.items() if value is not None}
-    if len(sources) > 1 and (key is not None or name is not None or wait):
-        raise UsageError("--key, --name and --wait are of one job: submit it alone, or leave them out")
+    if len(sources) > 1 and (key is not None or name is not None or wait or notify):
+        raise UsageError("--key, --name, --wait and --notify are of one job: submit it alone, or leave them out")
+    told = [request(where) for where in notify or ()]
     # resolved here, so that a mistake is found before anything is sent
     with own_data.of_the_service():
         specs = [
@@ -84,7 +94,7 @@ def submit(
             _submit_all(client, specs, json)
             return
         (spec,) = specs
-        job = client.submit(spec, key=key)
+        job = client.submit(spec, key=key, notify=told)
         if not json:
             output.data(job.id)
         if wait:

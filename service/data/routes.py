@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 _common: dict[str, Any] = {
     "tags": ["data"],
-    "dependencies": [Depends(access.user)],
     "responses": {422: _error, "default": _error},
 }
 router = APIRouter(prefix="/v1/data", **_common)
@@ -59,7 +58,7 @@ def _may_use(services: Services, user: TokenInfo, request: wire.DataPoint) -> No
         raise NotFoundError(f"no data set {request.digest} of yours is stored here: add it with `vaesvc data add`")
 
 
-@router.post("/uploads", summary="Where to send a data set's files")
+@router.post("/uploads", summary="Where to send a data set's files", dependencies=[access.SUBMITS])
 async def upload(request: wire.DataUpload, services: App, user: User) -> wire.DataMissing:
     """Return addresses for the files that are not stored yet, each for one size and one SHA-256. Ask again for the next
     ones, and after an interruption: what is stored is not sent again. The set has a name when it is whole."""
@@ -69,13 +68,13 @@ async def upload(request: wire.DataUpload, services: App, user: User) -> wire.Da
     return missing
 
 
-@router.get("", summary="List data sets")
+@router.get("", summary="List data sets", dependencies=[access.READS])
 def list_data(services: App, user: User) -> Sequence[NamedSet]:
     """Return names and their sets, by name: those of all owners, or, as the service is set, the caller's own."""
     return services.store.data.names(_owner(services, user))  # type: ignore[no-any-return]
 
 
-@every.get("", summary="List data sets, and why each is kept")
+@every.get("", summary="List data sets, and why each is kept", dependencies=[access.READS])
 def kept(services: App, user: User) -> Sequence[KeptSet]:
     """Return every set, with a name or without, oldest first, and what needs it: names, registered models, and jobs
     that are not over or ended lately. Those of all owners, or, as the service is set, what the caller has brought or
@@ -83,7 +82,7 @@ def kept(services: App, user: User) -> Sequence[KeptSet]:
     return services.store.data.kept(_grace(services), owner=_owner(services, user))  # type: ignore[no-any-return]
 
 
-@router.put("/{name}", summary="Let a name point to a data set")
+@router.put("/{name}", summary="Let a name point to a data set", dependencies=[access.SUBMITS])
 async def point(name: Name, request: wire.DataPoint, services: App, user: User) -> NamedSet:
     """Let the name point to the set, all of whose files must be stored. Jobs that were submitted before hold the digest
     that the name had then. Idempotent."""
@@ -92,19 +91,19 @@ async def point(name: Name, request: wire.DataPoint, services: App, user: User) 
     await anyio.to_thread.run_sync(lambda: _may_use(services, user, request))
     await services.wait_for(lambda: sets.complete(store, services.artifacts, digest))
     pointed: NamedSet = await anyio.to_thread.run_sync(
-        lambda: store.point(name, digest, by=user.name, admin=user.admin)
+        lambda: store.point(name, digest, by=user.name, admin=user.operator)
     )
     return pointed
 
 
-@router.get("/{name}", summary="What a name points to")
+@router.get("/{name}", summary="What a name points to", dependencies=[access.READS])
 def show(name: Name, services: App, user: User) -> wire.DataDetail:
     """Return the set's facts, what was done with the values, where the name has pointed, and why the set is kept."""
     owner = _owner(services, user)
     return sets.detail(services.store.data, services.store.data.named(name, owner), _grace(services), owner)
 
 
-@router.get("/{name}/files", summary="A data set's files")
+@router.get("/{name}/files", summary="A data set's files", dependencies=[access.READS])
 async def files(name: Name, services: App, user: User) -> wire.DataFiles:
     """Return addresses that can be read without a key for an hour, in pieces too."""
     named = await anyio.to_thread.run_sync(lambda: services.store.data.named(name, _owner(services, user)))
@@ -114,7 +113,7 @@ async def files(name: Name, services: App, user: User) -> wire.DataFiles:
     return addresses
 
 
-@router.delete("/{name}", summary="Take a name away")
+@router.delete("/{name}", summary="Take a name away", dependencies=[access.CHANGES])
 def remove(
     name: Name,
     services: App,
@@ -126,7 +125,7 @@ def remove(
     """Take the name away. Jobs hold the digest and run all the same. The files go when no name and no job needs them
     any more."""
     seen = _owner(services, user)
-    removed = services.store.data.remove(name, by=user.name, admin=user.admin, digest=digest, owner=seen)
+    removed = services.store.data.remove(name, by=user.name, admin=user.operator, digest=digest, owner=seen)
     assert removed.previous is not None
     jobs = tuple(services.store.data.waiting_jobs(removed.previous))
     return wire.DataRemoved(name=name, digest=removed.previous, jobs=jobs)

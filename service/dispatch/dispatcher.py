@@ -27,9 +27,11 @@ from service.code.shelf import Shelf
 from service.code.wheel import Wheel
 from service.dispatch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
 from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
+from service.dispatch.measured import Measured
 from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.dispatch.waking import Waking
 from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
+from service.notify import deliver
 from service.queue.jobs import Attempt, Capacity, Job, JobState
 from service.queue.store import Store
 from service.retry import Patience
@@ -70,6 +72,7 @@ class Dispatcher:
         self._database_patience = Patience("the database", log)
         self._ray_patience = Patience("Ray", log)
         self._waking = Waking(poll_seconds)
+        self._measured = Measured(store.figures.measure)
         self._observed: tuple[Capacity, bool] | None = None
         self._observed_at = 0.0
         self._next_look = 0.0
@@ -88,7 +91,9 @@ class Dispatcher:
         with self._database_patience.attempt():
             self._observe()
             if self._ray_patience.ok:
-                for attempt in self._store.admit():
+                with self._measured.plan():
+                    admitted = self._store.admit()
+                for attempt in admitted:
                     log.info("admitted %s", attempt.submission_id)
             self._reconcile()
 
@@ -195,7 +200,8 @@ def main(settings: Settings) -> NoReturn:
         )
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    access = attempt_access(settings, auth.read_secret(settings.secret_file))
+    secret = auth.read_secret(settings.secret_file)
+    access = attempt_access(settings, secret)
     ray = RayCluster(settings.ray_address, settings.ray_token())
     store = _open_store(settings)
     limits = Limits(cancel_grace=settings.cancel_grace_seconds)
@@ -211,6 +217,7 @@ def main(settings: Settings) -> NoReturn:
     )
     housekeeper = Housekeeper(store, ray, settings)
     threading.Thread(target=housekeeper.run, name="housekeeping", daemon=True).start()
+    deliver.start(store, settings, secret)
     log.info(
         "dispatching to Ray at %s, attempts report to %s", ray.address, settings.cluster_api_url or settings.api_url
     )

@@ -18,11 +18,12 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service.errors import ConflictError
+from service.queue.roles import SCOPES, Role, Scope
 
 
 class JobState(StrEnum):
@@ -110,6 +111,7 @@ class AttemptState(StrEnum):
         return self in (AttemptState.STARTING, AttemptState.RUNNING)
 
 
+MAIN_TOKEN = "main"  # the label of the token that `vaesvc token add NAME` makes
 MAX_ATTEMPT = 2**31 - 1  # attempts of a job: what the database's column holds
 
 
@@ -230,12 +232,29 @@ class Event(Record):
 
 
 class TokenInfo(Record):
-    """A user's token, without the token: only its SHA-256 is kept. An administrator may change every job."""
+    """A user's token, without the token: only its SHA-256 is kept."""
 
-    name: str
+    name: str  # the user: the owner of what it submits
     created_at: float
-    admin: bool = False
+    role: Role = Role.USER  # the user's
+    label: str = MAIN_TOKEN  # which of the user's tokens it is
+    scopes: tuple[Scope, ...] | None = None  # none: whatever the role may
+    expires_at: float | None = None  # seconds since 1970; none: never
+    replaced: bool = False  # by a newer one of this label; it is taken until it expires
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether both the user's role and the token's scopes hold `scope`."""
+        return scope in SCOPES[self.role] and (self.scopes is None or scope in self.scopes)
+
+    def held(self) -> tuple[Scope, ...]:
+        """Return everything that it may."""
+        return tuple(scope for scope in Scope if self.may(scope))
 
     @property
-    def role(self) -> Literal["user", "admin"]:
-        return "admin" if self.admin else "user"
+    def admin(self) -> bool:
+        return self.may(Scope.ADMIN)
+
+    @property
+    def operator(self) -> bool:
+        """Return whether it may see everything and change everybody's jobs."""
+        return self.may(Scope.OPERATE)

@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from service.errors import ConflictError, NotFoundError
+from service.queue import outbox
 from service.queue.database import Database
 from service.queue.jobs import Attempt, Checkpoint, Event, Job, JobState, Resources, Trigger, next_state
+from service.queue.notice import notice_of
 from service.queue.policy import Policy
 from service.queue.schema import attempts, checkpoints, events, jobs
 
@@ -75,6 +77,8 @@ class Clocked:
         self.update_job(job["id"], state=after.value, **values)
         number = values.get("attempt", job["attempt"]) or None
         self.record(job["id"], kind, number, **(detail or {}), **{"from": before.value, "to": after.value})
+        if (told := notice_of(before, trigger, after)) is not None:
+            outbox.put(self.connection, self.now, {**job, **values, "state": after.value}, told)
         return after
 
 

@@ -119,13 +119,81 @@ events = sa.Table(
     sqlite_autoincrement=True,
 )
 
+users = sa.Table(
+    "vaesvc_users",
+    metadata,
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),  # `service.queue.roles`
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
 tokens = sa.Table(
     "vaesvc_tokens",
     metadata,
-    sa.Column("name", sa.String(200), primary_key=True),
-    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(200), sa.ForeignKey("vaesvc_users.name"), nullable=False),  # whose it is
+    sa.Column("label", sa.String(64), nullable=False),  # which of the user's tokens
+    sa.Column("scopes", Json),  # none: whatever the user's role may
     sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("admin", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("replaced", sa.Boolean, nullable=False, server_default=sa.false()),  # by a newer one of this label
+    sa.Index("vaesvc_tokens_name", "name", "label"),
+)
+
+audit = sa.Table(
+    "vaesvc_audit",  # append-only: who did what, and who was refused
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("actor", sa.String(200), nullable=False),  # the user's name; empty: nobody who is known
+    sa.Column("token", sa.String(64), nullable=False),  # the label of the user's token; empty: none
+    sa.Column("act", sa.String(200), nullable=False),  # the call: its method and its path's template
+    sa.Column("object", sa.String(500), nullable=False),  # the job, name or user that it was about
+    sa.Column("origin", sa.String(200), nullable=False),  # the address that it came from
+    sa.Column("status", sa.Integer, nullable=False),  # the answer, as HTTP's status
+    sa.Column("detail", Json, nullable=False),
+    sa.Index("vaesvc_audit_actor", "actor", "id"),
+    sa.Index("vaesvc_audit_object", "object", "id"),
+    sqlite_autoincrement=True,
+)
+
+subscriptions = sa.Table(
+    "vaesvc_subscriptions",  # who wants to be told of what, and where
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("job_id", _id()),  # none: all of the owner's jobs
+    sa.Column("channel", sa.String(16), nullable=False),  # `service.queue.outbox`
+    sa.Column("address", sa.String(1000), nullable=False),
+    sa.Column("notices", Json, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("vaesvc_subscriptions_owner", "owner"),
+    sa.Index("vaesvc_subscriptions_job", "job_id"),
+)
+
+outbox = sa.Table(
+    "vaesvc_outbox",  # what is to be told, written in the transaction of what happened
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("subscription", sa.String(32), nullable=False),
+    sa.Column("job_id", _id(), nullable=False),  # empty: a trial
+    sa.Column("notice", sa.String(16), nullable=False),
+    sa.Column("body", Json, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("next_at", sa.Double),  # when it is tried next; none: it has been delivered, or given up
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("delivered_at", sa.Double),
+    sa.Column("error", sa.Text),  # of the last try
+    sa.Index("vaesvc_outbox_next", "next_at"),
+    sa.Index("vaesvc_outbox_subscription", "subscription", "job_id"),
+)
+
+measured = sa.Table(
+    "vaesvc_measured",  # what processes measure of themselves: the newest of each name
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
 )
 
 cluster = sa.Table(

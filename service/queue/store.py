@@ -18,7 +18,20 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import NotFoundError
-from service.queue import admission, again, attempts, data_sets, models, packages, retention, shares, tokens
+from service.queue import (
+    admission,
+    again,
+    attempts,
+    audit,
+    data_sets,
+    figures,
+    models,
+    notices,
+    packages,
+    retention,
+    shares,
+    tokens,
+)
 from service.queue.database import Database
 from service.queue.jobs import (
     FINAL,
@@ -32,7 +45,9 @@ from service.queue.jobs import (
     TokenInfo,
     Trigger,
 )
+from service.queue.notice import Target
 from service.queue.policy import Signal
+from service.queue.roles import Role
 from service.queue.rows import Clocked, attempt_record, clean, event_record, job_record, kept_checkpoints, policy
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
@@ -66,6 +81,10 @@ class Store:
         self._together = Together(self._database)
         self.data = data_sets.DataSets(self._database)
         self.shares = shares.Shares(self._database)
+        self.figures = figures.FigureTables(self._database, lease_seconds)
+        self.users = tokens.Users(self._database)
+        self.notices = notices.Notices(self._database)
+        self.audit = audit.Audit(self._database, self._together)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe in several processes at once. Raises StorageError if they are newer than
@@ -102,12 +121,23 @@ class Store:
 
     # --- users ------------------------------------------------------------------------------------------------------
 
-    def submit(self, spec: JobSpec, *, owner: str, key: str | None = None, after: str | None = None) -> Job:
+    def submit(
+        self,
+        spec: JobSpec,
+        *,
+        owner: str,
+        key: str | None = None,
+        after: str | None = None,
+        notify: Sequence[Target] = (),
+    ) -> Job:
         """Put a job into the line. The same owner, key and spec again: the same job, in whatever state it is.
 
         after: the job that this one follows, which is told so, once. Raises ConflictError when the key was used for
         another spec, ImpossibleError when no cluster that was ever seen could run it, QuotaError when it is more than
         the owner may.
+        after: the job that this one follows, which is told so, once. notify: where to tell of it what. Raises
+        ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever seen could
+        run it.
         """
         submission = Submission.of(spec, key)
 
@@ -115,6 +145,8 @@ class Store:
             ((job_id, new),) = submit(work, [submission], owner, self._seen(work))
             if new and after is not None:
                 work.record(after, "followed", job=job_id, what=spec.kind)
+            for target in notify:
+                notices.subscribe(work, owner, job_id, target)
             return work.job_row(job_id)
 
         return self._told(self._together.run(put))
@@ -261,7 +293,7 @@ class Store:
             tokens.add(work, name, token, admin=admin)
 
     def token_user(self, token: str) -> TokenInfo | None:
-        """Return the token's user, and whether that is an administrator; None for an unknown token."""
+        """Return the token's user, with role and scopes; None for a token that is unknown or past its end."""
         with self._read() as work:
             return tokens.find(work, token)
 
@@ -271,12 +303,12 @@ class Store:
             return tokens.all_of(work)
 
     def set_role(self, name: str, *, admin: bool) -> None:
-        """Make a user an administrator, or the other way round. Raises NotFoundError when `name` has no token."""
+        """Make a user an administrator, or an ordinary user. Raises NotFoundError when `name` has no token."""
         with self._write() as work:
-            tokens.set_role(work, name, admin=admin)
+            tokens.set_role(work, name, Role.ADMIN if admin else Role.USER)
 
     def revoke_token(self, name: str) -> None:
-        """Revoke the token of `name`. Raises NotFoundError when there is none."""
+        """Revoke every token of `name`. Raises NotFoundError when there is none."""
         with self._write() as work:
             tokens.revoke(work, name)
 

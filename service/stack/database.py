@@ -23,7 +23,7 @@ def prepare(settings: Settings) -> str:
     try:
         store.migrate()
         user = store.token_user(token)
-        name = _user() if user is None else user.name
+        name = account() if user is None else user.name
         if user is None and any(known.name == name for known in store.tokens()):
             store.revoke_token(name)  # its file was lost: nobody has it any more
         store.add_token(name, token, admin=True)  # whoever started the stack may do everything to it anyway
@@ -54,7 +54,8 @@ def public(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
 
-def _user() -> str:
+def account() -> str:
+    """Return the name of this process's user on this machine."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's made-up user

@@ -28,6 +28,7 @@ import anyio.to_thread
 
 from service import auth
 from service.errors import AuthError, VaesvcError
+from service.queue import roles
 from service.tracking.page import Page
 from service.tracking.rights import Right, names_a_place, needed
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from service.queue.jobs import TokenInfo
     from service.queue.store import Store
 
 KNOWN_SECONDS = 5.0  # a caller is not asked about again for this long
@@ -94,12 +96,12 @@ class Doorkeeper:
         user = self._store.token_user(token)
         if user is None:
             raise AuthError(f"the token is not known here: wrong, or revoked; {SIGN_IN}")
-        if not user.admin and not self._everybody_reads:
+        if not user.operator and not self._everybody_reads:
             raise AuthError(
                 'this service shows its users their own jobs only (read = "own"), and MLflow shows everybody\'s: it is '
-                "open to administrators"
+                "open to administrators and operators"
             )
-        return Caller(name=user.name, right=Right.REGISTER if user.admin else Right.LOG)
+        return Caller(name=user.name, right=_right(user))
 
     def _own(self, job_id: str, number: int) -> Caller:
         if not job_id:
@@ -107,6 +109,20 @@ class Doorkeeper:
         if not self._store.attempt_open(job_id, number):
             raise AuthError(f"attempt {number} of job {job_id} is over, and its token with it")
         return Caller(name=f"attempt {number} of {job_id}", right=Right.REGISTER)
+
+
+def _right(user: TokenInfo) -> Right:
+    """Return the most that a user's token opens. Raises AuthError for one that may not even look."""
+    for scope, right in (
+        (roles.Scope.ADMIN, Right.REGISTER),
+        (roles.Scope.SUBMIT, Right.LOG),
+        (roles.Scope.READ, Right.READ),
+    ):
+        if user.may(scope):
+            return right
+    raise AuthError(
+        f"the token {user.label!r} of {user.name} has not got the scope read, which looking at MLflow needs"
+    )
 
 
 class Gate:

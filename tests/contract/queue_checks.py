@@ -72,8 +72,33 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_measured(url: str) -> None:
+    """Take the database back to the version before measurements."""
+    sql(url, "DROP TABLE vaesvc_measured")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0010'")
+
+
+def before_notices(url: str) -> None:
+    """Take the database back to the version before notices."""
+    before_measured(url)
+    for name in ("outbox", "subscriptions"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0009'")
+
+
+def before_users(url: str) -> None:
+    """Take the database, in which there are no tokens, back to the version before users."""
+    before_notices(url)
+    for name in ("audit", "tokens", "users"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    columns = "name VARCHAR(200) PRIMARY KEY, sha256 VARCHAR(64) NOT NULL UNIQUE, created_at DOUBLE PRECISION NOT NULL"
+    sql(url, f"CREATE TABLE vaesvc_tokens ({columns}, admin BOOLEAN DEFAULT false NOT NULL)")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0008'")
+
+
 def before_shares(url: str) -> None:
     """Take the database back to the version before groups, quotas and usage."""
+    before_users(url)
     for name in ("jobs_owner", "attempts_charged"):
         sql(url, f"DROP INDEX vaesvc_{name}")
     sql(url, "ALTER TABLE vaesvc_attempts DROP COLUMN charged")

@@ -20,6 +20,7 @@ from service.errors import ForbiddenError, NotFoundError
 from service.kinds.study.spec import resolve_study
 from service.kinds.train.spec import resolve
 from service.queue.jobs import Job, JobState
+from service.queue.roles import Role
 from service.queue.store import Store
 from tests.api_server import Api, running_api, settings_in
 from tests.contract.queue_checks import sql
@@ -32,6 +33,9 @@ BODIES = {
 }
 NOT_OF_A_JOB = {
     "/v1/jobs", "/v1/jobs:batch", "/v1/jobs/dry-run", "/v1/data/uploads",
+    "/v1/tokens/{label}", "/v1/tokens/{label}/rotate",  # the caller's own; the next are the administrators'
+    "/v1/users/{name}", "/v1/users/{name}/tokens/{label}",
+    "/v1/notifications", "/v1/notifications/{subscription}", "/v1/notifications/{subscription}/try",
     "/v1/code/{digest}",  # the caller's own from the start
     "/v1/groups/{group}", "/v1/groups/{group}/members/{user}", "/v1/quotas/{kind}/{name}",  # test_api_shares.py
     "/v1/data/{name}",  # a name's owner's: tests/integration/test_data_upload.py
@@ -202,7 +206,7 @@ def test_fault_04_only_administrators_go_before_everybody(jobs: Jobs, bob: Clien
 
 def test_fault_04_whoami_tells_the_role_and_it_changes_at_once(jobs: Jobs) -> None:
     with jobs.api.user("eve") as eve:
-        assert eve.identity() == wire.Identity(owner="eve", role="user")
+        assert eve.identity() == wire.Identity(owner="eve", role=Role.USER, scopes=("read", "submit", "change"))
         jobs.api.store.set_role("eve", admin=True)
         assert eve.identity().role == "admin"
         assert jobs.call(eve, "POST", "/v1/jobs/{job_id}/cancel", jobs.train.id).status_code == 200

@@ -1,0 +1,38 @@
+"""usage: what was used of the cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.cli import connect, output
+from service.cli.arguments import AsJson
+from service.cli.users import csv_text, moment
+
+HOUR = 3600.0
+
+
+def usage(
+    since: Annotated[str, typer.Option(metavar="WHEN", help="30m, 12h, 7d, or 2026-01-31[T12:00].")] = "7d",
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Else: now.", show_default=False)] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List GPU and CPU hours that jobs have held, by user."""
+    start = moment("--since", since)
+    assert start is not None
+    with connect.client() as client:
+        used = client.figures.usage(since=start, until=moment("--until", until))
+    if json:
+        output.as_json(used)
+        return
+    header = ("USER", "JOBS", "ATTEMPTS", "GPU [h]", "CPU [h]")
+    rows: list[tuple[str, ...]] = [
+        (one.name, str(one.jobs), str(one.attempts), f"{one.gpu_seconds / HOUR:.2f}", f"{one.cpu_seconds / HOUR:.2f}")
+        for one in used
+    ]
+    if as_csv:
+        output.data(csv_text(header, rows), end="")
+        return
+    output.table(header, rows)

@@ -1,0 +1,1 @@
+"""The service in numbers: for Prometheus, and what users have used of the cluster."""

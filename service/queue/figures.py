@@ -1,0 +1,163 @@
+"""The queue in numbers: for Prometheus, and what users have used. Read from the tables, so that every process says the
+same, whoever was killed in between.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.queue.database import Database
+from service.queue.jobs import AttemptState, JobState, Resources
+from service.queue.rows import Clocked
+from service.queue.schema import attempts, jobs, measured, outbox
+from service.queue.used import Used
+
+WAIT_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)  # seconds
+_OPEN = (AttemptState.STARTING.value, AttemptState.RUNNING.value)
+_CAUSES = (  # of attempts that ended badly, by words of their errors; the first that fits
+    ("out_of_memory", ("%out of memory%", "%OutOfMemory%", "%oom%")),
+    ("machine_lost", ("%node%died%", "%node%dead%", "%raylet%", "%GCS%", "%preempted%")),
+    ("silent", ("%lease%", "%not been heard%", "%no sign of life%")),
+    ("no_room", ("%no room%", "%NoRoom%", "%WorkerGroupStartupTimeout%")),
+    ("disk_full", ("%No space left%", "%disk%full%")),
+    ("not_finite", ("%not finite%", "%NaN%")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """jobs: by state. waiting, oldest: by class of priority, number and seconds of the one that has waited longest.
+    waits: for each of WAIT_BUCKETS how many jobs waited at most so long for their first attempt; started, waited: how
+    many have had one, and the sum of their seconds. attempts: by state. failures: attempts that ended badly, by cause.
+    lag: seconds since the last sign of life of the running attempt that has been silent longest. plans: seconds.
+    """
+
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    oldest: Mapping[str, float] = field(default_factory=dict)
+    waits: Mapping[float, int] = field(default_factory=dict)
+    started: int = 0
+    waited: float = 0.0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+    lag: float = 0.0
+    pending: int = 0
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+class FigureTables:
+    """Each method is one short transaction."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+
+    @contextmanager
+    def _read(self) -> Iterator[Clocked]:
+        with self._database.read() as connection:
+            yield Clocked(self._database, connection)
+
+    def now(self) -> Figures:
+        """Return the queue in numbers."""
+        with self._read() as work:
+            waiting = work.rows(_waiting(work.now))
+            wait = work.rows(_waits())[0]
+            lease = sa.select(sa.func.min(attempts.c.lease_until)).where(attempts.c.state == AttemptState.RUNNING.value)
+            until = work.connection.scalar(lease)
+            pending = sa.select(sa.func.count()).select_from(outbox).where(outbox.c.next_at.is_not(None))
+            return Figures(
+                jobs=_counts(work, jobs.c.state, [state.value for state in JobState]),
+                waiting={row["class"]: row["number"] for row in waiting},
+                oldest={row["class"]: max(0.0, row["oldest"]) for row in waiting},
+                waits={bucket: wait[f"b{index}"] or 0 for index, bucket in enumerate(WAIT_BUCKETS)},
+                started=wait["number"],
+                waited=wait["total"] or 0.0,
+                attempts=_counts(work, attempts.c.state, [state.value for state in AttemptState]),
+                failures={row["cause"]: row["number"] for row in work.rows(_failures())},
+                lag=0.0 if until is None else max(0.0, work.now - (until - self._lease_seconds)),
+                pending=int(work.connection.scalar(pending) or 0),
+                measured={row["name"]: row["value"] for row in work.rows(sa.select(measured.c.name, measured.c.value))},
+            )
+
+    def measure(self, values: Mapping[str, float]) -> None:
+        """Keep what a process has measured, under names that it chooses: the newest of each counts."""
+        insert = sqlite.insert if self._database.sqlite else postgresql.insert
+        with self._database.write() as connection:
+            at = self._database.now(connection)
+            for name, value in values.items():
+                put = insert(measured).values(name=name, value=value, at=at)
+                newer = {"value": put.excluded.value, "at": put.excluded.at}
+                connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=newer))
+
+    def used(self, *, since: float, until: float | None = None, owner: str | None = None) -> list[Used]:
+        """Return what each owner's attempts have held between two moments, by owner.
+
+        An attempt holds its gang from its admission to its end. since, until: seconds since 1970; until: now. owner:
+        of this one only.
+        """
+        columns = (attempts.c.job_id, attempts.c.created_at, attempts.c.ended_at, jobs.c.owner, jobs.c.resources)
+        query = sa.select(*columns).join(jobs, jobs.c.id == attempts.c.job_id)
+        query = query.where(sa.or_(attempts.c.ended_at.is_(None), attempts.c.ended_at > since))
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        names: dict[str, set[str]] = defaultdict(set)
+        with self._read() as work:
+            end = work.now if until is None else min(until, work.now)
+            for row in work.connection.execute(query).mappings():
+                seconds = (end if row["ended_at"] is None else min(end, row["ended_at"])) - max(
+                    since, row["created_at"]
+                )
+                if seconds <= 0:
+                    continue
+                held = Resources.model_validate(row["resources"])
+                names[row["owner"]].add(row["job_id"])
+                total = sums[row["owner"]]
+                total["attempts"] += 1
+                total["gpu_seconds"] += seconds * held.workers * held.gpus_per_worker
+                total["cpu_seconds"] += seconds * held.workers * held.cpus_per_worker
+        return [
+            Used(
+                name=name,
+                jobs=len(names[name]),
+                attempts=int(total["attempts"]),
+                gpu_seconds=total["gpu_seconds"],
+                cpu_seconds=total["cpu_seconds"],
+            )
+            for name, total in sorted(sums.items())
+        ]
+
+
+def _counts(work: Clocked, column: sa.Column[Any], names: list[str]) -> dict[str, int]:
+    found = work.connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()
+    return dict.fromkeys(names, 0) | {row[0]: row[1] for row in found}
+
+
+def _waiting(now: float) -> sa.Select[Any]:
+    kind = sa.case((jobs.c.priority > 0, "high"), (jobs.c.priority < 0, "low"), else_="normal").label("class")
+    oldest = (now - sa.func.min(jobs.c.created_at)).label("oldest")
+    query = sa.select(kind, sa.func.count().label("number"), oldest)
+    return query.where(jobs.c.state == JobState.QUEUED.value).group_by(kind)
+
+
+def _waits() -> sa.Select[Any]:
+    waited = attempts.c.created_at - jobs.c.created_at
+    columns: list[Any] = [sa.func.count().label("number"), sa.func.sum(waited).label("total")]
+    for index, bucket in enumerate(WAIT_BUCKETS):
+        columns.append(sa.func.sum(sa.case((waited <= bucket, 1), else_=0)).label(f"b{index}"))
+    return sa.select(*columns).join_from(attempts, jobs, jobs.c.id == attempts.c.job_id).where(attempts.c.number == 1)
+
+
+def _failures() -> sa.Select[Any]:
+    error = sa.func.coalesce(attempts.c.error, "")
+    cases = [(sa.or_(*(error.like(words) for words in patterns)), name) for name, patterns in _CAUSES]
+    cause = sa.case(*cases, else_="other").label("cause")
+    bad = attempts.c.state.in_([AttemptState.FAILED.value, AttemptState.LOST.value])
+    return sa.select(cause, sa.func.count().label("number")).where(bad).group_by(cause)
