@@ -74,7 +74,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.code.reference import CodeRef
 from service.data.records import Kept, Move, NamedSet
-from service.queue.jobs import MAIN_TOKEN, Attempt, Checkpoint, Job, Record
+from service.queue.jobs import MAIN_LABEL, Attempt, Checkpoint, Job, Record
 from service.queue.notice import ENDS, Channel, Notice, Subscription
 from service.queue.roles import Role, Scope
 from vae_models.data.canonical import MOST_JSON_BYTES
@@ -363,7 +363,7 @@ class ClusterStatus(Record):
 class Identity(Record):
     owner: str  # the user's name
     role: Role = Role.USER
-    token: str = MAIN_TOKEN  # its label
+    token: str = MAIN_LABEL  # its label
     scopes: tuple[Scope, ...] = ()  # what role and token allow together
     expires_at: float | None = None  # seconds since 1970; none: never
 

@@ -12,6 +12,7 @@ import ssl
 import time
 from dataclasses import dataclass
 from email.message import EmailMessage
+from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 import httpx
@@ -75,6 +76,11 @@ class Deliverer:
         self._patience = Patience("the database (notices)", log)
         self._next_look = 0.0
 
+    @cached_property
+    def _certificates(self) -> ssl.SSLContext:
+        """Return the context of this machine's trusted certificates. Read once: it takes 20 to 30 ms."""
+        return httpx.create_ssl_context()
+
     def run(self) -> None:
         """Deliver until the process ends."""
         while True:
@@ -135,7 +141,7 @@ class Deliverer:
             headers = messages.signed(message, content, self._secret, int(time.time()))
         headers |= {"host": place.host_header, "user-agent": f"vaesvc/{__version__}"}
         # by its number, without proxies and redirects: what was judged is what is called
-        certificates = httpx.create_ssl_context()
+        certificates = self._certificates if place.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         more = {"sni_hostname": place.host}
         async with (
             httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=SECONDS, verify=certificates) as client,

@@ -17,7 +17,7 @@ from service.queue.rows import Clocked, clean, finite
 from service.queue.schema import audit
 from service.queue.together import Together
 
-LENGTHS = {"actor": 200, "token": 64, "act": 200, "object": 500, "origin": 200}
+LENGTHS = (("actor", 200), ("token", 64), ("act", 200), ("object", 500), ("origin", 200))
 
 
 class Audit:
@@ -71,6 +71,6 @@ class Audit:
 def append(work: Clocked, act: Act) -> None:
     """Append an act inside a transaction."""
     values = act.model_dump(mode="json") | {"at": work.now, "detail": finite(act.detail)}
-    for name, length in LENGTHS.items():
+    for name, length in LENGTHS:
         values[name] = (clean(values[name]) or "")[:length]
     work.connection.execute(sa.insert(audit).values(values))

@@ -111,7 +111,7 @@ class AttemptState(StrEnum):
         return self in (AttemptState.STARTING, AttemptState.RUNNING)
 
 
-MAIN_TOKEN = "main"  # the label of the token that `vaesvc token add NAME` makes
+MAIN_LABEL = "main"  # the label of the token that `vaesvc token add NAME` makes
 MAX_ATTEMPT = 2**31 - 1  # attempts of a job: what the database's column holds
 
 
@@ -237,7 +237,7 @@ class TokenInfo(Record):
     name: str  # the user: the owner of what it submits
     created_at: float
     role: Role = Role.USER  # the user's
-    label: str = MAIN_TOKEN  # which of the user's tokens it is
+    label: str = MAIN_LABEL  # which of the user's tokens it is
     scopes: tuple[Scope, ...] | None = None  # none: whatever the role may
     expires_at: float | None = None  # seconds since 1970; none: never
     replaced: bool = False  # by a newer one of this label; it is taken until it expires

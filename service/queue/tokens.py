@@ -15,10 +15,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import ConflictError, ForbiddenError, NotFoundError
 from service.queue.database import Database
-from service.queue.jobs import MAIN_TOKEN, TokenInfo
+from service.queue.jobs import MAIN_LABEL, TokenInfo
 from service.queue.roles import Role, Scope, UserInfo, sha256
 from service.queue.rows import Clocked
-from service.queue.schema import tokens, users
+from service.queue.schema import outbox, subscriptions, tokens, users
 
 MOST_TOKENS = 100  # of one user
 _INFO = (
@@ -35,10 +35,10 @@ def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
     _locked_user(work, name)
     there = work.row(sa.select(tokens.c.name).where(tokens.c.sha256 == digest))
     others = tokens.c.sha256 != digest
-    theirs = work.rows(sa.select(tokens.c.sha256).where(tokens.c.name == name, tokens.c.label == MAIN_TOKEN, others))
+    theirs = work.rows(sa.select(tokens.c.sha256).where(tokens.c.name == name, tokens.c.label == MAIN_LABEL, others))
     if theirs or (there is not None and there["name"] != name):
         raise ConflictError(f"{name!r} has another token, or this token another name: revoke that one first")
-    _insert(work, tokens, {"sha256": digest, "name": name, "label": MAIN_TOKEN, "created_at": work.now})
+    _insert(work, tokens, {"sha256": digest, "name": name, "label": MAIN_LABEL, "created_at": work.now})
     if admin:
         set_role(work, name, Role.ADMIN)
 
@@ -65,7 +65,9 @@ def set_role(work: Clocked, name: str, role: Role) -> None:
 
 
 def revoke(work: Clocked, name: str, label: str | None = None) -> int:
-    """Revoke the user's tokens of this label, without one all of them, and forget the user's role; return how many.
+    """Revoke the user's tokens of this label, without one all of them; return how many.
+
+    With all of them go the user's role, and what the user wanted to be told.
 
     Raises NotFoundError when there is neither a token nor, without a label, a user.
     """
@@ -73,6 +75,9 @@ def revoke(work: Clocked, name: str, label: str | None = None) -> int:
     gone = work.connection.execute(sa.delete(tokens).where(*which)).rowcount
     there = gone > 0
     if label is None:
+        mine = sa.select(subscriptions.c.id).where(subscriptions.c.owner == name)
+        work.connection.execute(sa.delete(outbox).where(outbox.c.subscription.in_(mine)))
+        work.connection.execute(sa.delete(subscriptions).where(subscriptions.c.owner == name))
         there = work.connection.execute(sa.delete(users).where(users.c.name == name)).rowcount > 0
     if not there:
         raise NotFoundError(f"{name!r} has no token" + ("" if label is None else f" {label!r}"))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from service import auth
 from service.errors import VaesvcError
+from service.queue.jobs import MAIN_LABEL
 from service.settings import Settings
 from service.stack import state
 from service.stack.part import Part
@@ -24,8 +25,8 @@ def prepare(settings: Settings) -> str:
         store.migrate()
         user = store.token_user(token)
         name = account() if user is None else user.name
-        if user is None and any(known.name == name for known in store.tokens()):
-            store.revoke_token(name)  # its file was lost: nobody has it any more
+        if user is None and any((known.name, known.label) == (name, MAIN_LABEL) for known in store.tokens()):
+            store.users.revoke(name, MAIN_LABEL)  # its file was lost: nobody has it any more
         store.add_token(name, token, admin=True)  # whoever started the stack may do everything to it anyway
     finally:
         store.close()

@@ -166,6 +166,10 @@ def test_subscriptions_are_their_owners_bounded_and_the_same_again_is_the_same(
     ready.notices.remove(first.id, "ann")
     assert claimed(ready) == []  # what was still to be told of it went with it
     assert len(ready.notices.all("ann")) == 1
+    ready.add_token("ann", "anns")
+    ready.notices.try_out(ready.notices.all("ann")[0].id, "ann")
+    ready.revoke_token("ann")  # who has no token any more is told nothing any more
+    assert (ready.notices.all("ann"), claimed(ready), ready.notices.pending()) == ([], [], 0)
 
 
 def test_a_database_of_before_gets_the_outbox_while_jobs_run(ready: Store, database: str) -> None:
