@@ -55,7 +55,7 @@ class Audit:
         query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
         for column, wanted in ((audit.c.actor, actor), (audit.c.object, object)):
             if wanted is not None:
-                query = query.where(column == wanted)
+                query = query.where(column == clean(wanted))
         if refused:
             query = query.where(audit.c.status.in_((401, 403)))
         if since is not None:

@@ -159,6 +159,7 @@ def test_what_is_noted_is_bounded_and_is_text(store: Store) -> None:
     (act,) = store.audit.acts()
     assert (len(act.actor), len(act.object)) == (200, 500)
     assert act.act == "x\N{REPLACEMENT CHARACTER}?"
+    assert store.audit.acts(actor="a\x00", object="\ud800") == []
 
 
 def test_tokens_of_before_work_as_they_did_while_jobs_run(store: Store, database: str) -> None:
