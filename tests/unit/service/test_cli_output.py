@@ -70,10 +70,14 @@ def test_progress_that_says_nothing_yet() -> None:
 
 
 def test_json_keeps_what_records_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    from service.queue.roles import Role, Scope
     from service.wire import Identity
 
-    output.as_json({"who": Identity(owner="ann", role="admin"), "list": (1, None, "x")})
-    assert json.loads(capsys.readouterr().out) == {"who": {"owner": "ann", "role": "admin"}, "list": [1, None, "x"]}
+    output.as_json({"who": Identity(owner="ann", role=Role.ADMIN, scopes=(Scope.READ,)), "list": (1, None, "x")})
+    assert json.loads(capsys.readouterr().out) == {
+        "who": {"owner": "ann", "role": "admin", "token": "main", "scopes": ["read"], "expires_at": None},
+        "list": [1, None, "x"],
+    }
 
 
 def test_the_best_known_metric_is_that_of_the_validation_split() -> None:
