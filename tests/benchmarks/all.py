@@ -5,9 +5,10 @@ python -m tests.benchmarks.all [FAMILY ...] [--threads 1] [--rounds 7] [--json] 
 
 from __future__ import annotations
 
-import typer
+import sys
 
-from service.cli.bench import bench
+from service.cli.main import main
 
 if __name__ == "__main__":
-    typer.run(bench)
+    sys.argv[1:] = ["bench", *sys.argv[1:]]
+    main()

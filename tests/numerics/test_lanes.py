@@ -235,6 +235,22 @@ def test_measures_how_many_to_fuse_and_says_so(tmp_path: Path) -> None:
     assert widths.chosen == min(widths.seconds, key=lambda width: widths.seconds[width])
 
 
+def test_as_many_are_fused_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What four lanes would take is known from two: they are not tried, and the reason has the numbers."""
+    configs = grid([0], [1e-3] * 5, evaluation={"every_epochs": 12, "pictures": False})
+    widths = Widths()
+    train_pack(configs, contexts(tmp_path / "all", configs), dataset=dataset(), widths=widths)
+    of_two = widths.bytes[2]
+    assert 1.5 * of_two < widths.bytes[4] < 2.5 * of_two
+    monkeypatch.setattr("vae_models.training.lanes.free_bytes", lambda device: int(3 * of_two))
+    few = Widths()
+    train_pack(configs, contexts(tmp_path / "few", configs), dataset=dataset(), widths=few)
+    assert list(few.seconds) == [1, 2]
+    assert "a step of 4 lanes takes about" in few.reasons[4]
+    for number in range(len(configs)):
+        assert_same(curve(tmp_path / f"few/lane-{number}"), curve(tmp_path / f"all/lane-{number}"))
+
+
 def test_lanes_that_are_stopped_leave_the_others_as_they_were(tmp_path: Path) -> None:
     """Successive halving: after each evaluation the worse half stops, with a checkpoint, and goes on when asked to."""
     configs = grid([0, 1], [1e-4, 1e-3, 1e-2])

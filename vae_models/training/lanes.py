@@ -23,14 +23,19 @@ from vae_models.collectives import world_size
 from vae_models.config.shape import reason_against, stack_of
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
+from vae_models.data.memory import free_bytes
 from vae_models.data.residency import Residence
+from vae_models.nn.meter import Meter
 from vae_models.protocols import RunContext
 from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.fused import CannotFuse, Fused
 from vae_models.training.loop import Result, Run
 from vae_models.training.polling import POLL_SECONDS
 
-PROBE_STEPS = 5  # of which the first is not timed
+PROBE_STEPS = 5  # of which the first is not timed: its tensors are counted
+ROOM = (
+    0.5  # of the free memory: convolutions have copies of their own, which nobody counts, and packs stand side by side
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,12 @@ class Lane:
 class Widths:
     """What was measured: width w -> seconds for one step of all lanes, fused w at a time (1: in turn).
 
-    reasons: why a width could not be taken; chosen: the fastest, None before it is known.
+    bytes: of tensors that such a step made at most; reasons: why a width could not be taken, or was not for want of
+    memory; chosen: the fastest, None before it is known.
     """
 
     seconds: dict[int, float] = field(default_factory=dict)
+    bytes: dict[int, int] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     chosen: int | None = None
 
@@ -232,8 +239,13 @@ class _Pack:
             left = min((_next_evaluation(run) - run.at.step for run in self.runs.values()), default=0)
             if left <= PROBE_STEPS:
                 break  # a decision may be due there
+            if (reason := self._too_large(width)) is not None:
+                self.widths.reasons[width] = reason
+                break
             try:
-                self._advance(width, 1)
+                with Meter() as meter:
+                    self._advance(width, 1)
+                self.widths.bytes[width] = meter.peak
                 _finish(self.runs.values())
                 began = time.perf_counter()
                 self._advance(width, PROBE_STEPS - 1)
@@ -245,6 +257,24 @@ class _Pack:
                 break
             self.widths.seconds[width] = (time.perf_counter() - began) / (PROBE_STEPS - 1)
         return min(self.widths.seconds, key=lambda width: self.widths.seconds[width], default=1)
+
+    def _too_large(self, width: int) -> str | None:
+        """Return why there is no memory to fuse so many; None: there is, or it is not known.
+
+        A stack takes what half, or a third, ... of its lanes took, in proportion. A process of a CPU would be killed,
+        and no error raised in it.
+        """
+        fused = [each for each in self.widths.bytes if each > 1]
+        if not fused:
+            return None
+        needed = self.widths.bytes[fused[-1]] * width // fused[-1]
+        free = free_bytes(next(iter(self.runs.values())).device)
+        if needed <= ROOM * free:
+            return None
+        return (
+            f"a step of {width} lanes takes about {needed / 2**20:,.0f} MiB, by that of {fused[-1]}, and "
+            f"{ROOM * free / 2**20:,.0f} MiB may be taken of what is free"
+        )
 
 
 def _one(run: Run) -> bool:
