@@ -11,6 +11,31 @@ _USE = "service.cli.use"
 
 LATER: Mapping[str, Command] = MappingProxyType(
     {
+        "bench": Command(
+            help="Measure training steps here: beside plain PyTorch loops, pythae if it is installed, and what the "
+            "machine can do.",
+            app="service.cli.bench:bench",
+        ),
+        "token": Command(
+            help="Make, list and revoke user tokens, say who is an administrator (on the service's database).",
+            app="service.cli.tokens:app",
+        ),
+        "group": Command(
+            help="Groups of users, and their weights: which part of the cluster is whose (an administrator's).",
+            app="service.cli.shares:groups",
+        ),
+        "quota": Command(
+            help="Quotas: how much a user, or a group together, may hold and ask for (an administrator's).",
+            app="service.cli.shares:quotas",
+        ),
+        "user": Command(help="List, make and remove users (for administrators).", app="service.cli.users:app"),
+        "notify": Command(help="Be told of your jobs by webhook, Slack or mail.", app="service.cli.notify:app"),
+        "audit": Command(
+            help="List who did what, on what, when and from where, and who was refused; newest first "
+            "(for administrators).",
+            app="service.cli.users:audit",
+        ),
+        "usage": Command(help="List GPU and CPU hours that jobs have held, by user.", app="service.cli.usage:usage"),
         "encode": Command(
             help="Write q(z|x) of each datum: index, mean_0, ..., std_0, ... and the labels.",
             app=f"{_USE}.tables:encode",

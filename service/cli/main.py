@@ -8,24 +8,18 @@ import sys
 import typer
 
 from service.cli import (
-    bench,
     doctor,
     follow,
     jobs,
     models,
-    notify,
     output,
     parts,
     pictures,
     report,
     reproduce,
     servers,
-    shares,
     stack,
     submit,
-    tokens,
-    usage,
-    users,
 )
 from service.cli.mounted import WithKinds
 from service.collector import collect_rarely
@@ -80,16 +74,8 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(doctor.doctor)
-app.command()(bench.bench)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
-app.add_typer(tokens.app, name="token")
-app.add_typer(shares.groups, name="group")
-app.add_typer(shares.quotas, name="quota")
-app.add_typer(users.app, name="user")
-app.add_typer(notify.app, name="notify")
-app.command()(users.audit)
-app.command()(usage.usage)
 
 
 def main() -> None:
