@@ -61,6 +61,14 @@ NEED_API: dict[str, tuple[str, ...]] = {
     "study curve": ("JOB", "--out", "DIR"),
     "study stop": ("JOB",),
     "study extend": ("JOB", "--trials", "2"),
+    "group set": ("GROUP", "--weight", "2"),
+    "group list": (),
+    "group add": ("GROUP", "NAME"),
+    "group drop": ("GROUP", "NAME"),
+    "group rm": ("GROUP",),
+    "quota set": ("user", "NAME", "--queued", "5"),
+    "quota list": (),
+    "quota rm": ("user", "NAME"),
     "audit": (),
     "usage": (),
     "token new": ("LABEL",),
@@ -82,7 +90,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "token revoke": ("NAME",),
     "token role": ("NAME", "admin"),
 }
-NEED_NOTHING = {"parts", "recipes", "reproduce", "run", "searches", "study list", "study run"}
+NEED_NOTHING = {"bench", "parts", "recipes", "reproduce", "run", "searches", "study list", "study run"}
 WAITS = {"dispatch"}  # a daemon: for its database, for Ray and for the API
 LOCAL_STACK = {"up", "down", "status", "doctor"}  # they say of each part how it is; see test_stack.py
 TAKEN = {"page", "no-json", "null", "other-json", "no-gzip", "cut-gzip"}  # any bytes with status 200 may be a log
