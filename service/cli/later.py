@@ -17,7 +17,8 @@ LATER: Mapping[str, Command] = MappingProxyType(
             app="service.cli.bench:bench",
         ),
         "token": Command(
-            help="Make, list and revoke user tokens, say who is an administrator (on the service's database).",
+            help="Make, replace and revoke tokens: everybody's on the service's database (add, list, role, revoke), "
+            "one's own through the service (new, mine, rotate, drop).",
             app="service.cli.tokens:app",
         ),
         "group": Command(
