@@ -43,11 +43,12 @@ def adam(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def same_model(run: Run, x: Tensor) -> Step:
-    """Return a step of a plain loop over the run's model and loss: forward, backward, Adam, the losses added up.
+    """Return a step of a plain loop over the run's model, loss and optimizer: forward, backward, clipping where the
+    configuration clips, the optimizer's step, the losses added up.
 
     run: is not used otherwise; x: the whole set as the model reads it.
     """
-    batches, optimizer = Batches(x, run.config.batch_size), adam(run.module)
+    batches, optimizer, clip = Batches(x, run.config.batch_size), run.optimizer, run.config.optimizer.clip_norm
     size, device = run.config.batch_size, run.device
     dtype = x.dtype if x.is_floating_point() else torch.float32
     beta, total = torch.ones((), device=device), torch.zeros((), device=device)
@@ -60,6 +61,8 @@ def same_model(run: Run, x: Tensor) -> Step:
         loss, _ = run.module(batches(), noise, at)
         optimizer.zero_grad()
         loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(run.parameters, clip)
         optimizer.step()
         total.add_(loss.detach())
 

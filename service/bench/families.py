@@ -34,7 +34,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
         for family in (
-            Family(name="mlp", recipe="binarized-mnist/beta-vae-mlp", changes={"model": MLP}, by_hand="mlp"),
+            Family(
+                name="mlp",
+                recipe="binarized-mnist/beta-vae-mlp",
+                changes={"model": MLP, "optimizer": {"lr": 1e-4}},
+                by_hand="mlp",
+            ),
             Family(name="cnn", recipe="binarized-mnist/beta-vae-cnn", by_hand="cnn"),
             Family(name="resnet", recipe="binarized-mnist/beta-vae-resnet"),
             Family(name="ar-elbo", recipe="celeba/ar-elbo-iso-i", changes={"batch_size": 8}),
