@@ -31,6 +31,7 @@ from service.kinds.train.spec import resolve
 from service.queue.jobs import Attempt
 from tests.api_server import Api, running_api, settings_in
 from tests.contract.test_api_owners import PATHS, STUDY
+from tests.contract.test_api_rights import VALUES
 
 CHECKS = [
     not_a_server_error,
@@ -126,8 +127,7 @@ def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMo
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_no_call_goes_without_a_token(seeded: Seeded, method: str, path: str) -> None:
-    names = {"name": "m", "version": "1", "digest": "0" * 64, "group": "g", "user": "u", "kind": "user"}
-    url = seeded.api.url + path.format(job_id=seeded.ended, number=1, **names)
+    url = seeded.api.url + path.format(job_id=seeded.ended, **VALUES)
     for header in UNKNOWN:
         answer = httpx.request(method, url, headers={"authorization": header} if header else {}, timeout=30)
         assert answer.status_code == (200 if path in PUBLIC else 401), header
