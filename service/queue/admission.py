@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
@@ -20,6 +23,20 @@ from service.queue.turns import Lane
 
 OPEN = tuple(state.value for state in AttemptState if state.open)
 ROW = 1  # the cluster's only row
+_SEEN = sa.select(
+    cluster.c.address,
+    cluster.c.ok,
+    cluster.c.seen_at,
+    cluster.c.most_at,
+    *(sa.type_coerce(cluster.c[name], sa.Text).label(name) for name in ("nodes", "most")),
+).where(cluster.c.id == ROW)
+_PLAN = sa.select(plan_table).where(plan_table.c.id == ROW)
+
+
+@lru_cache(maxsize=16)
+def _capacity(nodes: str | None) -> Capacity:
+    """Return the capacity of these nodes, given as JSON, remembered: every submission and every read asks for it."""
+    return Capacity(nodes=json.loads(nodes) if nodes else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +58,11 @@ class Seen:
 
 def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> Seen:
     """Return the last observation of the cluster, and the largest one ever seen or configured."""
-    row = work.row(sa.select(cluster).where(cluster.c.id == ROW))
+    row = work.row(_SEEN)
     if row is None:
         most = configured if configured and configured.nodes else None
         return Seen(most=most, settled=most is not None, reason="no Ray cluster has been seen yet")
-    most = Capacity(nodes=row["most"]) if row["most"] else None
+    most = _capacity(row["most"]) if row["most"] else None
     grown_at = row["most_at"] or 0.0
     if configured and configured.nodes:
         most, grown_at = scheduling.largest(most, configured), 0.0
@@ -55,7 +72,7 @@ def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> S
     return Seen(
         address=row["address"],
         ok=row["ok"],
-        nodes=Capacity(nodes=row["nodes"]),
+        nodes=_capacity(row["nodes"]),
         seen_at=row["seen_at"],
         most=most,
         settled=most is not None and work.now >= grown_at + settle_seconds,
@@ -112,8 +129,8 @@ def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[
     queued = [row for row in rows if row["state"] == JobState.QUEUED]
     if not queued:
         return [job_record(row) for row in rows]
-    place = line.places(work, queued)
     last = Waiting.of(work, queued)
+    place = line.places(work, queued, last.marks)
     return [
         # a job that was admitted since its row was read is in no line
         job_record(row, position=place[row["id"]], reason=_why(row, last, known, work.now))
@@ -136,20 +153,22 @@ def _text(resources: Resources) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
     """Why jobs wait, as of the dispatcher's last look: of gangs, by their resources; of lanes that a quota holds back;
-    of groups that have used more than their share. groups: of the owners whose jobs are asked for."""
+    of groups that have used more than their share. groups: of the owners whose jobs are asked for. marks: places in
+    the line."""
 
     gangs: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    marks: line.Marks = field(default_factory=dict)
 
     @classmethod
     def of(cls, work: Clocked, rows: Sequence[RowMapping]) -> Waiting:
-        last = work.row(sa.select(plan_table).where(plan_table.c.id == ROW))
+        last = work.row(_PLAN)
         if last is None:
             return cls()
         groups = shares.groups_of(work, {row["owner"] for row in rows}) if last["shares"] else {}
-        return cls(gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups)
+        return cls(gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups, marks=last["marks"])
 
     def why(self, row: RowMapping, resources: Resources) -> str | None:
         """Return why the job waits; None for one that the dispatcher has not looked at."""
@@ -160,13 +179,17 @@ class Waiting:
 
 def _keep(work: Clocked, plan: scheduling.Plan, over: Mapping[str, str]) -> None:
     """Keep why jobs wait, for whoever reads one. Nothing is written when it is as it was."""
-    values = {
+    values: dict[str, Any] = {
         "waiting": {_text(kind): why for kind, why in plan.waiting.items()},
         "head": plan.head,
         "held": {lane: str(why) for lane, why in plan.held.items()},
         "shares": dict(over),
     }
-    row = work.row(sa.select(plan_table).where(plan_table.c.id == ROW))
+    row = work.row(_PLAN)
+    if row is None or work.now >= row["marked_at"] + line.MARKS_SECONDS:
+        marks = line.marks(work)
+        if marks or (row is not None and row["marks"]):
+            values |= {"marks": marks, "marked_at": work.now}
     if row is None:
         work.connection.execute(sa.insert(plan_table).values(id=ROW, made_at=work.now, **values))
     elif values != {name: row[name] for name in values}:

@@ -314,7 +314,7 @@ def _locked_name(work: Clocked, name: str) -> RowMapping | None:
 def _clocked(work: Clocked, query: sa.Select[Any]) -> RowMapping | None:
     """Return the row, locked until the end of the transaction; the clock is read again: waiting may have taken long."""
     row = work.row(query.with_for_update())
-    work.now = work.database.now(work.connection)
+    work.read_clock()
     return row
 
 

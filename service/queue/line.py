@@ -7,7 +7,8 @@ three: so the lanes are found by one look into an index each, and a lane's jobs 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,9 @@ from service.queue.schema import jobs
 from service.queue.turns import Lane, Queued
 
 CHUNK = 32  # jobs of a lane that are read at a time
+SHORT = 4000  # jobs of a line that is counted from its start
+SPACING = 1000  # jobs between two marks in a longer one
+MARKS_SECONDS = 10.0  # so old are marks at the most
 QUEUED = jobs.c.state == JobState.QUEUED.value
 RESOURCES = sa.type_coerce(jobs.c.resources, sa.Text).label("resources")
 
@@ -99,17 +103,59 @@ def _places() -> sa.Select[Any]:
 PLACES = _places()
 
 
-def places(work: Clocked, rows: Collection[RowMapping]) -> dict[str, int]:
-    """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan."""
+def _places_after_a_mark() -> sa.Select[Any]:
+    """Return the query for the jobs of a priority from `first` to `last`, and how many are between a mark and the
+    first."""
+    priority = sa.bindparam("priority", type_=sa.Integer)
+    mark, first, last = (sa.bindparam(name, type_=jobs.c.id.type) for name in ("mark", "first", "last"))
+    others = jobs.alias()
+    queued = (others.c.state == JobState.QUEUED.value, others.c.priority == priority)
+    between = sa.select(sa.func.count()).where(*queued, others.c.id >= mark, others.c.id < first)
+    which = (QUEUED, jobs.c.priority == priority, jobs.c.id >= first, jobs.c.id <= last)
+    return sa.select(jobs.c.id, between.scalar_subquery()).where(*which).order_by(jobs.c.id)
+
+
+PLACES_AFTER_A_MARK = _places_after_a_mark()
+Marks = Mapping[str, Sequence[tuple[str, int]]]  # priority -> ids in the order of age, and how many were before each
+
+
+def marks(work: Clocked) -> dict[str, list[tuple[str, int]]]:
+    """Return every SPACING-th job of each priority with the number of jobs before it; nothing for a short line."""
+    count = sa.func.count()
+    lengths = sa.select(jobs.c.priority, count).where(QUEUED).group_by(jobs.c.priority).order_by(jobs.c.priority.desc())
+    classes = work.connection.execute(lengths).all()
+    if sum(length for _, length in classes) < SHORT:
+        return {}
+    made, before = {}, 0
+    number = sa.func.row_number().over(order_by=jobs.c.id).label("number")
+    for priority, length in classes:
+        numbered = sa.select(jobs.c.id, number).where(QUEUED, jobs.c.priority == priority).subquery()
+        query = sa.select(numbered.c.id, numbered.c.number).where(numbered.c.number % SPACING == 1)
+        rows = work.connection.execute(query.order_by(numbered.c.id))
+        made[str(priority)] = [(job_id, before + place - 1) for job_id, place in rows]
+        before += length
+    return made
+
+
+def places(work: Clocked, rows: Collection[RowMapping], marks: Marks) -> dict[str, int]:
+    """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan.
+
+    From the start of the line, or from the nearest mark before it, which is as old as the marks are.
+    """
     by_job: dict[str, int] = {}
-    wanted: dict[int, list[str]] = {}
+    wanted: dict[tuple[int, str, int], list[str]] = {}
     for row in rows:
-        wanted.setdefault(row["priority"], []).append(row["id"])
-    for priority, ids in wanted.items():
+        known = marks.get(str(row["priority"]), ())
+        nearest = bisect_right(known, row["id"], key=lambda mark: mark[0])
+        mark, before = known[nearest - 1] if nearest else ("", 0)
+        wanted.setdefault((row["priority"], mark, before), []).append(row["id"])
+    for (priority, mark, before), ids in wanted.items():
         bounds = {"priority": priority, "first": min(ids), "last": max(ids)}
-        among = {
-            job_id: place + before
-            for place, (job_id, before) in enumerate(work.connection.execute(PLACES, bounds), start=1)
-        }
+        counted = (
+            work.connection.execute(PLACES_AFTER_A_MARK, bounds | {"mark": mark})
+            if mark
+            else (work.connection.execute(PLACES, bounds))
+        )
+        among = {job_id: place + older + before for place, (job_id, older) in enumerate(counted, start=1)}
         by_job |= {job_id: among[job_id] for job_id in ids if job_id in among}
     return by_job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,35 @@ from service.queue.schema import attempts, checkpoints, events, jobs
 
 MAX_TEXT = 20_000  # characters of an error or a reason; its end says most
 
+# statements that every change of a job needs, built once: building one costs more than the database does
+_JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("of_job", type_=jobs.c.id.type))
+_LOCKED_JOB = _JOB.with_for_update()
+_OF_ATTEMPT = (
+    attempts.c.job_id == sa.bindparam("of_job", type_=jobs.c.id.type),
+    attempts.c.number == sa.bindparam("of_number", type_=sa.Integer),
+)
+_ATTEMPT = sa.select(attempts).where(*_OF_ATTEMPT)
+_EVENT = sa.insert(events)
+
+
+@lru_cache(maxsize=500)
+def _update_job(names: tuple[str, ...]) -> sa.Update:
+    which = jobs.c.id == sa.bindparam("of_job", type_=jobs.c.id.type)
+    return sa.update(jobs).where(which).values(_parameters(jobs, names))
+
+
+@lru_cache(maxsize=500)
+def _update_attempt(names: tuple[str, ...]) -> sa.Update:
+    return sa.update(attempts).where(*_OF_ATTEMPT).values(_parameters(attempts, names))
+
+
+def _parameters(table: sa.Table, names: tuple[str, ...]) -> dict[str, sa.BindParameter[Any]]:
+    return {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+
+
+def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in values.items()}
+
 
 class Clocked:
     """A connection inside a transaction, and the time at which what it does happens."""
@@ -26,41 +56,51 @@ class Clocked:
     def __init__(self, database: Database, connection: Connection) -> None:
         self.database = database
         self.connection = connection
-        self.now = database.now(connection)
+        self._now: float | None = None
 
-    def row(self, query: sa.Select[Any]) -> RowMapping | None:
-        return self.connection.execute(query).mappings().one_or_none()
+    @property
+    def now(self) -> float:
+        """Return the time by the database's clock, read when it is first asked for, and after `read_clock` again."""
+        if self._now is None:
+            self._now = self.database.now(self.connection)
+        return self._now
+
+    def read_clock(self) -> None:
+        """Let the clock be read again: waiting for a lock may have taken long."""
+        self._now = None
+
+    def row(self, query: sa.Select[Any], **values: Any) -> RowMapping | None:
+        return self.connection.execute(query, values).mappings().one_or_none()
 
     def rows(self, query: sa.Select[Any]) -> list[RowMapping]:
         return list(self.connection.execute(query).mappings())
 
     def locked_job(self, job_id: str) -> RowMapping:
         """Return the job's row, locked until the end of the transaction. Raises NotFoundError."""
-        row = self.row(sa.select(jobs).where(jobs.c.id == job_id).with_for_update())
-        # the clock is read again: waiting for the lock may have taken long
-        self.now = self.database.now(self.connection)
+        row = self.row(_LOCKED_JOB, of_job=job_id)
+        self.read_clock()
         return _existing(row, job_id)
 
     def job(self, job_id: str) -> Job:
         return job_record(self.job_row(job_id))
 
     def job_row(self, job_id: str) -> RowMapping:
-        return _existing(self.row(sa.select(jobs).where(jobs.c.id == job_id)), job_id)
+        return _existing(self.row(_JOB, of_job=job_id), job_id)
 
     def attempt_row(self, job_id: str, number: int) -> RowMapping | None:
-        return self.row(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.number == number))
+        return self.row(_ATTEMPT, of_job=job_id, of_number=number)
 
     def record(self, job_id: str, kind: str, number: int | None = None, **detail: Any) -> None:
         """Append an event to the log, in the same transaction as the change that it records."""
         row = {"job_id": job_id, "attempt": number, "at": self.now, "kind": kind, "detail": finite(detail)}
-        self.connection.execute(sa.insert(events).values(row))
+        self.connection.execute(_EVENT, row)
 
     def update_job(self, job_id: str, **values: Any) -> None:
-        self.connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
+        self.connection.execute(_update_job(tuple(sorted(values))), {"of_job": job_id, **_new(values)})
 
     def update_attempt(self, job_id: str, number: int, **values: Any) -> None:
-        which = (attempts.c.job_id == job_id, attempts.c.number == number)
-        self.connection.execute(sa.update(attempts).where(*which).values(values))
+        which = {"of_job": job_id, "of_number": number}
+        self.connection.execute(_update_attempt(tuple(sorted(values))), which | _new(values))
 
     def move(
         self, job: RowMapping, trigger: Trigger, kind: str, *, detail: Mapping[str, Any] | None = None, **values: Any

@@ -15,6 +15,10 @@ from sqlalchemy.types import TypeDecorator
 from service.queue.jobs import canonical
 
 
+class Canonical(str):
+    """JSON in its one form already: kept as it is."""
+
+
 class Json(TypeDecorator[Any]):
     """JSON as text: the same bytes for the same value on every database, and strings may hold U+0000."""
 
@@ -22,7 +26,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
-        return None if value is None else canonical(value)
+        return value if value is None or isinstance(value, Canonical) else canonical(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         return None if value is None else json.loads(value)
@@ -217,6 +221,8 @@ plan = sa.Table(
     sa.Column("made_at", sa.Double, nullable=False),  # when it last changed
     sa.Column("held", Json, nullable=False, server_default="{}"),  # lane -> the quota that it waits for
     sa.Column("shares", Json, nullable=False, server_default="{}"),  # group -> what it has used, where that is too much
+    sa.Column("marks", Json, nullable=False, server_default="{}"),  # `service.queue.line.marks`
+    sa.Column("marked_at", sa.Double, nullable=False, server_default="0"),
 )
 
 groups = sa.Table(

@@ -177,12 +177,16 @@ def _quotas(work: Clocked) -> list[Quota]:
 # --- submissions ----------------------------------------------------------------------------------------------------
 
 
+_USER = sa.bindparam("of_user", type_=sa.String)
+_GROUP = sa.select(members.c.group).where(members.c.user == _USER).scalar_subquery()
+_OWN = sa.and_(quotas.c.kind == "user", sa.or_(quotas.c.name == _USER, quotas.c.name == EVERY_USER))
+_OF_USER = sa.select(quotas).where(_OWN | sa.and_(quotas.c.kind == "group", quotas.c.name == _GROUP))
+
+
 def of_user(work: Clocked, user: str) -> list[Quota]:
     """Return the quotas that a user is under: their own (or every user's, under their name), and the group's."""
-    group = sa.select(members.c.group).where(members.c.user == user).scalar_subquery()
-    own = sa.and_(quotas.c.kind == "user", quotas.c.name.in_((user, EVERY_USER)))
-    theirs = sa.and_(quotas.c.kind == "group", quotas.c.name == group)
-    named = {(row["kind"], row["name"]): Quota(**row) for row in work.rows(sa.select(quotas).where(own | theirs))}
+    found = work.connection.execute(_OF_USER, {"of_user": user}).mappings()
+    named = {(row["kind"], row["name"]): Quota(**row) for row in found}
     everybody = named.pop(("user", EVERY_USER), None)
     if everybody is not None and ("user", user) not in named:
         named["user", user] = everybody.model_copy(update={"name": user})

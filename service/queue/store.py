@@ -328,7 +328,7 @@ class Store:
         """Make attempts for the gangs that can start now; nobody else admits meanwhile. Impossible jobs FAIL."""
         with self._write() as work:
             self._database.lock_admission(work.connection)
-            work.now = self._database.now(work.connection)
+            work.read_clock()
             return admission.admit(work, self._seen(work))
 
     def open_attempts(self) -> list[tuple[Job, Attempt]]:

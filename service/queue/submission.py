@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +15,26 @@ from service import kinds
 from service.errors import ConflictError, ImpossibleError
 from service.queue import admission, data_sets, line, shares
 from service.queue.ids import TICKS_PER_SECOND, new_job_id
-from service.queue.jobs import JobState, canonical, spec_sha256
+from service.queue.jobs import JobState, canonical
 from service.queue.rows import Clocked
-from service.queue.schema import events, jobs
+from service.queue.schema import Canonical, events, jobs
 from service.specs.job import JobSpec
+
+_INSERTS = {
+    is_sqlite: insert(jobs).on_conflict_do_nothing(index_elements=["owner", "key"])
+    for is_sqlite, insert in ((True, sqlite.insert), (False, postgresql.insert))
+}
+_LOG = sa.insert(events)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A job to be. data: the spec as it is kept; sha256: its digest; resources: of the gang, as they are kept; sets:
-    digests of the data sets that it needs."""
+    """A job to be. data: the spec as it is kept, text: in JSON; sha256: its digest; resources: of the gang, as they are
+    kept; sets: digests of the data sets that it needs."""
 
     spec: JobSpec
     data: Mapping[str, Any]
+    text: Canonical
     sha256: str
     resources: Mapping[str, Any]
     policy: Mapping[str, Any]
@@ -37,10 +45,12 @@ class Submission:
     def of(cls, spec: JobSpec, key: str | None = None) -> Submission:
         """Return the submission of a spec: what costs time is done here, outside of any transaction."""
         data = spec.model_dump(mode="json")
+        text = Canonical(canonical(data))
         return cls(
             spec=spec,
             data=data,
-            sha256=spec_sha256(data),
+            text=text,
+            sha256=hashlib.sha256(text.encode()).hexdigest(),
             resources=spec.resources.model_dump(mode="json"),
             policy=kinds.policy(spec).model_dump(mode="json", exclude_defaults=True),
             sets=frozenset(data_sets.digests(data)),
@@ -114,7 +124,7 @@ def _row(work: Clocked, submission: Submission, owner: str, index: int) -> dict[
         "kind": spec.kind,
         "state": JobState.QUEUED.value,
         "priority": spec.priority,
-        "spec": submission.data,
+        "spec": submission.text,
         "resources": submission.resources,
         "policy": submission.policy,
         "attempt": 0,
@@ -136,14 +146,14 @@ def _insert(
 ) -> set[str]:
     """Insert the rows, each with its event, and return the ids of those that are there: not of those whose key another
     caller used in the meantime."""
-    insert = sqlite.insert if work.database.sqlite else postgresql.insert
-    statement = insert(jobs).on_conflict_do_nothing(index_elements=["owner", "key"])
+    statement = _INSERTS[work.database.sqlite]
     # by key, so that two callers with the same keys wait for each other in one direction only; sets likewise
     rows = sorted(new.values(), key=lambda row: row["key"] or "")
     work.connection.execute(statement, rows)
     # not by rowcount: PostgreSQL's driver does not tell it for an insert that did nothing
-    ids = [row["id"] for row in rows]
-    there = set(work.connection.scalars(sa.select(jobs.c.id).where(jobs.c.id.in_(ids))))
+    there = {row["id"] for row in rows if row["key"] is None}
+    if keyed := [row["id"] for row in rows if row["key"] is not None]:
+        there |= set(work.connection.scalars(sa.select(jobs.c.id).where(jobs.c.id.in_(keyed))))
     data_sets.lock(work, frozenset().union(*(submissions[index].sets for index in new)))
     log = []
     for index, row in new.items():
@@ -152,7 +162,7 @@ def _insert(
             detail = {"owner": owner, "name": row["name"], "to": JobState.QUEUED.value}
             log.append({"job_id": row["id"], "attempt": None, "at": work.now, "kind": "submitted", "detail": detail})
     if log:
-        work.connection.execute(sa.insert(events), log)
+        work.connection.execute(_LOG, log)
     return there
 
 

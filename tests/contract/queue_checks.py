@@ -72,8 +72,16 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_marks(url: str) -> None:
+    """Take the database back to the version before marks."""
+    for name in ("marks", "marked_at"):
+        sql(url, f"ALTER TABLE vaesvc_plan DROP COLUMN {name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0011'")
+
+
 def before_measured(url: str) -> None:
     """Take the database back to the version before measurements."""
+    before_marks(url)
     sql(url, "DROP TABLE vaesvc_measured")
     sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0010'")
 

@@ -88,3 +88,29 @@ def test_reading_a_job_plans_nothing(store: Store, monkeypatch: pytest.MonkeyPat
     for job in (store.job(ids["waiting"][0]), store.detail(ids["waiting"][0]).job):
         assert (job.position, job.reason) == (2, "needs 1 x (3 CPU); free now: 2 CPU. It waits for running jobs to end")
     assert len(store.jobs()) == 7
+
+
+def test_places_in_a_long_line_are_counted_from_marks(
+    store: Store, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = filled(store)["waiting"]
+    ids += [store.submit(spec(priority=priority), owner="cyd").id for priority in (0, 0, 0, 5, 0, -1, -1)]
+    in_order = [job_id for _, job_id in sorted((-store.job(job_id).priority, job_id) for job_id in ids)]
+    exact = {job_id: place for place, job_id in enumerate(in_order, start=1)}
+    assert {job_id: store.job(job_id).position for job_id in ids} == exact
+    monkeypatch.setattr(line, "SHORT", 4)
+    monkeypatch.setattr(line, "SPACING", 3)
+    store.observe_cluster(cluster(2), address="ray", ok=True)  # all of it is taken: nothing starts
+    sql(database, "UPDATE vaesvc_plan SET marked_at = 0")
+    assert store.admit() == []
+    assert sql(database, "SELECT marks FROM vaesvc_plan") != [("{}",)]
+    assert {job_id: store.job(job_id).position for job_id in ids} == exact
+    assert {job.id: job.position for job in store.jobs(states=[JobState.QUEUED])} == exact
+    last, urgent = (store.submit(spec(priority=priority), owner="dan").id for priority in (-1, 9))
+    assert store.job(last).position == len(ids) + 1  # as of the marks: the urgent one came afterwards
+    assert store.job(urgent).position == 1
+    store.cancel(in_order[-1], by="cyd")
+    assert store.job(last).position == len(ids)
+    sql(database, "UPDATE vaesvc_plan SET marked_at = 0")
+    store.admit()
+    assert store.job(last).position == len(ids) + 1
