@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vae_models.records import Progress
     from vae_models.training.loop import Result
 
+STOPPING = "Stopping after a checkpoint. Ctrl-C again aborts without one."
 LINE_SECONDS = 2.0  # between two lines of progress, where they cannot overwrite each other
 TTY_SECONDS = 0.2  # where they can
 BEGUN = ("config.json", "study.json", "trained", "choices")  # of a run, a study, reproductions
@@ -229,9 +230,7 @@ def _differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 @contextmanager
-def stop_on_interrupt(
-    text: str = "Stopping after a checkpoint. Ctrl-C again aborts without one.",
-) -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(text: str = STOPPING) -> Iterator[Callable[[], bool]]:
     """Yield a check for whether Ctrl-C (or SIGTERM) was pressed once; the second time is a KeyboardInterrupt.
 
     text: what is said the first time

@@ -1,11 +1,12 @@
-"""reproduce: a table or figure of a paper, trained and evaluated in this process, beside what the paper says."""
+"""reproduce: a table or figure of a paper, trained and evaluated here or as jobs, beside what the paper says."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +19,12 @@ from service.errors import UsageError, VaesvcError
 
 if TYPE_CHECKING:
     from service.code.reference import CodeRef
+    from service.code.wheel import Wheel
     from tuning.reproductions.entry import Reproduction, Scale
     from tuning.reproductions.results import Results
     from tuning.reproductions.runner import Pace
+    from tuning.reproductions.training import Runs
+    from vae_models.records import Progress
 
 
 def reproduce(
@@ -42,6 +46,12 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one.")] = "auto",
     code: Code = None,
+    service: Annotated[
+        bool, typer.Option("--service", help="Train and evaluate as jobs of the service, at once; collect them here.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --service: processes of each job.", show_default=False)
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Reproduce a table or figure of a paper: train, evaluate, and say what of its claims holds here, and by how much.
@@ -49,15 +59,20 @@ def reproduce(
     The first Ctrl-C writes a checkpoint and stops, the second aborts. DIR/PAPER-TABLE-SCALE/ has result.md,
     result.json and pictures; DIR/trained/ the runs, which reproductions share. With --code the reproductions and parts
     of a package are there, too, and DIR belongs to this package alone.
+
+    With --service the runs are jobs: Ctrl-C ends the waiting alone, and the same command finds them again.
     """
-    own = ref(bring(code))
+    if workers is not None and not service:
+        raise UsageError("--workers is of jobs: give --service, too")
+    wheel = bring(code)
+    jobs = Jobs(wheel=wheel, workers=workers) if service else None
     if paper == "list":
         _list(table, json=json)
         return
     entry, size = _entry(paper, table), _scale(scale)
     if size not in entry.scales:
         raise UsageError(f"{entry.name} is of scale {' or '.join(entry.scales)} only: give --scale {entry.scales[0]}")
-    results = _run(entry, size, out, seeds, device, own)
+    results = _run(entry, size, out, seeds, device, ref(wheel), jobs)
     if json:
         output.as_json(results.plain())
     else:
@@ -118,9 +133,28 @@ def _scale(scale: str) -> Scale:
     raise UsageError(f"--scale {scale}: there are {' and '.join(SCALES)}")
 
 
-def _run(entry: Reproduction, scale: Scale, out: Path, seeds: int | None, device: str, own: CodeRef | None) -> Results:
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """What the runs' jobs have beside their configurations: the user's own package, and how many workers each."""
+
+    wheel: Wheel | None
+    workers: int | None
+
+
+def _run(
+    entry: Reproduction,
+    scale: Scale,
+    out: Path,
+    seeds: int | None,
+    device: str,
+    own: CodeRef | None,
+    jobs: Jobs | None,
+) -> Results:
     local.data_folders()
-    with local.own_folder(out), local.stop_on_interrupt() as stop, _printer() as show:
+    with ExitStack() as stack:
+        stack.enter_context(local.own_folder(out))
+        stop = stack.enter_context(local.stop_on_interrupt(local.STOPPING if jobs is None else "The jobs go on."))
+        show = stack.enter_context(_printer())
         local.same_code(out, own)
         from tuning.reproductions.runner import reproduce as run
         from tuning.reproductions.training import Interrupted
@@ -129,13 +163,30 @@ def _run(entry: Reproduction, scale: Scale, out: Path, seeds: int | None, device
         try:
             return run(
                 entry, scale, out, seeds=seeds, device=local.chosen_device(device), stop=stop, say=output.note,
-                on_pace=show,
+                on_pace=show, elsewhere=None if jobs is None else _elsewhere(stack, stop, jobs),
             )  # fmt: skip
         except Interrupted as interrupted:
             output.note(f"{interrupted}. Go on with the same command.")
             raise typer.Exit(output.INTERRUPTED) from None
         except TrainingError as error:
             raise VaesvcError(str(error)) from error
+
+
+def _elsewhere(stack: ExitStack, stop: Callable[[], bool], jobs: Jobs) -> Callable[[Callable[[Progress], None]], Runs]:
+    """Return what makes the runs jobs of the service, which the settings name; its client is closed with the stack."""
+    from service import settings
+    from service.cli import connect
+    from service.reproduced.runs import JobRuns
+    from service.tracking import login
+
+    chosen = settings.load()
+    client = stack.enter_context(connect.client(chosen))
+    if jobs.wheel is not None:
+        client.put_code(jobs.wheel)
+    return lambda show: JobRuns(
+        client=client, mlflow_uri=login.for_user(chosen), stop=stop, say=output.note, show=show,
+        workers=jobs.workers, code=ref(jobs.wheel),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def reported(client: Client, job_id: str, mlflow_uri: str | None) -> Reported:
         spec=spec,
         curves=curves,
         pictures=() if job.kind == EVALUATE else tuple(_pictures(view)),
-        evaluated=tuple(evaluated for each in views for evaluated in _evaluated(each)),
+        evaluated=tuple(every for each in views for every in evaluated(each)),
         notes=(why,) if why else (),
         run_id=run_id,
     )
@@ -116,10 +116,11 @@ def _gif(view: JobView, name: str) -> bytes | None:
     return None if address is None else get_bytes(address, PICTURE_BYTES)
 
 
-def _evaluated(view: JobView) -> Sequence[Evaluated]:
+def evaluated(view: JobView) -> Sequence[Evaluated]:
+    """Return what an evaluation has found out, with its pictures."""
     from vae_models.evaluation.findings import Picture, of_plain
 
-    evaluated = []
+    found = []
     for each in view.detail["findings"].values():
         pictures = tuple(
             Picture(
@@ -132,5 +133,5 @@ def _evaluated(view: JobView) -> Sequence[Evaluated]:
             if said["name"] in view.pictures
         )
         findings = replace(of_plain(each), pictures=pictures)
-        evaluated.append(Evaluated(plan=view.detail["plan"], findings=findings))
-    return evaluated
+        found.append(Evaluated(plan=view.detail["plan"], findings=findings))
+    return found

@@ -20,6 +20,12 @@ def histories(uri: str, run_id: str) -> dict[str, Points]:
         return {name: _points(server.get_metric_history(run_id, name)) for name in names}
 
 
+def has_ended(uri: str, run_id: str) -> bool:
+    """Return whether the run is closed: everything is logged then."""
+    with explained(uri, f"read run {run_id}"):
+        return str(client(uri).get_run(run_id).info.status) != "RUNNING"
+
+
 def _points(history: list[object]) -> Points:
     newest = {int(point.step): float(point.value) for point in sorted(history, key=lambda point: point.timestamp)}  # type: ignore[attr-defined]
     return sorted(newest.items())

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from tuning.local import StudyProgress, run_study
+from tuning.local import StudyProgress
 from tuning.reproductions.claims import Cell, judge
 from tuning.reproductions.entry import Reproduction, Scale, Setup
 from tuning.reproductions.readings import Trained, Unmeasured
 from tuning.reproductions.results import Results
-from tuning.reproductions.training import Interrupted, RunFolder
+from tuning.reproductions.training import Interrupted, NotTrained, RunFolder, Runs
 from tuning.space import Assignment, with_values
-from tuning.study import StudyConfig
 from vae_models.config import size
 from vae_models.config.train import TrainConfig
 from vae_models.data.errors import DataError
 from vae_models.evaluation.findings import NotFinite
+from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Inapplicable, Stopped
 from vae_models.records import Progress
 from vae_models.training.errors import NonFiniteLoss
@@ -55,18 +55,25 @@ def reproduce(
     stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda text: None,
     on_pace: Callable[[Pace], None] = lambda pace: None,
+    elsewhere: Callable[[Callable[[Progress], None]], Runs] | None = None,
 ) -> Results:
     """Train what is not trained yet, evaluate it, judge the claims and write the result.
 
-    out: everything is kept there; a second call goes on from what it finds. seeds: in place of the scale's. What cannot
-    be trained here (data that are not here, a loss that is not finite) is missing in the result, with the reason. Raise
-    `training.Interrupted` when asked to stop.
+    out: everything is kept there; a second call goes on from what it finds. seeds: in place of the scale's. elsewhere:
+    where runs are trained and evaluated if not in this process; it is given what to tell a run's progress. What cannot
+    be trained there (data that are not there, a loss that is not finite) is missing in the result, with the reason.
+    Raise `training.Interrupted` when asked to stop.
     """
     setup = entry.build(scale)
     meter = _PaceMeter(on_pace)
-    kept = RunFolder(folder=out / TRAINED, device=device, stop=stop, say=say, show=meter.show)
+    if elsewhere is None:
+        kept: Runs = RunFolder(
+            folder=out / TRAINED, choices=out / CHOICES, device=device, stop=stop, say=say, show=meter.show
+        )
+    else:
+        kept = elsewhere(meter.show)
     trainings = _Trainings(setup=setup, seeds=range(seeds or setup.seeds), kept=kept, meter=meter)
-    trainings.choose(out / CHOICES)
+    trainings.choose()
     trained = trainings.train()
     cells, missing = _cells(setup, trained, trainings.missing)
     results = Results(
@@ -90,32 +97,26 @@ class _Trainings:
 
     setup: Setup
     seeds: range
-    kept: RunFolder
+    kept: Runs
     meter: _PaceMeter
     chosen: dict[str, Assignment] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # run -> why it is not there
 
-    def choose(self, folder: Path) -> None:
+    def choose(self) -> None:
         """Run the studies that choose numbers, each once."""
         for name, choice in self.setup.choices.items():
-            study = StudyConfig(base=choice.base, stages=(choice.stage,))
-            place = folder / self.kept.place(choice.base).name
             try:
-                result = run_study(
-                    study, place, device=self.kept.device, stop=self.kept.stop, say=self.kept.say,
-                    dataset=self.kept.dataset(choice.base.data),
-                    on_progress=partial(self.meter.study, name),
-                )  # fmt: skip
+                chosen = self.kept.choose(choice, partial(self.meter.study, name))
             except DataError as error:
                 self._without(name, f"data not here: {error}")
                 continue
-            if self.kept.stop():
-                raise Interrupted(f"stopped while {name} was chosen")
-            winner = result[0].winner
-            if winner is None:
+            except NotTrained as error:
+                self._without(name, f"nothing could be chosen for {name}: {error}")
+                continue
+            if chosen is None:
                 self._without(name, f"nothing could be chosen for {name}: every trial failed for some seed")
             else:
-                self.chosen[name] = winner.assignment
+                self.chosen[name] = chosen
 
     def _without(self, choice: str, reason: str) -> None:
         """Leave out the runs that need what could not be chosen."""
@@ -129,7 +130,9 @@ class _Trainings:
     def train(self) -> list[dict[str, Trained]]:
         """Return what every run left, by its name, for each seed."""
         order = [(seed, run) for seed in self.seeds for run in self.setup.runs if run not in self.missing]
-        self.meter.start({place: self.config(place[1], place[0]) for place in order}, self.kept)
+        configs = {(seed, run): self.config(run, seed) for seed, run in order}
+        self.kept.prepare([(config, self._plan(run)) for (_, run), config in configs.items()])
+        self.meter.start(configs, self.kept)
         trained: list[dict[str, Trained]] = [{} for _ in self.seeds]
         for seed, run in order:
             if run not in self.missing:
@@ -141,18 +144,22 @@ class _Trainings:
             raise Interrupted("stopped between two runs")
         self.meter.begin((seed, run))
         try:
-            plan = self.setup.plans.get(run, self.setup.plan)
-            into[run] = self.kept.trained(self.config(run, seed), plan, self.setup.measures)
+            into[run] = self.kept.trained(self.config(run, seed), self._plan(run), self.setup.measures)
         except DataError as error:
             self.missing[run] = f"data not here: {error}"
         except NonFiniteLoss as error:
             self.missing[run] = f"seed {seed} ended: {error}"
+        except NotTrained as error:
+            self.missing[run] = f"seed {seed}: {error}"
         except (Inapplicable, NotFinite) as error:
             self.missing[run] = str(error)
         except Stopped as error:
             raise Interrupted(f"stopped while evaluating {run}: {error}") from error
         finally:
             self.meter.end((seed, run))
+
+    def _plan(self, run: str) -> EvaluationPlan | None:
+        return self.setup.plans.get(run, self.setup.plan)
 
 
 def _cells(
@@ -189,7 +196,7 @@ class _PaceMeter:
         self._first: int | None = None
         self._spent: dict[str, tuple[float, float]] = {}  # run -> (seconds, steps)
 
-    def start(self, configs: Mapping[Place, TrainConfig], kept: RunFolder) -> None:
+    def start(self, configs: Mapping[Place, TrainConfig], kept: Runs) -> None:
         """Begin with what is to be done; what is done already costs nothing."""
         self._steps = {place: size.steps(config) for place, config in configs.items()}
         self._ended = {place for place, config in configs.items() if kept.is_done(config)}

@@ -15,11 +15,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from tuning.local import StudyProgress, run_study
+from tuning.reproductions.entry import Choice
 from tuning.reproductions.readings import History, Trained
+from tuning.space import Assignment
+from tuning.study import StudyConfig
 from vae_models import data
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
@@ -43,14 +47,50 @@ class Interrupted(Exception):  # noqa: N818 - says what is the case
     """Asked to stop: what is done is kept, and a second call goes on from there."""
 
 
+class NotTrained(Exception):  # noqa: N818 - says what is the case
+    """A run, or a study that chooses a number, that ended without a model: why."""
+
+
+class Runs(Protocol):
+    """Where runs are trained and evaluated: `RunFolder` is this process."""
+
+    @property
+    def stop(self) -> Callable[[], bool]:
+        """Return what is asked about whether to stop."""
+        ...
+
+    def choose(self, choice: Choice, show: Callable[[StudyProgress], None]) -> Assignment | None:
+        """Return what won the choice's study; None where every trial failed for some seed. Raise Interrupted,
+        DataError, NotTrained.
+        """
+        ...
+
+    def prepare(self, wanted: Sequence[tuple[TrainConfig, EvaluationPlan | None]]) -> None:
+        """Be told of everything that `trained` will be asked for, in that order: some can begin at once."""
+        ...
+
+    def is_done(self, config: TrainConfig) -> bool:
+        """Return whether the configuration was trained to its end before."""
+        ...
+
+    def trained(self, config: TrainConfig, plan: EvaluationPlan | None, measures: Sequence[str] = ()) -> Trained:
+        """Return what a run of the configuration leaves: it is trained and evaluated as far as it was not.
+
+        Raise Interrupted when asked to stop; NotTrained, DataError, TrainingError, Inapplicable.
+        """
+        ...
+
+
 @dataclass(kw_only=True)
 class RunFolder:
     """Trains and evaluates configurations in `folder`. Data sets are loaded once.
 
-    stop: asked about once a second; say: is told what a user has to know; show: a run's progress.
+    stop: asked about once a second; say: is told what a user has to know; show: a run's progress; choices: the folder
+    of the studies that choose numbers.
     """
 
     folder: Path
+    choices: Path
     device: torch.device | str = "cpu"
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda text: None
@@ -58,14 +98,28 @@ class RunFolder:
     _datasets: dict[str, Dataset] = field(default_factory=dict)
     _absent: dict[str, DataError] = field(default_factory=dict)
 
+    def choose(self, choice: Choice, show: Callable[[StudyProgress], None]) -> Assignment | None:
+        """Run the study, once, and return what won it. Raise as `Runs` says."""
+        study = StudyConfig(base=choice.base, stages=(choice.stage,))
+        result = run_study(
+            study, self.choices / self.place(choice.base).name, device=self.device, stop=self.stop, say=self.say,
+            dataset=self.dataset(choice.base.data), on_progress=show,
+        )  # fmt: skip
+        if self.stop():
+            raise Interrupted("stopped while a number was chosen")
+        winner = result[0].winner
+        return None if winner is None else winner.assignment
+
+    def prepare(self, wanted: Sequence[tuple[TrainConfig, EvaluationPlan | None]]) -> None:
+        """Do nothing: one run is trained after the other."""
+
     def is_done(self, config: TrainConfig) -> bool:
         """Return whether the configuration was trained to its end before."""
         return (self.place(config) / DONE).exists()
 
     def place(self, config: TrainConfig) -> Path:
         """Return the folder of a configuration: a name of its own for each that has another result."""
-        digest = hashlib.sha256(config.identity().encode()).hexdigest()[:12]
-        return self.folder / f"{config.data.name}-{digest}"
+        return self.folder / named(config)
 
     def trained(self, config: TrainConfig, plan: EvaluationPlan | None, measures: Sequence[str] = ()) -> Trained:
         """Return what a run of the configuration leaves: it is trained and evaluated as far as it was not.
@@ -162,6 +216,11 @@ class RunFolder:
             model, config, self.dataset(config.data), plan, device=torch.device(self.device),
             tick=lambda what, done, total: self.stop(),
         )  # fmt: skip
+
+
+def named(config: TrainConfig) -> str:
+    """Return a name of its own for each configuration that has another result: its data and a digest."""
+    return f"{config.data.name}-{hashlib.sha256(config.identity().encode()).hexdigest()[:12]}"
 
 
 def _newest(folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Reproductions whose runs are jobs of the service: `vaesvc reproduce PAPER TABLE --service`."""
