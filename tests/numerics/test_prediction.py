@@ -22,6 +22,7 @@ from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
 from vae_models.data.records import Dataset, Split, StoredSplit
 from vae_models.evaluation.findings import Findings, NotFinite, read
+from vae_models.evaluation.prediction.predictions import gradient
 from vae_models.evaluation.prediction.specs import PredictionEvaluation
 from vae_models.evaluation.specs import EvaluationPlan
 from vae_models.evaluation.subject import Inapplicable, Subject
@@ -128,6 +129,20 @@ def test_what_no_motion_is_worth_stands_beside_it() -> None:
     expected = psnr(x[:, CONTEXT:].flatten(0, 1), still.flatten(0, 1)).clamp(max=100).mean()
     assert values["prediction/psnr/copy"] == pytest.approx(float(expected), rel=1e-12)
     assert values["prediction/ssim/copy"] > values["prediction/ssim/mean"]  # which is noise on top of it
+
+
+def test_blurred_frames_have_less_gradient_than_sharp_ones_and_noise_has_more() -> None:
+    checked = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64).repeat(8, 8).view(1, 1, 1, 16, 16)
+    assert gradient(checked).tolist() == [[pytest.approx(2 * 16 * 15 / 16**2, rel=1e-12)]]
+    assert gradient(checked / 2 + 0.25).tolist() == [[pytest.approx(16 * 15 / 16**2, rel=1e-12)]]
+    assert gradient(torch.full((2, 3, 1, 4, 4), 0.5)).tolist() == [[0.0] * 3] * 2
+    values = {value.name: value for value in found(subject()).values}
+    x = subject().data(torch.arange(9))[:, CONTEXT:]
+    steps = [(x[..., 1:] - x[..., :-1]).abs(), (x[..., 1:, :] - x[..., :-1, :]).abs()]
+    expected = sum(float(each.sum()) for each in steps) / x.numel()
+    assert values["prediction/gradient/truth"].value == pytest.approx(expected, rel=1e-12)
+    assert values["prediction/gradient/truth"].mode is None
+    assert values["prediction/gradient/mean"].value > values["prediction/gradient/truth"].value  # it walks at random
 
 
 def test_psnr_is_ten_times_the_logarithm_of_the_error_and_infinite_of_none() -> None:

@@ -13,14 +13,14 @@ from torch import Tensor
 from vae_models.evaluation.averages import standard_error
 from vae_models.evaluation.findings import Picture
 from vae_models.evaluation.pictures import style
-from vae_models.evaluation.prediction.predictions import METRICS, Asked, best
+from vae_models.evaluation.prediction.predictions import GRADIENT, METRICS, Asked, best
 from vae_models.evaluation.subject import Rows, Subject
 from vae_models.metrics.pictures import film
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-AXES = {"ssim": "SSIM [1]", "psnr": "PSNR [dB]"}
+AXES = {"ssim": "SSIM [1]", "psnr": "PSNR [dB]", GRADIENT: "gradient [1/pixel]"}
 TRUTH, BEST, ANY = "x", "best", "any"  # rows of a video: the truth, its best sample, and its first
 FIGURE_SPACE = "\u2007"  # as wide as a digit
 
@@ -28,14 +28,14 @@ FIGURE_SPACE = "\u2007"  # as wide as a digit
 def curves(curves: Mapping[str, Float64[Tensor, "data frames"]], asked: Asked, name: str) -> Picture:
     """Return each metric over the frames that are predicted, with twice its standard error over videos as a band."""
     draws = []
-    for metric in METRICS:
+    for metric in AXES:
         lines = {each.partition("/")[2]: curves[each] for each in curves if each.startswith(metric)}
         if lines:
             draws.append(partial(_metric, lines, metric, asked))
     caption = (
         f"Predictions of {len(next(iter(curves.values()))):,} videos after {asked.context} frames: of the best of "
         f"{asked.samples} samples by its mean over frames, of the mean over samples, and of the last frame that was "
-        "seen, repeated. Bands: twice the standard error over videos."
+        "seen, repeated. Gradient: how sharp frames are. Bands: twice the standard error over videos."
     )
     return style.panels(name, draws, caption=caption)
 

@@ -1,4 +1,4 @@
-"""SSIM and PSNR of predictions, frame by frame: of the best of many samples, of any sample, and of no motion at all."""
+"""SSIM, PSNR and sharpness of predicted frames: of the best of many samples, of any, and of no motion at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ from torch import Tensor
 from vae_models.evaluation.averages import mean, standard_error
 from vae_models.evaluation.findings import Findings, Table, Value
 from vae_models.evaluation.prediction import drawings
-from vae_models.evaluation.prediction.predictions import COPY, METRICS, MOST_DECIBELS, Asked, of_best, scores
+from vae_models.evaluation.prediction.predictions import (
+    COPY,
+    GRADIENT,
+    METRICS,
+    MOST_DECIBELS,
+    TRUTH,
+    Asked,
+    of_best,
+    scores,
+)
 from vae_models.evaluation.subject import Subject
 from vae_models.measures import prefix
 from vae_models.metrics.ssim import WINDOW
 
-UNITS = {"ssim": "1", "psnr": "dB"}
+UNITS = {"ssim": "1", "psnr": "dB", GRADIENT: "1/pixel"}
 Curves = Mapping[str, Float64[Tensor, "data frames"]]  # of each video, by name: see `curves`
 
 
@@ -30,7 +39,10 @@ class PredictionEvaluator:
     prediction/METRIC/mean:      of the mean over samples
     prediction/METRIC/copy:      of the last frame that was seen, repeated: what no motion is worth
 
-    METRIC: ssim (`metrics.ssim`), and psnr, dB (`metrics.psnr`), of each frame; their means over frames. Errors are
+    prediction/gradient/mean:    how sharp predictions are (`predictions.gradient`), over samples: neither way is better
+    prediction/gradient/truth:   how sharp the frames are that they stand for
+
+    METRIC: ssim (`metrics.ssim`), and psnr, dB (`metrics.psnr`), of each frame; means over frames. Errors are
     over videos. The table "prediction" has them frame by frame.
     """
 
@@ -59,23 +71,30 @@ class PredictionEvaluator:
 
 
 def curves(each: Mapping[str, Tensor], samples: int) -> dict[str, Float64[Tensor, "data frames"]]:
-    """Return by METRIC/best_of_N, METRIC/mean and METRIC/copy the values of each video, frame by frame."""
+    """Return by METRIC/best_of_N, METRIC/mean and METRIC/copy the values of each video, frame by frame, and by
+    gradient/mean and gradient/truth.
+    """
     by_name: dict[str, Tensor] = {}
     for name in METRICS:
         if name in each:
             by_name[f"{name}/best_of_{samples}"] = of_best(each[name])
             by_name[f"{name}/mean"] = each[name].mean(1)
             by_name[f"{name}/{COPY}"] = each[f"{COPY}/{name}"][:, 0]
+    by_name[f"{GRADIENT}/mean"] = each[GRADIENT].mean(1)
+    by_name[f"{GRADIENT}/{TRUTH}"] = each[f"{TRUTH}/{GRADIENT}"][:, 0]
     return by_name
 
 
 def _values(curves: Curves, where: str) -> Iterator[Value]:
     for name, each in curves.items():
-        unit = UNITS[name.partition("/")[0]]
+        metric = name.partition("/")[0]
+        unit = UNITS[metric]
         note = f"mean over {each.shape[1]} frames"
         if unit == "dB":
             note += f"; a frame counts {MOST_DECIBELS:g} dB at most"
-        yield mean(f"{where}prediction/{name}", each.mean(1), unit=unit, mode="max", note=note)
+        yield mean(
+            f"{where}prediction/{name}", each.mean(1), unit=unit, mode="max" if metric in METRICS else None, note=note
+        )
 
 
 def _table(curves: Curves, asked: Asked, name: str) -> Table:

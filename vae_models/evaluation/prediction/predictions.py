@@ -1,4 +1,4 @@
-"""Predictions of videos, and what they are worth: a video's sample depends on the seed, the split and its numbers."""
+"""SSIM, PSNR and sharpness of predicted frames: of the best of many samples, of any, and of no motion at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from vae_models.data.records import ReadRows
@@ -19,7 +19,8 @@ from vae_models.protocols import HasPrediction
 
 MOST_DECIBELS = 100.0  # of a frame: more, and an infinity where it is hit exactly, counts as this
 METRICS = ("ssim", "psnr")
-COPY = "copy"
+GRADIENT = "gradient"
+COPY, TRUTH = "copy", "truth"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,9 @@ class Asked:
 
 
 def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Float64[Tensor, "data samples frames"]]:
-    """Return SSIM and PSNR [dB] of each sample of each video, frame by frame, and under "copy/" those of the last
-    frame that was seen, repeated, [data, 1, frames]; SSIM where frames are large enough for it.
+    """Return SSIM, PSNR [dB] and gradient [1 per pixel] of each sample of each video, frame by frame; under "copy/"
+    the first two of the last frame that was seen, repeated, [data, 1, frames], and under "truth/" the truth's gradient;
+    SSIM where frames are large enough for it.
 
     Raise NotFinite where a prediction is not.
     """
@@ -86,7 +88,8 @@ def scores(subject: Subject, asked: Asked, beta: float | None) -> dict[str, Floa
         last = rows.x[:, asked.context - 1 : asked.context].expand_as(truth)
         copied = {f"{COPY}/{name}": each.unsqueeze(1) for name, each in _compared(truth, last)}
         samples = (asked.predict(subject, rows, sample, beta) for sample in range(asked.samples))
-        of_samples = [dict(_compared(truth, predicted)) for predicted in samples]
+        of_samples = [dict(_compared(truth, each)) | {GRADIENT: gradient(each)} for each in samples]
+        copied[f"{TRUTH}/{GRADIENT}"] = gradient(truth).unsqueeze(1)
         return copied | {name: torch.stack([each[name] for each in of_samples], dim=1) for name in of_samples[0]}
 
     def batch(start: int, end: int) -> Mapping[str, Tensor]:
@@ -108,6 +111,16 @@ def _compared(truth: Tensor, predicted: Tensor) -> Iterator[tuple[str, Tensor]]:
     if min(truth.shape[-2:]) >= WINDOW:
         yield "ssim", ssim(frames, predicted).view(shape)
     yield "psnr", psnr(frames, predicted).clamp(max=MOST_DECIBELS).view(shape)
+
+
+def gradient(frames: Float[Tensor, "batch frames channels height width"]) -> Float[Tensor, "batch frames"]:
+    """Return the mean over a frame's channels and pixels of |x_right - x| + |x_below - x|: how sharp it is, wherever
+    its things are. A blurred frame has less than the truth, noise has more. Mathieu, Couprie and LeCun (2016) compare
+    these gradients pixel by pixel (equation 6), which asks for the right place, too.
+    """
+    across = frames.diff(dim=-1).abs().sum((-3, -2, -1))
+    down = frames.diff(dim=-2).abs().sum((-3, -2, -1))
+    return (across + down) / frames[0, 0].numel()
 
 
 def best(each: Float64[Tensor, "data samples frames"]) -> Int64[Tensor, " data"]:
