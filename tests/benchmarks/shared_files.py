@@ -66,7 +66,8 @@ EXAMPLES = (
     ),
     Example(
         what="a kind of job", part="evaluate", own=r"service/kinds/evaluate/",
-        named=r"kinds\.evaluate|\"evaluate\"", made=r"service/report/|service/cli/use/card\.py", commit="84f7199",
+        named=r"kinds\.evaluate|\"evaluate\"", made=r"service/(report|reproduced)/|service/cli/use/card\.py",
+        commit="84f7199",
     ),
     Example(
         what="a topology", part="ladder (NVAE)", own=r"vae_models/topologies/ladder/",
