@@ -9,7 +9,6 @@ import typer
 from service.cli import connect, follow, output, own_data
 from service.cli.arguments import AsJson, Overrides
 from service.cli.code import Code, bring, ref
-from service.cli.notify import request
 from service.cli.own_data import Data
 from service.errors import UsageError
 
@@ -69,7 +68,9 @@ def submit(
     resources = {field: value for field, value in asked.items() if value is not None}
     if len(sources) > 1 and (key is not None or name is not None or wait or notify):
         raise UsageError("--key, --name, --wait and --notify are of one job: submit it alone, or leave them out")
-    told = [request(where) for where in notify or ()]
+    from service.cli.notify import request  # pydantic, which `--help` needs not
+
+    notices = [request(where) for where in notify or ()]
     # resolved here, so that a mistake is found before anything is sent
     with own_data.of_the_service():
         specs = [
@@ -94,7 +95,7 @@ def submit(
             _submit_all(client, specs, json)
             return
         (spec,) = specs
-        job = client.submit(spec, key=key, notify=told)
+        job = client.submit(spec, key=key, notify=notices)
         if not json:
             output.data(job.id)
         if wait:

@@ -5,8 +5,9 @@
 Two measures of parts that are in the tree, each over the Python files of vae_models, tuning, service and vaesvc:
 
 names    the files outside of the part's own place that name it: what has to be changed to add another one like it.
-         Recipes, searches and reproductions use parts, and are what somebody adds them for: they are not counted. What
-         else was made of the part alone is told by itself: the report of evaluations, a seam that a topology brought
+         Recipes, searches, reproductions and `vaesvc bench` use parts, and are what somebody adds them for: they are
+         not counted. What else was made of the part alone is told by itself: the report of evaluations, a seam that a
+         topology brought
 changed  the files outside of its own place that the commit changed which added it, whatever else that commit did: the
          first sentences and the first videos also taught the house what no part had needed before
 
@@ -26,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("vae_models", "tuning", "service", "vaesvc")
-USERS = re.compile(r"vae_models/recipes/|tuning/searches/|tuning/reproductions/")
+USERS = re.compile(r"vae_models/recipes/|tuning/searches/|tuning/reproductions/|service/bench/")
 
 
 @dataclass(frozen=True, kw_only=True)
