@@ -10,7 +10,7 @@ the setting `read` is "own", by those two only; to anybody else it is then as un
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import anyio.to_thread
 from fastapi import Depends, Path, Request, Security
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from service.queue.shares import Shares
     from service.services import Services
     from service.settings import Settings
-    from service.specs.job import JobSpec
 
 _user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
 _attempt_bearer = HTTPBearer(
@@ -185,9 +184,16 @@ def may_bring_code(settings: Settings, user: TokenInfo) -> None:
     )
 
 
-def may_go_first(spec: JobSpec, user: TokenInfo, shares: Shares) -> None:
-    """Raise ForbiddenError unless the user may set the spec's priority: above 0 it could keep all others waiting for
-    ever. A quota that names a priority allows so much, and is checked when the job is submitted."""
+class HasPriority(Protocol):
+    """A spec, or a request to change what is left of it."""
+
+    @property
+    def priority(self) -> int: ...
+
+
+def may_go_first(spec: HasPriority, user: TokenInfo, shares: Shares) -> None:
+    """Raise ForbiddenError unless the user may set this priority: above 0 it could keep all others waiting for ever. A
+    quota that names a priority allows so much, and is checked when the job is submitted."""
     if spec.priority > 0 and not user.operator and all(quota.priority is None for quota in shares.of_user(user.name)):
         raise ForbiddenError(
             f"priority: {spec.priority} is an administrator's, and you are {user.name}: "

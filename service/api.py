@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from pydantic import Field
 
 from service import __version__, access, amendments, areas, auth, kinds, middleware, shares_routes, wire
 from service.access import AttemptNumber, JobId, User
@@ -32,11 +33,14 @@ from service.kinds.kind import loaded
 from service.log_text import log_chunk
 from service.model_files import BEST, NAME, Reference
 from service.notify import routes as notifications
+from service.order import routes as order
 from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
+from service.queue.listing import Which
 from service.queue.store import Store
 from service.services import RESOLVING, SLOW_THREADS, App, Services
 from service.settings import Settings
 from service.signing import read_key
+from service.specs.job import LABEL, MOST_LABELS
 from service.tracking import login
 from service.users import routes as users_and_tokens
 
@@ -112,6 +116,7 @@ async def _submitted(request: wire.SubmitRequest, services: Services, user: Toke
     """Return the resolved spec, of which the user may make a job."""
     spec = await services.resolve(request.spec, user)
     await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
+    await anyio.to_thread.run_sync(order.check, spec, services, user)
     await _check_code(spec.code, services, user)
     return spec
 
@@ -132,6 +137,7 @@ async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wir
     """Return the spec with every default filled in."""
     spec = await services.resolve(request.spec, user)
     await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
+    await anyio.to_thread.run_sync(order.check, spec, services, user)
     if spec.code is not None:
         access.may_bring_code(services.settings, user)
     return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))
@@ -171,11 +177,22 @@ def jobs(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     before: Annotated[str | None, Query(max_length=100, description="the last job's id of the page before")] = None,
+    owner: Annotated[str | None, Query(max_length=200, description="only this user's")] = None,
+    array: Annotated[str | None, Query(max_length=32, description="only of this array")] = None,
+    together: Annotated[bool, Query(description="of each array one, with how many of it are in which state")] = False,
+    label: Annotated[
+        list[Annotated[str, Field(pattern=LABEL)]] | None,
+        Query(max_length=MOST_LABELS, description="only with this label, name=value; repeatable: with all of them"),
+    ] = None,
+    since: Annotated[float | None, Query(ge=0, le=1e12, description="submitted then or later, s since 1970")] = None,
+    until: Annotated[float | None, Query(ge=0, le=1e12, description="submitted before, s since 1970")] = None,
 ) -> Sequence[Job]:
     """Return jobs, newest first, with the position in the queue and the reason for waiting: those of all owners, or, as
     the service is set, the caller's own."""
-    owner = None if access.sees_all(services.settings, user) else user.name
-    return services.store.jobs(states=state, limit=limit, before=before, owner=owner)
+    seen = None if access.sees_all(services.settings, user) else user.name
+    labels = dict(each.split("=", 1) for each in label or ())
+    which = Which(owner=owner, array=array, together=together, labels=labels, since=since, until=until)
+    return services.store.jobs(states=state, limit=limit, before=before, owner=seen, which=which)
 
 
 @read_job.get("", summary="One job, its attempts and checkpoints")
@@ -427,14 +444,15 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         data.router, data.every, users_and_tokens.router, notifications.router, figures.router, shares_routes.users,
         shares_routes.administrators,
     )  # fmt: skip
-    for router in (public, users, read_job, change_job, attempts, *others, *_of_kinds()):
+    for router in (public, users, read_job, change_job, attempts, *others, *_of_jobs()):
         app.include_router(router)
     return app
 
 
-def _of_kinds() -> tuple[APIRouter, APIRouter]:
-    """Return the calls of one job that its kind brings."""
+def _of_jobs() -> tuple[APIRouter, APIRouter]:
+    """Return the calls of one job that are in files of their own, and those that its kind brings."""
     read, change = _reading(), _changing()
+    order.add(read, change)
     for kind in kinds.KINDS.all().values():
         if kind.routes is not None:
             loaded(kind.routes)(read, change)

@@ -31,6 +31,7 @@ from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.figures.calls import FigureCalls
 from service.notify.calls import NoticeCalls
+from service.order.calls import OrderCalls
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 from service.retry import again
 from service.shares_calls import SharesCalls
@@ -231,6 +232,7 @@ class Client:
         self.users = UserCalls(self._http)
         self.notices = NoticeCalls(self._http)
         self.figures = FigureCalls(self._http)
+        self.order = OrderCalls(self._http)
 
     def __enter__(self) -> Self:
         return self
@@ -306,10 +308,28 @@ class Client:
         return self._http.call("POST", "/v1/jobs/dry-run", _one(wire.ResolvedSpec), body=request).spec
 
     def jobs(
-        self, *, states: Sequence[JobState] | None = None, limit: int = 100, before: str | None = None
+        self,
+        *,
+        states: Sequence[JobState] | None = None,
+        limit: int = 100,
+        before: str | None = None,
+        owner: str | None = None,
+        array: str | None = None,
+        together: bool = False,
+        labels: Sequence[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
     ) -> list[Job]:
-        """Return jobs, newest first; for the next page, `before` is the last job's id."""
-        params = {"state": [state.value for state in states] if states else None, "limit": limit, "before": before}
+        """Return jobs, newest first; for the next page, `before` is the last job's id.
+
+        together: of each array one, with how many of it are in which state. labels: `name=value`, each of which they
+        have; since, until: when they were submitted, seconds since 1970.
+        """
+        params = {
+            "state": [state.value for state in states] if states else None, "limit": limit, "before": before,
+            "owner": owner, "array": array, "together": together or None, "label": list(labels) if labels else None,
+            "since": since, "until": until,
+        }  # fmt: skip
         return self._http.call("GET", "/v1/jobs", _jobs.validate_json, params=params)
 
     def job(self, job_id: str) -> wire.JobDetail:

@@ -140,6 +140,12 @@ class Settings(BaseModel):
     mail_password_file: AbsolutePath | None = None
     mail_from: str | None = None
     mail_domains: str = ""  # mail goes to these alone; left out: to any
+    # what jobs that are over leave behind is kept so long after their end, and so large in all; none: for ever
+    gc_log_seconds: float | None = Field(default=None, ge=0)
+    gc_log_bytes: int | None = Field(default=None, ge=0)
+    gc_checkpoint_seconds: float | None = Field(default=None, ge=0)
+    gc_checkpoint_bytes: int | None = Field(default=None, ge=0)
+    gc_job_seconds: float | None = Field(default=None, ge=0)
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
     cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long

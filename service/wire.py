@@ -4,12 +4,15 @@ User calls (bearer token of a user):
     POST /v1/jobs                          SubmitRequest -> Job          (same key and spec: the same job again)
     POST /v1/jobs:batch                    BatchRequest -> list[Job]     (all of them or none)
     POST /v1/jobs/dry-run                  SubmitRequest -> ResolvedSpec
-    GET  /v1/jobs?state=&limit=&before=    -> list[Job]
+    GET  /v1/jobs?state=&limit=&before=&owner=&array=&together=&label=&since=&until=    -> list[Job]
     GET  /v1/jobs/{id}                     -> JobDetail
     GET  /v1/jobs/{id}/events?after=       -> list[Event]
     GET  /v1/jobs/{id}/logs?attempt=&offset= -> LogChunk
     POST /v1/jobs/{id}/cancel              -> Job
     POST /v1/jobs/{id}/retry               -> Job
+    POST /v1/jobs/{id}/hold                -> Job
+    POST /v1/jobs/{id}/release             -> Job
+    POST /v1/jobs/{id}/reprioritize        Reprioritize -> Job  (`service.order.records`)
     POST /v1/jobs/{id}/amend               AmendRequest -> Job  (what a job's kind lets be changed or told)
     GET  /v1/jobs/{id}/view                -> JobView
     PUT  /v1/code/{digest}                 a wheel -> CodeRef            (where `user_code` allows it)
@@ -209,11 +212,25 @@ class HeartbeatReply(Record):
     lease_seconds: float
     cancel: bool  # checkpoint if you can, then stop
     finish: bool = False  # stop trying, and end with what there is
+    stop: str | None = None  # why the attempt shall end, of which another goes on with the job
+    hangs: bool = False  # that is why: nothing can be waited for
+
+
+class Pulse(Record):
+    """How long ago the training loop last came by, and the longest that it was away so far.
+
+    watched: it is in the middle of training; before and after that it may be away for long.
+    """
+
+    watched: bool = True
+    idle_seconds: float = Field(default=0.0, ge=0, le=1e9)
+    usual_seconds: float = Field(default=0.0, ge=0, le=1e9)
 
 
 class ProgressReport(Record):
     progress: dict[str, Any]
     run_id: str | None = Field(default=None, max_length=200, description="MLflow's run, once it is known")
+    pulse: Pulse | None = None  # none: nothing is known of it, and a hang is not looked for
 
 
 class CheckpointReply(Record):

@@ -24,6 +24,7 @@ from vae_models.training.errors import CorruptCheckpoint
 
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
+    from service.specs.trained import TrainedModel
 
 
 class Reports(Protocol):
@@ -64,13 +65,17 @@ class Copies:
         self._folder = folder
         self._verify = verify
 
-    def fetch(self, uri: str, manifest_sha256: str) -> Path:
-        """Return the copy. Raises CorruptObjectError or CorruptCheckpoint where it is not what was committed."""
+    def fetch(self, uri: str, manifest_sha256: str, *, verify: bool = True) -> Path:
+        """Return the copy. Raises CorruptObjectError or CorruptCheckpoint where it is not what was committed.
+
+        verify: a copy that is there is looked at again. What is fetched is compared with its manifest in any case.
+        """
         path = self._folder / manifest_sha256[:32]
         with _locked(self._folder):
             if not path.exists():
                 self._artifacts.get_directory(uri, path, manifest_sha256)
-            self._verify(path)
+            if verify:
+                self._verify(path)
         return path
 
     def clear(self) -> None:
@@ -90,9 +95,10 @@ class WorkerContext:
         copies: Copies,
         reports: Reports | None,
         start_from: Checkpoint | None = None,
+        weights: TrainedModel | None = None,
     ) -> None:
         """Keep what a worker needs. scratch: of this rank alone. reports: the first rank's. start_from: of another
-        trial, what it starts from."""
+        trial, what it starts from. weights: of a trained model, what a new run starts with."""
         self.rank = rank
         self.world_size = world_size
         self.device = device
@@ -100,6 +106,7 @@ class WorkerContext:
         self._copies = copies
         self._reports = reports
         self._start_from = start_from
+        self._weights = weights
 
     def latest_checkpoint(self) -> Path | None:
         """Fetch the newest committed checkpoint that verifies: rank 0 chooses it, every machine fetches it once."""
@@ -119,6 +126,15 @@ class WorkerContext:
         if self._reports is not None:
             self._reports.note(f"starts from the checkpoint of step {start.step} ({start.uri})")
         return self._copies.fetch(start.uri, start.manifest_sha256)
+
+    def weights(self) -> Path | None:
+        """Return a copy of a trained model's files, of which every byte is what the service has written down."""
+        model = self._weights
+        if model is None:
+            return None
+        if self._reports is not None:
+            self._reports.note(f"starts with the weights of step {model.step} of job {model.job} ({model.uri})")
+        return self._copies.fetch(model.uri, model.manifest_sha256, verify=False)
 
     def log_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         self.reports.log_metrics(step, metrics)

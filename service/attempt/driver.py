@@ -18,6 +18,7 @@ from service.attempt.assignment import CANCELLED, OUTCOME, Assignment, Outcome, 
 from service.attempt.best import choose
 from service.attempt.failures import Failure, Kind, classify, of_ray_train
 from service.attempt.processes import die_with_parent
+from service.attempt.stacks import tell_when_asked
 from service.code.parts import check_job
 from service.collector import collect_rarely
 from service.kinds.kind import loaded
@@ -88,6 +89,7 @@ def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> d
 def main() -> int:
     collect_rarely()
     die_with_parent(int(sys.argv[1]))
+    tell_when_asked()
     order = Assignment.model_validate_json(sys.stdin.buffer.read())
     outcome = run(order)
     write_outcome(outcome, order.scratch / OUTCOME)

@@ -17,6 +17,7 @@ from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_
 from service.attempt.failures import worst
 from service.attempt.ray_cluster import scaling, torch_config
 from service.attempt.reporting import Place
+from service.attempt.stacks import tell_when_asked
 from service.errors import NotFoundError, UnavailableError, VaesvcError
 from service.queue.jobs import Resources
 
@@ -66,6 +67,7 @@ class Worker:
         from ray.train import get_context
         from ray.train.torch import get_device
 
+        tell_when_asked()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
         self.order = Assignment.model_validate_json(config["order"])
         context = get_context()

@@ -16,6 +16,7 @@ import torch
 from service.attempt import reporting
 from service.attempt.assignment import Assignment
 from service.attempt.context import Copies, WorkerContext, own_folder
+from service.attempt.pulse import Heart
 from service.attempt.reporting import NodeReport, Place
 from service.attempt.uploads import CheckpointUploads, Ready
 from service.errors import FencedError, NotFoundError, VaesvcError
@@ -28,6 +29,7 @@ from vae_models.training.errors import Fenced
 if TYPE_CHECKING:
     from service.artifacts import Artifacts
     from service.client import AttemptClient
+    from service.specs.trained import TrainedModel
 
 _REPORT_SECONDS = 1.0
 _NARRATE_SECONDS = 5.0
@@ -50,9 +52,10 @@ class RunProcess:
         scratch: Path,
         goal: Goal,
         place: Place = reporting.HERE,
+        weights: TrainedModel | None = None,
     ) -> None:
         """Prepare this rank. scratch: a folder on this machine, the same for all ranks on it, which goes when the Ray
-        session goes. goal: by which its best checkpoint is chosen."""
+        session goes. goal: by which its best checkpoint is chosen. weights: of a trained model, to start with."""
         self.artifacts: Artifacts = order.artifacts(patience_seconds=90.0)
         own = own_folder(scratch / f"rank-{rank}")
         self._copies = Copies(self.artifacts, scratch / "resume")
@@ -63,8 +66,9 @@ class RunProcess:
         elif place.node != 0 and place.local_rank == 0:
             self._node = NodeReport(order, self.artifacts, own, place)
         self.context = WorkerContext(
-            rank=rank, world_size=world_size, device=device, scratch=own, copies=self._copies, reports=self.reports
-        )
+            rank=rank, world_size=world_size, device=device, scratch=own, copies=self._copies, reports=self.reports,
+            weights=weights,
+        )  # fmt: skip
 
     def close(self) -> dict[str, Any]:
         """Wait for the last checkpoint, then the last metrics. Return what the result holds of the run; {} off rank
@@ -104,6 +108,8 @@ class RunReports:
         self._client = order.access.client(retry_seconds=_API_PATIENCE_SECONDS)
         self._reports = order.access.client(retry_seconds=0)
         self._fenced: str | None = None
+        self._pulse = Heart()
+        self._told = False
         self._delivered = False
         self._end = threading.Event()
         self.uploads = CheckpointUploads(
@@ -151,6 +157,7 @@ class RunReports:
     def progress(self, progress: Progress) -> None:
         self.timings.setdefault("first_progress", time.time())
         self.latest = progress
+        self._pulse.beat()
         self._check()
 
     def save_checkpoint(self, step: int, directory: Path, metrics: Mapping[str, float]) -> None:
@@ -167,6 +174,7 @@ class RunReports:
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> dict[str, Any]:
+        self._pulse.rest()
         self.uploads.close(_CLOSE_SECONDS)
         pictures = self._keep_pictures()
         self._deliver()
@@ -176,6 +184,7 @@ class RunReports:
         return {"run_id": self.run_id, "pictures": pictures, "notes": self.notes, "timings": self.timings}
 
     def abandon(self) -> None:
+        self._pulse.rest()
         with contextlib.suppress(VaesvcError):
             self._deliver()
         self._end.set()
@@ -226,13 +235,14 @@ class RunReports:
             self._report_once(self._reports)
 
     def _report_once(self, client: AttemptClient) -> None:
-        if self.latest is None and self.run_id is None:
-            return
+        if self.latest is None and self.run_id is None and self._told:
+            return  # once all the same: a gang that was started again is not watched by what the one before said
         known = self._order.context.job.progress  # an earlier attempt's, until this one has some
         progress = known if self.latest is None else _finite(asdict(self.latest))
-        report = ProgressReport(progress=progress, run_id=self.run_id)
+        report = ProgressReport(progress=progress, run_id=self.run_id, pulse=self._pulse.read())
         try:
             self.cancelled = client.progress(report).cancel or self.cancelled
+            self._told = True
         except (FencedError, NotFoundError) as error:
             self._fenced = str(error)
         except VaesvcError:

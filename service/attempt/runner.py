@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from service.attempt.failures import machines_lost
 from service.attempt.lease import Lease
 from service.attempt.logs import LogShipper
 from service.attempt.processes import Child, scratch
+from service.attempt.stacks import dump
 from service.code import path
 from service.collector import collect_rarely
 from service.errors import ConflictError, FencedError, UnavailableError, VaesvcError
@@ -50,6 +51,7 @@ class Runner:
         self.runner_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._driver = driver
         self._terminated = threading.Event()
+        self._note: Callable[[str], None] = lambda text: None  # into the attempt's log, once there is one
 
     def terminate(self, *_: object) -> None:
         """End the run at SIGTERM: Ray stops the job, SIGKILL follows in 3 s."""
@@ -79,6 +81,7 @@ class Runner:
         shipper, log_uri = self._shipper(context, folder)
         shipper.note(f"attempt {self.access.number} of job {self.access.job_id}, vaesvc {__version__}")
         shipper.start()
+        self._note = shipper.note
         lease = Lease(self.access.client(retry_seconds=0), self.runner_id, context.lease_seconds, shipper.note)
         lease.start()
         order = Assignment(access=self.access, context=context, runner_id=self.runner_id, scratch=folder)
@@ -118,6 +121,13 @@ class Runner:
             if lease.check() is not None:
                 child.kill()
                 return None
+            asked = lease.stop_asked()
+            if asked is not None and lease.cancelled_for() is None:
+                since, why, hangs = asked
+                if hangs:
+                    dump(self.access, self._note)
+                if hangs or code is not None or since >= grace:
+                    return _stopped(folder, why)
             if code is not None:
                 said = messages.read_outcome(folder / messages.VERDICT) or messages.read_outcome(
                     folder / messages.OUTCOME
@@ -156,6 +166,14 @@ class Runner:
         except VaesvcError as error:
             return _fatal(f"the attempt {outcome.outcome}, but the API refused this: {error}", retryable=True)
         return 0
+
+
+def _stopped(folder: Path, why: str) -> Outcome:
+    """Return the end of an attempt that was asked to end, unless it had come to its end by itself."""
+    said = messages.read_outcome(folder / messages.OUTCOME)
+    if said is not None and said.outcome == "succeeded":
+        return said
+    return Outcome(outcome="failed", error=why, retryable=True)
 
 
 def _crashed(code: int, *, cancelled: bool) -> Outcome:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import connect, output, progress
-from service.cli.arguments import AsJson, JobId
+from service.cli.arguments import AsJson, JobId, Labels, by_name
+from service.cli.array import expanded
+from service.cli.times import moment
 from service.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,18 +28,35 @@ def list_jobs(
     before: Annotated[
         str | None, typer.Option("--before", metavar="JOB", help="Those older than this one: the next page.")
     ] = None,
+    array: Annotated[
+        str | None, typer.Option("--array", metavar="ARRAY", help="Only the jobs of this array, each in its line.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option("--owner", metavar="USER", help="Only theirs.")] = None,
+    labels: Labels = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Submitted then or later: 2h, 7d, 2026-11-29T14:00.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Submitted before: the same forms.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first, with their position in the queue and the reason for waiting."""
     states = [_state(name) for name in state] if state else None
+    by_name(labels)
+    together = array is None and states is None  # an array is one line, unless single jobs are asked for
+    first, last = (text and moment(text, option) for text, option in ((since, "--since"), (until, "--until")))
     with connect.client() as client:
-        listed = client.jobs(states=states, limit=limit, before=before)
+        listed = client.jobs(
+            states=states, limit=limit, before=before, owner=owner, array=array, together=together, labels=labels,
+            since=first or None, until=last or None,
+        )  # fmt: skip
     if json:
         output.as_json(listed)
         return
     header = ("ID", "NAME", "OWNER", "STATE", "POSITION", "PRIORITY", "STEP", "ELBO [nats]", "AGE [h:mm:ss]", "REASON")
     output.table(header, [_row(job) for job in listed])
-    if len(listed) == limit:
+    if len(listed) == limit:  # of an array the job that stands for it
         output.note(f"There may be more: vaesvc jobs --before {listed[-1].id}")
 
 
@@ -53,6 +72,13 @@ def _state(name: str) -> JobState:
 def _row(job: Job) -> tuple[str, ...]:
     metrics = job.result.get("metrics") or job.progress.get("metrics") or {}
     elbo = progress.metric(metrics, "elbo")
+    if job.states:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(job.states.items()))
+        name = job.name.rpartition("/")[0]
+        return (
+            str(job.array), name, job.owner, "ARRAY", "-", str(job.priority), "-", "-",
+            output.since(job.created_at), counts,
+        )  # fmt: skip
     return (
         job.id,
         job.name,
@@ -90,6 +116,7 @@ def show(
 def _print_job(job: Job) -> None:
     asked = ", ".join(f"{amount:g} {name}" for name, amount in job.resources.bundle().items())
     ended = job.ended_at or None
+    labels = job.spec.get("labels") or {}
     took = None if job.started_at is None or ended is None else ended - job.started_at
     lines = [
         ("id", job.id),
@@ -97,6 +124,8 @@ def _print_job(job: Job) -> None:
         ("owner", job.owner),
         ("state", progress.state(job)),
         ("priority", str(job.priority)),
+        *([("labels", ", ".join(f"{name}={value}" for name, value in labels.items()))] if labels else ()),
+        *([("notes", job.spec["notes"])] if job.spec.get("notes") else ()),
         ("resources", f"{job.resources.workers} x ({asked})"),
         ("submitted", output.moment(job.created_at)),
         ("started", output.moment(job.started_at)),
@@ -175,9 +204,9 @@ def _print_events(events: Sequence[Event]) -> None:
 
 
 def cancel(job_ids: Annotated[list[str], typer.Argument(metavar="JOB...", show_default=False)]) -> None:
-    """Cancel jobs. A running one checkpoints, then stops."""
+    """Cancel jobs, and whole arrays. A running one checkpoints, then stops."""
     with connect.client() as client:
-        for job_id in job_ids:
+        for job_id in expanded(client, job_ids, lambda job: not job.state.final):
             job = client.cancel(job_id)
             output.data(f"{job.id}  {job.state.value}")
 
@@ -191,10 +220,17 @@ def retry(
         ),
     ] = None,
 ) -> None:
-    """Queue failed or cancelled jobs again, or ended ones for more epochs; they go on from their last checkpoint."""
+    """Queue failed or cancelled jobs again, or ended ones for more epochs; they go on from their last checkpoint.
+
+    Of an array: those of its jobs that failed or were cancelled, or all that are over.
+    """
     length = _length(overrides or [])
+
+    def wanted(job: Job) -> bool:
+        return job.state.final and (bool(length) or job.state.value != "SUCCEEDED")
+
     with connect.client() as client:
-        for job_id in job_ids:
+        for job_id in expanded(client, job_ids, wanted):
             job = client.amend(job_id, "lengthen", **length) if length else client.retry(job_id)
             output.data(f"{job.id}  {job.state.value}")
 

@@ -10,8 +10,10 @@ import typer
 from service.cli import (
     doctor,
     follow,
+    gc,
     jobs,
     models,
+    order,
     output,
     parts,
     pictures,
@@ -62,6 +64,11 @@ app.command()(follow.watch)
 app.command()(follow.logs)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
+app.command()(order.hold)
+app.command()(order.release)
+app.command()(order.reprioritize)
+app.command()(order.clone)
+app.command()(order.diff)
 app.command()(pictures.pictures)
 app.command()(report.report)
 app.command()(models.recipes)
@@ -74,6 +81,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(doctor.doctor)
+app.command("gc")(gc.collect)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
 

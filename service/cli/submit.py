@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import connect, follow, output, own_data
-from service.cli.arguments import AsJson, Overrides
+from service.cli import array as arrays
+from service.cli import connect, follow, output, own_data, times
+from service.cli.arguments import AsJson, Labels, Overrides, by_name
+from service.cli.array import Array, Lines
 from service.cli.code import Code, bring, ref
 from service.cli.own_data import Data
 from service.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.client import Client
     from service.specs.job import JobSpec
 
@@ -54,6 +58,38 @@ def submit(
             show_default=False,
         ),
     ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JOB[:WHEN]",
+            help="Start after this job has succeeded, failed or ended (JOB:failed, JOB:ended); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="JOB|MODEL",
+            help="Begin with this model's weights: NAME@best, NAME/3, a job.",
+            show_default=False,
+        ),
+    ] = None,
+    array: Array = None,
+    lines: Lines = None,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="2h", help="Cancel it when it has run so long in all.", show_default=False)
+    ] = None,
+    attempt_time: Annotated[
+        str | None, typer.Option(metavar="30m", help="End an attempt after so long.", show_default=False)
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Cancel it then: 2026-11-30T08:00.", show_default=False)
+    ] = None,
+    labels: Labels = None,
+    notes: Annotated[
+        str | None, typer.Option("--note", help="For people, shown with the job.", show_default=False)
+    ] = None,
     data: Data = None,
     code: Code = None,
     json: AsJson = False,
@@ -71,28 +107,42 @@ def submit(
     from service.cli.notify import request  # pydantic, which `--help` needs not
 
     notices = [request(where) for where in notify or ()]
+    if array is not None and (len(sources) > 1 or wait):
+        raise UsageError("--array: is of one spec, and is not followed: leave --wait out")
+    if lines is not None and array is None:
+        raise UsageError("--lines: says what the jobs of an --array change: --array 0-9 --lines FILE")
+
+    limits = _limits(max_time, attempt_time, deadline)
+
+    def resolved(source: str, changes: Sequence[str] | None) -> JobSpec:
+        return kinds.resolve(
+            source, own_data.changes(data, changes), note=output.note, resources=resources or None,
+            priority=priority, name=name, code=ref(wheel), then=then or None, after=after or None,
+            labels=by_name(labels), notes=notes, limits=limits,
+            **({} if start_from is None else {"start_from": {"of": start_from}}),
+        )  # fmt: skip
+
     # resolved here, so that a mistake is found before anything is sent
     with own_data.of_the_service():
-        specs = [
-            kinds.resolve(
-                source, own_data.changes(data, overrides), note=output.note, resources=resources or None,
-                priority=priority, name=name, code=ref(wheel), then=then or None,
-            )
-            for source in sources
-        ]  # fmt: skip
+        if array is not None:
+            numbers = arrays.read(array)
+            changes = arrays.overrides_of(numbers, lines, overrides or ())
+            specs = arrays.specs(numbers, lambda index: resolved(sources[0], changes[index]), key)
+        else:
+            specs = [resolved(source, overrides) for source in sources]
     if dry_run:
         for spec in specs:
             plan = named(spec.kind).plan
             if plan is not None and not json:
                 loaded(plan)(spec)
             else:
-                _print_spec(spec, json)
+                print_spec(spec, json)
         return
     with connect.client() as client:
         if wheel is not None:
             client.put_code(wheel)
-        if len(specs) > 1:
-            _submit_all(client, specs, json)
+        if array is not None or len(specs) > 1:
+            _submit_all(client, specs, json, key)
             return
         (spec,) = specs
         job = client.submit(spec, key=key, notify=notices)
@@ -108,17 +158,33 @@ def submit(
         output.note(f"Submitted. Follow it: vaesvc watch {job.id}")
 
 
-def _submit_all(client: Client, specs: list[JobSpec], json: bool) -> None:
-    jobs = client.submit_all(specs)
+def _limits(max_time: str | None, attempt_time: str | None, deadline: str | None) -> dict[str, float] | None:
+    """Return the limits that were given, in seconds; None for none. Raises UsageError."""
+    asked = {
+        "max_seconds": max_time and times.seconds(max_time, "--max-time"),
+        "attempt_seconds": attempt_time and times.seconds(attempt_time, "--attempt-time"),
+        "deadline": deadline and times.moment(deadline, "--deadline"),
+    }
+    return {name: float(value) for name, value in asked.items() if value} or None
+
+
+def _submit_all(client: Client, specs: list[JobSpec], json: bool, key: str | None) -> None:
+    """Submit jobs together. key: of an array, whose jobs each get one made of it."""
+    jobs = client.submit_all(specs, keys=None if key is None else [f"{key}/{spec.name}" for spec in specs])
     if json:
         output.as_json(jobs)
+        return
+    if (array := jobs[0].array) is not None:
+        output.data(array)
+        output.note(f"Submitted {len(jobs)} jobs. See them: vaesvc jobs --array {array}")
         return
     for job in jobs:
         output.data(job.id)
     output.note(f"Submitted {len(jobs)} jobs. See them: vaesvc jobs")
 
 
-def _print_spec(spec: JobSpec, json: bool) -> None:
+def print_spec(spec: JobSpec, json: bool) -> None:
+    """Print a resolved spec, as YAML or as JSON."""
     if json:
         output.as_json(spec)
         return

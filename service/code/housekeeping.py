@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from service import signing
@@ -21,11 +21,22 @@ YOUNGEST_SECONDS = 3600.0  # one that was just brought belongs to a job that is 
 
 
 def sweep(store: Store, artifacts: Artifacts, grace_seconds: float, now: Callable[[], float] = time.time) -> list[str]:
-    """Delete the packages that no job has needed for so long and no registered model needs. Return their digests.
+    """Delete the packages that no job has needed for so long and no registered model needs. Return their digests."""
+    gone: list[str] = []
+    for digest, _ in unneeded(store, artifacts, grace_seconds, now):
+        artifacts.delete_prefix(f"{artifacts.uri(PLACE)}/{digest}")
+        log.info("deleted the package %s, which no job and no model needs", digest)
+        gone.append(digest)
+    return gone
+
+
+def unneeded(
+    store: Store, artifacts: Artifacts, grace_seconds: float, now: Callable[[], float] = time.time
+) -> Iterator[tuple[str, int]]:
+    """Yield the packages that no job has needed for so long and no registered model needs: digest and bytes.
 
     A job needs its package until it is over, and may be tried again; a model needs it as long as it is registered.
     """
-    gone: list[str] = []
     of_models: set[str] | None = None
     for item in artifacts.list(artifacts.uri(PLACE)):
         digest = item.uri.split("/")[-2]
@@ -37,10 +48,7 @@ def sweep(store: Store, artifacts: Artifacts, grace_seconds: float, now: Callabl
         if of_models is None:
             of_models = _of_models(store)
         if digest not in of_models:
-            artifacts.delete_prefix(item.uri.rpartition("/")[0])
-            log.info("deleted the package %s, which no job and no model needs", digest)
-            gone.append(digest)
-    return gone
+            yield digest, item.bytes
 
 
 def _of_models(store: Store) -> set[str]:

@@ -90,12 +90,22 @@ class Dispatcher:
             return
         with self._database_patience.attempt():
             self._observe()
+            self._limit()
             if self._ray_patience.ok:
                 with self._measured.plan():
                     admitted = self._store.admit()
                 for attempt in admitted:
                     log.info("admitted %s", attempt.submission_id)
             self._reconcile()
+
+    def _limit(self) -> None:
+        """End what has taken as long as it may, or hangs. Not while processes of a machine that was suspended come
+        back."""
+        woke = self._waking.woke
+        if woke is not None and time.time() < woke + self._limits.waking:
+            return
+        for said in self._store.limits.look():
+            log.warning(said)
 
     def _observe(self) -> None:
         """Note in SQL what the cluster has. While Ray is silent, only that."""

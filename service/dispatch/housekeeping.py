@@ -12,11 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service import areas, auth
+from service import areas, auth, gc
 from service.attempt.assignment import log_uri_parts, spool_uri_parts
 from service.attempt.processes import scratch
-from service.code import housekeeping as packages
-from service.data.housekeeping import sweep
 from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.errors import ConflictError, NotFoundError, UnavailableError, UsageError, VaesvcError
 from service.kinds import named, resolve, settled
@@ -112,11 +110,7 @@ class Housekeeper:
         if self._storage_patience.due and time.monotonic() >= self._next_data:
             self._next_data = time.monotonic() + _DATA_TURN_SECONDS
             with self._storage_patience.attempt():
-                sweep(
-                    self._store.data, self._artifacts, self._settings.data_grace_seconds,
-                    self._settings.data_job_grace_seconds,
-                )  # fmt: skip
-                packages.sweep(self._store, self._artifacts, self._settings.code_grace_seconds)
+                gc.turn(self._store, self._artifacts, self._settings)
         if self._ray_patience.due and time.monotonic() >= self._next_ray:
             self._next_ray = time.monotonic() + _RAY_TURN_SECONDS
             with self._ray_patience.attempt():

@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import line, scheduling, shares
+from service.queue import line, order, scheduling, shares
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
@@ -205,6 +205,7 @@ def _head_lane(work: Clocked) -> str | None:
 
 def admit(work: Clocked, known: Seen) -> list[Attempt]:
     """Start what the plan admits and refuse what it calls impossible. Needs the admission lock."""
+    order.look(work)
     line.fill_in(work)
     # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
     # what enters one from the queue cannot be in between, because only the holder of the admission lock does that

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.engine import RowMapping
 
 from service.errors import ConflictError
-from service.queue import attempts
+from service.queue import attempts, limits, order
 from service.queue.jobs import Job, JobState, Trigger
 from service.queue.policy import Policy, Signal
 from service.queue.rows import Clocked, policy
@@ -50,6 +50,8 @@ def retry(work: Clocked, job_id: str, by: str) -> None:
     if row["state"] == JobState.SUCCEEDED:
         raise ConflictError(f"job {job_id} is SUCCEEDED: there is nothing to try again{policy(row).advice(job_id)}")
     work.move(row, Trigger.RETRY, "retried", detail={"by": by}, result={}, **FRESH)
+    limits.renew(work, row)
+    order.settle(work, work.job_row(job_id))
 
 
 def signal(work: Clocked, job: RowMapping, signal: Signal, by: str) -> None:
@@ -84,3 +86,6 @@ def amend(work: Clocked, amendment: Amendment, by: str) -> None:
     if state.final:
         values |= FRESH | {"started_at": None}
     work.move(row, Trigger.EXTEND, "extended", detail={"by": by, **amendment.detail}, **values)
+    if state.final:
+        limits.renew(work, row)
+        order.settle(work, work.job_row(job.id))

@@ -61,7 +61,7 @@ def heartbeat(work: Clocked, job_id: str, number: int, runner_id: str, lease_sec
     """Renew the lease."""
     job = _held(work, job_id, number, runner_id)
     work.update_attempt(job_id, number, lease_until=work.now + lease_seconds)
-    return _reply(job, lease_seconds)
+    return _reply(job, lease_seconds).model_copy(update=_stop(work, job_id, number))
 
 
 def progress(
@@ -74,8 +74,22 @@ def progress(
         values["run_id"] = report.run_id
         work.record(job_id, "run_opened", number, run_id=report.run_id)
     work.update_job(job_id, **values)
+    if report.pulse is not None:
+        pulse = report.pulse
+        moved_at = work.now - pulse.idle_seconds if pulse.watched else None
+        work.update_attempt(job_id, number, moved_at=moved_at, usual_seconds=pulse.usual_seconds)
+    stop = _stop(work, job_id, number)
+    finish = "finish" in policy(job).signals and finish_requested(work, job_id)
     reply = _reply(job, lease_seconds)
-    return reply.model_copy(update={"finish": "finish" in policy(job).signals and finish_requested(work, job_id)})
+    # whoever trains has one way to stop, whatever for: a checkpoint first
+    return reply.model_copy(update={"cancel": reply.cancel or stop["stop"] is not None, "finish": finish, **stop})
+
+
+def _stop(work: Clocked, job_id: str, number: int) -> dict[str, Any]:
+    """Return whether and why the attempt shall end, as part of a reply."""
+    attempt = work.attempt_row(job_id, number)
+    assert attempt is not None
+    return {"stop": attempt["stop_reason"], "hangs": bool(attempt["hangs"])}
 
 
 def finish_requested(work: Clocked, job_id: str) -> bool:

@@ -20,3 +20,9 @@ def new_job_id(now: float) -> str:
     """Return a new id. `now` is in seconds since 1970; ids of later ticks sort after earlier ones."""
     ticks = int(now * TICKS_PER_SECOND)
     return f"j-{_digits(ticks, TIME_DIGITS)}{_digits(secrets.randbits(5 * RANDOM_DIGITS), RANDOM_DIGITS)}"
+
+
+def first_id(now: float) -> str:
+    """Return the smallest id of the tick of `now`, in seconds since 1970: those of earlier ticks sort before it."""
+    ticks = min(max(int(now * TICKS_PER_SECOND), 0), (1 << 5 * TIME_DIGITS) - 1)
+    return f"j-{_digits(ticks, TIME_DIGITS)}{ALPHABET[0] * RANDOM_DIGITS}"

@@ -3,7 +3,8 @@
     QUEUED ──admit──▶ STARTING ──claim──▶ RUNNING ──finish──▶ SUCCEEDED
       ▲                  │                   │  └───────────▶ FAILED
       └──── retry budget, after a backoff ───┘
-    any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED goes to CANCELLED at once)
+    any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED and HELD go to CANCELLED at once)
+    QUEUED ◀──release── HELD ◀──hold── QUEUED      (HELD waits outside the line: `service.queue.order` says for what)
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
     SUCCEEDED, FAILED, CANCELLED ──extend──▶ QUEUED   (more to do: what was done before is not done again)
 
@@ -27,6 +28,7 @@ from service.queue.roles import SCOPES, Role, Scope
 
 
 class JobState(StrEnum):
+    HELD = "HELD"
     QUEUED = "QUEUED"
     STARTING = "STARTING"
     RUNNING = "RUNNING"
@@ -46,6 +48,8 @@ FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 class Trigger(StrEnum):
     """What can happen to a job. The table below says what it leads to."""
 
+    HOLD = "hold"  # it shall not start yet: it leaves the line
+    RELEASE = "release"  # nothing keeps it outside any more: it enters the line, at its old place
     ADMIT = "admit"  # its gang fits: an attempt is made
     REFUSE = "refuse"  # no cluster that was ever seen could hold its gang
     CLAIM = "claim"  # a runner took the attempt
@@ -64,6 +68,10 @@ def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
         (s.QUEUED, t.ADMIT): s.STARTING,
         (s.QUEUED, t.REFUSE): s.FAILED,
         (s.QUEUED, t.CANCEL): s.CANCELLED,
+        (s.QUEUED, t.HOLD): s.HELD,
+        (s.HELD, t.RELEASE): s.QUEUED,
+        (s.HELD, t.REFUSE): s.FAILED,
+        (s.HELD, t.CANCEL): s.CANCELLED,
         (s.STARTING, t.CLAIM): s.RUNNING,
         (s.RUNNING, t.SUCCEED): s.SUCCEEDED,
         (s.FAILED, t.RETRY): s.QUEUED,
@@ -75,7 +83,7 @@ def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
         table[running, t.CANCEL] = s.CANCELLING
     for final in FINAL:
         table[final, t.EXTEND] = s.QUEUED
-    for going in (s.QUEUED, s.STARTING, s.RUNNING):  # the attempt that runs is followed by another one
+    for going in (s.HELD, s.QUEUED, s.STARTING, s.RUNNING):  # the attempt that runs is followed by another one
         table[going, t.EXTEND] = going
     # Cancel wins: once it was asked for, every way out leads to CANCELLED, a success that comes too late included.
     for over in (t.SUCCEED, t.FAIL, t.REQUEUE, t.STOP):
@@ -206,6 +214,8 @@ class Job(Record):
     started_at: float | None = None
     ended_at: float | None = None
     cancel_requested_at: float | None = None  # while CANCELLING, and after it
+    array: str | None = None
+    states: dict[str, int] = Field(default_factory=dict)  # of its array's jobs, where it stands for them all in a list
 
 
 def canonical(value: Any) -> str:
@@ -226,8 +236,8 @@ class Event(Record):
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
     #            cancel_requested, cancelled, retried, stop_requested, extended, log,
-    #            registered, followed, not_followed; where the job's state changed,
-    #            detail has "from" and "to"
+    #            registered, followed, not_followed, held, released, reprioritized, stop_asked, collected;
+    #            where the job's state changed, detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 
 

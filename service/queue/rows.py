@@ -163,6 +163,7 @@ def job_record(row: RowMapping, *, position: int | None = None, reason: str | No
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         cancel_requested_at=row["cancel_requested_at"],
+        array=row["array"] or None,
     )
 
 

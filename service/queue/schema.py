@@ -39,6 +39,8 @@ def _id() -> sa.types.TypeEngine[str]:
 
 metadata = sa.MetaData()
 
+_IN_ARRAY = sa.text("\"array\" <> ''")  # jobs outside of arrays cost this index nothing
+
 jobs = sa.Table(
     "vaesvc_jobs",
     metadata,
@@ -69,11 +71,14 @@ jobs = sa.Table(
     sa.Column("ended_at", sa.Double),
     sa.Column("cancel_requested_at", sa.Double),
     sa.Column("lane", _id(), nullable=False, server_default=""),  # `service.queue.line`; empty: to be filled in
+    sa.Column("array", sa.String(32), nullable=False, server_default=""),  # `service.queue.arrays`; empty: in none
     sa.UniqueConstraint("owner", "key", name="vaesvc_jobs_owner_key"),
     sa.Index("vaesvc_jobs_lane", "state", "lane", "id"),
     sa.Index("vaesvc_jobs_line", "state", "priority", "id"),
+    sa.Index("vaesvc_jobs_owned", "owner", "id"),
     sa.Index("vaesvc_jobs_tracked", "tracked", "state", "id"),
     sa.Index("vaesvc_jobs_owner", "owner", "state"),
+    sa.Index("vaesvc_jobs_array", "array", "state", "id", sqlite_where=_IN_ARRAY, postgresql_where=_IN_ARRAY),
 )
 
 attempts = sa.Table(
@@ -92,6 +97,10 @@ attempts = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("log_uri", sa.Text),
     sa.Column("charged", sa.Boolean, nullable=False, server_default=sa.false()),  # it is in `usage`: only when it ended
+    sa.Column("moved_at", sa.Double),  # when its loop last came by; none: it has not been heard to yet
+    sa.Column("usual_seconds", sa.Double),  # the longest that the loop has been away so far
+    sa.Column("stop_reason", sa.Text),  # why the attempt, not the job, shall end
+    sa.Column("hangs", sa.Boolean, nullable=False, server_default=sa.false()),  # that is why
     sa.Index("vaesvc_attempts_state", "state"),
     sa.Index("vaesvc_attempts_charged", "charged"),
 )
@@ -198,6 +207,60 @@ measured = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("value", sa.Double, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
+)
+
+holds = sa.Table(
+    "vaesvc_holds",  # jobs that somebody holds back
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+)
+
+arrays = sa.Table(
+    "vaesvc_arrays",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),  # jobs that it has when all are submitted
+    sa.Column("at_most", sa.Integer),  # of them in the line or running at once; none: no limit
+    sa.Column("first_id", _id(), nullable=False),  # the job that stands for it in lists
+    sa.Column("waiting", sa.Boolean, nullable=False),  # some of its jobs may wait for their turn
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("vaesvc_arrays_waiting", "waiting"),
+)
+
+limits = sa.Table(
+    "vaesvc_limits",  # of jobs that have other limits in time than most; seconds
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("max_seconds", sa.Double),
+    sa.Column("attempt_seconds", sa.Double),
+    sa.Column("deadline", sa.Double),  # none: there is none, or it has been seen to
+    sa.Column("hang_seconds", sa.Double),  # none: a hang is not looked for
+    sa.Column("hang_factor", sa.Double, nullable=False),
+    sa.Column("before", sa.Integer, nullable=False),  # attempts that do not count: of before it was queued again
+    sa.Index("vaesvc_limits_deadline", "deadline"),
+)
+
+after = sa.Table(
+    "vaesvc_after",  # which jobs wait for which: always for one that was there before
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    # no foreign key: whoever submits must not wait for locks of several jobs that admission takes in another order
+    sa.Column("before_id", _id(), primary_key=True),
+    sa.Column("wanted", sa.String(16), nullable=False),  # how that one shall have ended
+    sa.Column("met_at", sa.Double),  # none: it has not, or not yet
+    sa.Index("vaesvc_after_unmet", "met_at", "job_id"),
+)
+
+labels = sa.Table(
+    "vaesvc_labels",  # what a job's spec calls it, to be found by
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("name", sa.String(63), primary_key=True),
+    sa.Column("value", sa.String(200), nullable=False),
+    sa.Index("vaesvc_labels_value", "name", "value", "job_id"),
 )
 
 cluster = sa.Table(

@@ -209,6 +209,12 @@ def check(work: Clocked, owner: str, wanted: Sequence[tuple[Resources, int]]) ->
                 )
 
 
+def check_priority(work: Clocked, owner: str, resources: Resources, priority: int) -> None:
+    """Raise QuotaError, with the numbers, unless the owner's job of this gang may have this priority."""
+    for quota in of_user(work, owner):
+        _check_one(quota, resources, priority)
+
+
 def _check_one(quota: Quota, resources: Resources, priority: int) -> None:
     asked: tuple[tuple[str, float | None, float, str], ...] = (
         ("workers", quota.workers, resources.workers, "resources.workers"),
@@ -236,7 +242,8 @@ def _waiting(quota: Quota) -> sa.Select[Any]:
     whose = jobs.c.owner == quota.name
     if quota.kind == "group":
         whose = jobs.c.owner.in_(sa.select(members.c.user).where(members.c.group == quota.name))
-    return sa.select(sa.func.count()).where(whose, jobs.c.state == JobState.QUEUED.value)
+    waiting = (JobState.QUEUED.value, JobState.HELD.value)  # what is held back will be there
+    return sa.select(sa.func.count()).where(whose, jobs.c.state.in_(waiting))
 
 
 def _lock(work: Clocked, quota: Quota) -> None:

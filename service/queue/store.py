@@ -23,10 +23,14 @@ from service.queue import (
     again,
     attempts,
     audit,
+    collected,
     data_sets,
     figures,
+    limits,
+    listing,
     models,
     notices,
+    order,
     packages,
     retention,
     shares,
@@ -45,6 +49,7 @@ from service.queue.jobs import (
     TokenInfo,
     Trigger,
 )
+from service.queue.listing import Which
 from service.queue.notice import Target
 from service.queue.policy import Signal
 from service.queue.roles import Role
@@ -85,6 +90,9 @@ class Store:
         self.users = tokens.Users(self._database)
         self.notices = notices.Notices(self._database)
         self.audit = audit.Audit(self._database, self._together)
+        self.order = order.Order(self._database)
+        self.limits = limits.Limits(self._database)
+        self.collected = collected.Collected(self._database)
 
     def migrate(self) -> None:
         """Make or upgrade the tables; safe in several processes at once. Raises StorageError if they are newer than
@@ -214,9 +222,10 @@ class Store:
         limit: int = 100,
         before: str | None = None,
         owner: str | None = None,
+        which: Which | None = None,
     ) -> list[Job]:
-        """Return jobs, newest first: `before` the job of that id, `owner`'s only; place and reason for those in the
-        line."""
+        """Return jobs, newest first: `before` the job of that id, `owner`'s only, and of these those that `which`
+        names; place and reason for those in the line."""
         query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -224,8 +233,11 @@ class Store:
             query = query.where(jobs.c.state.in_([JobState(state).value for state in states]))
         if before is not None:
             query = query.where(jobs.c.id < before)
+        if which is not None:
+            query = which.narrow(query)
         with self._read() as work:
-            return admission.with_places(work, work.rows(query), self._seen(work))
+            listed = admission.with_places(work, work.rows(query), self._seen(work))
+            return listing.counted(work, listed) if which is not None and which.together else listed
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> list[Event]:
         """Return the events with an id above `after`, oldest first."""
@@ -243,8 +255,9 @@ class Store:
             row = work.locked_job(job_id)
             if row["state"] not in (JobState.CANCELLING, JobState.CANCELLED):
                 values: dict[str, Any] = {"cancel_requested_at": work.now}
-                if row["state"] == JobState.QUEUED:
-                    values |= {"ended_at": work.now, "tracked": False}
+                if JobState(row["state"]) in order.OUTSIDE:
+                    values |= {"ended_at": work.now, "tracked": False, "reason": None}
+                    order.forget(work, job_id)
                 work.move(row, Trigger.CANCEL, "cancel_requested", detail={"by": by}, **values)
             return work.job(job_id)
 
@@ -329,7 +342,9 @@ class Store:
         with self._write() as work:
             self._database.lock_admission(work.connection)
             work.read_clock()
-            return admission.admit(work, self._seen(work))
+            made = admission.admit(work, self._seen(work))
+        self.order.rest()
+        return made
 
     def open_attempts(self) -> list[tuple[Job, Attempt]]:
         """Return the attempts that start, run or are being cancelled, with their jobs, oldest first."""

@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import kinds
 from service.errors import ConflictError, ImpossibleError
-from service.queue import admission, data_sets, line, shares
+from service.queue import admission, arrays, data_sets, dependencies, limits, line, listing, shares
 from service.queue.ids import TICKS_PER_SECOND, new_job_id
 from service.queue.jobs import JobState, canonical
 from service.queue.rows import Clocked
@@ -69,6 +69,8 @@ def submit(
     """
     ids = _of_keys(work, submissions, owner)
     new: dict[int, dict[str, Any]] = {}
+    waiting: dict[int, list[dependencies.Before]] = {}
+    joined: set[tuple[Any, ...]] = set()
     for index, submission in enumerate(submissions):
         if submission.key is None or submission.key not in ids:
             try:
@@ -76,6 +78,7 @@ def submit(
             except ImpossibleError as error:
                 raise ImpossibleError(f"{_which(index, submissions)}{error}") from None
             row = _row(work, submission, owner, index)
+            waiting[index] = _begin(work, row, submission, joined, _which(index, submissions))
             new[index] = row
             if submission.key is not None:
                 ids[submission.key] = row["id"]
@@ -83,10 +86,37 @@ def submit(
         specs = [submissions[index].spec for index in new]
         shares.check(work, owner, [(spec.resources, spec.priority) for spec in specs])
     there = _insert(work, new, submissions, owner) if new else set()
+    for index, before in waiting.items():
+        if new[index]["id"] in there:
+            dependencies.note(work, new[index]["id"], before)
+            limits.note(work, new[index]["id"], submissions[index].spec.limits)
     if len(there) < len(new):  # another caller used a key in the meantime, and has committed
         ids |= _of_keys(work, submissions, owner)
     made = [new[at]["id"] if each.key is None else ids[each.key] for at, each in enumerate(submissions)]
     return [(job_id, at in new and job_id in there) for at, job_id in enumerate(made)]
+
+
+def _begin(
+    work: Clocked, row: dict[str, Any], submission: Submission, joined: set[tuple[Any, ...]], which: str
+) -> list[dependencies.Before]:
+    """Put the new job's row outside the line where it comes after others or waits for its turn; return the others.
+
+    joined: arrays that earlier ones of these are in. which: one of several it is, for messages.
+    """
+    before = dependencies.read(work, submission.spec.after)
+    never = [each.never for each in before if each.never is not None]
+    if never:
+        raise ConflictError(f"{which}after: {'; '.join(never)}")
+    place = submission.spec.array
+    if place is not None:
+        row["array"] = place.id
+        form = (place.id, place.size, place.at_most)
+        if form not in joined:
+            arrays.join(work, place, row["owner"], row["id"])
+            joined.add(form)
+    if waits := [*(each.text for each in before if not each.met), *arrays.limit(place)]:
+        row |= {"state": JobState.HELD.value, "reason": "; ".join(waits)}
+    return before
 
 
 def _which(index: int, submissions: Sequence[Submission]) -> str:
@@ -123,6 +153,8 @@ def _row(work: Clocked, submission: Submission, owner: str, index: int) -> dict[
         "name": spec.name,
         "kind": spec.kind,
         "state": JobState.QUEUED.value,
+        "reason": None,
+        "array": "",
         "priority": spec.priority,
         "spec": submission.text,
         "resources": submission.resources,
@@ -159,10 +191,11 @@ def _insert(
     for index, row in new.items():
         if row["id"] in there:
             data_sets.need(work, row["id"], submissions[index].sets)
-            detail = {"owner": owner, "name": row["name"], "to": JobState.QUEUED.value}
+            detail = {"owner": owner, "name": row["name"], "to": row["state"]}
             log.append({"job_id": row["id"], "attempt": None, "at": work.now, "kind": "submitted", "detail": detail})
     if log:
         work.connection.execute(_LOG, log)
+    listing.label(work, {row["id"]: submissions[index].spec.labels for index, row in new.items() if row["id"] in there})
     return there
 
 

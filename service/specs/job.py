@@ -15,16 +15,55 @@ from vae_models import bounds
 from vae_models.open_union import foreign_allowed
 from vae_models.strict import Strict
 
+LABEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+LABEL_VALUE = r"^[ -~]*$"  # printable ASCII
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}=[ -~]{0,200}$"  # as it is written: name=value
 LARGEST = 1 << 16  # bytes of a resolved spec; the largest published search has 2 kB
 
 
 MOST_NEXT = 8  # jobs, or lists of jobs, that follow one
+MOST_LABELS = 32
+LARGEST_ARRAY = 10_000  # jobs
+MOST_SECONDS = 1e9  # 31 years
+HANG_FACTOR = 20.0
+HANG_SECONDS = 300.0
+MOST_BEFORE = 32  # jobs that one waits for
+AFTER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}(:(succeeded|ended|failed))?$"
+
+LabelName = Annotated[str, Field(max_length=63, pattern=LABEL_NAME)]
+LabelValue = Annotated[str, Field(max_length=200, pattern=LABEL_VALUE)]
 
 
 class RetryPolicy(Strict):
     max_attempts: int = Field(default=3, ge=1, le=100, description="attempts that may fail before the job does")
     backoff_seconds: float = Field(
         default=5.0, ge=0, le=86_400, description="before the 2nd attempt; doubles, at most 300 s"
+    )
+
+
+class ArrayPlace(Strict):
+    """A job's place in an array: jobs that are submitted, shown, cancelled and tried again as one."""
+
+    id: str = Field(pattern=r"^a-[a-z0-9]{1,30}$")
+    index: int = Field(ge=0, lt=LARGEST_ARRAY)
+    size: int = Field(ge=1, le=LARGEST_ARRAY, description="jobs of the array")
+    at_most: int | None = Field(default=None, ge=1, le=LARGEST_ARRAY, description="of them at once; none: no limit")
+
+
+class TimeLimits(Strict):
+    """How long a job and its attempts may take. An attempt that is ended for it checkpoints first, unless it hangs."""
+
+    max_seconds: float | None = Field(default=None, gt=0, le=MOST_SECONDS, description="of all attempts together")
+    attempt_seconds: float | None = Field(
+        default=None, gt=0, le=MOST_SECONDS, description="of one attempt; it fails, and another goes on from there"
+    )
+    deadline: float | None = Field(default=None, ge=0, le=1e12, description="s since 1970: then it is cancelled")
+    hang_factor: float = Field(
+        default=HANG_FACTOR, ge=1, le=1e6,
+        description="an attempt hangs that was away for so many times its longest step, and",
+    )  # fmt: skip
+    hang_seconds: float | None = Field(
+        default=HANG_SECONDS, ge=5, le=MOST_SECONDS, description="at least so many seconds; none: it is not looked for"
     )
 
 
@@ -46,6 +85,17 @@ class JobSpec(Strict):
         default=None, description="the user's own package that every process of the job imports; set by --code"
     )
 
+    after: tuple[Annotated[str, Field(pattern=AFTER)], ...] = Field(
+        default=(), max_length=MOST_BEFORE,
+        description="start after these jobs: JOB (has succeeded), JOB:failed (or was cancelled), JOB:ended (however)",
+    )  # fmt: skip
+    limits: TimeLimits = TimeLimits()
+    array: ArrayPlace | None = Field(default=None, description="set by --array")
+    labels: dict[LabelName, LabelValue] = Field(
+        default_factory=dict, max_length=MOST_LABELS, description="what the job is found by: --label name=value"
+    )
+    notes: str = Field(default="", max_length=2000, description="for people, shown with the job: --note")
+
     then: tuple[Annotated[dict[str, Any], Field(max_length=100)], ...] = Field(
         default=(), max_length=MOST_NEXT,
         description="what is submitted when the job has succeeded: kinds, such as evaluate, or mappings with a `kind`",
@@ -59,6 +109,16 @@ class JobSpec(Strict):
         if not isinstance(every, list | tuple):
             return every
         return tuple({"kind": each} if isinstance(each, str) else each for each in every)
+
+    @field_validator("after", mode="after")
+    @classmethod
+    def _each_once(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Write down what is wanted of each, and refuse a job that is named twice."""
+        whole = tuple(each if ":" in each else f"{each}:succeeded" for each in given)
+        names = [each.partition(":")[0] for each in whole]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is named more than once: `ended` covers both ways")
+        return whole
 
     @model_validator(mode="wrap")
     @classmethod

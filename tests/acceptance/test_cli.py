@@ -55,9 +55,10 @@ def test_the_command_line_imports_nothing_heavy(env: dict[str, str]) -> None:
 
 COMMANDS = (
     *("submit", "jobs", "show", "watch", "logs", "cancel", "retry", "recipes", "models", "pull", "verify", "run"),
+    *("hold", "release", "reprioritize", "clone", "diff", "gc"),
     *("up", "down", "status", "doctor", "serve", "searches", "studies", "study", "token", "data", "parts", "pictures"),
     *("encode", "reconstruct", "sample", "score", "interpolate", "traverse", "export", "card"),
-    *("evaluate", "report", "reproduce", "bench"),
+    *("evaluate", "report", "reproduce", "bench", "group", "quota"),
 )
 
 

@@ -240,3 +240,43 @@ def test_doctor_without_a_service_says_how_to_get_one(env: dict[str, str]) -> No
     (api,) = [one for one in found if one["what"] == "API"]
     assert api["level"] == "WARN"
     assert "vaesvc up" in api["mend"]
+
+
+def test_order_labels_clones_and_differences(online: dict[str, str]) -> None:
+    first = vaesvc(online, "submit", RECIPE, "--label", "team=vision", "--note", "why not").stdout.strip()
+    assert vaesvc(online, "hold", first).stdout.split() == [first, "HELD"]
+    assert f"held by ann; `vaesvc release {first}`" in vaesvc(online, "jobs", "--state", "held").stdout
+    shown = vaesvc(online, "show", first).stdout
+    assert "team=vision" in shown
+    assert "why not" in shown
+    second = vaesvc(online, "clone", first, "--set", "optimizer.lr=0.5", "--set", "labels.team=sound").stdout.strip()
+    assert (
+        json.loads(vaesvc(online, "jobs", "--label", "team=sound", "--since", "1h", "--json").stdout)[0]["id"] == second
+    )
+    assert json.loads(vaesvc(online, "jobs", "--owner", "bob", "--json").stdout) == []
+    assert vaesvc(online, "reprioritize", second, "--", "-3").stdout.split() == [second, "QUEUED"]
+    assert "administrator" in vaesvc(online, "reprioritize", second, "3", code=2).stderr
+    changed = json.loads(vaesvc(online, "diff", first, second, "--json").stdout)
+    assert changed["spec"] == {
+        "priority": [0, -3], "labels.team": ["vision", "sound"], "train.optimizer.lr": [0.002, 0.5],
+    }  # fmt: skip
+    assert "train.optimizer.lr" in vaesvc(online, "diff", first, second).stdout
+    assert "name=value" in vaesvc(online, "jobs", "--label", "vision", code=2).stderr
+    assert vaesvc(online, "release", first).stdout.split() == [first, "QUEUED"]
+
+
+def test_an_array_is_one_line_and_one_name(online: dict[str, str], api: Api) -> None:
+    array = vaesvc(online, "submit", RECIPE, "--array", "0-4%2", "--set", "seed={index}").stdout.strip()
+    api.admit()
+    line = vaesvc(online, "jobs").stdout.splitlines()[1]
+    assert line.split()[:4] == [array, RECIPE, "ann", "ARRAY"]
+    assert "3 HELD, 2 STARTING" in line
+    members = json.loads(vaesvc(online, "jobs", "--array", array, "--json").stdout)
+    assert sorted(job["spec"]["train"]["seed"] for job in members) == [0, 1, 2, 3, 4]
+    after = vaesvc(online, "submit", RECIPE, "--after", f"{members[0]['id']}:ended").stdout.strip()
+    assert f"starts after job {members[0]['id']} has ended" in vaesvc(online, "show", after).stdout
+    assert "nosuch" in vaesvc(online, "submit", RECIPE, "--after", "nosuch", code=2).stderr
+    cancelled = vaesvc(online, "cancel", array).stdout
+    assert (cancelled.count("CANCELLED"), cancelled.count("CANCELLING")) == (3, 2)
+    assert vaesvc(online, "retry", array).stdout.count("HELD") == 3
+    assert "a-nosuch" in vaesvc(online, "cancel", "a-nosuch", code=2).stderr

@@ -72,8 +72,21 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_order(url: str) -> None:
+    """Take the database back to the version before holds, dependencies, arrays, labels and limits."""
+    for name in ("limits", "arrays", "after", "holds", "labels"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    for name in ("array", "owned"):
+        sql(url, f"DROP INDEX vaesvc_jobs_{name}")
+    sql(url, 'ALTER TABLE vaesvc_jobs DROP COLUMN "array"')
+    for name in ("moved_at", "usual_seconds", "stop_reason", "hangs"):
+        sql(url, f"ALTER TABLE vaesvc_attempts DROP COLUMN {name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0012'")
+
+
 def before_marks(url: str) -> None:
     """Take the database back to the version before marks."""
+    before_order(url)
     for name in ("marks", "marked_at"):
         sql(url, f"ALTER TABLE vaesvc_plan DROP COLUMN {name}")
     sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0011'")
@@ -81,6 +94,9 @@ def before_marks(url: str) -> None:
 
 def before_measured(url: str) -> None:
     """Take the database back to the version before measurements."""
+    before_order(url)
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0012'")
+
     before_marks(url)
     sql(url, "DROP TABLE vaesvc_measured")
     sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0010'")

@@ -30,6 +30,7 @@ BODIES = {
     "/v1/jobs/{job_id}/amend": {"what": "lengthen", "epochs": 900},
     "/v1/jobs/{job_id}/study/extend": {"trials": 9},
     "/v1/jobs/{job_id}/lengthen": {"epochs": 900},
+    "/v1/jobs/{job_id}/reprioritize": {"priority": -3},
 }
 NOT_OF_A_JOB = {
     "/v1/jobs", "/v1/jobs:batch", "/v1/jobs/dry-run", "/v1/data/uploads",
@@ -139,6 +140,8 @@ def test_fault_04_owner_and_administrator_change_it(tmp_path: Path, method: str,
         job = jobs.of(path)
         if path.endswith(("/retry", "/amend", "/lengthen")):
             ann.cancel(job.id)
+        if path.endswith("/release"):
+            ann.order.hold(job.id)
         answer = jobs.call(root if admin else ann, method, path, job.id)
         assert answer.status_code == 200, answer.text
         by = [event.detail["by"] for event in jobs.api.store.events(job.id) if "by" in event.detail]

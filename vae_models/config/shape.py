@@ -19,6 +19,12 @@ def shape_of(config: TrainConfig) -> str:
     return _key(config, zeros=False)
 
 
+def weights_of(config: TrainConfig) -> str:
+    """Return the text that is equal for configurations whose models have the same parameters for data of one shape,
+    whatever they are trained on, how, and by which numbers."""
+    return repr([tuple(config.data.facts.shape), _without_numbers(config.model, zeros=False)])
+
+
 def stack_of(config: TrainConfig) -> str:
     """Return the text that is equal for configurations that may be one stack: of one shape, with the same numbers at 0.
 

@@ -42,6 +42,7 @@ __all__ = [
     "Snapshot",
     "load_model",
     "read",
+    "read_model",
     "verify",
     "write",
 ]
@@ -184,6 +185,14 @@ def load_model(directory: Path) -> tuple[nn.Module, TrainConfig]:
         model = config.model.build(data_shape).to(getattr(torch, config.dtype))
     model.load_state_dict(load_file(directory / MODEL))
     return model.eval(), config
+
+
+def read_model(directory: Path) -> dict[str, Tensor]:
+    """Return the model's parameters and buffers, on the CPU, of a checkpoint or of any other folder of a model. It
+    trusts the sums."""
+    from safetensors.torch import load_file
+
+    return load_file(directory / MODEL)
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -18,7 +18,7 @@ from vae_models.training import checkpoint
 from vae_models.training.checkpoint import Manifest, room_for
 from vae_models.training.errors import CheckpointError, Fenced
 
-__all__ = ["Fenced", "HasOrigin", "HasScratch", "LocalContext"]
+__all__ = ["Fenced", "HasOrigin", "HasScratch", "HasWeights", "LocalContext"]
 
 METRICS = "metrics.jsonl"  # in a run's folder
 _log = logging.getLogger(__name__)
@@ -38,6 +38,16 @@ class HasOrigin(Protocol):
     """A context may name a checkpoint of another run, with other numbers in its configuration, to start from."""
 
     def origin(self) -> Path | None: ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A context may name a model's folder, verified, whose weights a run of the same architecture starts from.
+
+    They are in place of those that the seed gives; steps, optimizer and beta begin as ever.
+    """
+
+    def weights(self) -> Path | None: ...
 
 
 class LocalContext:

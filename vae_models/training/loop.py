@@ -37,7 +37,7 @@ from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable
 from vae_models.training.speed import Speed
-from vae_models.training.state import Position, initial, starting_point
+from vae_models.training.state import Position, initial, starting_point, take_weights
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
@@ -449,6 +449,7 @@ class Run:
     def _restore(self) -> None:
         start = starting_point(self.context, self.config, self.device)
         if start is None:
+            take_weights(self.context, self.state.model)
             return
         self.state.restore(start.snapshot, self.device)
         if isinstance(self.lr, FollowsEvaluations):

@@ -20,7 +20,7 @@ from vae_models.protocols import BetaController, RunContext
 from vae_models.records import Progress
 from vae_models.training import checkpoint
 from vae_models.training.checks import check_same
-from vae_models.training.context import HasOrigin, HasScratch
+from vae_models.training.context import HasOrigin, HasScratch, HasWeights
 from vae_models.training.errors import IncompatibleCheckpoint
 from vae_models.training.schedule import Timetable
 from vae_models.training.step import optimizer_tensors, restore_optimizer
@@ -192,6 +192,18 @@ def starting_point(context: RunContext, config: TrainConfig, device: torch.devic
     elif shape_of(snapshot.config) != shape_of(config):
         raise IncompatibleCheckpoint(f"{path} is of a run whose model is another one: it cannot start this one")
     return Start(snapshot=snapshot, own=own)
+
+
+def take_weights(context: RunContext, model: nn.Module) -> None:
+    """Give the model the weights of the context, where it has some: on every worker, before the first step of a run
+    that has no checkpoint. Raise IncompatibleCheckpoint where they are another model's."""
+    path = context.weights() if isinstance(context, HasWeights) else None
+    if path is None:
+        return
+    try:
+        model.load_state_dict(checkpoint.read_model(path))
+    except RuntimeError as error:
+        raise IncompatibleCheckpoint(f"the weights in {path} are another model's: {error}") from error
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

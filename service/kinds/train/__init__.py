@@ -12,6 +12,7 @@ KIND = Kind(
     local="vaesvc run",
     spec="service.kinds.train.spec:TrainSpec",
     resolve="service.kinds.train.spec:resolve_given",
+    settle="service.kinds.train.start:settle",
     config="service.kinds.train.spec:config",
     policy="service.kinds.train.policy:policy",
     amendments=MappingProxyType(

@@ -37,6 +37,7 @@ def train_worker(config: dict[str, Any]) -> None:
         scratch=worker.scratch,
         goal=spec.train.checkpoint.goal,
         place=worker.place,
+        weights=None if spec.start_from is None else spec.start_from.model,
     )
     context = process.context
     if process.reports is not None:

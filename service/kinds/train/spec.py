@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from service import spec_schema, spec_text
 from service.errors import UsageError
@@ -21,13 +21,23 @@ from service.specs import given, overrides
 from service.specs.given import Given, Source, plain
 from service.specs.job import JobSpec, refuse_large, with_name
 from service.specs.overrides import Rule, merge
+from service.specs.trained import TrainedModel
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import renamed
 from vae_models.measures import STORED, evaluated, following
 from vae_models.parts import PartError
+from vae_models.strict import Strict
 
 if TYPE_CHECKING:
     pass
+
+
+class StartFrom(Strict):
+    """The weights that a run begins with. of: NAME@best, NAME/3, a job's id, JOB/STAGE/NUMBER of a study's trial, or a
+    checkpoint's address, as somebody wrote it; the service writes down in `model` what that meant at submission."""
+
+    of: str = Field(min_length=1, max_length=1000)
+    model: TrainedModel | None = None
 
 
 class TrainSpec(JobSpec):
@@ -35,6 +45,9 @@ class TrainSpec(JobSpec):
 
     kind: Literal["train"] = "train"
     train: TrainConfig
+    start_from: StartFrom | None = Field(
+        default=None, description="a trained model whose weights it begins with: --from"
+    )
 
 
 def resolve(source: Source, changes: Sequence[str] = (), **fields: Any) -> TrainSpec:

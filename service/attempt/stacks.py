@@ -1,0 +1,71 @@
+"""Where the processes of an attempt that hangs are: their stacks, into its log.
+
+Every process of an attempt registers `tell_when_asked`; Ray hands the attempt's environment to all of them, so the
+runner finds those on its own machine by it. Those on other machines are not asked. A process that is stopped (SIGSTOP)
+cannot answer; that it is stopped is what there is to say.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from service.attempt.assignment import ATTEMPT, JOB_ID, AttemptAccess
+
+SIGNAL = signal.SIGUSR2
+ANSWER_SECONDS = 2.0  # for the answers to come to the log, through Ray
+_CAUGHT = "SigCgt"  # of /proc/PID/status: the signals that a process handles, a bit each
+
+
+def tell_when_asked() -> None:
+    """Write the stacks of all threads of this process to its standard error at `SIGNAL`, also from within a call that
+    does not return."""
+    faulthandler.register(SIGNAL, file=sys.__stderr__ or sys.stderr, all_threads=True, chain=False)
+
+
+def dump(access: AttemptAccess, note: Callable[[str], None]) -> None:
+    """Note each process of the attempt on this machine, and ask it for its stacks. Waits for the answers."""
+    asked = 0
+    for process in _processes(access):
+        try:
+            name, state = " ".join(process.cmdline())[:120].strip() or process.name(), process.status()
+            answers = _answers(process.pid)
+            note(f"process {process.pid} ({name}) is {state}" + ("" if answers else "; it is not asked for its stacks"))
+            if answers:
+                process.send_signal(SIGNAL)
+                asked += 1
+        except psutil.Error:  # it ended
+            continue
+    if asked:
+        time.sleep(ANSWER_SECONDS)
+
+
+def _processes(access: AttemptAccess) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):  # another user's, or it ended
+            continue
+        if (environment.get(JOB_ID), environment.get(ATTEMPT)) == (access.job_id, str(access.number)):
+            found.append(process)
+    return found
+
+
+def _answers(pid: int) -> bool:
+    """Return whether the process handles the signal: any other would be ended by it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith(f"{_CAUGHT}:")), "0")
+    return bool(int(caught, 16) >> (SIGNAL - 1) & 1)
