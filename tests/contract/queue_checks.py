@@ -94,9 +94,6 @@ def before_marks(url: str) -> None:
 
 def before_measured(url: str) -> None:
     """Take the database back to the version before measurements."""
-    before_order(url)
-    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0012'")
-
     before_marks(url)
     sql(url, "DROP TABLE vaesvc_measured")
     sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0010'")
