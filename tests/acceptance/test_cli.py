@@ -58,7 +58,7 @@ COMMANDS = (
     *("hold", "release", "reprioritize", "clone", "diff", "gc"),
     *("up", "down", "status", "doctor", "serve", "searches", "studies", "study", "token", "data", "parts", "pictures"),
     *("encode", "reconstruct", "sample", "score", "interpolate", "traverse", "export", "card"),
-    *("evaluate", "report", "reproduce", "bench", "group", "quota"),
+    *("evaluate", "report", "reproduce", "bench", "group", "quota", "user", "notify", "audit", "usage"),
 )
 
 
