@@ -48,7 +48,7 @@ def dump(access: AttemptAccess, note: Callable[[str], None]) -> None:
 
 
 def _processes(access: AttemptAccess) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
@@ -57,8 +57,8 @@ def _processes(access: AttemptAccess) -> list[psutil.Process]:
         except (psutil.Error, OSError):  # another user's, or it ended
             continue
         if (environment.get(JOB_ID), environment.get(ATTEMPT)) == (access.job_id, str(access.number)):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def _answers(pid: int) -> bool:

@@ -41,21 +41,21 @@ def bench(
     """
     ends = clock() + seconds
     limits = machine.limits(device)
-    found: list[dict[str, Any]] = []
+    measurements: list[dict[str, Any]] = []
     left_out: list[str] = []
     for name, work in _works(device, limits):
-        if clock() + EACH > ends and found:
+        if clock() + EACH > ends and measurements:
             left_out.append(f"{name}: no time was left of {seconds:.0f} s")
             continue
         try:
-            found.append({"what": name, **work()})
+            measurements.append({"what": name, **work()})
         except (RuntimeError, ValueError) as error:  # out of memory, or a kernel that is not there: the others go on
             left_out.append(f"{name}: {str(error).strip().splitlines()[0]}")
         else:
-            say(f"{name}: {found[-1]['seconds'] * 1e3:.2f} ms")
+            say(f"{name}: {measurements[-1]['seconds'] * 1e3:.2f} ms")
     return {
         "format": FORMAT, "machine": machine.about(device), "limits": asdict(limits), "rounds": ROUNDS,
-        "pythae": by_hand.pythae_version(), "families": [], "gpu": found, "left_out": left_out,
+        "pythae": by_hand.pythae_version(), "families": [], "gpu": measurements, "left_out": left_out,
     }  # fmt: skip
 
 
@@ -75,9 +75,9 @@ def _works(device: torch.device, limits: machine.Limits) -> Iterator[tuple[str, 
     for name in FIRST:
         for precision in PRECISIONS:
             yield f"{name} {precision}", partial(_step, name, precision, device, limits)
-    one: list[float] = []  # data a second of one lane
+    single: list[float] = []  # data a second of one lane
     for lanes in LANES:
-        yield f"mlp, {lanes} lanes", partial(_lanes, lanes, device, limits, one)
+        yield f"mlp, {lanes} lanes", partial(_lanes, lanes, device, limits, single)
     for name in FAMILIES:
         if name not in FIRST:
             yield f"{name} float32", partial(_step, name, "float32", device, limits)
@@ -114,8 +114,8 @@ def _step(name: str, precision: str, device: torch.device, limits: machine.Limit
     }  # fmt: skip
 
 
-def _lanes(count: int, device: torch.device, limits: machine.Limits, one: list[float]) -> dict[str, Any]:
-    """Measure so many lanes as one stack. one: data a second of one lane, which is measured first."""
+def _lanes(count: int, device: torch.device, limits: machine.Limits, single: list[float]) -> dict[str, Any]:
+    """Measure so many lanes as one stack. single: data a second of one lane, which is measured first."""
     config = FAMILIES["mlp"].config()
     data = random_data(config, BATCHES * config.batch_size)
     with tempfile.TemporaryDirectory() as folder:
@@ -136,10 +136,10 @@ def _lanes(count: int, device: torch.device, limits: machine.Limits, one: list[f
             for run in lanes:
                 run.close()
     rate, operations = count * config.batch_size / seconds, int(counter.get_total_flops())
-    one.append(rate)
+    single.append(rate)
     return {
         "seconds": seconds, "data_per_second": rate, "peak": peak, "operations": operations,
-        "limit": limits.seconds(operations, parameters), "beside": {"one lane": rate / one[0]},
+        "limit": limits.seconds(operations, parameters), "beside": {"one lane": rate / single[0]},
     }  # fmt: skip
 
 

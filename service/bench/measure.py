@@ -139,12 +139,12 @@ def bench(
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     limits = machine.limits(device)
-    found = []
+    timings = []
     for name in names:
         measured = measure(FAMILIES[name], device, limits, rounds=rounds)
-        found.append(asdict(measured))
+        timings.append(asdict(measured))
         say(measured)
     return {
         "format": FORMAT, "machine": machine.about(device), "limits": asdict(limits), "rounds": rounds,
-        "pythae": by_hand.pythae_version(), "families": found,
+        "pythae": by_hand.pythae_version(), "families": timings,
     }  # fmt: skip

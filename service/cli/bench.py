@@ -51,12 +51,12 @@ def bench(
     def say(each: Measured) -> None:
         output.note(f"{each.family}: {each.seconds['vaesvc'] * 1e3:.2f} ms")
 
-    found = measured(families or list(FAMILIES), threads=threads, rounds=rounds, say=say)
+    results = measured(families or list(FAMILIES), threads=threads, rounds=rounds, say=say)
     if json:
-        output.as_json(found)
+        output.as_json(results)
         return
-    output.table(report.HEADER, [report.row(each) for each in found["families"]])
-    for line in report.notes(found):
+    output.table(report.HEADER, [report.row(each) for each in results["families"]])
+    for line in report.notes(results):
         output.data(line)
 
 
@@ -67,11 +67,11 @@ def _gpu(json: bool) -> None:
         raise UsageError("there is no GPU here that torch can use: vaesvc bench without --gpu measures the CPU")
     from service.bench import gpu
 
-    found = gpu.bench(torch.device("cuda"), say=output.note)
+    results = gpu.bench(torch.device("cuda"), say=output.note)
     if json:
-        output.as_json(found)
+        output.as_json(results)
         return
-    output.data(f"{found['machine']['device']}, torch {found['machine']['torch']}")
-    output.table(gpu.HEADER, gpu.rows(found))
-    for line in found["left_out"]:
+    output.data(f"{results['machine']['device']}, torch {results['machine']['torch']}")
+    output.table(gpu.HEADER, gpu.rows(results))
+    for line in results["left_out"]:
         output.data(line)

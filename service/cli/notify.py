@@ -62,21 +62,21 @@ def add(
 def list_all(json: AsJson = False) -> None:
     """List what you are told and where, and what could not be delivered."""
     with connect.client() as client:
-        told = client.notices.all()
+        subscriptions = client.notices.all()
     if json:
-        output.as_json(told)
+        output.as_json(subscriptions)
         return
     rows = [
         (
-            one.id,
-            one.job_id or "all",
-            f"{one.channel}:{one.address}",
-            ",".join(one.notices),
-            str(one.pending),
-            str(one.given_up),
-            one.error or "",
+            subscription.id,
+            subscription.job_id or "all",
+            f"{subscription.channel}:{subscription.address}",
+            ",".join(subscription.notices),
+            str(subscription.pending),
+            str(subscription.given_up),
+            subscription.error or "",
         )
-        for one in told
+        for subscription in subscriptions
     ]
     output.table(("ID", "JOBS", "WHERE", "ON", "PENDING", "GIVEN UP", "LAST ERROR"), rows)
 

@@ -119,8 +119,8 @@ def _paths(parts: list[dict[str, Any]]) -> list[str]:
 
 
 def _differ(path: str, parts: list[dict[str, Any]]) -> bool:
-    one, other = (part.get(path, parts) for part in parts)  # what is nowhere is not what is null
-    return bool(one != other)
+    ours, theirs = (part.get(path, parts) for part in parts)  # what is nowhere is not what is null
+    return bool(ours != theirs)
 
 
 def _cell(value: Any) -> str:

@@ -29,8 +29,14 @@ def usage(
         return
     header = ("USER", "JOBS", "ATTEMPTS", "GPU [h]", "CPU [h]")
     rows: list[tuple[str, ...]] = [
-        (one.name, str(one.jobs), str(one.attempts), f"{one.gpu_seconds / HOUR:.2f}", f"{one.cpu_seconds / HOUR:.2f}")
-        for one in used
+        (
+            user.name,
+            str(user.jobs),
+            str(user.attempts),
+            f"{user.gpu_seconds / HOUR:.2f}",
+            f"{user.cpu_seconds / HOUR:.2f}",
+        )
+        for user in used
     ]
     if as_csv:
         output.data(csv_text(header, rows), end="")

@@ -63,11 +63,11 @@ def networks(text: str) -> tuple[Network, ...]:
 def check(channel: Channel, address: str, mail_domains: str) -> None:
     """Raise UsageError for what cannot be an address of this channel; nothing is looked up."""
     if channel is Channel.MAIL:
-        found = _MAIL.fullmatch(address)
-        if found is None:
+        match = _MAIL.fullmatch(address)
+        if match is None:
             raise UsageError(f"address: {address[:200]!r} is no mail address: write user@example.org")
         allowed = {part.strip().lower() for part in mail_domains.split(",") if part.strip()}
-        if allowed and found["domain"].lower() not in allowed:
+        if allowed and match["domain"].lower() not in allowed:
             raise UsageError(f"address: this service sends mail to {', '.join(sorted(allowed))} alone (mail_domains)")
         return
     _parts(address)
@@ -106,8 +106,8 @@ async def look_up(address: str, inside: Sequence[Network]) -> Place:
     allowed; OSError where its name is not known just now."""
     scheme, host, port, target = _parts(address)
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    numbers = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    numbers = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]
     for number in numbers:
         if (why := refusal(scheme, number, inside)) is not None:
             raise UsageError(f"{host} is not called: {why}")

@@ -25,11 +25,11 @@ def _services(request: Request) -> Any:
 
 def targets(settings: Any, asked: Sequence[wire.NoticeRequest]) -> list[Target]:
     """Return where to tell what. Raises UsageError for addresses that cannot be, and for mail where none is sent."""
-    for one in asked:
-        addresses.check(one.channel, one.address, settings.mail_domains)
-        if one.channel is Channel.MAIL and (settings.mail_url is None or settings.mail_from is None):
+    for wish in asked:
+        addresses.check(wish.channel, wish.address, settings.mail_domains)
+        if wish.channel is Channel.MAIL and (settings.mail_url is None or settings.mail_from is None):
             raise UsageError("this service sends no mail: whoever runs it sets mail_url and mail_from")
-    return [Target(channel=one.channel, address=one.address, notices=one.notices) for one in asked]
+    return [Target(channel=wish.channel, address=wish.address, notices=wish.notices) for wish in asked]
 
 
 def _with_secret(services: Any, made: Subscription) -> wire.SubscriptionReply:

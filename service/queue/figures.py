@@ -136,8 +136,8 @@ class FigureTables:
 
 
 def _counts(work: Clocked, column: sa.Column[Any], names: list[str]) -> dict[str, int]:
-    found = work.connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()
-    return dict.fromkeys(names, 0) | {row[0]: row[1] for row in found}
+    counted = work.connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()
+    return dict.fromkeys(names, 0) | {row[0]: row[1] for row in counted}
 
 
 def _waiting(now: float) -> sa.Select[Any]:

@@ -93,12 +93,12 @@ class Notices:
             rows = work.rows(query.order_by(subscriptions.c.created_at, subscriptions.c.id))
             ids = [row["id"] for row in rows]
             counts = {row["subscription"]: row for row in work.rows(counted.where(outbox.c.subscription.in_(ids)))}
-        told = []
+        wishes = []
         for row in rows:
             count = counts.get(row["id"])
             more = {} if count is None else {name: count[name] for name in ("pending", "given_up", "error")}
-            told.append(Subscription(**row, **more))
-        return told
+            wishes.append(Subscription(**row, **more))
+        return wishes
 
     def remove(self, subscription: str, owner: str) -> None:
         """Forget a wish, and what was to be told of it. Raises NotFoundError where the owner has none of this id."""
@@ -163,7 +163,7 @@ class Notices:
     def look(self, wait_seconds: float) -> int:
         """Write what is to be told of jobs that have waited this long since they were submitted, once a week; forget
         what was told a week ago. Return how many messages are new."""
-        told = sa.exists().where(
+        written = sa.exists().where(
             outbox.c.subscription == subscriptions.c.id,
             outbox.c.job_id == jobs.c.id,
             outbox.c.notice == Notice.WAITING.value,
@@ -180,8 +180,8 @@ class Notices:
             )
             wanted = sa.type_coerce(subscriptions.c.notices, sa.Text).contains(f'"{Notice.WAITING.value}"')
             query = sa.select(jobs, subscriptions.c.id.label("subscription")).join(subscriptions, asks)
-            found = work.rows(query.where(*waiting, wanted, ~told).limit(AT_ONCE))
-            rows = [row_of(row["subscription"], work.now, dict(row), Notice.WAITING) for row in found]
+            waiting_long = work.rows(query.where(*waiting, wanted, ~written).limit(AT_ONCE))
+            rows = [row_of(row["subscription"], work.now, dict(row), Notice.WAITING) for row in waiting_long]
             if rows:
                 work.connection.execute(sa.insert(outbox), rows)
             old = (outbox.c.next_at.is_(None), outbox.c.created_at < work.now - KEPT_SECONDS)

@@ -27,7 +27,7 @@ def put(connection: Connection, now: float, job: Mapping[str, Any], notice: Noti
     asked = connection.execute(
         sa.select(subscriptions.c.id, subscriptions.c.notices).where(sa.or_(of_job, of_owner))
     ).mappings()
-    rows = [row_of(one["id"], now, job, notice) for one in asked if notice.value in one["notices"]]
+    rows = [row_of(wish["id"], now, job, notice) for wish in asked if notice.value in wish["notices"]]
     if rows:
         connection.execute(sa.insert(outbox), rows)
 

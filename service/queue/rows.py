@@ -117,8 +117,8 @@ class Clocked:
         self.update_job(job["id"], state=after.value, **values)
         number = values.get("attempt", job["attempt"]) or None
         self.record(job["id"], kind, number, **(detail or {}), **{"from": before.value, "to": after.value})
-        if (told := notice_of(before, trigger, after)) is not None:
-            outbox.put(self.connection, self.now, {**job, **values, "state": after.value}, told)
+        if (notice := notice_of(before, trigger, after)) is not None:
+            outbox.put(self.connection, self.now, {**job, **values, "state": after.value}, notice)
         return after
 
 

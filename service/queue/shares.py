@@ -185,8 +185,8 @@ _OF_USER = sa.select(quotas).where(_OWN | sa.and_(quotas.c.kind == "group", quot
 
 def of_user(work: Clocked, user: str) -> list[Quota]:
     """Return the quotas that a user is under: their own (or every user's, under their name), and the group's."""
-    found = work.connection.execute(_OF_USER, {"of_user": user}).mappings()
-    named = {(row["kind"], row["name"]): Quota(**row) for row in found}
+    rows = work.connection.execute(_OF_USER, {"of_user": user}).mappings()
+    named = {(row["kind"], row["name"]): Quota(**row) for row in rows}
     everybody = named.pop(("user", EVERY_USER), None)
     if everybody is not None and ("user", user) not in named:
         named["user", user] = everybody.model_copy(update={"name": user})

@@ -100,17 +100,17 @@ class Sharing:
         of_group = {group: sum(s for (g, _), s in self.usage.items() if g == group) for group in competing}
         all_used = sum(of_group.values())
         all_weights = sum(self.weights.get(group, 1.0) for group in competing)
-        told = {}
+        reasons = {}
         for group in sorted(competing):
             share, part = self.weights.get(group, 1.0) / all_weights, of_group[group] / all_used if all_used else 0.0
             if round(100 * part) > round(100 * share):
                 whose = f"group {group}" if group else "those who are in no group"
                 mend = f"; more weight: vaesvc group set {group} --weight N" if group else ""
-                told[group] = (
+                reasons[group] = (
                     f"{whose} used {100 * part:.0f}% of the {self.unit} time of those who wait (it counts half after 7 "
                     f"days), and the share is {100 * share:.0f}%, so others of its priority go first{mend}"
                 )
-        return told
+        return reasons
 
 
 NOBODY = Sharing()

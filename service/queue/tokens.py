@@ -144,7 +144,7 @@ class Users:
                 if (known["name"], known["label"], known["replaced"]) != (name, label, False):
                     raise ConflictError("this token is known already: make another one")
                 return TokenInfo(**known)
-            current = [one for one in all_of(work, name) if one.label == label and not one.replaced]
+            current = [token for token in all_of(work, name) if token.label == label and not token.replaced]
             if grace_seconds is None:
                 _refuse_taken(work, name, label, current)
             else:

@@ -120,7 +120,7 @@ def evaluated(view: JobView) -> Sequence[Evaluated]:
     """Return what an evaluation has found out, with its pictures."""
     from vae_models.evaluation.findings import Picture, of_plain
 
-    found = []
+    evaluated = []
     for each in view.detail["findings"].values():
         pictures = tuple(
             Picture(
@@ -133,5 +133,5 @@ def evaluated(view: JobView) -> Sequence[Evaluated]:
             if said["name"] in view.pictures
         )
         findings = replace(of_plain(each), pictures=pictures)
-        found.append(Evaluated(plan=view.detail["plan"], findings=findings))
-    return found
+        evaluated.append(Evaluated(plan=view.detail["plan"], findings=findings))
+    return evaluated

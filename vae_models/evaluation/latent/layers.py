@@ -31,9 +31,9 @@ def used_latents(subject: Subject, beta: float | None, kl: float) -> Findings:
 
     def rates(rows: Rows) -> dict[str, Tensor]:
         trace = subject.model(rows.x, rows.noise, gates, rows.mask)
-        told = {latent.name: latent.rate.double() for latent in trace.latents}
+        rates = {latent.name: latent.rate.double() for latent in trace.latents}
         terms = {latent.name: latent.rates for latent in trace.latents if latent.rates is not None}
-        return told | {f"{name}{TERMS}": each.double().flatten(1).sum(0, keepdim=True) for name, each in terms.items()}
+        return rates | {f"{name}{TERMS}": each.double().flatten(1).sum(0, keepdim=True) for name, each in terms.items()}
 
     made = subject.map(rates, what="latents", noise=subject.model.noise(), stream="latents")
     per_datum = {name: each for name, each in made.items() if not name.endswith(TERMS)}
