@@ -216,7 +216,7 @@ def _make_user(work: Clocked, name: str, role: Role) -> None:
 def _locked_user(work: Clocked, name: str) -> sa.RowMapping:
     row = work.row(sa.select(users).where(users.c.name == name).with_for_update())
     if row is None:
-        raise NotFoundError(f"there is no user {name!r}: `vaesvc user add NAME` makes one")
+        raise NotFoundError(f"there is no user {name!r}: `vaesvc user put NAME` makes one")
     return row
 
 

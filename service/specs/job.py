@@ -44,7 +44,7 @@ class RetryPolicy(Strict):
 class ArrayPlace(Strict):
     """A job's place in an array: jobs that are submitted, shown, cancelled and tried again as one."""
 
-    id: str = Field(pattern=r"^a-[a-z0-9]{1,30}$")
+    id: str = Field(max_length=32, pattern=r"^a-[a-z0-9]{1,30}$")
     index: int = Field(ge=0, lt=LARGEST_ARRAY)
     size: int = Field(ge=1, le=LARGEST_ARRAY, description="jobs of the array")
     at_most: int | None = Field(default=None, ge=1, le=LARGEST_ARRAY, description="of them at once; none: no limit")
@@ -85,7 +85,7 @@ class JobSpec(Strict):
         default=None, description="the user's own package that every process of the job imports; set by --code"
     )
 
-    after: tuple[Annotated[str, Field(pattern=AFTER)], ...] = Field(
+    after: tuple[Annotated[str, Field(max_length=50, pattern=AFTER)], ...] = Field(
         default=(), max_length=MOST_BEFORE,
         description="start after these jobs: JOB (has succeeded), JOB:failed (or was cancelled), JOB:ended (however)",
     )  # fmt: skip

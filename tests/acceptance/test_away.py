@@ -37,6 +37,11 @@ NEED_API: dict[str, tuple[str, ...]] = {
     "watch": ("JOB",),
     "logs": ("JOB", "--follow"),
     "cancel": ("JOB",),
+    "hold": ("JOB",),
+    "release": ("JOB",),
+    "reprioritize": ("JOB", "1"),
+    "clone": ("JOB",),
+    "diff": ("JOB", "JOB"),
     "retry": ("JOB",),
     "pictures": ("JOB", "--out", "DIR"),
     "data add": ("NAME", "DIR"),
@@ -89,6 +94,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "token list": (),
     "token revoke": ("NAME",),
     "token role": ("NAME", "admin"),
+    "gc": ("--dry-run",),
 }
 NEED_NOTHING = {"bench", "parts", "recipes", "reproduce", "run", "searches", "study list", "study run"}
 WAITS = {"dispatch"}  # a daemon: for its database, for Ray and for the API
