@@ -6,31 +6,23 @@ The API writes a row for every call that changes something and for every one tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import sqlalchemy as sa
 
 from service.queue.acts import Act, ActRecord, allowed
 from service.queue.database import Database
-from service.queue.rows import Clocked, clean, finite
+from service.queue.rows import Clocked, Transactions, clean, finite
 from service.queue.schema import audit
 from service.queue.together import Together
 
 LENGTHS = (("actor", 200), ("token", 64), ("act", 200), ("object", 500), ("origin", 200))
 
 
-class Audit:
+class Audit(Transactions):
     """The log in a database. Each method is one short transaction."""
 
     def __init__(self, database: Database, together: Together) -> None:
-        self._database = database
+        super().__init__(database)
         self._together = together
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
 
     def add(self, act: Act) -> None:
         """Append an act. Committed when it returns; writers that wait for each other share a transaction."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,9 +23,8 @@ from sqlalchemy.engine import RowMapping
 from service.data.records import KeptSet, Move, NamedSet, SetState, StoredSet
 from service.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from service.queue.data_needs import JOB_GRACE_SECONDS, Asked, Grace, kept, unneeded
-from service.queue.database import Database
 from service.queue.jobs import FINAL
-from service.queue.rows import Clocked
+from service.queue.rows import Clocked, Transactions
 from service.queue.schema import data_moves, data_names, data_sets, job_data, jobs
 from vae_models.data.spec import DataSpec
 
@@ -68,21 +66,8 @@ def need(work: Clocked, job_id: str, wanted: Iterable[str]) -> None:
         work.connection.execute(needed)
 
 
-class DataSets:
+class DataSets(Transactions):
     """The sets and their names in a database. Each method is one short transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
-
-    @contextmanager
-    def _write(self) -> Iterator[Clocked]:
-        with self._database.write() as connection:
-            yield Clocked(self._database, connection)
 
     # --- sets -------------------------------------------------------------------------------------------------------
 

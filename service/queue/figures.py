@@ -5,8 +5,7 @@ same, whoever was killed in between.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.queue.database import Database
 from service.queue.jobs import AttemptState, JobState, Resources
-from service.queue.rows import Clocked
+from service.queue.rows import Clocked, Transactions
 from service.queue.schema import attempts, jobs, measured, outbox
 from service.queue.used import Used
 
@@ -52,17 +51,12 @@ class Figures:
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
-class FigureTables:
+class FigureTables(Transactions):
     """Each method is one short transaction."""
 
     def __init__(self, database: Database, lease_seconds: float) -> None:
-        self._database = database
+        super().__init__(database)
         self._lease_seconds = lease_seconds
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
 
     def now(self) -> Figures:
         """Return the queue in numbers."""

@@ -7,18 +7,15 @@ later. Whoever dies in between has it delivered again, by somebody else: at leas
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.errors import ConflictError, NotFoundError
-from service.queue.database import Database
 from service.queue.jobs import JobState
 from service.queue.notice import Message, Notice, Subscription, Target
 from service.queue.outbox import row_of
-from service.queue.rows import Clocked, clean
+from service.queue.rows import Clocked, Transactions, clean
 from service.queue.schema import jobs, outbox, subscriptions
 
 MOST = 50  # subscriptions of one user, besides those of single jobs
@@ -49,21 +46,8 @@ def subscribe(work: Clocked, owner: str, job_id: str | None, target: Target) -> 
     return str(values["id"])
 
 
-class Notices:
+class Notices(Transactions):
     """Subscriptions and the outbox in a database. Each method is one short transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
-
-    @contextmanager
-    def _write(self) -> Iterator[Clocked]:
-        with self._database.write() as connection:
-            yield Clocked(self._database, connection)
 
     def subscribe(self, owner: str, target: Target, *, job_id: str | None = None) -> Subscription:
         """Note that the owner wants to be told of a job, or of all of theirs; the same again changes nothing."""

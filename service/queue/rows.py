@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -120,6 +121,23 @@ class Clocked:
         if (notice := notice_of(before, trigger, after)) is not None:
             outbox.put(self.connection, self.now, {**job, **values, "state": after.value}, notice)
         return after
+
+
+class Transactions:
+    """A database's readers and writers: each method of a subclass is one short transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def _read(self) -> Iterator[Clocked]:
+        with self._database.read() as connection:
+            yield Clocked(self._database, connection)
+
+    @contextmanager
+    def _write(self) -> Iterator[Clocked]:
+        with self._database.write() as connection:
+            yield Clocked(self._database, connection)
 
 
 def policy(row: RowMapping) -> Policy:

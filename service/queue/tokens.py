@@ -6,18 +6,16 @@ label, scopes and an end. A token that was replaced by a newer one of its label 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import ConflictError, ForbiddenError, NotFoundError
-from service.queue.database import Database
 from service.queue.jobs import MAIN_LABEL, TokenInfo
 from service.queue.roles import Role, Scope, UserInfo, sha256
-from service.queue.rows import Clocked
+from service.queue.rows import Clocked, Transactions
 from service.queue.schema import outbox, subscriptions, tokens, users
 
 MOST_TOKENS = 100  # of one user
@@ -84,21 +82,8 @@ def revoke(work: Clocked, name: str, label: str | None = None) -> int:
     return gone
 
 
-class Users:
+class Users(Transactions):
     """Users, roles and tokens in a database. Each method is one short transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
-
-    @contextmanager
-    def _write(self) -> Iterator[Clocked]:
-        with self._database.write() as connection:
-            yield Clocked(self._database, connection)
 
     def all(self) -> list[UserInfo]:
         """Return the users, by name."""
