@@ -15,10 +15,12 @@ from service import auth
 from service.client import Client
 from service.queue.store import Store
 from tests import real_jobs
+from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 RECIPE = "celeba/sigma-vae-optimal"
 SIDE = 32
 SHORTER = (
@@ -117,18 +119,37 @@ def test_mlflow_says_which_data(stack: Stack, trained: Trained) -> None:
     assert json.loads(dataset.profile)["shape"] == [3, SIDE, SIDE]
 
 
-def test_a_study_trains_on_it(stack: Stack, trained: Trained, tmp_path: Path) -> None:
+def test_a_study_trains_on_it_and_every_trial_is_evaluated_by_an_evaluator_of_ones_own(
+    stack: Stack, trained: Trained, tmp_path: Path
+) -> None:
+    """Own data and own code in evaluations that follow a study which keeps all of its weights."""
     study = {
         "base": {"recipe": RECIPE, "batch_size": 16, "steps": 4, "evaluation.batch_size": 9},
         "stages": [{"name": "rates", "space": {"optimizer.lr": [0.001, 0.0001]}}],
+        "keep": "all",
+        "then": [{"kind": "evaluate", "trials": "all", "plan": {"evaluators": [{"kind": "norms"}], "limit": 5}}],
     }
     path = tmp_path / "rates.json"
     path.write_text(json.dumps(study))
-    done = stack.vaesvc("submit", str(path), "--data", "photos", "--wait", seconds=400)
+    own = ("--data", "photos", "--code", str(PLUGINS))
+    done = stack.vaesvc("submit", str(path), *own, "--wait", seconds=400)
     with real_jobs.client(stack) as client:
+        assert done.returncode == 0, f"{done.stderr}\n{real_jobs.told(stack, client.job(done.stdout.strip()))}"
         job = client.job(done.stdout.strip()).job
-    assert done.returncode == 0, done.stderr
-    assert job.spec["study"]["base"]["data"]["digest"] == trained.digest
+        assert job.spec["study"]["base"]["data"]["digest"] == trained.digest
+
+        def following() -> list[str]:
+            return [str(event.detail["job"]) for event in client.events(job.id) if event.kind == "followed"]
+
+        wait_for(lambda: len(following()) == 2, 60, "not every trial is evaluated", every=real_jobs.LOOK_SECONDS)
+        evaluations = [real_jobs.until_over(stack, each).job for each in following()]
+        assert {each.spec["model"]["trial"] for each in evaluations} == {"rates/0", "rates/1"}
+        for each in evaluations:
+            assert each.spec["code"] == job.spec["code"]
+            assert each.spec["train"]["data"]["digest"] == trained.digest
+            (value,) = each.result["values"]
+            assert (value["name"], value["count"]) == ("reconstruction_norm", 5)
+            assert value["value"] > 0
 
 
 def test_a_name_that_is_removed_leaves_its_jobs_their_data(stack: Stack, trained: Trained) -> None:
