@@ -40,10 +40,11 @@ class LaneByLane(Fused):
             run.apply(losses[lane], {name: term[lane] for name, term in terms.items()})
 
 
-def lanes(side: int, hidden: int, count: int, beta: str, folder: Path) -> list[Run]:
+def lanes(side: int, hidden: int, count: int, beta: str, folder: Path, *, validation: int = 10) -> list[Run]:
+    """Return so many runs of one residence, with so many data to evaluate on."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2048, 1, side, side), generator=generator, dtype=torch.uint8)
-    splits = {"train": Split(x=images), "val": Split(x=images[:10]), "test": Split(x=images[:10])}
+    splits = {"train": Split(x=images), "val": Split(x=images[:validation]), "test": Split(x=images[:10])}
     data = Dataset(name=NAMES[side], shape=(1, side, side), **splits)
     made: list[Run] = []
     for lane in range(count):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,6 +17,7 @@ from vae_models.data.masks import Masks
 from vae_models.measures import MEASURES, Quantity, evaluated, of_beta
 from vae_models.metrics.sums import Sums, values
 from vae_models.protocols import Model
+from vae_models.records import NoiseSpec
 from vae_models.topologies.over_betas import OverBetas
 from vae_models.training.step import NoiseSource
 
@@ -30,7 +32,16 @@ class NotFinite(ValueError):  # noqa: N818 - says what is the case
         self.data = data
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is evaluated: a model, by the noise of `source`, at beta = 1 and, a multi-rate one, at `betas` too."""
+
+    model: nn.Module
+    source: NoiseSource
+    betas: Sequence[float] = ()
+    measures: Sequence[str] = ()
+
+
 def evaluate(
     model: nn.Module,
     data: Resident,
@@ -52,52 +63,125 @@ def evaluate(
     for any number of workers. `stop` is called once per round on every worker; None is returned when it says so.
     Raise NotFinite, on every worker, where a mean is NaN or infinite.
     """
-    total = min(len(data), config.limit or len(data))
-    size = config.batch_size
+    subject = Subject(model=model, source=source, betas=betas, measures=config.measures)
+    made = evaluate_together(
+        [subject], data, name=name, size=config.batch_size, limit=config.limit, masks=masks, stop=stop
+    )
+    if made is None:
+        return None
+    (metrics,) = made
+    if isinstance(metrics, NotFinite):
+        raise metrics
+    return metrics
+
+
+@torch.no_grad()
+def evaluate_together(
+    subjects: Sequence[Subject],
+    data: Resident,
+    *,
+    name: str,
+    size: int,
+    limit: int | None = None,
+    masks: Masks | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, float] | NotFinite] | None:
+    """Return what `evaluate` returns of each subject, or raises of it, to the bit, in one pass over the split.
+
+    A batch is read once, and noise drawn once, for all subjects of one seed. size: data in a batch; limit: at most so
+    many data. None where `stop` says so.
+    """
+    total = min(len(data), limit or len(data))
     starts = list(range(0, total, size))
-    bound = cast(Model, model).bound
-    asked = tuple(part for part in map(MEASURES.get, config.measures) if bound or not part.bound)
     own = len(range(rank(), len(starts), world_size()))
 
     def indices(turn: int) -> torch.Tensor:
         start = starts[turn * world_size() + rank()]
         return torch.arange(start, min(start + size, total), device=data.index_device)
 
-    others = tuple(beta for beta in dict.fromkeys(betas) if beta != 1)
-    batches: dict[float, list[Sums]] = {beta: [] for beta in (1.0, *others)}  # this worker's
-    gates = torch.tensor(others, dtype=source.dtype, device=source.device)
-    at_others = OverBetas(model, gates, rows=size) if others else None
     reader = data.reader(indices, end=own)
-    was_training = model.training
-    model.eval()
-    specs = {**data.noise(), **cast(Model, model).noise()}
+    were_training = [subject.model.training for subject in subjects]
+    for subject in subjects:
+        subject.model.eval()
+    evaluations = [_Evaluation(subject, size) for subject in subjects]
     try:
         for turn in range(-(-len(starts) // world_size())):
             if turn < own:
                 batch = turn * world_size() + rank()
-                rows = min(size, total - starts[batch])
-                noise = source.draw(specs, rows, stream=name, step=batch)
-                x, mask = _masked(reader.batch(turn, noise), masks, indices(turn))
-                batches[1.0].append(Sums.of(model(x, noise, None, mask), asked))
-                if at_others is not None:
-                    own_noise = {key: noise[key] for key in cast(Model, model).noise()}
-                    of_betas = at_others(lambda trace: values(trace, asked), x, own_noise, mask)
-                    for place, beta in enumerate(others):
-                        batches[beta].append(Sums.of_values({key: each[place] for key, each in of_betas.items()}))
+                draws = _Draws(min(size, total - starts[batch]), name, batch)
+                given: dict[NoiseSource | None, tuple[torch.Tensor, torch.Tensor | None]] = {}
+                for evaluation in evaluations:
+                    source = evaluation.source
+                    noise = draws(source, {**data.noise(), **evaluation.noise})
+                    drawn_for = source if data.noise() else None  # x is drawn, too
+                    if drawn_for not in given:
+                        given[drawn_for] = _masked(reader.batch(turn, noise), masks, indices(turn))
+                    evaluation.add(*given[drawn_for], noise)
             if stop():
                 return None
     finally:
         reader.close()
-        model.train(was_training)
-    means = {beta: _means(sums, asked, source.device) for beta, sums in batches.items()}
-    metrics: dict[str, float] = {}
-    for prefix, beta in ((name, 1.0), *((f"{name}/{of_beta(beta)}", beta) for beta in betas)):
-        for metric in evaluated(bound=bound, where=(prefix,), more=tuple(quantity.name for quantity in asked)):
-            metrics[metric] = value = means[beta][metric.rpartition("/")[2]]
-            if not math.isfinite(value):
-                first = _first_batch(batches[beta], len(starts), source.device) * size
-                raise NotFinite(metric, value, tuple(range(first, min(first + size, total))))
-    return metrics
+        for subject, was_training in zip(subjects, were_training, strict=True):
+            subject.model.train(was_training)
+    return [evaluation.metrics(name, len(starts), size, total) for evaluation in evaluations]
+
+
+class _Draws:
+    """The noise of one batch, each name of a seed drawn once."""
+
+    def __init__(self, rows: int, stream: str, batch: int) -> None:
+        self._rows, self._stream, self._batch = rows, stream, batch
+        self._drawn: dict[tuple[NoiseSource, str, NoiseSpec], torch.Tensor] = {}
+
+    def __call__(self, source: NoiseSource, specs: Mapping[str, NoiseSpec]) -> dict[str, torch.Tensor]:
+        for name, spec in specs.items():
+            if (source, name, spec) not in self._drawn:
+                drawn = source.draw({name: spec}, self._rows, stream=self._stream, step=self._batch)
+                self._drawn[source, name, spec] = drawn[name]
+        return {name: self._drawn[source, name, spec] for name, spec in specs.items()}
+
+
+class _Evaluation:
+    """The sums of one subject, batch by batch."""
+
+    def __init__(self, subject: Subject, rows: int) -> None:
+        """Take a subject in evaluation. rows: see `OverBetas`."""
+        self.source = subject.source
+        self.noise = cast(Model, subject.model).noise()
+        self._model, self._betas = subject.model, tuple(subject.betas)
+        self._bound = cast(Model, subject.model).bound
+        self._asked = tuple(part for part in map(MEASURES.get, subject.measures) if self._bound or not part.bound)
+        self._others = tuple(beta for beta in dict.fromkeys(subject.betas) if beta != 1)
+        self._batches: dict[float, list[Sums]] = {beta: [] for beta in (1.0, *self._others)}  # this worker's
+        gates = torch.tensor(self._others, dtype=self.source.dtype, device=self.source.device)
+        self._at_others = OverBetas(subject.model, gates, rows=rows) if self._others else None
+
+    def add(self, x: torch.Tensor, mask: torch.Tensor | None, noise: Mapping[str, torch.Tensor]) -> None:
+        """Add a batch; noise: its own, and that of the data."""
+        self._batches[1.0].append(Sums.of(self._model(x, noise, None, mask), self._asked))
+        if self._at_others is not None:
+            own = {key: noise[key] for key in self.noise}
+            of_betas = self._at_others(lambda trace: values(trace, self._asked), x, own, mask)
+            for place, beta in enumerate(self._others):
+                at_beta = {key: each[place] for key, each in of_betas.items()}
+                self._batches[beta].append(Sums.of_values(at_beta))
+
+    def metrics(self, name: str, count: int, size: int, total: int) -> dict[str, float] | NotFinite:
+        """Return the means by name, or the first that is not finite; every worker calls it.
+
+        count, size: of the split's batches; total: of its data.
+        """
+        device = self.source.device
+        means = {beta: _means(sums, self._asked, device) for beta, sums in self._batches.items()}
+        more = tuple(quantity.name for quantity in self._asked)
+        metrics: dict[str, float] = {}
+        for prefix, beta in ((name, 1.0), *((f"{name}/{of_beta(beta)}", beta) for beta in self._betas)):
+            for metric in evaluated(bound=self._bound, where=(prefix,), more=more):
+                metrics[metric] = value = means[beta][metric.rpartition("/")[2]]
+                if not math.isfinite(value):
+                    first = _first_batch(self._batches[beta], count, device) * size
+                    return NotFinite(metric, value, tuple(range(first, min(first + size, total))))
+        return metrics
 
 
 def _means(batches: Sequence[Sums], asked: Sequence[Quantity], device: torch.device) -> dict[str, float]:

@@ -31,6 +31,7 @@ from vae_models.training.errors import NonFiniteLoss
 from vae_models.training.fused import CannotFuse, Fused
 from vae_models.training.loop import Result, Run
 from vae_models.training.polling import POLL_SECONDS
+from vae_models.training.together import make_evaluations
 
 PROBE_STEPS = 5  # of which the first is not timed: its tensors are counted
 ROOM = (
@@ -198,14 +199,19 @@ class _Pack:
             try:
                 if not self._first_step(fused, lanes):
                     return going
-                going = [number for number in going if self._guarded(number, lanes[number].after_step)]
+                going = self._after_step(going)
                 while len(going) == len(lanes) and all(lanes[n].at.step < until[n] for n in going):
                     fused.step()
-                    going = [number for number in going if self._guarded(number, lanes[number].after_step)]
+                    going = self._after_step(going)
             finally:
                 fused.close()
             going = [number for number in going if lanes[number].at.step < until[number]]
         return []
+
+    def _after_step(self, numbers: Sequence[int]) -> list[int]:
+        """Do what is due after a step of these lanes, evaluations together; return those that go on."""
+        make_evaluations([self.runs[number] for number in numbers])
+        return [number for number in numbers if self._guarded(number, self.runs[number].after_step)]
 
     def _first_step(self, fused: Fused, lanes: Mapping[int, Run]) -> bool:
         """Take the first step of a stack. Return False where its lanes cannot be fused:

@@ -32,7 +32,7 @@ from vae_models.training import accumulation, promises
 from vae_models.training.checks import check_run
 from vae_models.training.compiled import begin_step, compile_step
 from vae_models.training.errors import NonFiniteLoss
-from vae_models.training.evaluation import NotFinite, evaluate
+from vae_models.training.evaluation import NotFinite
 from vae_models.training.pictures import pictures
 from vae_models.training.polling import POLL_SECONDS, Poller
 from vae_models.training.schedule import Timetable
@@ -49,6 +49,7 @@ from vae_models.training.step import (
     release,
     set_learning_rate,
 )
+from vae_models.training.together import evaluate_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ class Run:
         if config.recompute:
             recompute(cast(HasCells, self.model).cells())
         self.fresh: dict[str, float] = {}  # metrics of exactly these weights
+        self.made: dict[str, dict[str, float] | NotFinite | None] = {}  # evaluations of this step, see `together`
         self.saved = 0  # the step whose checkpoint is written, with all that is due there
         self.kept: int | None = None  # the step of this run's last checkpoint
         self.sound = 0  # the last step whose state was looked at: all of it was finite
@@ -172,7 +174,7 @@ class Run:
     def begin(self) -> bool:
         """Do what is due before the first step. Return False when a stop was requested."""
         self.model.train()
-        self.poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
+        self.poller = Poller(self.ask, self.device, seconds=self.poll_seconds)
         self.speed.restart()
         return self._settle()
 
@@ -233,7 +235,7 @@ class Run:
     def taken(self) -> None:
         """Count a step, after which nothing that was measured is of the present weights."""
         self.at.step += 1
-        self.fresh = {}
+        self.fresh, self.made = {}, {}
         self.speed.step()
 
     def after_step(self) -> bool:
@@ -262,7 +264,7 @@ class Run:
         step = self.at.step
         self._log_if_due()
         keep = self.timetable.checkpoint_due(step)
-        if self.timetable.evaluation_due(step) and self.at.evaluated != step:
+        if self.evaluations():
             self.speed.pause()
             complete = self._evaluate()
             self.speed.go_on()
@@ -275,7 +277,8 @@ class Run:
             self._save()
         return True
 
-    def _ask(self) -> bool:
+    def ask(self) -> bool:
+        """Report the progress; return whether a stop was requested."""
         self._report_progress()
         return self.context.stop_requested()
 
@@ -350,13 +353,9 @@ class Run:
         evaluation is not finite: the run ends with nothing reported or saved of this step, so no earlier value is taken
         for this one, and the last checkpoint stays.
         """
-        self._check_state()
-        splits, settings = {"val": "val"}, self.config.evaluation
-        if self.timetable.is_last(self.at.step):
-            splits |= {"test": "test"} if settings.test else {}
-            splits |= {ON_TRAIN: "train"} if settings.train else {}
+        self.check_state()
         metrics: dict[str, float] = {}
-        for name, split in splits.items():
+        for name, split in self.evaluations().items():
             of_split = self._evaluated_on(name, split)
             if of_split is None:
                 return False
@@ -385,30 +384,32 @@ class Run:
             self.at.scores.append([self.at.step, score])
             self.lr.observe(self.at.step, score)
 
+    def evaluations(self) -> dict[str, str]:
+        """Return the evaluations that are due at the present step, by name: the split of each."""
+        if not self.timetable.evaluation_due(self.at.step) or self.at.evaluated == self.at.step:
+            return {}
+        settings, last = self.config.evaluation, self.timetable.is_last(self.at.step)
+        more = {"test": "test"} if settings.test and last else {}
+        return {"val": "val"} | more | ({ON_TRAIN: "train"} if settings.train and last else {})
+
+    def betas_due(self) -> tuple[float, ...]:
+        """Return the beta beside 1 at which a multi-rate model is evaluated at the present step."""
+        settings = self.config.evaluation
+        at_each = self.timetable.is_last(self.at.step) or not settings.betas_at_end_only
+        return settings.betas if at_each else ()
+
     def _evaluated_on(self, name: str, part: str) -> dict[str, float] | None:
         """Return the metrics at beta = 1 and, where the config says so, at other beta of a multi-rate model;
         None if stopped.
 
         part: the split to evaluate on.
         """
-        poller = Poller(self._ask, self.device, seconds=self.poll_seconds)
-        settings = self.config.evaluation
-        last = self.timetable.is_last(self.at.step)
-        try:
-            with Precision(device_type=self.device.type).products():  # whatever training multiplies with
-                return evaluate(
-                    self.model,
-                    self.splits[part],
-                    settings,
-                    name=name,
-                    source=self.noise,
-                    betas=settings.betas if last or not settings.betas_at_end_only else (),
-                    masks=self.splits.masks(part, shortest=self.config.shortest),
-                    stop=poller.tick,
-                )
-        except NotFinite as error:
-            data = torch.tensor(error.data)
-            raise self._failure(error.metric, error.value, self.at.step, data, part) from None
+        if name not in self.made:
+            evaluate_runs([self], name)
+        metrics = self.made.pop(name)
+        if isinstance(metrics, NotFinite):
+            raise self._failure(metrics.metric, metrics.value, self.at.step, torch.tensor(metrics.data), part)
+        return metrics
 
     def _among_the_best(self) -> bool:
         """Return whether the evaluation just made is one of the `keep_best` so far."""
@@ -423,12 +424,12 @@ class Run:
     def _save(self) -> None:
         """Write a checkpoint of the present step, on rank 0. Raise NonFiniteLoss if something in it is not finite."""
         self.speed.pause()
-        self._check_state()
+        self.check_state()
         collectives.on_first_rank(self._write, self.device)
         self.saved = self.kept = self.at.step
         self.speed.go_on()
 
-    def _check_state(self) -> None:
+    def check_state(self) -> None:
         """Raise NonFiniteLoss where a loss since the last log, the weights,
         the optimizer or the controller are not finite.
 
