@@ -21,6 +21,7 @@ from service.queue.turns import Lane, Queued
 
 HOUR, DAY, WEEK = 3600.0, 86_400.0, 7 * 86_400.0
 SIZES = (1, 2, 4, 8, 16, 32)
+HALVING = tuple(2.0**-index for index in range(len(SIZES)))  # each gang half as frequent as the one before
 GPUS_PER_NODE = 8
 
 
@@ -57,14 +58,15 @@ def trace(
     median: float = 600.0,
     spread: float = 1.5,
     most: float = 2 * DAY,
+    mix: Sequence[float] = HALVING,
 ) -> list[Arrival]:
     """Return jobs that arrive at random over so long, `load` times what the cluster can do.
 
-    Gangs are powers of two, each half as frequent as the one before; times are log-normal, so a few jobs take most of
-    the time: the mean is exp(spread^2 / 2) medians. Users submit in bursts, sweeps of one gang.
+    Gangs are powers of two, `mix` says how frequent; times are log-normal, so a few jobs take most of the time: the
+    mean is exp(spread^2 / 2) medians. Users submit in bursts, sweeps of one gang.
     """
     sizes = [size for size in SIZES if size <= gpus // 2]
-    weights = [2.0**-index for index in range(len(sizes))]
+    weights = mix[: len(sizes)]
     arrivals: list[Arrival] = []
     offered, wanted = 0.0, load * gpus * seconds
     while offered < wanted:
@@ -120,9 +122,13 @@ class World:
         self._head: str | None = None
         self._promised = 0.0  # when the head starts at the latest
         self._waiting: dict[str, Arrival] = {}
+        self.over: list[Began] = []  # in the order of their ends
 
-    def run(self, arrivals: Sequence[Arrival], until: float, *, tick: float = 0.0) -> None:
-        """Let the jobs come, start and end. tick: seconds of which the events are planned together."""
+    def run(
+        self, arrivals: Sequence[Arrival], until: float, *, tick: float = 0.0, watch: Callable[[], None] | None = None
+    ) -> None:
+        """Let the jobs come, start and end. tick: seconds of which the events are planned together. watch: called after
+        each plan."""
         coming = deque(arrivals)
         while coming or self._ends:
             now = min(coming[0].at if coming else until, self._ends[0][0] if self._ends else until)
@@ -134,6 +140,8 @@ class World:
             while coming and coming[0].at <= self.now:
                 self._arrive(coming.popleft())
             self._plan()
+            if watch is not None:
+                watch()
         self.now = until
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -142,6 +150,7 @@ class World:
 
     def _end(self, job_id: str) -> None:
         ended = self._running.pop(job_id)
+        self.over.append(ended)
         account = (self.rules.groups.get(ended.arrival.user, ""), ended.arrival.user)
         before, at = self._charged.get(account, (0.0, self.now))
         more = ended.arrival.gpus * used(ended.at, ended.end, self.now)
@@ -166,10 +175,8 @@ class World:
 
     def _plan(self) -> None:
         self.plans += 1
-        ruled = self.rules.weights or self.rules.quotas
-        head = self._waiting.get(self._head) if self._head is not None and ruled else None
         made = scheduling.plan(
-            [self._lane(key, jobs) for key, jobs in self._lanes.items() if jobs],
+            self.lanes(),
             [
                 scheduling.Running(
                     job_id=job_id, resources=GANGS[gang.arrival.gpus], nodes=gang.nodes, owner=gang.arrival.user
@@ -180,11 +187,26 @@ class World:
             self.now,
             most=self.capacity,
             sharing=self.sharing(),
-            first=None if head is None else _name(head.priority, head.user, head.gpus),
+            first=self.head_lane,
         )
         for admission in made.admit:
             self._start(admission.job_id, admission.nodes)
         self._check(made)
+
+    def lanes(self) -> list[Lane]:
+        """Return the line."""
+        return [self._lane(key, jobs) for key, jobs in self._lanes.items() if jobs]
+
+    @property
+    def running(self) -> Mapping[str, Began]:
+        return self._running
+
+    @property
+    def head_lane(self) -> str | None:
+        """Return the lane of the head of the last plan, where others could go before it."""
+        ruled = self.rules.weights or self.rules.quotas
+        head = self._waiting.get(self._head) if self._head is not None and ruled else None
+        return None if head is None else _name(head.priority, head.user, head.gpus)
 
     def _lane(self, key: tuple[int, str, int], jobs: deque[Arrival]) -> Lane:
         priority, user, gpus = key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +42,7 @@ def list_jobs(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """List jobs, newest first, with their position in the queue and the reason for waiting."""
+    """List jobs, newest first, with their position in the queue, when they are expected to start, and why they wait."""
     states = [_state(name) for name in state] if state else None
     by_name(labels)
     together = array is None and states is None  # an array is one line, unless single jobs are asked for
@@ -54,7 +55,10 @@ def list_jobs(
     if json:
         output.as_json(listed)
         return
-    header = ("ID", "NAME", "OWNER", "STATE", "POSITION", "PRIORITY", "STEP", "ELBO [nats]", "AGE [h:mm:ss]", "REASON")
+    header = (
+        "ID", "NAME", "OWNER", "STATE", "POSITION", "STARTS IN [h:mm:ss]", "PRIORITY", "STEP", "ELBO [nats]",
+        "AGE [h:mm:ss]", "REASON",
+    )  # fmt: skip
     output.table(header, [_row(job) for job in listed])
     if len(listed) == limit:  # of an array the job that stands for it
         output.note(f"There may be more: vaesvc jobs --before {listed[-1].id}")
@@ -76,7 +80,7 @@ def _row(job: Job) -> tuple[str, ...]:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(job.states.items()))
         name = job.name.rpartition("/")[0]
         return (
-            str(job.array), name, job.owner, "ARRAY", "-", str(job.priority), "-", "-",
+            str(job.array), name, job.owner, "ARRAY", "-", "-", str(job.priority), "-", "-",
             output.since(job.created_at), counts,
         )  # fmt: skip
     return (
@@ -85,12 +89,21 @@ def _row(job: Job) -> tuple[str, ...]:
         job.owner,
         job.state.value,
         "-" if job.position is None else str(job.position),
+        _starts_in(job) or "-",
         str(job.priority),
         output.whole(job.progress.get("step")),
         output.number(elbo),
         output.since(job.created_at),
         job.reason or "",
     )
+
+
+def _starts_in(job: Job) -> str:
+    """Return between how long and how long from now the job is expected to start; empty where nobody knows."""
+    if job.expected_start is None:
+        return ""
+    early, late = (output.duration(at - time.time()) for at in job.expected_start)
+    return early if early == late else f"{early} to {late}"
 
 
 def show(
@@ -128,6 +141,7 @@ def _print_job(job: Job) -> None:
         *([("notes", job.spec["notes"])] if job.spec.get("notes") else ()),
         ("resources", f"{job.resources.workers} x ({asked})"),
         ("submitted", output.moment(job.created_at)),
+        *([("starts in [h:mm:ss]", f"{starts}, four times of five")] if (starts := _starts_in(job)) else ()),
         ("started", output.moment(job.started_at)),
         ("ended", output.moment(ended)),
         ("took [h:mm:ss]", output.duration(took)),

@@ -32,6 +32,7 @@ from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.dispatch.waking import Waking
 from service.errors import FencedError, NotFoundError, UntrustedError, UsageError, VaesvcError
 from service.notify import deliver
+from service.queue.expecting import LOOK_SECONDS
 from service.queue.jobs import Attempt, Capacity, Job, JobState
 from service.queue.store import Store
 from service.retry import Patience
@@ -76,6 +77,7 @@ class Dispatcher:
         self._observed: tuple[Capacity, bool] | None = None
         self._observed_at = 0.0
         self._next_look = 0.0
+        self._next_expected = 0.0
         self._cancelling: dict[tuple[str, int], float] = {}  # when it was first seen; losing it only prolongs a grace
 
     def tick(self) -> None:
@@ -96,7 +98,15 @@ class Dispatcher:
                     admitted = self._store.admit()
                 for attempt in admitted:
                     log.info("admitted %s", attempt.submission_id)
+                self._expect()
             self._reconcile()
+
+    def _expect(self) -> None:
+        """Write down, now and then, when what waits is expected to start."""
+        if time.monotonic() >= self._next_expected:
+            self._next_expected = time.monotonic() + LOOK_SECONDS
+            if measured := self._store.expected.look():
+                self._store.figures.measure(measured)
 
     def _limit(self) -> None:
         """End what has taken as long as it may, or hangs. Not while processes of a machine that was suspended come

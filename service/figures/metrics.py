@@ -47,6 +47,8 @@ class _Queue(Collector):
         for name, what in (
             ("plan_seconds", "Seconds that the dispatcher's last plan took."),
             ("plan_seconds_most", "Seconds that the longest of the dispatcher's last plans took."),
+            ("expected_start_within", "Part of the expected starts that came to pass within the range that was told."),
+            ("expected_start_judged", "How many expected starts that is of, the newest."),
         ):
             if name in at.measured:
                 yield GaugeMetricFamily(f"vaesvc_{name}", what, value=at.measured[name])

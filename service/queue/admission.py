@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import line, order, scheduling, shares
+from service.queue import expected, line, order, scheduling, shares
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
@@ -124,16 +124,20 @@ def running(work: Clocked) -> list[scheduling.Running]:
 def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[Job]:
     """Return the jobs with their place in the line and the reason for waiting, if they are in it.
 
-    The reason is that of their kind of gang in the dispatcher's last plan: nothing is planned here.
+    The reason is that of their kind of gang in the dispatcher's last plan, and so is when they are expected to start:
+    nothing is planned here.
     """
     queued = [row for row in rows if row["state"] == JobState.QUEUED]
     if not queued:
         return [job_record(row) for row in rows]
     last = Waiting.of(work, queued)
     place = line.places(work, queued, last.marks)
+    starts = expected.of(work, queued, place) if known.reason is None else {}
     return [
         # a job that was admitted since its row was read is in no line
-        job_record(row, position=place[row["id"]], reason=_why(row, last, known, work.now))
+        job_record(
+            row, position=place[row["id"]], reason=_why(row, last, known, work.now), expected=starts.get(row["id"])
+        )
         if row["id"] in place
         else job_record(row)
         for row in rows
@@ -196,7 +200,7 @@ def _keep(work: Clocked, plan: scheduling.Plan, over: Mapping[str, str]) -> None
         work.connection.execute(sa.update(plan_table).where(plan_table.c.id == ROW).values(made_at=work.now, **values))
 
 
-def _head_lane(work: Clocked) -> str | None:
+def head_lane(work: Clocked) -> str | None:
     """Return the lane of the head of the last plan, if it still waits."""
     head = sa.select(plan_table.c.head).where(plan_table.c.id == ROW).scalar_subquery()
     query = sa.select(jobs.c.lane).where(jobs.c.id == head, jobs.c.state == JobState.QUEUED.value)
@@ -220,7 +224,7 @@ def admit(work: Clocked, known: Seen) -> list[Attempt]:
         work.now,
         most=known.most,
         sharing=rules,
-        first=_head_lane(work) if rules != NOBODY else None,
+        first=head_lane(work) if rules != NOBODY else None,
     )
     if known.settled:
         for lane in lanes:

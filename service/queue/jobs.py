@@ -135,6 +135,9 @@ class Resources(Record):
     gpus_per_worker: float = Field(default=0.0, ge=0, le=1_000, description="GPUs")
     memory_per_worker: int = Field(default=0, ge=0, le=2**50, description="bytes; 0 leaves it to the cluster")
 
+    def __hash__(self) -> int:  # a long line is sorted into lanes by it, and pydantic's own is slow
+        return hash((self.workers, self.cpus_per_worker, self.gpus_per_worker, self.memory_per_worker))
+
     def total(self) -> dict[str, float]:
         """Return what the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
         asked = {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker, "memory": float(self.memory_per_worker)}
@@ -215,6 +218,7 @@ class Job(Record):
     ended_at: float | None = None
     cancel_requested_at: float | None = None  # while CANCELLING, and after it
     array: str | None = None
+    expected_start: tuple[float, float] | None = None  # between these (seconds since 1970), four times of five
     states: dict[str, int] = Field(default_factory=dict)  # of its array's jobs, where it stands for them all in a list
 
 

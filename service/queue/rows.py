@@ -156,8 +156,14 @@ def unknown_job(job_id: str) -> NotFoundError:
     return NotFoundError(f"no job {job_id!r}; `vaesvc jobs` lists those there are")
 
 
-def job_record(row: RowMapping, *, position: int | None = None, reason: str | None = None) -> Job:
-    """Return the job of a row. `position` and `reason` are those of the plan, for a job in the queue."""
+def job_record(
+    row: RowMapping,
+    *,
+    position: int | None = None,
+    reason: str | None = None,
+    expected: tuple[float, float] | None = None,
+) -> Job:
+    """Return the job of a row. `position`, `reason` and `expected` are those of the plan, for a job in the queue."""
     return Job(
         id=row["id"],
         name=row["name"],
@@ -182,6 +188,7 @@ def job_record(row: RowMapping, *, position: int | None = None, reason: str | No
         ended_at=row["ended_at"],
         cancel_requested_at=row["cancel_requested_at"],
         array=row["array"] or None,
+        expected_start=expected,
     )
 
 

@@ -288,6 +288,24 @@ plan = sa.Table(
     sa.Column("marked_at", sa.Double, nullable=False, server_default="0"),
 )
 
+expected = sa.Table(
+    "vaesvc_expected",  # when what waits is expected to start, as of the dispatcher's last look
+    metadata,
+    sa.Column("lane", _id(), primary_key=True),  # empty: the whole line
+    sa.Column("points", Json, nullable=False),  # `service.queue.expected.Point`; none: it cannot start as things are
+    sa.Column("made_at", sa.Double, nullable=False),
+)
+
+expectations = sa.Table(
+    "vaesvc_expectations",  # ranges that some jobs were told first: what came of them calibrates those told later
+    metadata,
+    sa.Column("job_id", _id(), sa.ForeignKey("vaesvc_jobs.id"), primary_key=True),
+    sa.Column("made_at", sa.Double, nullable=False),
+    sa.Column("guess", Json, nullable=False),  # seconds from then: earliest and latest, before calibration
+    sa.Column("told", Json, nullable=False),  # the same after it
+    sa.Index("vaesvc_expectations_made", "made_at"),
+)
+
 groups = sa.Table(
     "vaesvc_groups",  # users who share the cluster as one, by weight
     metadata,

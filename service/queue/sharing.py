@@ -21,7 +21,7 @@ Quotas      the most GPUs and CPUs that a user, or the users of a group together
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -151,11 +151,11 @@ class Ledger:
         self.sharing = sharing
         self._held: Counter[tuple[Principal, str]] = Counter()
         self._waiting: set[tuple[Principal, str]] = set()  # somebody waits for these quotas
-        self._ahead: Counter[tuple[str, str]] = Counter()  # (group, user) -> 1/10000 of the unit
+        self._ahead: dict[tuple[str, str], float] = defaultdict(int)  # (group, user) -> 1/10000 of the unit
         self._of_group: dict[str, float] = {}
         for (group, _), seconds in sorted(sharing.usage.items()):
             self._of_group[group] = self._of_group.get(group, 0.0) + seconds
-        self._group_ahead: Counter[str] = Counter()
+        self._group_ahead: dict[str, float] = defaultdict(int)
         self._limits: dict[str, dict[tuple[Principal, str], int]] = {}
 
     def _of(self, owner: str) -> dict[tuple[Principal, str], int]:
@@ -170,12 +170,14 @@ class Ledger:
             for principal, name in limits:
                 self._held[principal, name] += asks.get(name, 0)
 
-    def charge(self, owner: str, resources: Resources) -> None:
-        """Count the gang in its owner's share."""
+    def charge(self, owner: str, resources: Resources, *, seconds: float | None = None) -> None:
+        """Count the gang in its owner's share. seconds: for which it is counted; None: AHEAD_SECONDS."""
         if not self.sharing.weights:
             return
         group = self.sharing.group(owner)
-        amount = units(resources.total()).get(self.sharing.unit, 0)
+        amount: float = units(resources.total()).get(self.sharing.unit, 0)
+        if seconds is not None:
+            amount *= seconds / AHEAD_SECONDS
         self._ahead[group, owner] += amount
         self._group_ahead[group] += amount
 

@@ -25,6 +25,7 @@ from service.queue import (
     audit,
     collected,
     data_sets,
+    expecting,
     figures,
     limits,
     listing,
@@ -91,6 +92,7 @@ class Store:
         self.notices = notices.Notices(self._database)
         self.audit = audit.Audit(self._database, self._together)
         self.order = order.Order(self._database)
+        self.expected = expecting.Expected(self._database, self._seen)
         self.limits = limits.Limits(self._database)
         self.collected = collected.Collected(self._database)
 

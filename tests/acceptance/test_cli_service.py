@@ -39,9 +39,9 @@ def test_submit_show_list_cancel_retry(online: dict[str, str]) -> None:
     assert vaesvc(online, "submit", RECIPE, "--name", "one", "--key", "k").stdout.strip() == job_id
     assert "key" in vaesvc(online, "submit", RECIPE, "--key", "k", code=2).stderr
     listed = vaesvc(online, "jobs").stdout.splitlines()
-    header = "ID NAME OWNER STATE POSITION PRIORITY STEP ELBO [nats] AGE [h:mm:ss] REASON"
+    header = "ID NAME OWNER STATE POSITION STARTS IN [h:mm:ss] PRIORITY STEP ELBO [nats] AGE [h:mm:ss] REASON"
     assert " ".join(listed[0].split()) == header
-    assert listed[1].split()[:6] == [job_id, "one", "ann", "QUEUED", "1", "0"]
+    assert listed[1].split()[:7] == [job_id, "one", "ann", "QUEUED", "1", "-", "0"]
     assert json.loads(vaesvc(online, "jobs", "--json", "--state", "queued").stdout)[0]["id"] == job_id
     assert json.loads(vaesvc(online, "jobs", "--json", "--state", "failed").stdout) == []
     assert "SUCCEEDED" in vaesvc(online, "jobs", "--state", "sleeping", code=2).stderr

@@ -72,8 +72,16 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_expected(url: str) -> None:
+    """Take the database back to the version before expected starts."""
+    for name in ("expectations", "expected"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0013'")
+
+
 def before_order(url: str) -> None:
     """Take the database back to the version before holds, dependencies, arrays, labels and limits."""
+    before_expected(url)
     for name in ("limits", "arrays", "after", "holds", "labels"):
         sql(url, f"DROP TABLE vaesvc_{name}")
     for name in ("array", "owned"):

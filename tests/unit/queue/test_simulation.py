@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from random import Random
+from statistics import fmean, median
 
 import pytest
 
 from service.queue.sharing import Principal
-from tests.simulate import GROUPS, WEIGHTS, a_day, shares, through_the_store, utilisation
-from tests.simulation import DAY, HOUR, Arrival, Rules, World, fifo, trace
+from tests.simulate import GROUPS, WEIGHTS, a_day, expected, published, shares, through_the_store, utilisation
+from tests.simulation import DAY, HOUR, WEEK, Arrival, Rules, World, fifo, trace
 
 
 def test_a_weeks_shares_are_within_two_percent_of_the_weights() -> None:
@@ -50,6 +51,22 @@ def test_a_large_gang_of_a_small_group_starts_beside_a_flood_of_small_ones() -> 
     world.run(arrivals, 2 * DAY)
     assert whale.job_id in world.began
     assert world.waiting > 0
+
+
+def test_jobs_start_within_the_ranges_that_they_were_told() -> None:
+    """Four times of five and more, by far: half a week of one node, from a start at which nothing is known."""
+    world, expectations = expected(0.5, 1, Random(7), load=0.9, shared=True)
+    first, later = expectations.within(world)
+    assert len(first) > 100
+    for outcomes in (first, later):
+        assert sum(bool(outcome.within) for outcome in outcomes) / len(outcomes) >= 0.75
+    assert sum(outcome.told[1] < 3600 for outcome in later) > len(later) / 10  # and they say something
+
+
+def test_a_published_shape_has_its_median_and_its_average_gang() -> None:
+    arrivals = published(Random(0), seconds=100 * WEEK, gpus=64, load=0.5)
+    assert median(arrival.seconds for arrival in arrivals) == pytest.approx(206.0, rel=0.1)
+    assert fmean(arrival.gpus for arrival in arrivals) == pytest.approx(3.72, rel=0.05)
 
 
 def test_a_queue_in_order_is_served_in_order() -> None:

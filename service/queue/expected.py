@@ -1,0 +1,77 @@
+"""When a job that waits is expected to start: read from what was written down after a plan, never computed by a read.
+
+Of each lane some of its jobs are known with their ranges, the first ones closely; a job between two of them starts
+after the one before it and before the one behind. What came after the last look, or is too far back, is read from the
+places: some places of the line are known with ranges, and behind the last one it goes on as fast as before it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
+
+from service.queue.rows import Clocked
+from service.queue.schema import expected
+
+OLD_SECONDS = 180.0  # what was written down longer ago says nothing
+SPREAD = 1.3  # from one known place to the next: each place at first, then that much further
+WHOLE = ""  # in place of a lane's name: the whole line, by places
+
+Range = tuple[float, float]  # seconds since 1970
+Point = tuple[str | int, float, float]  # a job or a place, and its range
+
+
+def thinned(length: int) -> Iterator[int]:
+    """Yield the indices of those of so many that are written down, the last one among them."""
+    index = 0
+    while index < length - 1:
+        yield index
+        index = max(index + 1, int(index * SPREAD))
+    if length:
+        yield length - 1
+
+
+def of(work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int]) -> dict[str, Range]:
+    """Return when those of the jobs that are in the line are expected to start. places: of the jobs in the line."""
+    waiting = [row for row in rows if row["id"] in places]
+    if not waiting:
+        return {}
+    wanted = {WHOLE, *(row["lane"] for row in waiting)}
+    query = sa.select(expected.c.lane, expected.c.points)
+    query = query.where(expected.c.lane.in_(wanted), expected.c.made_at > work.now - OLD_SECONDS)
+    known = {row["lane"]: row["points"] for row in work.rows(query)}
+    ranges = {}
+    for row in waiting:
+        if (told := _range(row, places[row["id"]], known)) is not None:
+            ranges[row["id"]] = max(told[0], work.now), max(told[1], work.now)
+    return ranges
+
+
+def _range(row: RowMapping, place: int, known: Mapping[str, Sequence[Point]]) -> Range | None:
+    points = known.get(row["lane"]) if row["lane"] != WHOLE else None
+    if points is not None and not points:
+        return None  # as things are it cannot start
+    if points:
+        index = bisect_left(points, row["id"], key=lambda point: str(point[0]))
+        if index < len(points):
+            same = points[index][0] == row["id"]
+            return points[index if same else max(0, index - 1)][1], points[index][2]
+    whole = known.get(WHOLE)
+    if not whole:
+        return None
+    early, late = _at(place, whole)
+    return (max(early, points[-1][1]), max(late, points[-1][2])) if points else (early, late)
+
+
+def _at(place: int, whole: Sequence[Point]) -> Range:
+    """Return the range of a place in the line."""
+    index = bisect_left(whole, place, key=lambda point: int(point[0]))
+    if index < len(whole):
+        return whole[max(0, index - 1)][1], whole[index][2]
+    last, before = whole[-1], whole[len(whole) // 2]
+    places = int(last[0]) - int(before[0])
+    more = (place - int(last[0])) / places if places else 0.0
+    return last[1] + more * max(0.0, last[1] - before[1]), last[2] + more * max(0.0, last[2] - before[2])

@@ -1,0 +1,371 @@
+"""When what waits will start: pure functions of the line, of what runs, and of how long jobs took before.
+
+Futures     the line is played FUTURES times: in each, every job takes a time that jobs like it took before, what runs
+            takes what its progress says is left (or, where that is not known, what is left of a time that is longer
+            than what it has run already), and jobs start in the order of the line when their gang is free in total.
+            Nobody is passed, no later job comes, and where on the nodes a gang fits is not looked at: a first guess.
+            The order is that of `turns.Line`, shares being charged with what each job is expected to take.
+Range       from the second earliest to the second latest of the futures' starts: waits l and u.
+Calibration guesses are kept with what came of them. Of those about as far ahead, let q be the SIDE-quantile of
+            log((w + c) / (l + c)), and Q the (1 - SIDE)-quantile of log((w + c) / (u + c)), w being the wait that came
+            to pass and c GRAIN_SECONDS. What is told is
+
+                [(l + c) e^q - c,  (u + c) e^Q - c],
+
+            the conformal interval of Romano, Patterson and Candes (2019), "Conformalized quantile regression", eq. 7,
+            with its two sides apart, in logarithms. So whatever the guess neglects, the range holds as often as it did
+            with the guesses before: 1 - 2 SIDE of the time. A job that still waits counts with what it has waited,
+            once that is longer than u.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+
+from service.queue.jobs import Capacity, Resources
+from service.queue.placing import Empty, units
+from service.queue.sharing import Ledger, Principal, Sharing
+from service.queue.turns import Lane, Line
+
+FUTURES = 16
+DEPTH = 1000  # jobs of the line that are looked at
+SIDE = 0.06  # of the time it starts earlier than the range, and of the time later
+GRAIN_SECONDS = 10.0
+HORIZONS = (60.0, 600.0, 3600.0, 14_400.0, 86_400.0)  # seconds: guesses of one class are calibrated together
+FEWEST = 30  # guesses of a class with which it is calibrated by itself
+NEWEST = 1000  # of a class that count
+LIKE = 8  # jobs that have to have been alike for their times to count alone
+NAMES = ("GPU", "CPU")  # of what a gang has to be free in total
+UNKNOWN = (60.0, 300.0, 900.0, 3600.0, 14_400.0)  # seconds, equally likely, before anything has ended
+OUTLIVED = (0.1, 0.3, 1.0, 3.0, 9.0)  # of what it has run already, for what has run longer than anything before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """An attempt that is over: how long it held its gang."""
+
+    owner: str
+    resources: Resources
+    seconds: float
+
+
+class History:
+    """How long jobs took: of the same owner and gang where enough are known, of the owner, of all."""
+
+    def __init__(self, past: Iterable[Past]) -> None:
+        """Keep the times. past: the newest first."""
+        self._times: dict[tuple[object, ...], list[float]] = {}
+        for each in past:
+            for like in ((each.owner, each.resources), (each.owner,), ()):
+                times = self._times.setdefault(like, [])
+                if len(times) < NEWEST:
+                    times.append(each.seconds)
+        for times in self._times.values():
+            times.sort()
+
+    def times(self, owner: str, resources: Resources) -> Sequence[float]:
+        """Return equally likely seconds for which such a job holds its gang, in sorted order."""
+        for like in ((owner, resources), (owner,)):
+            if len(times := self._times.get(like, [])) >= LIKE:
+                return times
+        return self._times.get((), []) or UNKNOWN
+
+    def left(self, owner: str, resources: Resources, elapsed: float) -> Sequence[float]:
+        """Return equally likely seconds for which a gang that has run for `elapsed` is still held."""
+        times = self.times(owner, resources)
+        longer = times[bisect_right(times, elapsed) :]
+        return [seconds - elapsed for seconds in longer] or [max(elapsed, GRAIN_SECONDS) * part for part in OUTLIVED]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Going:
+    """A gang that is held. left: equally likely seconds until it is free."""
+
+    owner: str
+    resources: Resources
+    left: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A job of the line, in its order. times: equally likely seconds for which it will hold its gang."""
+
+    job_id: str
+    lane: str
+    owner: str
+    resources: Resources
+    times: Sequence[float]
+    not_before: float = 0.0
+
+
+def startable(lanes: Iterable[Lane], capacity: Capacity, sharing: Sharing) -> list[Lane]:
+    """Return the lanes whose jobs can start some day in this cluster under these quotas."""
+    fits = lru_cache(Empty(capacity).fits)
+    limits = lru_cache(sharing.limits)
+
+    def can(lane: Lane) -> bool:
+        asked = dict(_asked(lane.resources))
+        return fits(lane.resources) and all(
+            asked.get(name, 0) <= most for (_, name), most in limits(lane.owner).items()
+        )
+
+    return [lane for lane in lanes if can(lane)]
+
+
+def in_order(
+    lanes: Iterable[Lane], running: Iterable[Going], history: History, sharing: Sharing, first: str | None = None
+) -> list[Turn]:
+    """Return the first DEPTH jobs of the line in the order in which they are expected to start. lanes: `startable`
+    ones. first: the lane of the head, as in `scheduling.plan`."""
+    ledger = Ledger(sharing)
+    for gang in running:
+        ledger.charge(gang.owner, gang.resources, seconds=_mean(gang.left))
+    turns: list[Turn] = []
+    line = Line(lanes, ledger, first)
+    for lane, job in line:
+        times = history.times(lane.owner, lane.resources)
+        ledger.charge(lane.owner, lane.resources, seconds=_mean(times))
+        turns.append(
+            Turn(
+                job_id=job.job_id,
+                lane=lane.name,
+                owner=lane.owner,
+                resources=lane.resources,
+                times=times,
+                not_before=job.not_before,
+            )
+        )
+        if len(turns) == DEPTH:
+            break
+        line.go_on()
+    return turns
+
+
+def _mean(times: Sequence[float]) -> float:
+    return sum(times) / len(times)
+
+
+Range = tuple[float, float]  # seconds from now, or since 1970
+
+
+def guess(
+    turns: Sequence[Turn],
+    running: Sequence[Going],
+    capacity: Capacity,
+    now: float,
+    random: Random,
+    sharing: Sharing | None = None,
+) -> list[Range]:
+    """Return for each of the jobs the range of its wait in seconds, not calibrated: `Calibration` does that."""
+    starts: list[list[float]] = [[] for _ in turns]
+    for _ in range(FUTURES):
+        future = _Future(capacity, running, random, sharing)
+        for index, turn in enumerate(turns):
+            starts[index].append(future.start(turn, random.choice(turn.times), turn.not_before - now))
+    ranges = []
+    for each in starts:
+        each.sort()
+        ranges.append((each[1], each[-2]))
+    return ranges
+
+
+class _Free:
+    """When how much of a resource is free, from the last start in the line on."""
+
+    def __init__(self, total: int) -> None:
+        self._now = total  # free since the last start in the line
+        self._later: list[tuple[float, int]] = []  # becomes free then
+
+    def give(self, at: float, amount: int) -> None:
+        insort(self._later, (at, amount))
+
+    def hold(self, until: float, amount: int) -> None:
+        """Take what is free now; what runs on nodes that are gone leaves less than none."""
+        self._now -= amount
+        self.give(until, amount)
+
+    def when(self, amount: int) -> float:
+        """Return when so much is free: at 0, or at an end."""
+        free, at = self._now, 0.0
+        for end, freed in self._later:
+            if free >= amount:
+                break
+            free, at = free + freed, end
+        return at
+
+    def take(self, start: float, seconds: float, amount: int, *, in_line: bool) -> None:
+        """Take so much from `start` on. in_line: nothing starts earlier any more."""
+        reach = bisect_left(self._later, (start, 1 << 62))
+        if in_line:
+            self._now += sum(freed for _, freed in self._later[:reach]) - amount
+            del self._later[:reach]
+        else:  # others start earlier: they are left what is free before
+            while amount and reach:
+                at, freed = self._later.pop(reach - 1)
+                reach -= 1
+                if freed > amount:
+                    insort(self._later, (at, freed - amount))
+                given = min(freed, amount)
+                amount -= given
+                insort(self._later, (start + seconds, given))
+            self._now -= amount
+        if amount:
+            self.give(start + seconds, amount)
+
+
+class _Quota:
+    """What a quota has given out, in one resource."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.last = 0.0  # nobody whom it counts starts before somebody whom it held back
+        self._held: list[tuple[float, int]] = []
+
+    def when(self, amount: int, at: float) -> float:
+        """Return when, from `at` on, so much more may be held."""
+        at = max(at, self.last)
+        del self._held[: bisect_right(self._held, (at, 1 << 62))]
+        held = sum(each for _, each in self._held)
+        for end, each in self._held:
+            if held + amount <= self.most:
+                break
+            at, held = end, held - each
+        return at
+
+    def hold(self, start: float, end: float, amount: int) -> None:
+        self.last = start
+        insort(self._held, (end, amount))
+
+
+class _Future:
+    """One future: jobs start in the order of the line, when their gang is free in total and their quotas allow it."""
+
+    def __init__(self, capacity: Capacity, running: Sequence[Going], random: Random, sharing: Sharing | None) -> None:
+        total = units(capacity.total())
+        self._free = {name: _Free(total.get(name, 0)) for name in NAMES}
+        self._sharing = sharing
+        self._quotas: dict[tuple[Principal, str], _Quota] = {}
+        self._limits: dict[str, dict[tuple[Principal, str], int]] = {}
+        self._last = 0.0
+        for gang in running:
+            until = random.choice(gang.left)
+            for name, amount in _asked(gang.resources):
+                self._free[name].hold(until, amount)
+            for quota, amount in self._of(gang.owner, gang.resources):
+                quota.hold(0.0, until, amount)
+
+    def _of(self, owner: str, resources: Resources) -> list[tuple[_Quota, int]]:
+        if self._sharing is None:
+            return []
+        if owner not in self._limits:
+            self._limits[owner] = self._sharing.limits(owner)
+        limits = self._limits[owner]
+        if not limits:
+            return []
+        asked = dict(_asked(resources))
+        return [
+            (self._quotas.setdefault(key, _Quota(most)), asked[key[1]])
+            for key, most in limits.items()
+            if asked.get(key[1], 0)
+        ]
+
+    def start(self, turn: Turn, seconds: float, not_before: float) -> float:
+        """Let the job start as soon as it can, and return when that is, in seconds from now."""
+        asked = _asked(turn.resources)
+        in_line = max(self._last, *(self._free[name].when(amount) for name, amount in asked))
+        start = max(in_line, not_before)
+        quotas = self._of(turn.owner, turn.resources)
+        for quota, amount in quotas:
+            start = max(start, quota.when(amount, start))
+        for name, amount in asked:
+            self._free[name].take(start, seconds, amount, in_line=start == in_line)
+        for quota, amount in quotas:
+            quota.hold(start, start + seconds, amount)
+        if start == in_line:
+            self._last = start
+        return start
+
+
+_ASKED: dict[Resources, tuple[tuple[str, int], ...]] = {}
+
+
+def _asked(resources: Resources) -> tuple[tuple[str, int], ...]:
+    """Return what the gang takes in total of what is counted here, in 1/10000."""
+    if resources not in _ASKED:
+        if len(_ASKED) > 4096:
+            _ASKED.clear()
+        total = units(resources.total())
+        _ASKED[resources] = tuple((name, total[name]) for name in NAMES if total.get(name))
+    return _ASKED[resources]
+
+
+# --- calibration ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A guess and what came of it. guess: the range of the wait in seconds before calibration; told: after it.
+
+    waited: seconds; over: it has started, else it has waited so long already
+    """
+
+    guess: Range
+    told: Range
+    waited: float
+    over: bool
+
+    @property
+    def within(self) -> bool | None:
+        """Return whether the range that was told holds the wait; None while that is not known."""
+        early, late = self.told
+        if self.over:
+            return early - 0.5 <= self.waited <= late + 0.5  # what is told is rounded to seconds
+        return False if self.waited > late + 0.5 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How far the guesses were off, by how far ahead they were: (log of the early side, log of the late side)."""
+
+    sides: Mapping[int | None, Range] = field(default_factory=dict)  # None: of all guesses together
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Calibration:
+        """Return the calibration by these outcomes, the newest first."""
+        by_class: dict[int | None, list[Outcome]] = {}
+        for outcome in outcomes:
+            if not outcome.over and outcome.waited <= outcome.guess[1]:
+                continue  # nothing is known yet
+            for horizon in (_horizon(outcome.guess), None):
+                some = by_class.setdefault(horizon, [])
+                if len(some) < NEWEST:
+                    some.append(outcome)
+        return cls(sides={key: _sides(some) for key, some in by_class.items() if len(some) >= FEWEST})
+
+    def told(self, guess: Range) -> Range:
+        """Return the range of the wait that is told, in seconds: of a guess."""
+        early, late = self.sides.get(_horizon(guess)) or self.sides.get(None) or (math.log(0.5), math.log(2.0))
+        low, high = (GRAIN_SECONDS + wait for wait in guess)
+        low, high = low * math.exp(early) - GRAIN_SECONDS, high * math.exp(late) - GRAIN_SECONDS
+        return max(0.0, min(low, high)), max(0.0, low, high)
+
+
+def _horizon(guess: Range) -> int:
+    return bisect_right(HORIZONS, guess[1])
+
+
+def _sides(outcomes: Sequence[Outcome]) -> Range:
+    early = sorted(_log(outcome.waited, outcome.guess[0]) for outcome in outcomes)
+    late = sorted(_log(outcome.waited, outcome.guess[1]) for outcome in outcomes)
+    count = len(outcomes)
+    below = max(0, math.floor(SIDE * (count + 1)) - 1)  # conformal: the ranks allow for the one to come
+    return early[below], late[count - 1 - below]
+
+
+def _log(waited: float, guessed: float) -> float:
+    return math.log((max(0.0, waited) + GRAIN_SECONDS) / (guessed + GRAIN_SECONDS))
