@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What tests need beyond the environment: a PostgreSQL server (tests start their own), `ip` (several hosts on one
-# machine), a Chromium (MLflow's pages; 10 seconds) and ImageMagick (pictures by another hand). Installed when root on
-# Debian or Ubuntu; else what is missing is said, and the tests that need it skip.
+# machine), a Chromium (MLflow's pages; 10 seconds), ImageMagick (pictures by another hand) and Node with npm (a
+# provider of logins, installed from a lock by its test). Installed when root on Debian or Ubuntu; else what is missing
+# is said, and the tests that need it skip.
 set -euo pipefail
 
 missing=()
@@ -9,6 +10,8 @@ compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/
 command -v ip >/dev/null || [[ -x /sbin/ip ]] || missing+=(iproute2)
 command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 command -v magick >/dev/null || command -v convert-im6.q16 >/dev/null || missing+=(imagemagick)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 [[ ${#missing[@]} == 0 ]] && exit 0
 
 if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

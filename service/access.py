@@ -33,6 +33,10 @@ _attempt_bearer = HTTPBearer(
     auto_error=False, scheme_name="attempt token", description="a runner gets it when it starts"
 )
 
+PUBLIC_BODIES = frozenset(
+    {"/v1/login", "/v1/login/finish"}
+)  # read of callers without a token, too, if there are logins
+MAX_LOGIN_BYTES = 32 << 10
 _ATTEMPT_PATH = re.compile(r"/v1/jobs/([^/]+)/attempts/([0-9]{1,10})/")
 JobId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 AttemptNumber = Annotated[int, Path(ge=1, le=MAX_ATTEMPT)]
@@ -62,9 +66,10 @@ def user(
 
 def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> TokenInfo:
     if given is None:
+        one = "An administrator makes one with `vaesvc token add NAME`."
         raise AuthError(
             "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
-            "VAESVC_TOKEN_FILE. An administrator makes one with `vaesvc token add NAME`."
+            f"VAESVC_TOKEN_FILE. {'`vaesvc login` gets you one.' if _services(request).signing_in else one}"
         )
     if auth.is_attempt_token(given.credentials):
         raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
@@ -72,9 +77,10 @@ def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> Toke
     if token is None:
         token = _services(request).store.token_user(given.credentials)
     if token is None:
+        again = "Log in again with `vaesvc login`, or check" if _services(request).signing_in else "Check"
         raise AuthError(
             "the token is not known here: wrong, past its end, revoked, or made for another service. "
-            "Check VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
+            f"{again} VAESVC_TOKEN and VAESVC_TOKEN_FILE (`vaesvc doctor` says which one is used)."
         )
     return token
 
@@ -117,7 +123,10 @@ def attempt(
 
 
 async def may_send(request: Request) -> bool:
-    """Return whether the caller's token is known: a body of anybody else is not read. Keeps the caller for `user`."""
+    """Return whether the caller's token is known: a body of anybody else is not read, but a login's. Keeps the caller
+    for `user`."""
+    if _logs_in(request):
+        return True
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         return False
@@ -129,9 +138,16 @@ async def may_send(request: Request) -> bool:
     return request.state.user is not None
 
 
+def _logs_in(request: Request) -> bool:
+    there = request.method == "POST" and request.scope["path"] in PUBLIC_BODIES
+    return there and _services(request).signing_in is not None
+
+
 def most_bytes(request: Request) -> int:
     """Return the most bytes of this request's body, its caller known: more for a package, of those who may bring
     one."""
+    if _logs_in(request):
+        return MAX_LOGIN_BYTES
     token: TokenInfo | None = getattr(request.state, "user", None)
     if token is None or request.method != "PUT" or not request.url.path.startswith("/v1/code/"):
         return MAX_REQUEST_BYTES

@@ -33,11 +33,13 @@ from service.kinds.kind import loaded
 from service.log_text import log_chunk
 from service.model_files import BEST, NAME, Reference
 from service.notify import routes as notifications
+from service.oidc import routes as logins
+from service.oidc.signing_in import SigningIn, provider_of
 from service.order import routes as order
 from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
 from service.queue.listing import Which
 from service.queue.store import Store
-from service.services import RESOLVING, SLOW_THREADS, App, Services
+from service.services import LOGINS, RESOLVING, SLOW_THREADS, App, Services
 from service.settings import Settings
 from service.signing import read_key
 from service.specs.job import LABEL, MOST_LABELS
@@ -416,11 +418,14 @@ def keys(services: App) -> wire.Keys:
 def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     """Return the application over these settings. `store` if the caller has one; else it is opened and closed here."""
     secret, key = auth.read_secret(settings.secret_file), read_key(settings.signing_key_file)
+    provider = provider_of(settings.oidc, cli=True)
     opened = store or Store(settings.database_url, lease_seconds=settings.lease_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        if provider is not None:
+            provider.close()
         if store is None:
             opened.close()
 
@@ -438,11 +443,15 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         key=key,
         slow=asyncio.Semaphore(SLOW_THREADS),
         resolving=asyncio.Semaphore(RESOLVING),
+        logging_in=asyncio.Semaphore(LOGINS),
+        signing_in=None
+        if provider is None
+        else SigningIn(provider=provider, settings=settings.oidc, store=opened, secret=secret),
     )
     middleware.install(app)
     others = (
         data.router, data.every, users_and_tokens.router, notifications.router, figures.router, shares_routes.users,
-        shares_routes.administrators,
+        shares_routes.administrators, logins.public, logins.users,
     )  # fmt: skip
     for router in (public, users, read_job, change_job, attempts, *others, *_of_jobs()):
         app.include_router(router)

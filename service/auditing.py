@@ -33,14 +33,32 @@ def about(request: Request, *names: str) -> None:
     request.state.about = " ".join(names)
 
 
+class Strangers:
+    """Counts calls without a known token: so many of each minute are noted."""
+
+    def __init__(self) -> None:
+        self._minute = 0.0
+        self._noted = 0
+        self._passed_over = 0
+
+    def detail(self) -> dict[str, Any] | None:
+        """Return the detail of such a call; None where this minute has had enough of them."""
+        if time.monotonic() - self._minute >= _MINUTE:
+            self._minute, self._noted = time.monotonic(), 0
+        if self._noted >= STRANGERS:
+            self._passed_over += 1
+            return None
+        self._noted += 1
+        passed_over, self._passed_over = self._passed_over, 0
+        return {"more_since": passed_over} if passed_over else {}
+
+
 class Auditing:
     """Notes acts and refusals. Where the database is silent, they are in the API's log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._minute = 0.0
-        self._noted = 0
-        self._passed_over = 0
+        self._strangers = Strangers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,9 +79,11 @@ class Auditing:
         if route is None or (reading and not refused):
             return None
         request = Request(scope)
+        if getattr(request.state, "unnoted", False) and not refused:
+            return None
         user: TokenInfo | None = getattr(request.state, "user", None)
         detail: dict[str, Any] = {}
-        if user is None and (detail := self._stranger()) is None:  # type: ignore[assignment]
+        if user is None and (detail := self._strangers.detail()) is None:  # type: ignore[assignment]
             return None
         names = [str(value) for value in scope.get("path_params", {}).values()]
         return Act(
@@ -75,17 +95,6 @@ class Auditing:
             status=status,
             detail=detail,
         )
-
-    def _stranger(self) -> dict[str, Any] | None:
-        """Return the detail of a call without a known token; None where this minute has had enough of them."""
-        if time.monotonic() - self._minute >= _MINUTE:
-            self._minute, self._noted = time.monotonic(), 0
-        if self._noted >= STRANGERS:
-            self._passed_over += 1
-            return None
-        self._noted += 1
-        passed_over, self._passed_over = self._passed_over, 0
-        return {"more_since": passed_over} if passed_over else {}
 
 
 async def _note(scope: Scope, act: Act) -> None:

@@ -31,6 +31,7 @@ from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.figures.calls import FigureCalls
 from service.notify.calls import NoticeCalls
+from service.oidc.calls import LoginCalls
 from service.order.calls import OrderCalls
 from service.queue.jobs import Checkpoint, Event, Job, JobState
 from service.retry import again
@@ -233,6 +234,7 @@ class Client:
         self.notices = NoticeCalls(self._http)
         self.figures = FigureCalls(self._http)
         self.order = OrderCalls(self._http)
+        self.logins = LoginCalls(self._http, SLOW_READ_SECONDS)
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from service import access, kinds
 from service.data import names
 from service.errors import NotFoundError, UnavailableError
 from service.kinds.house import House
+from service.oidc.signing_in import SigningIn
 from service.queue.jobs import TokenInfo
 from service.queue.store import Store
 from service.settings import Settings
@@ -37,6 +38,8 @@ T = TypeVar("T")
 RESOLVE_SECONDS = 20.0  # for one of them, the wait for its turn included
 SLOW_THREADS = 8  # at most so many calls wait on S3 or MLflow at once
 SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
+LOGINS = 4  # at most so many calls wait on the provider of logins at once
+LOGIN_SECONDS = 40.0  # for one of them, the wait for a thread included
 STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
 RESOLVING = 2  # specs that are read and checked at once: it is all computing, and the calls of runners go first
 
@@ -51,6 +54,8 @@ class Services:
     key: SigningKey
     slow: asyncio.Semaphore
     resolving: asyncio.Semaphore
+    logging_in: asyncio.Semaphore
+    signing_in: SigningIn | None  # of the command line; none: there is no login by a provider
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -76,6 +81,12 @@ class Services:
         """Run a call that waits on S3 or MLflow, outside the threads that serve heartbeats, for a bounded time."""
         late = f"S3 or MLflow did not answer within {SLOW_SECONDS:.0f} s; `vaesvc doctor` says which"
         return await _apart(call, self.slow, SLOW_SECONDS, late)
+
+    async def log_in(self, call: Callable[[], T]) -> T:
+        """Run a call that waits on the provider of logins, outside the threads that serve heartbeats, for a bounded
+        time."""
+        late = f"the provider of logins did not answer within {LOGIN_SECONDS:.0f} s; try again"
+        return await _apart(call, self.logging_in, LOGIN_SECONDS, late)
 
     async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
         """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,

@@ -1,8 +1,8 @@
 """Where everything is. Order: environment (`VAESVC_...`), TOML file, running embedded stack, defaults.
 
 The file is the one named by `VAESVC_CONFIG` (empty: none), else the first there is of `~/.config/vaesvc/config.toml`
-and `./vaesvc.toml`. Its keys are the fields below, S3's in a table `[s3]`. The embedded stack (`vaesvc up`) leaves its
-addresses in `<home>/stack.json`.
+and `./vaesvc.toml`. Its keys are the fields below, S3's in a table `[s3]`, a login provider's in `[oidc]`. The embedded
+stack (`vaesvc up`) leaves its addresses in `<home>/stack.json`.
 
 Addresses and their secrets come in groups (S3, Ray, API). Once an address is given by hand, the embedded stack's
 secrets of that group are not used with it: they belong to another server.
@@ -31,7 +31,10 @@ from pydantic import (
     model_validator,
 )
 
-from service.errors import AuthError, UsageError
+from service import logins
+from service.errors import UsageError
+from service.oidc.settings import OidcSettings
+from service.setting_types import AbsolutePath, Address, absolute, read_secret
 from service.wire import StorageSettings
 
 STACK_FILE = "stack.json"
@@ -45,22 +48,6 @@ _GROUPS = (  # (fields that say "another server", fields of the stack that are t
     ({"token"}, "token_file"),
     ({"mlflow_uri"}, "mlflow_login"),
 )
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-def _no_nonsense(address: str) -> str:
-    """Raise ValueError for what no program can take for an address: half an IPv6 address, a port that is none."""
-    parts = urlsplit(address)
-    if parts.scheme in ("http", "https"):
-        _ = parts.port
-    return address
-
-
-Address = Annotated[str, AfterValidator(_no_nonsense)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -102,6 +89,9 @@ class S3Settings(BaseModel):
     secret_key: SecretStr | None = None
 
 
+TABLES: Mapping[str, type[BaseModel]] = {"s3": S3Settings, "oidc": OidcSettings}
+
+
 class Settings(BaseModel):
     """`Settings(home=...)` is defaults only; `load()` reads the environment, the file and the embedded stack."""
 
@@ -122,6 +112,7 @@ class Settings(BaseModel):
     # "vaesvc": MLflow is behind this service's gate; "own": it has none, or a login of its own (MLFLOW_TRACKING_...)
     mlflow_login: Literal["vaesvc", "own"] = "own"
     s3: S3Settings = Field(default_factory=S3Settings)
+    oidc: OidcSettings = Field(default_factory=OidcSettings)
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
     cache_bytes: int | None = Field(default=None, ge=1)  # of data sets of users' own that a machine has fetched
@@ -156,7 +147,7 @@ class Settings(BaseModel):
     @classmethod
     def _derived(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Fill in the defaults that follow from `home`."""
-        home = _absolute(Path(given.get("home") or Path.home() / ".vaesvc"))
+        home = absolute(Path(given.get("home") or Path.home() / ".vaesvc"))
         follows = {
             "database_url": f"sqlite:///{home}/vaesvc.db",
             "secret_file": home / "secret",
@@ -176,7 +167,8 @@ class Settings(BaseModel):
 
     def value(self, field: str) -> Any:
         """Return a setting by name: "mlflow_uri", "s3.bucket"."""
-        return getattr(self.s3, field.removeprefix("s3.")) if field.startswith("s3.") else getattr(self, field)
+        table, _, name = field.rpartition(".")
+        return getattr(getattr(self, table) if table else self, name)
 
     def storage(self) -> StorageSettings:
         """Return the bucket, with its secrets, for `service.artifacts`."""
@@ -191,30 +183,22 @@ class Settings(BaseModel):
         )
 
     def user_token(self) -> str | None:
-        """Return the bearer token for the API; None where none is set. Raises AuthError for an unreadable file."""
+        """Return the bearer token for the API, the one that `vaesvc login` got there if no other is set; None where
+        there is none. Raises AuthError for an unreadable file."""
         if self.token:
             return self.token.get_secret_value()
-        return _read_secret(self.token_file, self.origin("token_file")) if self.token_file else None
+        if self.token_file:
+            return read_secret(self.token_file, self.origin("token_file"))
+        return logins.token(self.api_url) if self.api_url else None
 
     def mail_password(self) -> str | None:
         """Return the mail server's password; None where none is set. Raises AuthError for an unreadable file."""
         file = self.mail_password_file
-        return _read_secret(file, self.origin("mail_password_file")) if file else None
+        return read_secret(file, self.origin("mail_password_file")) if file else None
 
     def ray_token(self) -> str | None:
         """Return Ray's shared token; None where none is set. Raises AuthError for an unreadable file."""
-        return _read_secret(self.ray_token_file, self.origin("ray_token_file")) if self.ray_token_file else None
-
-
-def _read_secret(path: Path, origin: str) -> str:
-    try:
-        value = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it holds no text"
-        raise AuthError(f"cannot read the token in {path} (named by {origin}): {why}") from error
-    if not value:
-        raise AuthError(f"the token file {path} (named by {origin}) is empty")
-    return value
+        return read_secret(self.ray_token_file, self.origin("ray_token_file")) if self.ray_token_file else None
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -225,7 +209,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     layers = [_from_environment(env), _from_file(env)]
     home = next((layer["home"][0] for layer in layers if "home" in layer), Path.home() / ".vaesvc")
-    layers += [_from_stack(_absolute(Path(home)), set().union(*layers)), _from_aws(env)]
+    layers += [_from_stack(absolute(Path(home)), set().union(*layers)), _from_aws(env)]
     merged: dict[str, tuple[Any, str]] = {}
     for layer in reversed(layers):
         merged.update(layer)
@@ -235,8 +219,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def _build(merged: Mapping[str, tuple[Any, str]]) -> Settings:
     nested: dict[str, Any] = {}
     for name, (value, _) in merged.items():
-        table = nested.setdefault("s3", {}) if name.startswith("s3.") else nested
-        table[name.removeprefix("s3.")] = value
+        table, _, key = name.rpartition(".")
+        (nested.setdefault(table, {}) if table else nested)[key] = value
     try:
         settings = Settings.model_validate(nested)
     except ValidationError as error:
@@ -252,8 +236,9 @@ def _build(merged: Mapping[str, tuple[Any, str]]) -> Settings:
 
 
 def field_names() -> list[str]:
-    """Return every setting's name, S3's as "s3.<name>"."""
-    return [name for name in Settings.model_fields if name != "s3"] + [f"s3.{name}" for name in S3Settings.model_fields]
+    """Return every setting's name, those of a table as "s3.<name>"."""
+    plain = [name for name in Settings.model_fields if name not in TABLES]
+    return plain + [f"{table}.{name}" for table, model in TABLES.items() for name in model.model_fields]
 
 
 def variable(field: str) -> str:
@@ -269,7 +254,7 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the TOML file that `load` reads, if there is one."""
     env = os.environ if environ is None else environ
     if "VAESVC_CONFIG" in env:
-        return _absolute(Path(env["VAESVC_CONFIG"])) if env["VAESVC_CONFIG"] else None
+        return absolute(Path(env["VAESVC_CONFIG"])) if env["VAESVC_CONFIG"] else None
     config_home = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     candidates = (config_home / "vaesvc" / "config.toml", Path("vaesvc.toml").absolute())
     return next((path for path in candidates if path.is_file()), None)
@@ -295,7 +280,8 @@ def _from_file(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 def _flat(tables: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
     allowed = field_names()
     for key, value in tables.items():
-        entries = {f"s3.{k}": v for k, v in value.items()} if key == "s3" and isinstance(value, dict) else {key: value}
+        inside = key in TABLES and isinstance(value, dict)
+        entries = {f"{key}.{k}": v for k, v in value.items()} if inside else {key: value}
         for name, inner in entries.items():
             if name not in allowed:
                 near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.0)
@@ -344,7 +330,8 @@ def _from_aws(env: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 def with_stack(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """Return `settings` with what an embedded stack offers, wherever the user did not set it otherwise."""
-    given = settings.model_fields_set - {"s3"} | {f"s3.{name}" for name in settings.s3.model_fields_set}
+    given = settings.model_fields_set - set(TABLES)
+    given |= {f"{table}.{name}" for table in TABLES for name in getattr(settings, table).model_fields_set}
     known = {name: (settings.value(name), settings.origin(name)) for name in given}
     offered = {name: (value, STACK) for name, value in values.items() if not settings.explicit(name)}
     return _build(known | offered)

@@ -193,8 +193,9 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         origin = settings.origin(field)
         if origin != "default":
             yield ok("settings", f"{field} = {_shown(settings, field)}  (from {origin})")
-    for name in ("secret_file", "signing_key_file", "token_file", "ray_token_file"):
-        file: Path | None = getattr(settings, name)
+    secrets = ("oidc.client_secret_file", "oidc.cli_client_secret_file")
+    for name in ("secret_file", "signing_key_file", "token_file", "ray_token_file", *secrets):
+        file: Path | None = settings.value(name)
         if file is not None and file.exists() and file.stat().st_mode & 0o077:
             yield fail("settings", f"{name}: others may read {file}", f"chmod 600 {file}")
 
@@ -202,9 +203,9 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 def _shown(settings: Settings, field: str) -> str:
     from urllib.parse import urlsplit
 
-    if field.endswith(("token", "secret_key", "access_key")):
+    if field.endswith(("token", "secret", "secret_key", "access_key")):
         return "(hidden)"
-    value = str(getattr(settings.s3, field[3:]) if field.startswith("s3.") else getattr(settings, field))
+    value = str(settings.value(field))
     parts = urlsplit(value)
     if "@" not in parts.netloc:
         return value
@@ -242,7 +243,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
             identity = client.identity()
             yield ok("token", f"accepted as {identity.owner!r}, role {identity.role}")
         except AuthError as error:
-            yield fail("token", str(error), "set VAESVC_TOKEN or VAESVC_TOKEN_FILE")
+            yield fail("token", str(error), "set VAESVC_TOKEN or VAESVC_TOKEN_FILE, or `vaesvc login`")
             return
         cluster = client.cluster()
     seen = None if cluster.seen_at is None else time.time() - cluster.seen_at

@@ -21,6 +21,14 @@ LATER: Mapping[str, Command] = MappingProxyType(
             "one's own through the service (new, mine, rotate, drop).",
             app="service.cli.tokens:app",
         ),
+        "login": Command(
+            help="Log in by the service's provider. The token that it ends in is kept for this service, until it ends.",
+            app="service.cli.login:login",
+        ),
+        "logout": Command(
+            help="End the login: its token is refused from now on, and its file removed.",
+            app="service.cli.login:logout",
+        ),
         "group": Command(
             help="Groups of users, and their weights: which part of the cluster is whose (an administrator's).",
             app="service.cli.shares:groups",

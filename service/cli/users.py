@@ -1,4 +1,4 @@
-"""user list, put, remove, and audit: for administrators, through the service."""
+"""user list, put, disable, enable, remove, and audit: for administrators, through the service."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ def list_users(json: AsJson = False) -> None:
     if json:
         output.as_json(users)
         return
-    output.table(
-        ("NAME", "ROLE", "SINCE"), [(user.name, user.role.value, output.moment(user.created_at)) for user in users]
-    )
+    rows = [
+        (user.name, user.role.value, output.moment(user.created_at), output.moment(user.disabled_at)) for user in users
+    ]
+    output.table(("NAME", "ROLE", "SINCE", "DISABLED"), rows)
 
 
 @app.command()
@@ -44,6 +45,22 @@ def put(name: Name, role: Annotated[Role, typer.Option(help="What they are from 
     with connect.client() as client:
         user = client.users.put(name, role)
     output.data(f"{user.name}  {user.role.value}")
+
+
+@app.command()
+def disable(name: Name) -> None:
+    """Refuse a user's tokens and logins until they are enabled again. What they have queued goes on."""
+    with connect.client() as client:
+        client.users.disable(name, disabled=True)
+    output.note(f"{name!r} is disabled: `vaesvc user enable {name}` undoes it.")
+
+
+@app.command()
+def enable(name: Name) -> None:
+    """Take a user's tokens and logins again."""
+    with connect.client() as client:
+        client.users.disable(name, disabled=False)
+    output.note(f"{name!r} is taken again.")
 
 
 @app.command()

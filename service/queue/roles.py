@@ -57,6 +57,7 @@ class UserInfo(BaseModel):
     name: str
     role: Role
     created_at: float  # seconds since 1970
+    disabled_at: float | None = None  # their tokens and logins are refused since then
 
 
 def sha256(token: str) -> str:

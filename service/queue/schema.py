@@ -138,6 +138,17 @@ users = sa.Table(
     sa.Column("name", sa.String(200), primary_key=True),
     sa.Column("role", sa.String(16), nullable=False),  # `service.queue.roles`
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("disabled_at", sa.Double),  # none: their tokens and logins are taken
+)
+
+identities = sa.Table(
+    "vaesvc_identities",  # which user a provider's account is
+    metadata,
+    sa.Column("issuer", sa.String(500), primary_key=True),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("name", sa.String(200), sa.ForeignKey("vaesvc_users.name"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Index("vaesvc_identities_name", "name"),
 )
 
 tokens = sa.Table(
@@ -150,6 +161,7 @@ tokens = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("expires_at", sa.Double),
     sa.Column("replaced", sa.Boolean, nullable=False, server_default=sa.false()),  # by a newer one of this label
+    sa.Column("login", sa.Boolean, nullable=False, server_default=sa.false()),  # it came of a login by a provider
     sa.Index("vaesvc_tokens_name", "name", "label"),
 )
 

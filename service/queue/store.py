@@ -27,6 +27,7 @@ from service.queue import (
     data_sets,
     expecting,
     figures,
+    identities,
     limits,
     listing,
     models,
@@ -89,6 +90,7 @@ class Store:
         self.shares = shares.Shares(self._database)
         self.figures = figures.FigureTables(self._database, lease_seconds)
         self.users = tokens.Users(self._database)
+        self.identities = identities.Identities(self._database)
         self.notices = notices.Notices(self._database)
         self.audit = audit.Audit(self._database, self._together)
         self.order = order.Order(self._database)

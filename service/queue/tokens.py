@@ -16,7 +16,7 @@ from service.errors import ConflictError, ForbiddenError, NotFoundError
 from service.queue.jobs import MAIN_LABEL, TokenInfo
 from service.queue.roles import Role, Scope, UserInfo, sha256
 from service.queue.rows import Clocked, Transactions
-from service.queue.schema import outbox, subscriptions, tokens, users
+from service.queue.schema import identities, outbox, subscriptions, tokens, users
 
 MOST_TOKENS = 100  # of one user
 _INFO = (
@@ -29,24 +29,30 @@ _JOINED = sa.select(*_INFO).join(users, users.c.name == tokens.c.name)
 def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
     """Let `token` act as `name`. Raises ConflictError when the name has another token, or the token another name."""
     digest = sha256(token)
-    _make_user(work, name, Role.USER)
+    make_user(work, name, Role.USER)
     _locked_user(work, name)
     there = work.row(sa.select(tokens.c.name).where(tokens.c.sha256 == digest))
     others = tokens.c.sha256 != digest
     theirs = work.rows(sa.select(tokens.c.sha256).where(tokens.c.name == name, tokens.c.label == MAIN_LABEL, others))
     if theirs or (there is not None and there["name"] != name):
         raise ConflictError(f"{name!r} has another token, or this token another name: revoke that one first")
-    _insert(work, tokens, {"sha256": digest, "name": name, "label": MAIN_LABEL, "created_at": work.now})
+    insert(work, tokens, {"sha256": digest, "name": name, "label": MAIN_LABEL, "created_at": work.now})
     if admin:
         set_role(work, name, Role.ADMIN)
 
 
 def find(work: Clocked, token: str) -> TokenInfo | None:
-    """Return the token's user; None for an unknown token, and for one that is past its end."""
-    row = work.row(_JOINED.where(tokens.c.sha256 == sha256(token)))
+    """Return the token's user; None for an unknown token, one that is past its end, and one of a disabled user."""
+    row = work.row(_JOINED.where(tokens.c.sha256 == sha256(token), users.c.disabled_at.is_(None)))
     if row is None or (row["expires_at"] is not None and row["expires_at"] <= work.now):
         return None
     return TokenInfo(**row)
+
+
+def by_digest(work: Clocked, digest: str) -> TokenInfo | None:
+    """Return the token of this SHA-256, whatever its end; None where there is none."""
+    row = work.row(_JOINED.where(tokens.c.sha256 == digest))
+    return None if row is None else TokenInfo(**row)
 
 
 def all_of(work: Clocked, name: str | None = None) -> list[TokenInfo]:
@@ -76,6 +82,7 @@ def revoke(work: Clocked, name: str, label: str | None = None) -> int:
         mine = sa.select(subscriptions.c.id).where(subscriptions.c.owner == name)
         work.connection.execute(sa.delete(outbox).where(outbox.c.subscription.in_(mine)))
         work.connection.execute(sa.delete(subscriptions).where(subscriptions.c.owner == name))
+        work.connection.execute(sa.delete(identities).where(identities.c.name == name))
         there = work.connection.execute(sa.delete(users).where(users.c.name == name)).rowcount > 0
     if not there:
         raise NotFoundError(f"{name!r} has no token" + ("" if label is None else f" {label!r}"))
@@ -93,7 +100,7 @@ class Users(Transactions):
     def put(self, name: str, role: Role) -> UserInfo:
         """Make a user of this role, or give one that is there this role. The same again changes nothing."""
         with self._write() as work:
-            _make_user(work, name, role)
+            make_user(work, name, role)
             set_role(work, name, role)
             return UserInfo(**dict(_locked_user(work, name)))
 
@@ -124,11 +131,11 @@ class Users(Transactions):
         """
         with self._write() as work:
             _locked_user(work, name)
-            known = work.row(_JOINED.where(tokens.c.sha256 == digest))
+            known = by_digest(work, digest)
             if known is not None:
-                if (known["name"], known["label"], known["replaced"]) != (name, label, False):
+                if (known.name, known.label, known.replaced) != (name, label, False):
                     raise ConflictError("this token is known already: make another one")
-                return TokenInfo(**known)
+                return known
             current = [token for token in all_of(work, name) if token.label == label and not token.replaced]
             if grace_seconds is None:
                 _refuse_taken(work, name, label, current)
@@ -142,9 +149,9 @@ class Users(Transactions):
                 "scopes": None if scopes is None else sorted(scope.value for scope in set(scopes)),
             }  # fmt: skip
             work.connection.execute(sa.insert(tokens).values(values))
-            row = work.row(_JOINED.where(tokens.c.sha256 == digest))
-            assert row is not None
-            return TokenInfo(**row)
+            made = by_digest(work, digest)
+            assert made is not None
+            return made
 
     def revoke(self, name: str, label: str | None = None) -> int:
         """Revoke the user's tokens of this label, without one all of them, and forget the role; return how many."""
@@ -194,8 +201,9 @@ def _within(
     return scopes if by.scopes is None else sorted(wanted), expires_at
 
 
-def _make_user(work: Clocked, name: str, role: Role) -> None:
-    _insert(work, users, {"name": name, "role": role.value, "created_at": work.now})
+def make_user(work: Clocked, name: str, role: Role) -> None:
+    """Make a user of this role, unless one of the name is there."""
+    insert(work, users, {"name": name, "role": role.value, "created_at": work.now})
 
 
 def _locked_user(work: Clocked, name: str) -> sa.RowMapping:
@@ -205,7 +213,7 @@ def _locked_user(work: Clocked, name: str) -> sa.RowMapping:
     return row
 
 
-def _insert(work: Clocked, table: sa.Table, values: dict[str, Any]) -> None:
+def insert(work: Clocked, table: sa.Table, values: dict[str, Any]) -> None:
     """Insert a row unless one with its key is there."""
     insert = sqlite.insert if work.database.sqlite else postgresql.insert
     work.connection.execute(insert(table).values(values).on_conflict_do_nothing())

@@ -54,7 +54,17 @@ def _launch(site: Site) -> Launch:
     if storage.get("AWS_ACCESS_KEY_ID"):  # a whole set of keys: nothing of another one may be mixed in
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
             env.pop(name, None)
-    same = (*command, __version__, site.settings.read, site.settings.database_url, str(site.settings.secret_file))
+    oidc = site.settings.oidc
+    if oidc.issuer is not None and oidc.page_url is None:  # browsers find it where it is started
+        env["VAESVC_OIDC_PAGE_URL"] = f"http://{LOOPBACK}:{site.ports['http']}"
+    same = (
+        *command,
+        __version__,
+        *([oidc.model_dump_json()] if oidc.issuer else []),
+        site.settings.read,
+        site.settings.database_url,
+        str(site.settings.secret_file),
+    )
     same = (*same, *(f"{name}={value}" for name, value in sorted(storage.items())))
     return Launch(command=command, environment=env | SAFE | storage, same=same)
 

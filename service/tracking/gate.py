@@ -3,7 +3,8 @@
 MLflow has no login of its own but `basic-auth`, a second list of users whose passwords are hashed slowly at every
 request. Here the tokens of this service open it: a user's (SQL has its SHA-256), an attempt's and the service's own
 (HMACs, `service.auth`). They come as `Authorization: Bearer TOKEN`, or as the password of a Basic login with any user
-name, which is what browsers ask for. Who was let in is remembered for a few seconds: a revoked token ends then.
+name, which is what browsers ask for, or in the cookie of a login by a provider (`service.oidc.page`). Who was let in is
+remembered for a few seconds: a revoked token ends then.
 
 A user reads everything and writes experiments and runs; the registry of models is written by the service, its
 attempts, and administrators. Where a user may see their own jobs only (`read = "own"`) MLflow, which shows
@@ -28,6 +29,7 @@ import anyio.to_thread
 
 from service import auth
 from service.errors import AuthError, VaesvcError
+from service.oidc.page import PATHS, SAFE_METHODS, PageLogin, page_login
 from service.queue import roles
 from service.tracking.page import Page
 from service.tracking.rights import Right, names_a_place, needed
@@ -51,6 +53,10 @@ SAFE = {  # for MLflow's server: nothing that it is sent is run, and nobody is t
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
 }
+
+
+class UnknownError(AuthError):
+    """Nobody is known by what was given: to log in may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +101,7 @@ class Doorkeeper:
             raise AuthError("this is an attempt's token for the API, not for MLflow")
         user = self._store.token_user(token)
         if user is None:
-            raise AuthError(f"the token is not known here: wrong, or revoked; {SIGN_IN}")
+            raise UnknownError(f"the token is not known here: wrong, or revoked; {SIGN_IN}")
         if not user.operator and not self._everybody_reads:
             raise AuthError(
                 'this service shows its users their own jobs only (read = "own"), and MLflow shows everybody\'s: it is '
@@ -129,10 +135,13 @@ class Gate:
     """An ASGI application around MLflow's: requests without the right are refused here, the others go on without
     token."""
 
-    def __init__(self, app: ASGIApp, keeper: Doorkeeper, static_prefix: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, keeper: Doorkeeper, static_prefix: str = "", login: PageLogin | None = None
+    ) -> None:
         self._app = app
         self._keeper = keeper
         self._prefix = static_prefix.rstrip("/")
+        self._login = login  # by a provider; none: there is no such login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -149,19 +158,40 @@ class Gate:
         if right is Right.OPEN or _asks_whether_it_may(scope["method"], headers):
             await self._app(scope, receive, send)
             return
+        if self._login is not None and path in PATHS:
+            await self._login(scope, receive, send, path)
+            return
+        cookie = None if self._login is None or b"authorization" in headers else self._login.token(headers)
         try:
-            caller = await self._keeper.caller(_token(headers))
+            caller = await self._keeper.caller(cookie or _token(headers))
         except VaesvcError as error:
-            await _refuse(send, error.http_status, _CODES.get(error.http_status, "INTERNAL_ERROR"), str(error))
+            unknown = isinstance(error, UnknownError)
+            if self._login is not None and unknown and self._login.redirects(scope["method"], headers):
+                query = scope["query_string"].decode("latin-1")
+                await self._login.to_login(f"{path}?{query}" if query else path)(scope, receive, send)
+                return
+            # a browser would ask for a password on top of a page whose login is over
+            asks = self._login is None or b"sec-fetch-mode" not in headers
+            code = _CODES.get(error.http_status, "INTERNAL_ERROR")
+            await _refuse(send, error.http_status, code, str(error), asks=asks)
             return
         refusal = _refusal(caller, right, scope["method"], path, headers)
+        if cookie and scope["method"] not in SAFE_METHODS and self._login and not self._login.same_origin(headers):
+            refusal = f"a page of another address may not {scope['method']} here"
         if refusal is None and caller.right is Right.LOG and names_a_place(path):
             receive, refusal = await _without_a_place(receive)
         if refusal is not None:
             await _refuse(send, 403, "PERMISSION_DENIED", refusal)
             return
+        await self._app({**scope, "headers": self._kept(scope)}, receive, send)
+
+    def _kept(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Return a request's headers without the login: MLflow never sees it."""
         kept = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
-        await self._app({**scope, "headers": kept}, receive, send)
+        if self._login is None:
+            return kept
+        login = self._login
+        return [(name, login.without(value) if name == b"cookie" else value) for name, value in kept]
 
 
 _CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE"}
@@ -179,9 +209,10 @@ def create_app() -> Gate:
 
     settings = load()
     store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
-    keeper = Doorkeeper(store, auth.read_secret(settings.secret_file), everybody_reads=settings.read == "all")
+    secret = auth.read_secret(settings.secret_file)
+    keeper = Doorkeeper(store, secret, everybody_reads=settings.read == "all")
     prefix = os.environ.get("_MLFLOW_STATIC_PREFIX", "")
-    return Gate(Page(app, prefix), keeper, prefix)
+    return Gate(Page(app, prefix), keeper, prefix, page_login(settings, store, secret))
 
 
 def _token(headers: Mapping[bytes, bytes]) -> str:
@@ -194,7 +225,7 @@ def _token(headers: Mapping[bytes, bytes]) -> str:
             return base64.b64decode(given, validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError):
             raise AuthError(f"the Authorization header cannot be read; {SIGN_IN}") from None
-    raise AuthError(f"MLflow is behind the service's login: {SIGN_IN}")
+    raise UnknownError(f"MLflow is behind the service's login: {SIGN_IN}")
 
 
 def _asks_whether_it_may(method: str, headers: Mapping[bytes, bytes]) -> bool:
@@ -255,11 +286,11 @@ async def _replay(read: list[Message], receive: Receive) -> Message:
     return read.pop() if read else await receive()
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    """Send the refusal in MLflow's form, which its clients and its pages understand."""
+async def _refuse(send: Send, status: int, code: str, message: str, *, asks: bool = True) -> None:
+    """Send the refusal in MLflow's form, which its clients and its pages understand. asks: for a login, by Basic."""
     body = json.dumps({"error_code": code, "message": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
+    if status == 401 and asks:
         headers.append((b"www-authenticate", b'Basic realm="vaesvc: any name, your token", charset="UTF-8"'))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

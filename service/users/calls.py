@@ -68,6 +68,11 @@ class UserCalls:
         """Revoke all of a user's tokens, and forget the role. An administrator's."""
         return self._http.call("DELETE", f"/v1/users/{_quoted(name)}", Revoked.model_validate_json)
 
+    def disable(self, name: str, *, disabled: bool) -> UserInfo:
+        """Refuse a user's tokens and logins, or take them again. An administrator's. Raises NotFoundError."""
+        path = f"/v1/users/{_quoted(name)}/disabled"
+        return self._http.call("PUT" if disabled else "DELETE", path, UserInfo.model_validate_json)
+
     def acts(
         self,
         *,

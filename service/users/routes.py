@@ -93,6 +93,20 @@ def remove_user(name: Name, request: Request) -> Revoked:
     return Revoked(name=name, tokens=_store(request).users.revoke(name))
 
 
+@router.put("/users/{name}/disabled", summary="Refuse a user's tokens", dependencies=[access.ADMINISTERS])
+def disable(name: Name, request: Request) -> UserInfo:
+    """Refuse the user's tokens and logins until they are enabled again. What they have queued goes on. Idempotent."""
+    changed: UserInfo = _store(request).identities.disable(name, disabled=True)
+    return changed
+
+
+@router.delete("/users/{name}/disabled", summary="Take a user's tokens again", dependencies=[access.ADMINISTERS])
+def enable(name: Name, request: Request) -> UserInfo:
+    """Take the user's tokens and logins again. Idempotent."""
+    changed: UserInfo = _store(request).identities.disable(name, disabled=False)
+    return changed
+
+
 @router.get("/users/{name}/tokens", summary="A user's tokens", dependencies=[access.ADMINISTERS])
 def users_tokens(name: Name, request: Request) -> Sequence[TokenInfo]:
     """Return what is known of the user's tokens."""

@@ -87,6 +87,9 @@ NEED_API: dict[str, tuple[str, ...]] = {
     "notify try": ("0" * 32,),
     "user put": ("NAME",),
     "user remove": ("NAME",),
+    "user disable": ("NAME",),
+    "user enable": ("NAME",),
+    "login": ("--no-open",),
 }
 NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "serve": ("--port", "0"),
@@ -97,6 +100,7 @@ NEED_DATABASE: dict[str, tuple[str, ...]] = {
     "gc": ("--dry-run",),
 }
 NEED_NOTHING = {"bench", "parts", "recipes", "reproduce", "run", "searches", "study list", "study run"}
+AFTER_LOGIN = {"logout"}  # with nobody logged in it asks nobody; see test_login.py
 WAITS = {"dispatch"}  # a daemon: for its database, for Ray and for the API
 LOCAL_STACK = {"up", "down", "status", "doctor"}  # they say of each part how it is; see test_stack.py
 TAKEN = {"page", "no-json", "null", "other-json", "no-gzip", "cut-gzip"}  # any bytes with status 200 may be a log
@@ -112,7 +116,7 @@ def commands(group: Any = None, above: str = "") -> Iterator[str]:
 
 
 def test_fault_13_every_command_says_what_it_needs() -> None:
-    assert {*NEED_API, *NEED_DATABASE, *NEED_NOTHING, *WAITS, *LOCAL_STACK} == set(commands())
+    assert {*NEED_API, *NEED_DATABASE, *NEED_NOTHING, *AFTER_LOGIN, *WAITS, *LOCAL_STACK} == set(commands())
 
 
 @pytest.fixture(autouse=True)

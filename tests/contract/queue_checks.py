@@ -72,8 +72,17 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_identities(url: str) -> None:
+    """Take the database back to the version before logins by a provider."""
+    sql(url, "DROP TABLE vaesvc_identities")
+    sql(url, "ALTER TABLE vaesvc_tokens DROP COLUMN login")
+    sql(url, "ALTER TABLE vaesvc_users DROP COLUMN disabled_at")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0014'")
+
+
 def before_expected(url: str) -> None:
     """Take the database back to the version before expected starts."""
+    before_identities(url)
     for name in ("expectations", "expected"):
         sql(url, f"DROP TABLE vaesvc_{name}")
     sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0013'")

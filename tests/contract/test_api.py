@@ -62,7 +62,7 @@ def checkpoint(job_id: str, step: int, **fields: Any) -> Checkpoint:
 USER_CALLS = [
     (method, path.format(job_id="j1", **VALUES))
     for method, path in CALLS  # from the OpenAPI document
-    if path not in PUBLIC and not of_attempt(path)
+    if f"{method} {path}" not in PUBLIC and not of_attempt(path)
 ]
 ATTEMPT_CALLS = [
     ("POST", "claim"),

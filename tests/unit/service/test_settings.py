@@ -58,10 +58,13 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     """One value of each kind, by both ways: none is out of reach."""
     special = {"read": "own", "mlflow_login": "vaesvc", "s3.bucket": "models", "s3.endpoint_url": "http://s3.example"}
     special["user_code"] = "admins"
+    special |= {"oidc.issuer": "https://login.example", "oidc.scopes": "openid", "oidc.roles": "staff=user"}
+    special |= {"oidc.groups": "cn=lab,dc=org=vision; other=text", "oidc.new_users": "viewer"}
     numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds", "code_bytes", "code_grace_seconds"}
     numbers |= {"data_set_bytes", "data_grace_seconds", "data_job_grace_seconds", "cache_bytes"}
     numbers |= {f"gc_{name}" for name in ("log_seconds", "log_bytes", "checkpoint_seconds", "checkpoint_bytes")}
-    numbers |= {"gc_job_seconds", "notify_wait_seconds"}
+    numbers |= {"gc_job_seconds", "notify_wait_seconds", "oidc.seconds"}
+    special["oidc.seconds"] = "7200"
     for name in settings.field_names():
         value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})

@@ -1,0 +1,1 @@
+"""A real provider of logins for tests, and somebody who uses its pages."""
