@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import jwt
+from typing import TYPE_CHECKING, Any
 
 from service.errors import AuthError
+
+if TYPE_CHECKING:
+    import jwt
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_SECONDS = 60  # by which the provider's clock may differ from ours
@@ -44,6 +45,8 @@ def verify(
     access_token: what came with it; compared with `at_hash`, where that is. Raises AuthError, for a key that is not
     known UnknownKeyError. No message holds the token.
     """
+    import jwt  # only where somebody logs in
+
     algorithm, key = _key(token, keys)
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -79,6 +82,8 @@ def verify(
 
 def _key(token: str, keys: Sequence[Mapping[str, Any]]) -> tuple[str, jwt.PyJWK]:
     """Return the algorithm of the token's head, which is one that is taken, and the provider's key for it."""
+    import jwt
+
     if len(token) > MAX_TOKEN_BYTES:
         raise _refused(f"it is larger than {MAX_TOKEN_BYTES:,} bytes")
     try:
