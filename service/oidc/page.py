@@ -167,7 +167,7 @@ class PageLogin:
         )
         made = await self._apart(finish)
         await self._note(request, "/oidc/callback", 200, made)
-        response = self._redirect(f"{self.url.removesuffix(self.path)}{self.path}{ticket.path}", 303)
+        response = self._redirect(f"{self.url}{ticket.path}", 303)
         self._set(response, "session", token, int(self.signing_in.settings.seconds))
         response.delete_cookie(self.cookie("login"), path="/", secure=self.secure, httponly=True)
         return response

@@ -11,7 +11,7 @@ from service.queue.roles import Scope
 from service.users.records import Digest
 
 Text = Annotated[str, Field(min_length=1, max_length=8192)]
-SECONDS = Annotated[float, Field(ge=60, le=90 * 86_400.0)]
+Lasts = Annotated[float, Field(ge=60, le=90 * 86_400.0)]
 
 
 class LoginOffer(Record):
@@ -57,7 +57,7 @@ class LoginFinish(Record):
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))] | None = Field(
         default=None, description="what the token may do of what its user may; left out: all of it"
     )
-    seconds: SECONDS | None = Field(
+    seconds: Lasts | None = Field(
         default=None, description="how long it is taken; left out, and at most: as the service is set"
     )
 

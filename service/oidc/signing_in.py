@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.queue.roles import Scope
     from service.queue.store import Store
 
-MOST_A_MINUTE = 120  # logins that begin, of everybody, in one process of the service
+MOST_A_MINUTE = 600  # of strangers, in one process of the service
 _MINUTE = 60.0
 MOST_PATH = 2000  # characters of where the page goes on
 
@@ -42,21 +42,21 @@ def provider_of(settings: OidcSettings, *, cli: bool) -> Provider | None:
 
 
 class Few:
-    """Counts logins that begin: a stranger's must not make us call the provider as often as they like."""
+    """Counts calls of the provider that strangers have us make: so many of each minute, and no more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._minute = 0.0
-        self._begun = 0
+        self._made = 0
 
     def take(self) -> None:
         """Count one. Raises UnavailableError where this minute has had enough of them."""
         with self._lock:
             if time.monotonic() - self._minute >= _MINUTE:
-                self._minute, self._begun = time.monotonic(), 0
-            self._begun += 1
-            if self._begun > MOST_A_MINUTE:
-                raise UnavailableError("too many logins begin at this moment: try again in a minute")
+                self._minute, self._made = time.monotonic(), 0
+            self._made += 1
+            if self._made > MOST_A_MINUTE:
+                raise UnavailableError("too many logins are under way at this moment: try again in a minute")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,6 @@ class SigningIn:
 
     def begin_code(self, redirect: str, *, purpose: str, prefix: str, path: str = "/") -> tuple[str, str]:
         """Return a sealed ticket, and where the browser is sent. prefix: of the token's label."""
-        self.few.take()
         state = tickets.random_text()
         ticket = Ticket(
             purpose=purpose,
@@ -99,11 +98,13 @@ class SigningIn:
     ) -> TokenInfo:
         """Let the token of this SHA-256 act as whoever the code is about. See `_finish`."""
         tickets.check_state(ticket, state)
+        self.few.take()
         self.provider.check_issuer(issuer)
         return self._finish(self.provider.redeem(ticket, code), ticket, digest, **wanted)
 
     def finish_device(self, ticket: Ticket, *, digest: str, **wanted: Any) -> TokenInfo | Pending:
         """Let the token of this SHA-256 act as whoever has confirmed; Pending where nobody has yet."""
+        self.few.take()
         claims = self.provider.poll_device(ticket.device_code)
         return claims if isinstance(claims, Pending) else self._finish(claims, ticket, digest, **wanted)
 

@@ -100,7 +100,8 @@ def test_the_cluster_has_the_pinned_ray_and_the_settings_that_are_known() -> Non
     assert cluster["spec"]["authOptions"]["mode"] == "token"
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
     known = {variable(field) for field in field_names()}
-    assert {name for name in compose["x-settings"] if name.startswith("VAESVC_")} <= known
+    given = {**compose["x-settings"], **compose["x-oidc"]}
+    assert {name for name in given if name.startswith("VAESVC_")} <= known
     for name, service in compose["services"].items():  # nothing is open to the network unless somebody says so
         assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service.get("ports", ())), name
     assert "ports" not in compose["services"]["ray"]
