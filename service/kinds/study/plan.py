@@ -5,10 +5,12 @@ from __future__ import annotations
 from service.cli import output
 from service.kinds.study.spec import StudySpec, cost
 from service.kinds.study.text import assignment
+from service.queue.jobs import Resources
 
 
 def plan(spec: StudySpec, *, json: bool = False) -> None:
     """Print what would run, and what it costs."""
+    from service.kinds.train.plan import memory_lines
     from tuning.pace import seconds_per_step
     from tuning.study import trials
 
@@ -25,6 +27,8 @@ def plan(spec: StudySpec, *, json: bool = False) -> None:
             f"{base.batch_size} images, {output.duration(steps[stage.name] * seconds_per_step(base))} one after the "
             "other on this machine's CPU"
         )
+        for line in memory_lines(base, Resources()):
+            output.note(f"Of one trial alone. {line}")
         output.table(
             ("TRIAL", "SEED", "VALUES"),
             [(str(t.number), str(t.seed), assignment(t.assignment)) for t in planned],

@@ -26,6 +26,7 @@ KIND = Kind(
     routes="service.kinds.train.routes:add",
     progress="service.kinds.train.text:progress",
     outcome="service.kinds.train.text:outcome",
+    plan="service.kinds.train.plan:plan",
     commands=MappingProxyType(
         {"run": Command(help="Train in this process, into a folder.", app="service.cli.local:run")}
     ),
