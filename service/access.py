@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from service.queue.shares import Shares
     from service.services import Services
     from service.settings import Settings
+    from service.specs.job import JobSpec
 
 _user_bearer = HTTPBearer(auto_error=False, scheme_name="user token", description="made by `vaesvc token add NAME`")
 _attempt_bearer = HTTPBearer(
@@ -215,4 +216,15 @@ def may_go_first(spec: HasPriority, user: TokenInfo, shares: Shares) -> None:
             f"priority: {spec.priority} is an administrator's, and you are {user.name}: "
             "others set 0, or less to let everybody pass; a quota may allow more: "
             f"`vaesvc quota set user {user.name} --priority {spec.priority}`"
+        )
+
+
+def may_submit(spec: JobSpec, user: TokenInfo, shares: Shares) -> None:
+    """Raise ForbiddenError unless the user may set the spec's priority, and may keep its room from higher ones."""
+    may_go_first(spec, user, shares)
+    if not spec.preemptible and not user.operator:
+        raise ForbiddenError(
+            f"preemptible: false is an operator's or an administrator's, and you are {user.name}: it would keep its "
+            "room from jobs of any priority. Leave it out: an attempt that makes room checkpoints, and goes on later "
+            "from there"
         )

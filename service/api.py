@@ -117,7 +117,7 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User, ca
 async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
     """Return the resolved spec, of which the user may make a job."""
     spec = await services.resolve(request.spec, user)
-    await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
+    await anyio.to_thread.run_sync(access.may_submit, spec, user, services.store.shares)
     await anyio.to_thread.run_sync(order.check, spec, services, user)
     await _check_code(spec.code, services, user)
     return spec
@@ -138,7 +138,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """Return the spec with every default filled in."""
     spec = await services.resolve(request.spec, user)
-    await anyio.to_thread.run_sync(access.may_go_first, spec, user, services.store.shares)
+    await anyio.to_thread.run_sync(access.may_submit, spec, user, services.store.shares)
     await anyio.to_thread.run_sync(order.check, spec, services, user)
     if spec.code is not None:
         access.may_bring_code(services.settings, user)

@@ -140,6 +140,9 @@ class Settings(BaseModel):
     lease_seconds: float = Field(default=20.0, ge=1)
     poll_seconds: float = Field(default=1.0, gt=0)  # the dispatcher's tick
     cancel_grace_seconds: float = Field(default=8.0, ge=0)  # a cancelled attempt may checkpoint this long
+    preemption: bool = False  # a job takes the room that it needs from attempts of a lower priority
+    grow_seconds: float = Field(default=300.0, ge=1)  # idle room is given to elastic gangs after so long
+    preempt_grace_seconds: float = Field(default=60.0, ge=0, le=86_400)  # in which these may checkpoint
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

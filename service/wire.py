@@ -214,6 +214,7 @@ class HeartbeatReply(Record):
     finish: bool = False  # stop trying, and end with what there is
     stop: str | None = None  # why the attempt shall end, of which another goes on with the job
     hangs: bool = False  # that is why: nothing can be waited for
+    grace: float | None = None  # seconds in which it may checkpoint; none: as long as a cancelled one
 
 
 class Pulse(Record):

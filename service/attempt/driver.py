@@ -37,6 +37,7 @@ def run(order: Assignment) -> Outcome:
     try:
         check_job(order.context.job.spec)
         spec = kinds.parse(order.context.job.spec)
+        spec = spec.model_copy(update={"resources": order.context.job.resources})  # of this attempt: gangs are elastic
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
         ray_cluster.use_environment()
         ray_cluster.connect()

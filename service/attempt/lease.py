@@ -36,7 +36,7 @@ class Lease:
         self._checked_at = self._renewed_at
         self._thawed_at: float | None = None
         self._cancelled_at: float | None = None
-        self._stop: tuple[float, str, bool] | None = None
+        self._stop: tuple[float, str, bool, float | None] | None = None
         self._away = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -76,12 +76,13 @@ class Lease:
         """Return the seconds since the service asked for a stop; None if it did not."""
         return None if self._cancelled_at is None else time.monotonic() - self._cancelled_at
 
-    def stop_asked(self) -> tuple[float, str, bool] | None:
-        """Return since how many seconds this attempt shall end, why, and whether it hangs; None where it need not."""
+    def stop_asked(self, grace: float) -> tuple[bool, str, bool] | None:
+        """Return whether the time is over in which this attempt shall end, why it shall, and whether it hangs; None
+        where it need not. grace: seconds, where the service named none."""
         if self._stop is None:
             return None
-        at, why, hangs = self._stop
-        return time.monotonic() - at, why, hangs
+        at, why, hangs, named = self._stop
+        return time.monotonic() - at >= (grace if named is None else named), why, hangs
 
     def _deadline(self) -> float:
         margin = min(_MARGIN_SECONDS, self._seconds / 3)
@@ -116,5 +117,5 @@ class Lease:
             self._cancelled_at = time.monotonic()
         if reply.stop is not None and self._stop is None:
             self._note(f"this attempt shall end: {reply.stop}")
-            self._stop = (time.monotonic(), reply.stop, reply.hangs)
+            self._stop = (time.monotonic(), reply.stop, reply.hangs, reply.grace)
         return interval

@@ -121,12 +121,12 @@ class Runner:
             if lease.check() is not None:
                 child.kill()
                 return None
-            asked = lease.stop_asked()
+            asked = lease.stop_asked(grace)
             if asked is not None and lease.cancelled_for() is None:
-                since, why, hangs = asked
+                late, why, hangs = asked
                 if hangs:
                     dump(self.access, self._note)
-                if hangs or code is not None or since >= grace:
+                if hangs or code is not None or late:
                     return _stopped(folder, why)
             if code is not None:
                 said = messages.read_outcome(folder / messages.VERDICT) or messages.read_outcome(

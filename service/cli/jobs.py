@@ -139,7 +139,7 @@ def _print_job(job: Job) -> None:
         ("priority", str(job.priority)),
         *([("labels", ", ".join(f"{name}={value}" for name, value in labels.items()))] if labels else ()),
         *([("notes", job.spec["notes"])] if job.spec.get("notes") else ()),
-        ("resources", f"{job.resources.workers} x ({asked})"),
+        ("resources", f"{_workers(job)} x ({asked})"),
         ("submitted", output.moment(job.created_at)),
         *([("starts in [h:mm:ss]", f"{starts}, four times of five")] if (starts := _starts_in(job)) else ()),
         ("started", output.moment(job.started_at)),
@@ -157,6 +157,12 @@ def _print_job(job: Job) -> None:
         output.data("")
         for line in left:
             output.data(line)
+
+
+def _workers(job: Job) -> str:
+    """Return how many workers the gang has, or what an elastic one may have."""
+    fewest, most = job.resources.fewest, job.resources.workers
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def _print_next(happened: Sequence[Event]) -> None:

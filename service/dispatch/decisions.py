@@ -9,6 +9,7 @@ stop for something that ended does nothing. So a dispatcher may be killed betwee
     STARTING   PENDING, RUNNING  wait for the claim, not for ever
     STARTING   over              lost: nothing claimed it, so its log says why
     RUNNING    PENDING, RUNNING  trust the lease; when it ended: lost, then stop what is left
+    RUNNING    PENDING, RUNNING  asked to give way, and its grace is long over: stop
     RUNNING    over, unknown     stop to be sure, lost as soon as the lease ended
     any        no answer         only what the lease alone decides
     and CANCELLING: unclaimed ends at once; claimed gets its grace, is stopped, ends with its lease
@@ -38,6 +39,7 @@ class Limits:
     claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
     lease_margin: float = 2.0  # the clocks of dispatcher and database may differ
     renewal: float = 5.0  # a runner that lives renews its lease within this
+    giving_way: float = 10.0  # after the end of its grace a runner has killed its attempt and reported it
     waking: float = 20.0  # after a suspension: for runners to renew their leases in, and for servers to answer again
 
 
@@ -117,7 +119,8 @@ def decide(
     if ended:
         why = "the machine was suspended" if slept else "it hangs, or cannot reach the API"
         return (Lost(f"the runner stopped renewing its lease: {why}", outage=slept), *stop)
-    return ()
+    late = attempt.stop_until is not None and now > attempt.stop_until + limits.giving_way
+    return stop if late else ()
 
 
 def _over(ray: RayJob | Silence | None) -> bool:

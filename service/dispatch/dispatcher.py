@@ -98,6 +98,8 @@ class Dispatcher:
                     admitted = self._store.admit()
                 for attempt in admitted:
                     log.info("admitted %s", attempt.submission_id)
+                for said in self._store.room.look():
+                    log.info(said)
                 self._expect()
             self._reconcile()
 
@@ -258,7 +260,13 @@ def _fetch(settings: Settings, code: CodeRef) -> Wheel:
 
 
 def _open_store(settings: Settings) -> Store:
-    store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
+    grace = settings.preempt_grace_seconds if settings.preemption else None
+    store = Store(
+        settings.database_url,
+        lease_seconds=settings.lease_seconds,
+        preempt_grace_seconds=grace,
+        grow_seconds=settings.grow_seconds,
+    )
     patience = Patience("the database", log)
     while True:
         with patience.attempt():

@@ -38,6 +38,12 @@ class _Queue(Collector):
         for cause, number in sorted(at.failures.items()):
             failures.add_metric([cause], float(number))
         yield failures
+        requeues = CounterMetricFamily(
+            "vaesvc_requeues", "Attempts that checkpointed and gave way, by why.", labels=["why"]
+        )
+        for why, number in sorted(at.requeues.items()):
+            requeues.add_metric([why], float(number))
+        yield requeues
         lag = "Seconds since the last sign of life of the running attempt that has been silent longest."
         yield GaugeMetricFamily("vaesvc_heartbeat_lag_seconds", lag, value=at.lag)
         yield _gauges("vaesvc_cluster_total", "What the cluster has, memory in bytes.", "resource", there.total)

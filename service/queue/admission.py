@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import expected, line, order, scheduling, shares
+from service.queue import expected, giving_way, line, order, scheduling, shares
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
@@ -113,7 +113,7 @@ def running(work: Clocked) -> list[scheduling.Running]:
     return [
         scheduling.Running(
             job_id=row["job_id"],
-            resources=line.parsed(row["resources"]),
+            resources=line.parsed(row["resources"]).sized(len(row["nodes"])),
             nodes=tuple(row["nodes"]),
             owner=row["owner"],
         )
@@ -157,13 +157,14 @@ def _text(resources: Resources) -> str:
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
     """Why jobs wait, as of the dispatcher's last look: of gangs, by their resources; of lanes that a quota holds back;
-    of groups that have used more than their share. groups: of the owners whose jobs are asked for. marks: places in
-    the line."""
+    of groups that have used more than their share. groups: of the owners whose jobs are asked for. made: of the
+    head, when room is made for it. marks: places in the line."""
 
     gangs: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
     marks: line.Marks = field(default_factory=dict)
 
     @classmethod
@@ -172,11 +173,16 @@ class Waiting:
         if last is None:
             return cls()
         groups = shares.groups_of(work, {row["owner"] for row in rows}) if last["shares"] else {}
-        return cls(gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups, marks=last["marks"])
+        heads = [row["id"] for row in rows if row["id"] == last["head"]]
+        made = {head: why for head in heads if (why := giving_way.making_room(work, head)) is not None}
+        return cls(
+            gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups, marks=last["marks"],
+            made=made,
+        )  # fmt: skip
 
     def why(self, row: RowMapping, resources: Resources) -> str | None:
         """Return why the job waits; None for one that the dispatcher has not looked at."""
-        gang = self.held.get(row["lane"]) or self.gangs.get(_text(resources))
+        gang = self.made.get(row["id"]) or self.held.get(row["lane"]) or self.gangs.get(_text(resources))
         share = self.shares.get(self.groups.get(row["owner"], "")) if row["lane"] not in self.held else None
         return f"{gang}; {share}" if gang and share else gang
 

@@ -17,8 +17,8 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ConflictError, FencedError
-from service.queue import retention
-from service.queue.jobs import AttemptState, Checkpoint, JobState, Trigger, spec_sha256
+from service.queue import giving_way, retention
+from service.queue.jobs import AttemptState, Checkpoint, Job, JobState, Trigger, spec_sha256
 from service.queue.rows import Clocked, clean, finite, kept_checkpoints, policy
 from service.queue.schema import checkpoints, events
 
@@ -57,6 +57,14 @@ def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds
     work.move(job, Trigger.CLAIM, "claimed", detail={"runner_id": runner_id}, started_at=started)
 
 
+def of_its_size(work: Clocked, job: Job, number: int) -> Job:
+    """Return the job with the gang that the attempt was admitted with, where it is an elastic one."""
+    attempt = work.attempt_row(job.id, number)
+    if attempt is None or job.resources.min_workers is None:
+        return job
+    return job.model_copy(update={"resources": job.resources.sized(len(attempt["nodes"]))})
+
+
 def heartbeat(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> wire.HeartbeatReply:
     """Renew the lease."""
     job = _held(work, job_id, number, runner_id)
@@ -89,7 +97,8 @@ def _stop(work: Clocked, job_id: str, number: int) -> dict[str, Any]:
     """Return whether and why the attempt shall end, as part of a reply."""
     attempt = work.attempt_row(job_id, number)
     assert attempt is not None
-    return {"stop": attempt["stop_reason"], "hangs": bool(attempt["hangs"])}
+    grace = None if attempt["stop_until"] is None else max(0.0, attempt["stop_until"] - work.now)
+    return {"stop": attempt["stop_reason"], "hangs": bool(attempt["hangs"]), "grace": grace}
 
 
 def finish_requested(work: Clocked, job_id: str) -> bool:
@@ -144,7 +153,8 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
     """Take the runner's final report. The same again changes nothing; another one after it is refused."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
-    said = _OUTCOMES[request.outcome]
+    gave_way = attempt is not None and _gave_way(attempt, request)
+    said = AttemptState.REQUEUED if gave_way else _OUTCOMES[request.outcome]
     if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
         before = AttemptState(attempt["state"])
         if before is said:
@@ -160,6 +170,9 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
     _end(work, job, number, said, error, log_uri=request.log_uri)
     detail = {"outcome": request.outcome, "error": error}
     result = finite(request.result)
+    if gave_way:
+        _requeue(work, job, number, detail)
+        return
     more = request.spec_sha256 not in (None, spec_sha256(job["spec"])) and job["state"] == JobState.RUNNING
     if more and not (request.outcome == "failed" and request.retryable):
         # the study was extended meanwhile: the next attempt trains the rest
@@ -183,9 +196,29 @@ def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: boo
     if _leased(attempt, work.now):
         return False
     error = clean(reason) or "lost"
+    if attempt["gives_way"] is not None and retryable:  # it was killed at the end of its grace, say
+        _end(work, job, number, AttemptState.REQUEUED, error)
+        _requeue(work, job, number, {"error": error})
+        return True
     _end(work, job, number, AttemptState.LOST, error)
     _count_failure(work, job, "lost", {"error": error}, error, retryable=retryable, outage=outage)
     return True
+
+
+def _gave_way(attempt: RowMapping, request: wire.FinishRequest) -> bool:
+    """Return whether the attempt ended because it was asked to give way: it did not come to its own end before."""
+    stopped = request.outcome == "cancelled" or (request.outcome == "failed" and request.retryable)
+    return attempt["gives_way"] is not None and stopped
+
+
+def _requeue(work: Clocked, job: RowMapping, number: int, detail: dict[str, Any]) -> None:
+    """Put the job of an attempt that gave way back into the line; end it, where that was asked for meanwhile."""
+    attempt = work.attempt_row(job["id"], number)
+    assert attempt is not None
+    if job["state"] == JobState.CANCELLING:
+        _leave(work, job, Trigger.STOP, "finished", detail)
+    else:
+        giving_way.requeue(work, job, attempt, detail)
 
 
 def cancel_finished(work: Clocked, job_id: str, number: int) -> bool:

@@ -188,7 +188,9 @@ def _past(work: Clocked) -> list[Past]:
 def _running(work: Clocked, history: History) -> list[Going]:
     progress = sa.type_coerce(jobs.c.progress, sa.Text).label("progress")
     query = (
-        sa.select(attempts.c.created_at, attempts.c.started_at, jobs.c.owner, line.RESOURCES, progress)
+        sa.select(
+            attempts.c.created_at, attempts.c.started_at, attempts.c.nodes, jobs.c.owner, line.RESOURCES, progress
+        )
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.state.in_(_OPEN))
     )
@@ -201,7 +203,7 @@ def _running(work: Clocked, history: History) -> list[Going]:
             if left is None
             else tuple(sorted(left * part + more for part, more in LEFT))
         )
-        going.append(Going(owner=owner, resources=resources, left=times))
+        going.append(Going(owner=owner, resources=resources.sized(len(row["nodes"])), left=times))
     return going
 
 

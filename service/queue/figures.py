@@ -5,7 +5,7 @@ same, whoever was killed in between.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.queue.database import Database
+from service.queue.giving_way import Way
 from service.queue.jobs import AttemptState, JobState, Resources
 from service.queue.rows import Clocked, Transactions
 from service.queue.schema import attempts, jobs, measured, outbox
@@ -35,6 +36,7 @@ class Figures:
     """jobs: by state. waiting, oldest: by class of priority, number and seconds of the one that has waited longest.
     waits: for each of WAIT_BUCKETS how many jobs waited at most so long for their first attempt; started, waited: how
     many have had one, and the sum of their seconds. attempts: by state. failures: attempts that ended badly, by cause.
+    requeues: attempts that gave way, by why.
     lag: seconds since the last sign of life of the running attempt that has been silent longest. plans: seconds.
     """
 
@@ -47,6 +49,7 @@ class Figures:
     attempts: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     lag: float = 0.0
+    requeues: Mapping[str, int] = field(default_factory=dict)
     pending: int = 0
     measured: Mapping[str, float] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ class FigureTables(Transactions):
                 waited=wait["total"] or 0.0,
                 attempts=_counts(work, attempts.c.state, [state.value for state in AttemptState]),
                 failures={row["cause"]: row["number"] for row in work.rows(_failures())},
+                requeues=_counts(work, attempts.c.gives_way, Way, attempts.c.state == AttemptState.REQUEUED.value),
                 lag=0.0 if until is None else max(0.0, work.now - (until - self._lease_seconds)),
                 pending=int(work.connection.scalar(pending) or 0),
                 measured={row["name"]: row["value"] for row in work.rows(sa.select(measured.c.name, measured.c.value))},
@@ -96,7 +100,8 @@ class FigureTables(Transactions):
         An attempt holds its gang from its admission to its end. since, until: seconds since 1970; until: now. owner:
         of this one only.
         """
-        columns = (attempts.c.job_id, attempts.c.created_at, attempts.c.ended_at, jobs.c.owner, jobs.c.resources)
+        attempt = (attempts.c.job_id, attempts.c.nodes, attempts.c.created_at, attempts.c.ended_at)
+        columns = (*attempt, jobs.c.owner, jobs.c.resources)
         query = sa.select(*columns).join(jobs, jobs.c.id == attempts.c.job_id)
         query = query.where(sa.or_(attempts.c.ended_at.is_(None), attempts.c.ended_at > since))
         if owner is not None:
@@ -111,7 +116,7 @@ class FigureTables(Transactions):
                 )
                 if seconds <= 0:
                     continue
-                held = Resources.model_validate(row["resources"])
+                held = Resources.model_validate(row["resources"]).sized(len(row["nodes"]))
                 names[row["owner"]].add(row["job_id"])
                 total = sums[row["owner"]]
                 total["attempts"] += 1
@@ -129,8 +134,10 @@ class FigureTables(Transactions):
         ]
 
 
-def _counts(work: Clocked, column: sa.Column[Any], names: list[str]) -> dict[str, int]:
-    counted = work.connection.execute(sa.select(column, sa.func.count()).group_by(column)).all()
+def _counts(
+    work: Clocked, column: sa.Column[Any], names: Iterable[str], *where: sa.ColumnElement[bool]
+) -> dict[str, int]:
+    counted = work.connection.execute(sa.select(column, sa.func.count()).where(*where).group_by(column)).all()
     return dict.fromkeys(names, 0) | {row[0]: row[1] for row in counted}
 
 

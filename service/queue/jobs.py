@@ -3,6 +3,8 @@
     QUEUED ──admit──▶ STARTING ──claim──▶ RUNNING ──finish──▶ SUCCEEDED
       ▲                  │                   │  └───────────▶ FAILED
       └──── retry budget, after a backoff ───┘
+      ▲                  │                   │
+      └─ preempt: it makes room, at no cost ─┘
     any state that is not final ──cancel──▶ CANCELLING ──▶ CANCELLED      (QUEUED and HELD go to CANCELLED at once)
     QUEUED ◀──release── HELD ◀──hold── QUEUED      (HELD waits outside the line: `service.queue.order` says for what)
     FAILED, CANCELLED ──retry──▶ QUEUED   (the next attempt goes on from the last committed checkpoint)
@@ -19,9 +21,9 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from service.errors import ConflictError
 from service.queue.roles import SCOPES, Role, Scope
@@ -56,6 +58,8 @@ class Trigger(StrEnum):
     SUCCEED = "succeed"  # the attempt reached the end
     FAIL = "fail"  # the attempt is over, and so is the retry budget (or the failure is not worth a retry)
     REQUEUE = "requeue"  # the attempt is over, another one may follow
+    RESIZE = "resize"  # the same, to go on with more or fewer workers
+    PREEMPT = "preempt"  # the attempt made room for another job, and is over: another one follows
     CANCEL = "cancel"  # somebody asked
     STOP = "stop"  # the cancelled attempt is over
     RETRY = "retry"  # somebody asked for another go
@@ -80,13 +84,15 @@ def _transitions() -> dict[tuple[JobState, Trigger], JobState]:
     for running in (s.STARTING, s.RUNNING):
         table[running, t.FAIL] = s.FAILED
         table[running, t.REQUEUE] = s.QUEUED
+        table[running, t.RESIZE] = s.QUEUED
+        table[running, t.PREEMPT] = s.QUEUED
         table[running, t.CANCEL] = s.CANCELLING
     for final in FINAL:
         table[final, t.EXTEND] = s.QUEUED
     for going in (s.HELD, s.QUEUED, s.STARTING, s.RUNNING):  # the attempt that runs is followed by another one
         table[going, t.EXTEND] = going
     # Cancel wins: once it was asked for, every way out leads to CANCELLED, a success that comes too late included.
-    for over in (t.SUCCEED, t.FAIL, t.REQUEUE, t.STOP):
+    for over in (t.SUCCEED, t.FAIL, t.REQUEUE, t.RESIZE, t.PREEMPT, t.STOP):
         table[s.CANCELLING, over] = s.CANCELLED
     # Asking twice is harmless.
     table[s.CANCELLING, t.CANCEL] = s.CANCELLING
@@ -113,6 +119,7 @@ class AttemptState(StrEnum):
     FAILED = "FAILED"  # the runner said so
     LOST = "LOST"  # the lease ended, or Ray lost it before a runner claimed it
     CANCELLED = "CANCELLED"
+    REQUEUED = "REQUEUED"  # it was asked to give way: the job goes on in another one, at no cost
 
     @property
     def open(self) -> bool:
@@ -128,15 +135,54 @@ class Record(BaseModel):
 
 
 class Resources(Record):
-    """A gang: `workers` equal bundles that start together or not at all, plus the driver's own share."""
+    """A gang: `workers` equal bundles that start together or not at all, plus the driver's own share.
+
+    An elastic gang, written `workers: {min: 2, max: 4}`, starts with as many of `workers` as there is room for, at
+    least `min_workers`.
+    """
 
     workers: int = Field(default=1, ge=1, le=4096)
+    min_workers: int | None = Field(
+        default=None, ge=1, le=4096, description="start with so many where there is no room for all; none: all or none"
+    )
     cpus_per_worker: float = Field(default=1.0, gt=0, le=10_000, description="CPU cores")
     gpus_per_worker: float = Field(default=0.0, ge=0, le=1_000, description="GPUs")
     memory_per_worker: int = Field(default=0, ge=0, le=2**50, description="bytes; 0 leaves it to the cluster")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _range(cls, given: Any) -> Any:
+        """Take `workers: {min: 2, max: 4}` for `workers: 4, min_workers: 2`."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("workers"), Mapping):
+            return given
+        span = given["workers"]
+        if set(span) != {"min", "max"}:
+            raise ValueError("workers: a number, or a range with both its ends: {min: 2, max: 4}")
+        if given.get("min_workers") is not None:
+            raise ValueError("min_workers: `workers` names it already, as `min`")
+        return {**given, "workers": span["max"], "min_workers": span["min"]}
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers: {self.min_workers} is more than the {self.workers} workers of the gang")
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Return how many workers it takes to start."""
+        return self.workers if self.min_workers is None else self.min_workers
+
+    def sized(self, workers: int) -> Resources:
+        """Return the gang of so many of these workers: itself, where it is one of so many."""
+        if self.min_workers is None and workers == self.workers:
+            return self
+        return self.model_copy(update={"workers": workers, "min_workers": None})
+
     def __hash__(self) -> int:  # a long line is sorted into lanes by it, and pydantic's own is slow
-        return hash((self.workers, self.cpus_per_worker, self.gpus_per_worker, self.memory_per_worker))
+        return hash(
+            (self.workers, self.min_workers, self.cpus_per_worker, self.gpus_per_worker, self.memory_per_worker)
+        )
 
     def total(self) -> dict[str, float]:
         """Return what the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
@@ -184,6 +230,7 @@ class Attempt(Record):
     started_at: float | None = None  # claimed
     ended_at: float | None = None
     lease_until: float | None = None
+    stop_until: float | None = None  # it gives way, and is killed then
     error: str | None = None
     log_uri: str | None = None
     created_at: float = 0.0
@@ -240,7 +287,8 @@ class Event(Record):
     at: float
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
     #            cancel_requested, cancelled, retried, stop_requested, extended, log,
-    #            registered, followed, not_followed, held, released, reprioritized, stop_asked, collected;
+    #            registered, followed, not_followed, held, released, reprioritized, stop_asked, collected,
+    #            preempted, resized;
     #            where the job's state changed, detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 

@@ -20,6 +20,7 @@ class Notice(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     RETRYING = "retrying"  # an attempt failed or was lost, and the job is in the line again
+    PREEMPTED = "preempted"  # an attempt made room, and the job is in the line again
     WAITING = "waiting"  # it has been in the line for long
 
 
@@ -32,6 +33,8 @@ def notice_of(before: JobState, trigger: Trigger, after: JobState) -> Notice | N
         return Notice.STARTED
     if trigger is Trigger.REQUEUE and after is JobState.QUEUED:
         return Notice.RETRYING
+    if trigger is Trigger.PREEMPT and after is JobState.QUEUED:
+        return Notice.PREEMPTED
     if after.final and before is not after:
         return Notice(after.value.lower())
     return None

@@ -56,8 +56,8 @@ class Empty:
         return sum(count * slots(node, worker(resources), resources.workers) for node, count in self._kinds)
 
     def fits(self, resources: Resources) -> bool:
-        """Return whether the whole gang fits."""
-        return self.slots(resources) >= resources.workers
+        """Return whether the whole gang fits, or as much of it as has to."""
+        return self.slots(resources) >= resources.fewest
 
 
 @dataclass(kw_only=True)
@@ -124,11 +124,14 @@ class Room:
             self.slots[index] = count
         self._looked = len(changed)
 
+    def most(self) -> int:
+        """Return how many of the gang's workers fit: in slots, and in total, for what runs on nodes that are gone
+        counts."""
+        return min(self._sum, slots(self._nodes.free, self._bundle, self.resources.workers))
+
     def fits(self) -> bool:
-        """Return whether the gang fits now: in slots, and in total, for what runs on nodes that are gone counts."""
-        workers = self.resources.workers
-        total = self._nodes.free
-        return self._sum >= workers and all(total[name] >= amount * workers for name, amount in self._bundle)
+        """Return whether the gang fits now, or as much of it as has to."""
+        return self.most() >= self.resources.fewest
 
     def beside(self, head: Resources) -> list[int]:
         """Return the slots that can be taken without ever costing the head one of its own."""
@@ -137,12 +140,12 @@ class Room:
             for node, count in zip(self._nodes, self.slots, strict=True)
         ]
 
-    def choose(self, room: Sequence[int]) -> tuple[int, ...]:
-        """Return as few nodes as possible, the tightest that hold the whole gang; none with a GPU if none is asked for.
+    def choose(self, room: Sequence[int], workers: int) -> tuple[int, ...]:
+        """Return as few nodes as possible for so many of the workers, the tightest that hold them all; none with a GPU
+        if none is asked for.
 
-        room: the slots that may be taken on each node; together at least as many as the gang has workers.
+        room: the slots that may be taken on each node; together at least as many.
         """
-        workers = self.resources.workers
         asked = {name for name, _ in self._bundle}
 
         def order(index: int) -> tuple[int, bool, int, int]:

@@ -12,6 +12,8 @@ The line        priority (higher first), then shares (`sharing`), then age (ids 
 Gangs           all workers of a job or none. Each worker fits on one node; a gang's workers are equal, so a gang fits
                 exactly when the nodes' free slots add up to its size. Amounts are integers of 1/10000, as in Ray, so no
                 rounding error admits what is not there.
+Elastic gangs   start with as many workers as fit and their quotas allow, at least the fewest that they name. As the
+                head, and where a quota holds jobs back, they count as the fewest.
 Where           admission notes on which nodes it put each gang, and counts those nodes as used until the attempt ends.
                 Ray places for itself and may choose otherwise; its placement is all-or-nothing too, so a difference
                 costs waiting, never half a gang. Gangs whose nodes are gone are put where there is room and, without
@@ -131,20 +133,21 @@ def plan(
     line = Line(lanes, ledger, first)
     for lane, job in line:
         kind = kinds[lane.resources]
-        by_quota = ledger.held_back(lane.owner, lane.resources) if kind.possible else None
+        by_quota = ledger.held_back(lane.owner, kind.least) if kind.possible else None
         if by_quota is not None:
             held[lane.name] = by_quota
             continue
         if not kind.waits and job.not_before <= now:
-            places = kind.places(kinds.head)
+            places = kind.places(kinds.head, ledger.most(lane.owner, job.resources))
             if places is not None:
-                kinds.nodes.hold(job.resources, places)
-                ledger.keep(lane.owner, job.resources)
-                ledger.charge(lane.owner, job.resources)
+                sized = job.resources.sized(len(places))
+                kinds.nodes.hold(sized, places)
+                ledger.keep(lane.owner, sized)
+                ledger.charge(lane.owner, sized)
                 admit.append(Admission(job_id=job.job_id, nodes=places))
         if kinds.head is None and kind.possible and (kind.waits or job.not_before > now):
             kinds.head = job
-            ledger.keep(lane.owner, job.resources)
+            ledger.keep(lane.owner, kind.least)
         if not kind.waits:
             line.go_on()
     head = kinds.head
@@ -161,22 +164,25 @@ class _Kind:
     """One kind of gang in this plan. Room only shrinks, so once one of its gangs has to wait, all others do."""
 
     def __init__(self, resources: Resources, nodes: Nodes, today: Empty, most: Empty | None) -> None:
+        self.least = resources.sized(resources.fewest)
         self.impossible = most is not None and not most.fits(resources)
         self.fits_today = today.fits(resources)
         self.possible = not self.impossible and self.fits_today  # something that ends here could start it
         self.waits = not self.possible
         self._room = Room(nodes, resources) if self.possible else None
 
-    def places(self, head: Queued | None) -> tuple[int, ...] | None:
-        """Return the node of each worker; None when the gang cannot start now, nor any other of its kind."""
+    def places(self, head: Queued | None, most: int) -> tuple[int, ...] | None:
+        """Return the node of each worker, of at most so many; None when the gang cannot start now, nor any other of its
+        kind."""
         room = self._room
         if room is None:
             return None
         room.refresh()
         if room.fits():
-            free = room.slots if head is None else room.beside(head.resources)
-            if sum(free) >= room.resources.workers:
-                return room.choose(free)
+            free = room.slots if head is None else room.beside(head.resources.sized(head.resources.fewest))
+            workers = min(sum(free), room.most(), most)
+            if workers >= room.resources.fewest:
+                return room.choose(free, workers)
         self.waits = True
         return None
 
@@ -237,7 +243,7 @@ def fits(resources: Resources, capacity: Capacity) -> bool:
 def impossibility(resources: Resources, most: Capacity) -> str | None:
     """Return why no cluster that was ever seen could run this gang; None: one could."""
     slots = Empty(most).slots(resources)
-    if slots >= resources.workers:
+    if slots >= resources.fewest:
         return None
     return (
         f"asks for {_gang(resources)}, each on one node; the largest cluster seen has {_cluster(most)}, which holds "
@@ -296,7 +302,8 @@ def _amounts(amounts: Mapping[str, float]) -> str:
 
 
 def _gang(resources: Resources) -> str:
-    return f"{resources.workers} x ({_amounts(resources.bundle())})"
+    fewest = "" if resources.fewest == resources.workers else f"{resources.fewest} to "
+    return f"{fewest}{resources.workers} x ({_amounts(resources.bundle())})"
 
 
 def _cluster(capacity: Capacity) -> str:

@@ -72,6 +72,7 @@ jobs = sa.Table(
     sa.Column("cancel_requested_at", sa.Double),
     sa.Column("lane", _id(), nullable=False, server_default=""),  # `service.queue.line`; empty: to be filled in
     sa.Column("array", sa.String(32), nullable=False, server_default=""),  # `service.queue.arrays`; empty: in none
+    sa.Column("preemptible", sa.Boolean, nullable=False, server_default=sa.true()),  # its attempts may be preempted
     sa.UniqueConstraint("owner", "key", name="vaesvc_jobs_owner_key"),
     sa.Index("vaesvc_jobs_lane", "state", "lane", "id"),
     sa.Index("vaesvc_jobs_line", "state", "priority", "id"),
@@ -101,6 +102,9 @@ attempts = sa.Table(
     sa.Column("usual_seconds", sa.Double),  # the longest that the loop has been away so far
     sa.Column("stop_reason", sa.Text),  # why the attempt, not the job, shall end
     sa.Column("hangs", sa.Boolean, nullable=False, server_default=sa.false()),  # that is why
+    sa.Column("stop_until", sa.Double),  # when one that gives way is killed
+    sa.Column("gives_way", sa.String(16)),  # `service.queue.giving_way`: its job goes on in another one, at no cost
+    sa.Column("gives_way_to", _id()),  # the job that gets its room
     sa.Index("vaesvc_attempts_state", "state"),
     sa.Index("vaesvc_attempts_charged", "charged"),
 )

@@ -61,7 +61,7 @@ def groups_of(work: Clocked, users: Collection[str]) -> dict[str, str]:
 
 def holdings(work: Clocked) -> list[Holding]:
     """Return what open attempts hold."""
-    columns = (attempts.c.job_id, attempts.c.number, attempts.c.created_at, jobs.c.owner, RESOURCES)
+    columns = (attempts.c.job_id, attempts.c.number, attempts.c.nodes, attempts.c.created_at, jobs.c.owner, RESOURCES)
     query = (
         sa.select(*columns)
         .join(jobs, jobs.c.id == attempts.c.job_id)
@@ -72,7 +72,7 @@ def holdings(work: Clocked) -> list[Holding]:
             job_id=row["job_id"],
             number=row["number"],
             owner=row["owner"],
-            resources=parsed(row["resources"]),
+            resources=parsed(row["resources"]).sized(len(row["nodes"])),
             begin=row["created_at"],
         )
         for row in work.rows(query)
@@ -84,6 +84,7 @@ def pending(work: Clocked) -> list[Holding]:
     columns = (
         attempts.c.job_id,
         attempts.c.number,
+        attempts.c.nodes,
         attempts.c.created_at,
         attempts.c.ended_at,
         jobs.c.owner,
@@ -101,7 +102,7 @@ def pending(work: Clocked) -> list[Holding]:
             job_id=row["job_id"],
             number=row["number"],
             owner=row["owner"],
-            resources=parsed(row["resources"]),
+            resources=parsed(row["resources"]).sized(len(row["nodes"])),
             begin=row["created_at"],
             end=row["ended_at"],
         )

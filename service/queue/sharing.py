@@ -194,6 +194,15 @@ class Ledger:
                 return why
         return None
 
+    def most(self, owner: str, resources: Resources) -> int:
+        """Return how many of the gang's workers the quotas allow now that its owner is under."""
+        limits, workers = self._of(owner), resources.workers
+        bundle = units(resources.bundle()) if limits else {}
+        for (principal, name), most in limits.items():
+            if bundle.get(name, 0) > 0:
+                workers = min(workers, (most - self._held[principal, name]) // bundle[name])
+        return workers
+
     def group_score(self, group: str) -> float:
         """Return the account's usage and what it holds, by weight: the least goes first."""
         if not self.sharing.weights:

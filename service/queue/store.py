@@ -35,6 +35,7 @@ from service.queue import (
     order,
     packages,
     retention,
+    room,
     shares,
     tokens,
 )
@@ -71,6 +72,9 @@ class Store:
                     is added to it
     settle_seconds: a cluster that starts shows its nodes one by one: a queued job is called impossible only when the
                     largest cluster seen has not grown for this long
+    preempt_grace_seconds: in which an attempt that makes room for a job of a higher priority may checkpoint; None:
+                    nobody is preempted
+    grow_seconds:   an elastic gang is given more workers when room for them has been idle for so long; None: never
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Store:
         lease_seconds: float = 20.0,
         capacity: Capacity | None = None,
         settle_seconds: float = 15.0,
+        preempt_grace_seconds: float | None = None,
+        grow_seconds: float | None = None,
     ) -> None:
         self.lease_seconds = lease_seconds
         self._capacity = capacity
@@ -96,6 +102,7 @@ class Store:
         self.order = order.Order(self._database)
         self.expected = expecting.Expected(self._database, self._seen)
         self.limits = limits.Limits(self._database)
+        self.room = room.Room(self._database, self._seen, preempt_grace_seconds, grow_seconds)
         self.collected = collected.Collected(self._database)
 
     def migrate(self) -> None:
@@ -417,12 +424,13 @@ class Store:
     # All raise FencedError when the attempt is superseded, over, not claimed, or another runner's.
 
     def claim(self, job_id: str, number: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
-        """Make `runner_id` the attempt's runner, and return what to resume from; the same runner may ask again."""
+        """Make `runner_id` the attempt's runner; return the job with the gang that the attempt has, and what to resume
+        from. The same runner may ask again."""
 
         def claim(work: Clocked) -> tuple[Job, tuple[Checkpoint, ...]]:
             attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
-            return job_record(row), self._checkpoints(work, row)
+            return attempts.of_its_size(work, job_record(row), number), self._checkpoints(work, row)
 
         return self._together.run(claim)
 

@@ -169,6 +169,7 @@ def _row(work: Clocked, submission: Submission, owner: str, index: int) -> dict[
         "result": {},
         "tracked": False,
         "created_at": work.now,
+        "preemptible": spec.preemptible,
         "lane": line.lane_of(spec.priority, owner, canonical(submission.resources)),
     }
 

@@ -79,6 +79,9 @@ class JobSpec(Strict):
         min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="registered model"
     )
     priority: int = Field(default=0, ge=-1000, le=1000)
+    preemptible: bool = Field(
+        default=True, description="it may make room for a job of a higher priority; false is an operator's"
+    )
     resources: Resources = Resources()
     retry: RetryPolicy = RetryPolicy()
     code: CodeRef | None = Field(

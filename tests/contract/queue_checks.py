@@ -72,8 +72,17 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_giving_way(url: str) -> None:
+    """Take the database back to the version before attempts that give way."""
+    sql(url, "ALTER TABLE vaesvc_jobs DROP COLUMN preemptible")
+    for name in ("stop_until", "gives_way", "gives_way_to"):
+        sql(url, f"ALTER TABLE vaesvc_attempts DROP COLUMN {name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0015'")
+
+
 def before_identities(url: str) -> None:
     """Take the database back to the version before logins by a provider."""
+    before_giving_way(url)
     sql(url, "DROP TABLE vaesvc_identities")
     sql(url, "ALTER TABLE vaesvc_tokens DROP COLUMN login")
     sql(url, "ALTER TABLE vaesvc_users DROP COLUMN disabled_at")

@@ -207,6 +207,16 @@ def test_fault_04_only_administrators_go_before_everybody(jobs: Jobs, bob: Clien
         assert chief.submit(resolve(RECIPE, priority=7)).priority == 7
 
 
+def test_only_operators_keep_their_room_from_higher_priorities(jobs: Jobs, bob: Client) -> None:
+    asked = {"recipe": RECIPE, "preemptible": False}
+    for call in (bob.dry_run, lambda given: bob.submit(resolve(given))):
+        with pytest.raises(ForbiddenError, match=r"preemptible: false is an operator's .*, and you are bob"):
+            call(asked)
+    assert bob.submit(resolve(RECIPE)).spec["preemptible"] is True
+    with jobs.api.user("boss", admin=True) as boss:
+        assert boss.submit(resolve(asked)).spec["preemptible"] is False
+
+
 def test_fault_04_whoami_tells_the_role_and_it_changes_at_once(jobs: Jobs) -> None:
     with jobs.api.user("eve") as eve:
         assert eve.identity() == wire.Identity(owner="eve", role=Role.USER, scopes=("read", "submit", "change"))

@@ -20,7 +20,8 @@ from service.artifacts import Artifacts
 from service.dispatch.dispatcher import attempt_access
 from service.errors import NotFoundError
 from service.kinds.train import spec
-from service.queue.jobs import Attempt, JobState
+from service.queue.jobs import Attempt, AttemptState, JobState
+from service.queue.store import Store
 from service.settings import S3Settings
 from tests.api_server import Api, LossyProxy, running_api, settings_in
 from tests.servers import Swift, wait_for
@@ -235,6 +236,31 @@ def test_cancel_gives_the_grace_and_then_ends_it(api: Api, tmp_path: Path, runne
     assert one.state() is JobState.CANCELLED
     assert one.wait() == 0
     assert gone(one.pid("child"))
+
+
+def test_an_attempt_that_gives_way_is_killed_at_the_end_of_its_grace(
+    api: Api, tmp_path: Path, runner: list[Running]
+) -> None:
+    """Its child does not listen. The job is in the line again, at no cost."""
+    runner.append(one := Running(api, tmp_path, SLEEP))
+    grandchild = one.pid("grandchild")
+    dispatcher = Store(api.settings.database_url, preempt_grace_seconds=0.5)
+    asked = spec.resolve("digits/beta-vae-mlp", priority=1, resources={"workers": 4})
+    high = api.store.submit(asked, owner="ann")
+    try:
+        assert api.admit() == []
+        assert len(dispatcher.room.look()) == 1
+        assert one.wait(60) == 0
+        assert one.state() is JobState.QUEUED
+        last = one.last_attempt()
+        assert (last.state, last.error) == (AttemptState.REQUEUED, f"makes room for {high.id}, of priority 1")
+        assert api.store.job(one.job.id).failures == 0
+        assert gone(grandchild)
+        assert [attempt.job_id for attempt in api.admit()] == [high.id]
+    finally:
+        api.store.cancel(high.id, by="ann")
+        api.store.cancel_finished(high.id, 1)
+        dispatcher.close()
 
 
 def test_a_stop_from_ray_is_reported_within_rays_three_seconds(api: Api, tmp_path: Path, runner: list[Running]) -> None:

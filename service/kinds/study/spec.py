@@ -54,6 +54,8 @@ class StudySpec(JobSpec):
 
     @model_validator(mode="after")
     def _groups_are_possible(self) -> StudySpec:
+        if self.resources.min_workers is not None:
+            raise ValueError("resources.min_workers: a study's gang is all or none: give `workers` one number")
         if self.workers_per_trial == 1:
             return self
         group, workers = self.workers_per_trial, self.resources.workers

@@ -132,6 +132,17 @@ def test_an_unclaimed_attempt_of_a_cancelled_job_ends_at_once(state: RayState) -
 
 
 @pytest.mark.parametrize("state", ALIVE)
+def test_an_attempt_that_gives_way_is_stopped_when_its_runner_has_not_ended_it(state: RayState) -> None:
+    """Its runner kills it at the end of the grace, and reports that."""
+    running = attempt(RUNNING, lease_left=10.0)
+    asked = [running.model_copy(update={"stop_until": NOW - late}) for late in (-5.0, LIMITS.giving_way - 1)]
+    assert [act(job(JobState.RUNNING), each, ray(state)) for each in asked] == [(), ()]
+    late = running.model_copy(update={"stop_until": NOW - LIMITS.giving_way - 1})
+    assert act(job(JobState.RUNNING), late, ray(state)) == (Stop(),)
+    assert act(job(JobState.RUNNING), late, SILENT) == ()
+
+
+@pytest.mark.parametrize("state", ALIVE)
 def test_a_cancelled_runner_gets_its_grace_and_is_then_stopped(state: RayState) -> None:
     running = attempt(RUNNING, lease_left=10.0)
     assert act(job(JobState.CANCELLING), running, ray(state), cancelling_for=7.9) == ()

@@ -65,6 +65,8 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     numbers |= {f"gc_{name}" for name in ("log_seconds", "log_bytes", "checkpoint_seconds", "checkpoint_bytes")}
     numbers |= {"gc_job_seconds", "notify_wait_seconds", "oidc.seconds"}
     special["oidc.seconds"] = "7200"
+    numbers |= {"preempt_grace_seconds", "grow_seconds"}
+    special["preemption"] = "on"
     for name in settings.field_names():
         value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
