@@ -27,6 +27,7 @@ from service.oidc.records import LoginFinish, LoginRequest
 from service.oidc.settings import OidcSettings
 from service.queue.roles import Role, sha256
 from service.tracking.gate import Doorkeeper, Gate
+from tests import browser
 from tests.api_server import Api, running_api, settings_in
 from tests.command import start, vaesvc
 from tests.openid.browser import Person
@@ -279,6 +280,28 @@ def test_a_browser_logs_in_to_pages_and_out_again(scene: Scene) -> None:
         with scene.client(cookie.value) as client, pytest.raises(AuthError):
             client.identity()
     assert {("GET /oidc/callback", 200), ("POST /oidc/logout", 200)} <= set(scene.acts("ann.lee"))
+
+
+def test_a_real_browser_logs_in_and_out_again(scene: Scene, tmp_path: Path) -> None:
+    """What browsers make of cookies, redirections and a form's origin."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("no Chromium: " + ", ".join(browser.NAMES))
+    with browser.Browser(program, tmp_path / "profile") as page:
+        page.open(f"{scene.pages}/", "Sign-in")
+        page.run("for (const box of document.forms[0].querySelectorAll('[required]')) box.value = 'id-ann'")
+        page.run("document.forms[0].submit()")
+        page.wait("Continue")
+        page.run("document.forms[0].submit()")
+        page.wait("at /")
+        assert page.run("location.href") == f"{scene.pages}/"
+        assert "vaesvc" not in page.run("document.cookie")
+        write = "fetch('/api/2.0/mlflow/runs/create', {method: 'POST', body: '{}'}).then(answer => answer.status)"
+        assert page.run(write) == 200
+        page.open(f"{scene.pages}/oidc/session", "You are ann.lee, role user")
+        page.run("document.querySelector('button').click()")
+        page.wait("The login is over here")
+        page.open(f"{scene.pages}/oidc/session", "Nobody is logged in here")
 
 
 def test_fault_04_a_way_back_is_of_this_browser_and_for_once(scene: Scene) -> None:
