@@ -80,7 +80,7 @@ def _look(work: Clocked, known: admission.Seen) -> _Made:
     able = forecast.startable(lanes, known.usable, sharing)
     head = admission.head_lane(work) if sharing != NOBODY else None
     turns = forecast.in_order(able, running, history, sharing, head)
-    random = Random(work.now)
+    random = Random(work.now)  # nosec B311
     guesses = forecast.guess(turns, running, known.usable, work.now, random, sharing)
     calibration = Calibration.of(outcomes)
     told = [calibration.told(each) for each in guesses]
@@ -140,7 +140,7 @@ def _to_check(
     wanted = CHECKED if len(checked) < EAGER else CHECKED - recent
     known = {job_id for job_id, _ in checked}
     new = [job_id for job_id in ranges if job_id not in known]
-    chosen = random.sample(new, min(max(0, wanted), len(new)))
+    chosen = random.sample(new, min(max(0, wanted), len(new)))  # nosec B311
     query = sa.select(jobs.c.id).where(jobs.c.id.in_(chosen), jobs.c.attempt == 0)
     return {job_id: ranges[job_id] for job_id in work.connection.scalars(query)}
 

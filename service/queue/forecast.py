@@ -166,7 +166,7 @@ def guess(
     for _ in range(FUTURES):
         future = _Future(capacity, running, random, sharing)
         for index, turn in enumerate(turns):
-            starts[index].append(future.start(turn, random.choice(turn.times), turn.not_before - now))
+            starts[index].append(future.start(turn, random.choice(turn.times), turn.not_before - now))  # nosec B311
     ranges = []
     for each in starts:
         each.sort()
@@ -253,7 +253,7 @@ class _Future:
         self._limits: dict[str, dict[tuple[Principal, str], int]] = {}
         self._last = 0.0
         for gang in running:
-            until = random.choice(gang.left)
+            until = random.choice(gang.left)  # nosec B311
             for name, amount in _asked(gang.resources):
                 self._free[name].hold(until, amount)
             for quota, amount in self._of(gang.owner, gang.resources):
