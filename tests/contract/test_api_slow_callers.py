@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uvicorn.server import ServerState
 
 from service import auth, serving, wire
 from service.client import Client
@@ -176,3 +178,30 @@ def test_fault_05_a_slow_answer_is_not_cut_by_the_heads_time_limit(
         assert client.cluster().ray_ok is False
         time.sleep(0.6)  # an idle connection stays
         assert client.whoami() == "ann"
+
+
+def test_an_answer_goes_out_at_once_whoever_opened_the_listening_socket() -> None:
+    """Else its body waits 40 ms for the caller to acknowledge its head: such sockets do not say that they are TCP."""
+
+    async def option() -> int:
+        config = serving.config(lambda: None)
+        config.load()
+        connections: list[serving.Impatient] = []
+
+        def connected() -> serving.Impatient:
+            connections.append(serving.Impatient(config=config, server_state=ServerState(), app_state={}))
+            return connections[-1]
+
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = await asyncio.get_running_loop().create_server(connected, sock=listening)
+        async with server:
+            _, caller = await asyncio.open_connection(*listening.getsockname())
+            while not connections or connections[0].transport is None:
+                await asyncio.sleep(0.01)
+            theirs = connections[0].transport.get_extra_info("socket")
+            chosen: int = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            caller.close()
+            connections[0].transport.close()
+            return chosen
+
+    assert asyncio.run(asyncio.wait_for(option(), 60)) == 1
