@@ -118,6 +118,7 @@ def stack(stack_home: Path, _isolated: None) -> Iterator[Stack]:
     from service.errors import VaesvcError
 
     environment = {**os.environ, "VAESVC_HOME": str(stack_home), "VAESVC_CACHE_DIR": _cache(stack_home)}
+    environment |= {"VAESVC_PREEMPTION": "true"}  # where priorities differ, which is in its own test alone
     if (shared := ROOT.parent / "shared" / "data").is_dir():
         environment.setdefault("VAESVC_DATA_DIR", str(shared))
     running = Stack(home=stack_home, environment=environment)
