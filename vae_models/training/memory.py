@@ -8,9 +8,10 @@ keeps, and the process: the interpreter, torch, a GPU's context.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,16 +53,21 @@ class Memory:
         return self.data + self.weights + self.optimizer + max(self.step, self.evaluation)
 
 
-def memory_of(config: TrainConfig, *, workers: int = 1) -> Memory:
+class TakesLong(RuntimeError):  # noqa: N818 - says what is the case
+    """Tracing has taken the time that it was given."""
+
+
+def memory_of(config: TrainConfig, *, workers: int = 1, seconds: float = math.inf) -> Memory:
     """Return what a worker's tensors take, the largest share of the global batch given.
 
-    Raise an error of torch's where a part cannot be traced: it reads a value, or is no function of tensors.
+    Raise TakesLong where tracing is not done within so many seconds: the deepest ladders call tens of thousands of
+    operations. Raise an error of torch's where a part cannot be traced: it reads a value, or is no function of tensors.
     """
     facts, dtype, before = config.data.facts, cast(torch.dtype, getattr(torch, config.dtype)), torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with FakeTensorMode():
-            weights, optimizer, step, evaluation = _traced(config, workers)
+            weights, optimizer, step, evaluation = _traced(config, workers, time.monotonic() + seconds)
     finally:
         torch.set_default_dtype(before)
     stored = sum(facts.sizes) * math.prod(facts.shape) * _STORED.get(facts.support, 1)
@@ -69,7 +75,20 @@ def memory_of(config: TrainConfig, *, workers: int = 1) -> Memory:
     return Memory(data=data, weights=weights, optimizer=optimizer, step=step, evaluation=evaluation)
 
 
-def _traced(config: TrainConfig, workers: int) -> tuple[int, int, int, int]:
+class _Until(Meter):
+    """A meter that gives up at a time of `time.monotonic`."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self._until = until
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if time.monotonic() > self._until:
+            raise TakesLong("a step has more operations than could be traced in the time given")
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
+def _traced(config: TrainConfig, workers: int, until: float) -> tuple[int, int, int, int]:
     """Return the bytes of weights, the optimizer's state, a step and an evaluation."""
     shape, controller = config.data.facts.shape, config.beta.build(1.0)
     model = config.model.build(shape)
@@ -83,17 +102,17 @@ def _traced(config: TrainConfig, workers: int) -> tuple[int, int, int, int]:
     specs = merged(own.noise(objective.samples), objective.noise(), controller.noise())
     rows = -(-config.batch_size // workers)  # of the last worker: none has more
 
-    def step() -> None:
+    model.train()
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()  # afterwards it has its state
+    with _Until(until) as in_step:
         x, noise = _batch(config, rows, specs)
         beta = controller.beta(controller.initial(), 0, noise)
         optimizer.zero_grad(set_to_none=True)
         accumulation.backward(module, passes, x, noise, beta, None)
         optimizer.step()
-
-    model.train()
-    step()  # afterwards the optimizer has its state
-    with Meter() as in_step:
-        step()
+    del x, noise, beta
     optimizer.zero_grad(set_to_none=True)
     model.eval()
     size = min(
@@ -101,7 +120,7 @@ def _traced(config: TrainConfig, workers: int) -> tuple[int, int, int, int]:
         config.evaluation.limit or config.evaluation.batch_size,
         max(config.data.facts.sizes),
     )
-    with Meter() as in_evaluation, torch.no_grad():
+    with _Until(until) as in_evaluation, torch.no_grad():
         x, noise = _batch(config, size, own.noise())
         values(own(x, noise))
     state = [value for each in optimizer.state.values() for value in each.values() if isinstance(value, Tensor)]

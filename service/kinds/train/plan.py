@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vae_models.training.memory import Memory
 
 MIB = 2**20
+SECONDS = 30.0  # that somebody waits for it
 
 
 def plan(spec: TrainSpec) -> None:
@@ -25,10 +26,12 @@ def plan(spec: TrainSpec) -> None:
 
 def memory_lines(config: TrainConfig, resources: Resources) -> list[str]:
     """Return what one worker's tensors take and consist of, and a warning where the gang asks for less memory."""
-    from vae_models.training.memory import memory_of
+    from vae_models.training.memory import TakesLong, memory_of
 
     try:
-        memory = memory_of(config, workers=resources.workers)
+        memory = memory_of(config, workers=resources.workers, seconds=SECONDS)
+    except TakesLong:
+        return [f"Memory: not known before it runs, since tracing a step takes longer than {SECONDS:.0f} s."]
     except Exception as error:  # of a part that reads values, whosever it is: the run may well do
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return [f"Memory: not known before it runs, since a step cannot be traced ({reason})."]

@@ -17,7 +17,7 @@ from vae_models.likelihoods.bernoulli import Bernoulli
 from vae_models.recipes import catalogue
 from vae_models.training.context import LocalContext
 from vae_models.training.loop import Run
-from vae_models.training.memory import memory_of
+from vae_models.training.memory import TakesLong, memory_of
 
 MIB = 2**20
 
@@ -78,3 +78,9 @@ def test_a_part_that_reads_values_is_named_and_does_not_stop_a_dry_run(monkeypat
     monkeypatch.setattr(Bernoulli, "log_prob", log_prob)
     (said,) = memory_lines(catalogue()["binarized-mnist/beta-vae-mlp"].build(), Resources())
     assert said.startswith("Memory: not known before it runs, since a step cannot be traced (")
+
+
+def test_tracing_ends_when_its_time_is_over() -> None:
+    with pytest.raises(TakesLong):
+        memory_of(catalogue()["digits/beta-vae-mlp"].build(), seconds=0)
+    assert float(torch.ones(3).sum()) == 3.0
