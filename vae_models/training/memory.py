@@ -75,7 +75,7 @@ def memory_of(config: TrainConfig, *, workers: int = 1, seconds: float = math.in
     return Memory(data=data, weights=weights, optimizer=optimizer, step=step, evaluation=evaluation)
 
 
-class _Until(Meter):
+class _Until(Meter):  # type: ignore[no-untyped-call]
     """A meter that gives up at a time of `time.monotonic`."""
 
     def __init__(self, until: float) -> None:
