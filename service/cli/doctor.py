@@ -80,7 +80,7 @@ def examine() -> Iterator[Finding]:
     for name, path in (("disk: home", loaded.home), ("disk: cache", loaded.cache_dir)):
         yield _disk(name, path)
     yield _data(loaded)
-    for check in (_api, _database, _mlflow, _s3, _ray):
+    for check in (_api, _database, _mlflow, _s3, _ray, _logins):
         yield from _guarded(check, loaded)
 
 
@@ -299,6 +299,20 @@ def _s3(settings: Settings) -> Iterator[Finding]:
     artifacts = Artifacts(settings.storage(), patience_seconds=2.0)
     artifacts.check()
     yield ok("S3", f"{artifacts.uri()} at {settings.s3.endpoint_url or 'AWS'} opens with these keys")
+
+
+def _logins(settings: Settings) -> Iterator[Finding]:
+    """Ask the provider of logins for its metadata and keys, where one is set."""
+    from service.oidc.signing_in import provider_of
+
+    provider = provider_of(settings.oidc, cli=True)
+    if provider is None:
+        return
+    try:
+        ways = "codes and browsers" if provider.has_device() else "browsers, no device's codes"
+        yield ok("logins", f"{provider.issuer}: {ways}, {len(provider.keys())} keys")
+    finally:
+        provider.close()
 
 
 def _ray(settings: Settings) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 
 from service import auth, logins, serving
+from service.cli import doctor
 from service.client import Client
 from service.errors import AuthError, ForbiddenError, UnavailableError, UsageError
 from service.oidc import provider as providers
@@ -185,6 +186,12 @@ def test_a_command_line_logs_in_by_a_browser_of_its_machine(scene: Scene, shell:
         with pytest.raises(ForbiddenError, match="needs the scope admin"):
             client.users.all()
         assert 6000 < (identity.expires_at or 0) - client.users.tokens()[-1].created_at < 7300
+
+
+def test_doctor_asks_the_provider(scene: Scene, tmp_path: Path) -> None:
+    (finding,) = doctor._logins(scene.api.settings)
+    assert (finding.level, finding.detail) == ("OK", f"{scene.provider.issuer}: codes and browsers, 1 keys")
+    assert list(doctor._logins(settings_in(tmp_path))) == []
 
 
 def by_code(scene: Scene, login: str, token: str, client: Client) -> LoginFinish:
