@@ -44,8 +44,8 @@ class BodyLimit:
 
     A package of own code may be larger, where the caller may bring one; few of those are read at once.
 
-    Of a caller whose token is not known nothing is read: the handler, which will refuse it or needs no body, sees an
-    empty one, and the connection ends with the answer.
+    Of a caller whose token is not known nothing is read but the little that a login takes: the handler, which will
+    refuse it or needs no body, sees an empty one, and the connection ends with the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:

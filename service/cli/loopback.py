@@ -15,9 +15,17 @@ from urllib.parse import parse_qs, urlsplit
 from service.errors import AuthError, UsageError
 
 CALLBACK = "/callback"
-ANSWER_SECONDS = 60.0  # the browser waits so long to be told how it went
+ANSWER_SECONDS = 90.0  # the browser waits so long to be told how it went
+SHOW_SECONDS = 5.0  # for the answer to be on its way
 REQUEST_SECONDS = 10.0  # for a request's head
 _PAGE = "<!doctype html><meta charset=utf-8><title>vaesvc</title><p style='font:16px sans-serif;margin:15vh 10vw'>{}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away is nobody's trouble."""
 
 
 class Listener:
@@ -26,6 +34,7 @@ class Listener:
     def __init__(self, port: int) -> None:
         self._came: queue.Queue[dict[str, str]] = queue.Queue()
         self._said: queue.Queue[str] = queue.Queue()
+        self._shown = threading.Event()
         self._state = ""
         self._taken = threading.Lock()
         listener = self
@@ -40,8 +49,7 @@ class Listener:
             def log_message(self, format: str, *args: Any) -> None:
                 pass  # its addresses hold codes
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), Handler)
         self.port: int = self._server.server_address[1]
 
     def serve(self) -> threading.Thread:
@@ -64,7 +72,7 @@ class Listener:
     def answer(self, text: str) -> None:
         """Show the browser how it went, and give the answer a moment to be on its way."""
         self._said.put(text)
-        self._said.join()
+        self._shown.wait(SHOW_SECONDS)
 
     def _get(self, handler: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(handler.path)
@@ -79,8 +87,7 @@ class Listener:
         except (queue.Empty, OSError):
             return
         finally:
-            if self._said.unfinished_tasks:
-                self._said.task_done()
+            self._shown.set()
 
 
 def _reply(handler: BaseHTTPRequestHandler, status: int, text: str) -> None:

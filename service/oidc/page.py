@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -261,9 +260,6 @@ def page_login(settings: Settings, store: Store, secret: bytes) -> PageLogin | N
 
 
 def _cookies(headers: Mapping[bytes, bytes]) -> dict[str, str]:
-    try:
-        return {
-            name: cookie.value for name, cookie in SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).items()
-        }
-    except CookieError:
-        return {}
+    """Return a request's cookies. Those of other programs of the same host may be of any form: they change nothing."""
+    pairs = (part.partition("=") for part in headers.get(b"cookie", b"").decode("latin-1").split(";"))
+    return {name.strip(): value.strip().strip('"') for name, _, value in pairs}

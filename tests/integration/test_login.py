@@ -18,12 +18,12 @@ import httpx
 import pytest
 import uvicorn
 
-from service import auth, logins, serving
+from service import auth, logins, services, serving
 from service.cli import doctor
 from service.client import Client
 from service.errors import AuthError, ForbiddenError, UnavailableError, UsageError
+from service.oidc import page
 from service.oidc import provider as providers
-from service.oidc.page import page_login
 from service.oidc.records import LoginFinish, LoginRequest
 from service.oidc.settings import OidcSettings
 from service.queue.roles import Role, sha256
@@ -88,12 +88,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     )  # fmt: skip
     settings = settings_in(root / "service", oidc=oidc)
     provider.start()
-    try:
-        with running_api(settings) as api, _pages(settings, api, listening) as behind:
-            yield Scene(provider=provider, api=api, pages=pages, behind=behind)
-    finally:
-        provider.stop()
-        listening.close()
+    with pytest.MonkeyPatch.context() as patient:  # a busy machine
+        for module, name in ((providers, "READ_SECONDS"), (services, "LOGIN_SECONDS"), (page, "SECONDS")):
+            patient.setattr(module, name, 60.0)
+        try:
+            with running_api(settings) as api, _pages(settings, api, listening) as behind:
+                yield Scene(provider=provider, api=api, pages=pages, behind=behind)
+        finally:
+            provider.stop()
+            listening.close()
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def _pages(settings: Any, api: Api, listening: socket.socket) -> Iterator[Behind
     """The gate as MLflow's server runs it, in front of `Behind`."""
     secret, behind = auth.read_secret(settings.secret_file), Behind()
     keeper = Doorkeeper(api.store, secret, everybody_reads=True)
-    gate = Gate(behind, keeper, login=page_login(settings, api.store, secret))
+    gate = Gate(behind, keeper, login=page.page_login(settings, api.store, secret))
     server = uvicorn.Server(serving.config(gate, timeout_graceful_shutdown=2, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -269,7 +272,10 @@ def test_a_browser_logs_in_to_pages_and_out_again(scene: Scene) -> None:
         assert cookie.get_nonstandard_attr("SameSite") == "lax"
         assert cookie.value is not None
         assert cookie.value not in str(scene.behind.reached[-1])  # MLflow never sees it
-        assert "ann.lee" in ann.http.get(f"{scene.pages}/oidc/session").text
+        session = f"{scene.pages}/oidc/session"
+        assert "ann.lee" in ann.http.get(session).text
+        among = {"cookie": f'odd={{"a": [1, 2]}}; ;=; vaesvc_session={cookie.value}; bad cookie'}
+        assert "ann.lee" in httpx.get(session, headers=among, trust_env=False, timeout=60).text
         for headers, status in (
             ({"origin": scene.pages}, 200),
             ({"sec-fetch-site": "same-origin"}, 200),
@@ -294,21 +300,21 @@ def test_a_real_browser_logs_in_and_out_again(scene: Scene, tmp_path: Path) -> N
     program = browser.find()
     if program is None:
         pytest.skip("no Chromium: " + ", ".join(browser.NAMES))
-    with browser.Browser(program, tmp_path / "profile") as page:
-        page.open(f"{scene.pages}/", "Sign-in")
-        page.run("for (const box of document.forms[0].querySelectorAll('[required]')) box.value = 'id-ann'")
-        page.run("document.forms[0].submit()")
-        page.wait("Continue")
-        page.run("document.forms[0].submit()")
-        page.wait("at /")
-        assert page.run("location.href") == f"{scene.pages}/"
-        assert "vaesvc" not in page.run("document.cookie")
+    with browser.Browser(program, tmp_path / "profile") as chromium:
+        chromium.open(f"{scene.pages}/", "Sign-in")
+        chromium.run("for (const box of document.forms[0].querySelectorAll('[required]')) box.value = 'id-ann'")
+        chromium.run("document.forms[0].submit()")
+        chromium.wait("Continue")
+        chromium.run("document.forms[0].submit()")
+        chromium.wait("at /")
+        assert chromium.run("location.href") == f"{scene.pages}/"
+        assert "vaesvc" not in chromium.run("document.cookie")
         write = "fetch('/api/2.0/mlflow/runs/create', {method: 'POST', body: '{}'}).then(answer => answer.status)"
-        assert page.run(write) == 200
-        page.open(f"{scene.pages}/oidc/session", "You are ann.lee, role user")
-        page.run("document.querySelector('button').click()")
-        page.wait("The login is over here")
-        page.open(f"{scene.pages}/oidc/session", "Nobody is logged in here")
+        assert chromium.run(write) == 200
+        chromium.open(f"{scene.pages}/oidc/session", "You are ann.lee, role user")
+        chromium.run("document.querySelector('button').click()")
+        chromium.wait("The login is over here")
+        chromium.open(f"{scene.pages}/oidc/session", "Nobody is logged in here")
 
 
 def test_fault_04_a_way_back_is_of_this_browser_and_for_once(scene: Scene) -> None:
@@ -358,7 +364,7 @@ def test_a_provider_with_new_keys_or_without_codes_or_away(
     monkeypatch.setattr(providers, "KEYS_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(providers, "METADATA_SECONDS", 0.0)
     monkeypatch.setattr(providers, "RETRY_SECONDS", 0.5)
-    with scene.client() as client:
+    with Client(scene.api.url, retry_seconds=0.0) as client:
         assert client.logins.finish(by_code(scene, "id-ann", auth.new_token(), client)).token is not None
         scene.provider.stop()
         with pytest.raises(UnavailableError, match="the provider does not answer"):
@@ -373,7 +379,7 @@ def test_a_provider_with_new_keys_or_without_codes_or_away(
     other = OidcSettings(issuer=f"{scene.provider.issuer}/", client_id=CLI)
     with (
         running_api(settings_in(tmp_path, oidc=other)) as api,
-        Client(api.url) as client,
+        Client(api.url, retry_seconds=0.0) as client,
         pytest.raises(UnavailableError, match="must be equal, to the last character"),
     ):
         client.logins.offer()

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from service.stack import ports
 from tests.servers import wait_for
 
 HERE = Path(__file__).parent
@@ -64,8 +64,8 @@ def signing_key(name: str) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that no outgoing connection gets by chance."""
+    return ports.choose(["http"], {})["http"]
 
 
 class OpenidProvider:
