@@ -21,6 +21,7 @@ from service.queue.preemption import Holding, victims
 from service.queue.rows import Clocked
 from service.queue.schema import attempts, jobs, plan
 
+LOOK_SECONDS = 5.0  # between two looks at who could grow: it is in no hurry
 RESIZE_SECONDS = 60.0  # in which a gang that grows may checkpoint
 
 
@@ -39,6 +40,7 @@ class Room:
         self._seen = seen
         self._grace = grace
         self._grow = grow
+        self._next = 0.0  # when it is looked who could grow
         self._idle: tuple[str, float] | None = None  # who could grow, and since when; losing it only prolongs the wait
 
     def look(self) -> list[str]:
@@ -47,8 +49,12 @@ class Room:
         with self._database.read() as connection:
             work = Clocked(self._database, connection)
             waits = _waits(work)
+            if not waits and time.monotonic() < self._next:
+                return []
             grows = None if waits else self._grows(work)
+        self._next = time.monotonic() + min(LOOK_SECONDS, self._grow or 0.0)
         if self._grace is not None and waits:
+            self._idle = None
             with self._database.write() as connection:
                 self._database.lock_admission(connection)
                 return self._preempt(Clocked(self._database, connection), self._grace)

@@ -35,7 +35,8 @@ BODIES = {
 NOT_OF_A_JOB = {
     "/v1/jobs", "/v1/jobs:batch", "/v1/jobs/dry-run", "/v1/data/uploads",
     "/v1/tokens/{label}", "/v1/tokens/{label}/rotate",  # the caller's own; the next are the administrators'
-    "/v1/users/{name}", "/v1/users/{name}/tokens/{label}",
+    "/v1/users/{name}", "/v1/users/{name}/tokens/{label}", "/v1/users/{name}/disabled",
+    "/v1/login", "/v1/login/finish",  # tests/integration/test_login.py
     "/v1/notifications", "/v1/notifications/{subscription}", "/v1/notifications/{subscription}/try",
     "/v1/code/{digest}",  # the caller's own from the start
     "/v1/groups/{group}", "/v1/groups/{group}/members/{user}", "/v1/quotas/{kind}/{name}",  # test_api_shares.py
