@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import anyio
@@ -17,7 +18,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pydantic import Field
 
-from service import __version__, access, amendments, areas, auth, kinds, middleware, shares_routes, wire
+from service import __version__, access, amendments, areas, auth, batches, kinds, middleware, shares_routes, wire
 from service.access import AttemptNumber, JobId, User
 from service.auditing import about
 from service.code.reference import CodeRef, Digest
@@ -103,12 +104,7 @@ async def submit(request: wire.SubmitRequest, services: App, user: User, call: R
 async def submit_batch(request: wire.BatchRequest, services: App, user: User, call: Request) -> list[Job]:
     """Put many jobs into the queue in one transaction, in the order given: all of them or none. Keys are those of
     single submits. An error says which of the jobs it is about."""
-    specs = []
-    for index, each in enumerate(request.jobs, start=1):
-        try:
-            specs.append((await _submitted(each, services, user), each.key))
-        except VaesvcError as error:
-            raise type(error)(f"spec {index} of {len(request.jobs)}: {error}") from error
+    specs = await batches.resolved(request.jobs, services, user, lambda spec: _check_code(spec.code, services, user))
     made = await anyio.to_thread.run_sync(lambda: services.store.submit_all(specs, owner=user.name))
     about(call, *(job.id for job in made))
     return made
@@ -116,9 +112,7 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User, ca
 
 async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
     """Return the resolved spec, of which the user may make a job."""
-    spec = await services.resolve(request.spec, user)
-    await anyio.to_thread.run_sync(access.may_submit, spec, user, services.store.shares)
-    await anyio.to_thread.run_sync(order.check, spec, services, user)
+    spec = await services.read_specs(partial(batches.read, request.spec, services, user))
     await _check_code(spec.code, services, user)
     return spec
 
@@ -137,9 +131,7 @@ async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo)
 @users.post("/jobs/dry-run", summary="Resolve a spec without submitting it", dependencies=[access.SUBMITS])
 async def dry_run(request: wire.SubmitRequest, services: App, user: User) -> wire.ResolvedSpec:
     """Return the spec with every default filled in."""
-    spec = await services.resolve(request.spec, user)
-    await anyio.to_thread.run_sync(access.may_submit, spec, user, services.store.shares)
-    await anyio.to_thread.run_sync(order.check, spec, services, user)
+    spec = await services.read_specs(partial(batches.read, request.spec, services, user))
     if spec.code is not None:
         access.may_bring_code(services.settings, user)
     return wire.ResolvedSpec(spec=spec.model_dump(mode="json"))

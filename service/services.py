@@ -88,14 +88,14 @@ class Services:
         late = f"the provider of logins did not answer within {LOGIN_SECONDS:.0f} s; try again"
         return await _apart(call, self.logging_in, LOGIN_SECONDS, late)
 
-    async def resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
-        """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,
-        names of models and jobs the weights that they mean, of those that the user sees. Few at a time, so that it
-        keeps nobody else waiting."""
+    async def read_specs(self, call: Callable[[], T]) -> T:
+        """Run a call that resolves specs, for a bounded time: few at once, so that it keeps nobody else waiting."""
         late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
-        return await _apart(lambda: self._resolve(given, user), self.resolving, RESOLVE_SECONDS, late)
+        return await _apart(call, self.resolving, RESOLVE_SECONDS, late)
 
-    def _resolve(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+    def resolved(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
+        """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,
+        names of models and jobs the weights that they mean, of those that the user sees."""
         sets, all_of_them = self.store.data, access.sees_all(self.settings, user)
         with known(names.lookup(lambda: sets.names(None if all_of_them else user.name))):
             spec = kinds.settled(kinds.resolve(given), self._house(user))

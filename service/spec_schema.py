@@ -101,8 +101,8 @@ def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, An
     """Return `value` with the default's `kind` where a union was given none, so that `beta: {value: 2}` is enough."""
     result = dict(value)
     for name, field in model.model_fields.items():
-        part, models = result.get(name), models_of(field)
-        if not isinstance(part, Mapping) or not models:
+        part = result.get(name)
+        if not isinstance(part, Mapping) or not (models := models_of(field)):
             continue
         if len(models) > 1 and "kind" not in part and isinstance(field.default, BaseModel):
             part = {"kind": kind_of(type(field.default)), **part}
@@ -115,8 +115,8 @@ def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str
     """Yield paths where true or false stands for a number: pydantic would quietly take them for 1 and 0."""
     for name, field in model.model_fields.items():
         part, path = value.get(name), f"{at}{name}"
-        numeric = accepts(field.annotation, int) or accepts(field.annotation, float)
-        if isinstance(part, bool) and numeric and not accepts(field.annotation, bool):
+        misplaced = isinstance(part, bool) and not accepts(field.annotation, bool)
+        if misplaced and (accepts(field.annotation, int) or accepts(field.annotation, float)):
             yield path
         if not isinstance(part, Mapping):
             continue

@@ -44,7 +44,7 @@ User calls (bearer token of a user):
     DELETE /v1/notifications/{subscription}       -> SubscriptionReply
     POST /v1/notifications/{subscription}/try     -> Trial
     GET  /v1/audit?actor=&object=&refused=&since=&until=&before=&limit= -> list[ActRecord]
-    GET  /v1/usage?since=&until=           -> list[Used]
+    GET  /v1/usage?since=&until=&by=       -> list[Used]
     GET  /metrics                          Prometheus' text
     GET  /v1/health                        -> Health                      (no token)
     GET  /v1/keys                          -> Keys                        (no token)

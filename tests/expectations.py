@@ -9,7 +9,7 @@ from service.queue import forecast
 from service.queue.forecast import Calibration, Going, History, Outcome, Past, Range
 from tests.simulation import GANGS, World
 
-LOOK_SECONDS = 1200.0
+LOOK_SECONDS = 3600.0
 REMEMBERED = 1000  # attempts that are over, the newest
 REPORTING = 0.7  # of the jobs tell how far they are, which is
 ERROR = 0.1  # off by so much: the standard deviation of the logarithm of the seconds that are left

@@ -44,7 +44,9 @@ LATER: Mapping[str, Command] = MappingProxyType(
             "(for administrators).",
             app="service.cli.users:audit",
         ),
-        "usage": Command(help="List GPU and CPU hours that jobs have held, by user.", app="service.cli.usage:usage"),
+        "usage": Command(
+            help="List GPU and CPU hours that jobs have held, by user, group or label.", app="service.cli.usage:usage"
+        ),
         "encode": Command(
             help="Write q(z|x) of each datum: index, mean_0, ..., std_0, ... and the labels.",
             app=f"{_USE}.tables:encode",

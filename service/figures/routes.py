@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from service import access, wire
 from service.access import User
-from service.queue.used import Used
+from service.queue.used import By, Used
 
 _error: dict[str, Any] = {"model": wire.ErrorReply, "description": "an error; `code` names its kind"}
 router = APIRouter(tags=["figures"], responses={422: _error, "default": _error})
@@ -46,9 +46,11 @@ def usage(
     user: User,
     since: Annotated[float, Query(ge=0, le=LATEST, description="seconds since 1970")],
     until: Annotated[float | None, Query(ge=0, le=LATEST, description="seconds since 1970; left out: now")] = None,
+    by: Annotated[By, Query(description="whose: users, their groups, or jobs' labels")] = "user",
 ) -> Sequence[Used]:
-    """Return GPU and CPU seconds that attempts have held, by user: of all, or, as the service is set, the caller's."""
+    """Return GPU and CPU seconds that attempts have held, by user, group or label: of all jobs, or, as the service is
+    set, the caller's."""
     services = request.app.state.services
     owner = None if access.sees_all(services.settings, user) else user.name
-    used: list[Used] = services.store.figures.used(since=since, until=until, owner=owner)
+    used: list[Used] = services.store.figures.used(since=since, until=until, owner=owner, by=by)
     return used

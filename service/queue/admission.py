@@ -14,6 +14,7 @@ from sqlalchemy.engine import RowMapping
 from service import wire
 from service.errors import ImpossibleError
 from service.queue import expected, giving_way, line, order, scheduling, shares
+from service.queue.database import CLOCK
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
 from service.queue.schema import attempts, cluster, jobs
@@ -23,13 +24,17 @@ from service.queue.turns import Lane
 
 OPEN = tuple(state.value for state in AttemptState if state.open)
 ROW = 1  # the cluster's only row
-_SEEN = sa.select(
+_COLUMNS = (
     cluster.c.address,
     cluster.c.ok,
     cluster.c.seen_at,
     cluster.c.most_at,
     *(sa.type_coerce(cluster.c[name], sa.Text).label(name) for name in ("nodes", "most")),
-).where(cluster.c.id == ROW)
+)
+_SEEN = {
+    True: sa.select(*_COLUMNS).where(cluster.c.id == ROW),
+    False: sa.select(*_COLUMNS, CLOCK.label("now")).where(cluster.c.id == ROW),  # else a statement of its own
+}
 _PLAN = sa.select(plan_table).where(plan_table.c.id == ROW)
 
 
@@ -58,7 +63,9 @@ class Seen:
 
 def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> Seen:
     """Return the last observation of the cluster, and the largest one ever seen or configured."""
-    row = work.row(_SEEN)
+    row = work.row(_SEEN[work.database.sqlite])
+    if row is not None and not work.database.sqlite:
+        work.set_clock(float(row["now"]))
     if row is None:
         most = configured if configured and configured.nodes else None
         return Seen(most=most, settled=most is not None, reason="no Ray cluster has been seen yet")

@@ -5,9 +5,10 @@ The rest of the package sees three things: `read()` and `write()` give a connect
 
 SQLite:      WAL, synchronous=FULL (an acknowledged write survives a power cut), BEGIN IMMEDIATE for writes: writers
              wait for each other at the start of a transaction and never in its middle. A local disk only.
-PostgreSQL:  READ COMMITTED. Whatever changes a job locks the job's row first (`rows.locked_job`), so one job's
-             changes are serial; admission takes an advisory lock before any row. Nobody who holds a row asks for the
-             advisory lock, so nothing can deadlock.
+PostgreSQL:  READ COMMITTED; what only reads goes without BEGIN and COMMIT, which change nothing there. Whatever
+             changes a job locks the job's row first (`rows.locked_job`), so one job's changes are serial; admission
+             takes an advisory lock before any row. Nobody who holds a row asks for the advisory lock, so nothing can
+             deadlock.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ RETRY_SECONDS = 10  # for getting a connection at all, while a server restarts
 ADMISSION_LOCK = 0x7661_6573_7663_0001  # "vaesvc", 1: PostgreSQL's advisory locks are named by number
 MIGRATION_LOCK = 0x7661_6573_7663_0002
 MODELS_LOCK = 0x7661_6573_7663_0003
+
+CLOCK = sa.extract("epoch", sa.func.clock_timestamp())
+_NOW = sa.select(CLOCK)
 
 VERSION_TABLE = "vaesvc_version"
 
@@ -86,6 +90,9 @@ class Database:
         connection = self._engine.connect()
         try:
             connection = connection.execution_options(vaesvc_write=write)
+            if not (write or self.sqlite):
+                # in READ COMMITTED each statement sees what there is when it begins, in a transaction or not
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.begin()
             return connection
         except BaseException:
@@ -108,7 +115,7 @@ class Database:
         if self.sqlite:
             return time.time()
         # clock_timestamp, not now(): the transaction may have waited for a lock since it began
-        return float(connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one())
+        return float(connection.execute(_NOW).scalar_one())
 
     def lock_admission(self, connection: Connection) -> None:
         """Let nobody else admit until the end of the transaction. SQLite's BEGIN IMMEDIATE has done it already."""

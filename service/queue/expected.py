@@ -20,6 +20,11 @@ OLD_SECONDS = 180.0  # what was written down longer ago says nothing
 SPREAD = 1.3  # from one known place to the next: each place at first, then that much further
 WHOLE = ""  # in place of a lane's name: the whole line, by places
 
+_KNOWN = sa.select(expected.c.lane, expected.c.points).where(
+    expected.c.lane.in_(sa.bindparam("lanes", expanding=True)),
+    expected.c.made_at > sa.bindparam("since", type_=sa.Double),
+)
+
 Range = tuple[float, float]  # seconds since 1970
 Point = tuple[str | int, float, float]  # a job or a place, and its range
 
@@ -40,9 +45,9 @@ def of(work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int]) -> 
     if not waiting:
         return {}
     wanted = {WHOLE, *(row["lane"] for row in waiting)}
-    query = sa.select(expected.c.lane, expected.c.points)
-    query = query.where(expected.c.lane.in_(wanted), expected.c.made_at > work.now - OLD_SECONDS)
-    known = {row["lane"]: row["points"] for row in work.rows(query)}
+    since = work.now - OLD_SECONDS
+    rows_of_lanes = work.connection.execute(_KNOWN, {"lanes": sorted(wanted), "since": since}).mappings()
+    known = {row["lane"]: row["points"] for row in rows_of_lanes}
     ranges = {}
     for row in waiting:
         if (told := _range(row, places[row["id"]], known)) is not None:

@@ -23,7 +23,7 @@ from service.queue.sharing import NOBODY
 
 LOOK_SECONDS = 10.0  # between two looks
 REMEMBERED = 1000  # attempts that are over, the newest: how long jobs take
-KEPT = 6000  # checks: ranges that were told, to be held to what came of them
+KEPT = 3000  # checks: ranges that were told, to be held to what came of them
 CHECKED = 3  # new ones in
 CHECK_SECONDS = 120.0  # so long; those of one moment are all wrong together
 EAGER = 200  # while there are so few, at every look

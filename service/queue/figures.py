@@ -5,7 +5,7 @@ same, whoever was killed in between.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,8 @@ from service.queue.database import Database
 from service.queue.giving_way import Way
 from service.queue.jobs import AttemptState, JobState, Resources
 from service.queue.rows import Clocked, Transactions
-from service.queue.schema import attempts, jobs, measured, outbox
-from service.queue.used import Used
+from service.queue.schema import attempts, jobs, labels, measured, members, outbox
+from service.queue.used import By, Used
 
 WAIT_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)  # seconds
 _OPEN = (AttemptState.STARTING.value, AttemptState.RUNNING.value)
@@ -94,15 +94,17 @@ class FigureTables(Transactions):
                 newer = {"value": put.excluded.value, "at": put.excluded.at}
                 connection.execute(put.on_conflict_do_update(index_elements=["name"], set_=newer))
 
-    def used(self, *, since: float, until: float | None = None, owner: str | None = None) -> list[Used]:
-        """Return what each owner's attempts have held between two moments, by owner.
+    def used(
+        self, *, since: float, until: float | None = None, owner: str | None = None, by: By = "user"
+    ) -> list[Used]:
+        """Return what attempts have held between two moments, by the owners of their jobs, these owners' groups as they
+        are now, or the jobs' labels; sorted by name.
 
         An attempt holds its gang from its admission to its end. since, until: seconds since 1970; until: now. owner:
         of this one only.
         """
-        attempt = (attempts.c.job_id, attempts.c.nodes, attempts.c.created_at, attempts.c.ended_at)
-        columns = (*attempt, jobs.c.owner, jobs.c.resources)
-        query = sa.select(*columns).join(jobs, jobs.c.id == attempts.c.job_id)
+        columns = (attempts.c.job_id, attempts.c.nodes, attempts.c.created_at, attempts.c.ended_at, jobs.c.resources)
+        query = _BY[by](sa.select(*columns).join(jobs, jobs.c.id == attempts.c.job_id))
         query = query.where(sa.or_(attempts.c.ended_at.is_(None), attempts.c.ended_at > since))
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -117,8 +119,8 @@ class FigureTables(Transactions):
                 if seconds <= 0:
                     continue
                 held = Resources.model_validate(row["resources"]).sized(len(row["nodes"]))
-                names[row["owner"]].add(row["job_id"])
-                total = sums[row["owner"]]
+                names[row["name"]].add(row["job_id"])
+                total = sums[row["name"]]
                 total["attempts"] += 1
                 total["gpu_seconds"] += seconds * held.workers * held.gpus_per_worker
                 total["cpu_seconds"] += seconds * held.workers * held.cpus_per_worker
@@ -132,6 +134,25 @@ class FigureTables(Transactions):
             )
             for name, total in sorted(sums.items())
         ]
+
+
+def _by_user(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.add_columns(jobs.c.owner.label("name"))
+
+
+def _by_group(query: sa.Select[Any]) -> sa.Select[Any]:
+    group = sa.func.coalesce(members.c.group, "").label("name")
+    return query.add_columns(group).outerjoin(members, members.c.user == jobs.c.owner)
+
+
+def _by_label(query: sa.Select[Any]) -> sa.Select[Any]:
+    label = sa.func.coalesce(labels.c.name + "=" + labels.c.value, "").label("name")
+    return query.add_columns(label).outerjoin(labels, labels.c.job_id == jobs.c.id)
+
+
+_BY: Mapping[By, Callable[[sa.Select[Any]], sa.Select[Any]]] = {
+    "user": _by_user, "group": _by_group, "label": _by_label,
+}  # fmt: skip
 
 
 def _counts(

@@ -109,12 +109,17 @@ def startable(lanes: Iterable[Lane], capacity: Capacity, sharing: Sharing) -> li
     limits = lru_cache(sharing.limits)
 
     def can(lane: Lane) -> bool:
-        asked = dict(_asked(lane.resources))
+        asked = dict(_asked(_to_start(lane.resources)))
         return fits(lane.resources) and all(
             asked.get(name, 0) <= most for (_, name), most in limits(lane.owner).items()
         )
 
     return [lane for lane in lanes if can(lane)]
+
+
+def _to_start(resources: Resources) -> Resources:
+    """Return what the gang takes to start: of an elastic one its fewest workers."""
+    return resources.sized(resources.fewest)
 
 
 def in_order(
@@ -135,7 +140,7 @@ def in_order(
                 job_id=job.job_id,
                 lane=lane.name,
                 owner=lane.owner,
-                resources=lane.resources,
+                resources=_to_start(lane.resources),
                 times=times,
                 not_before=job.not_before,
             )

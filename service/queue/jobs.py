@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -198,6 +200,11 @@ class Capacity(Record):
     """What the cluster has. `nodes` lists each node's total resources, because a bundle must fit on one node."""
 
     nodes: tuple[dict[str, float], ...] = ()
+
+    @cached_property
+    def kinds(self) -> list[tuple[dict[str, float], int]]:
+        """Return each kind of node with how many of it there are."""
+        return [(dict(kind), count) for kind, count in Counter(tuple(sorted(n.items())) for n in self.nodes).items()]
 
     def total(self) -> dict[str, float]:
         names = {name for node in self.nodes for name in node}

@@ -18,15 +18,14 @@ _SHOWN = (
     "id", "name", "kind", "owner", "state", "attempt", "failures", "max_attempts", "reason", "created_at",
     "started_at", "ended_at",
 )  # fmt: skip
+_OF_JOB = subscriptions.c.job_id == sa.bindparam("of_job", type_=subscriptions.c.job_id.type)
+_OF_OWNER = sa.and_(subscriptions.c.owner == sa.bindparam("of_owner"), subscriptions.c.job_id.is_(None))
+_ASKED = sa.select(subscriptions.c.id, subscriptions.c.notices).where(sa.or_(_OF_JOB, _OF_OWNER))
 
 
 def put(connection: Connection, now: float, job: Mapping[str, Any], notice: Notice) -> None:
     """Write what everybody who asked for it is to be told of the job. job: its row, as it is after the move."""
-    of_job = subscriptions.c.job_id == job["id"]
-    of_owner = sa.and_(subscriptions.c.owner == job["owner"], subscriptions.c.job_id.is_(None))
-    asked = connection.execute(
-        sa.select(subscriptions.c.id, subscriptions.c.notices).where(sa.or_(of_job, of_owner))
-    ).mappings()
+    asked = connection.execute(_ASKED, {"of_job": job["id"], "of_owner": job["owner"]}).mappings()
     rows = [row_of(wish["id"], now, job, notice) for wish in asked if notice.value in wish["notices"]]
     if rows:
         connection.execute(sa.insert(outbox), rows)

@@ -49,7 +49,7 @@ class Empty:
     """A cluster with nothing on it: equal nodes are counted once."""
 
     def __init__(self, capacity: Capacity) -> None:
-        self._kinds = [(dict(kind), count) for kind, count in Counter(pairs(units(n)) for n in capacity.nodes).items()]
+        self._kinds = [(units(kind), count) for kind, count in capacity.kinds]
 
     def slots(self, resources: Resources) -> int:
         """Return how many of the gang's workers fit in all, each node counted up to a whole gang."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -30,6 +30,7 @@ _OF_ATTEMPT = (
 )
 _ATTEMPT = sa.select(attempts).where(*_OF_ATTEMPT)
 _EVENT = sa.insert(events)
+_NO_JOB = dict.fromkeys(jobs.c.keys())
 
 
 @lru_cache(maxsize=500)
@@ -51,6 +52,11 @@ def _new(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in values.items()}
 
 
+def as_row(values: Mapping[str, Any]) -> RowMapping:
+    """Return what a row of these values reads as: it has all of the columns, each as the table's types read it."""
+    return cast("RowMapping", values)
+
+
 class Clocked:
     """A connection inside a transaction, and the time at which what it does happens."""
 
@@ -58,6 +64,8 @@ class Clocked:
         self.database = database
         self.connection = connection
         self._now: float | None = None
+        self._locked: dict[str, RowMapping] = {}  # jobs that nobody else can change, as they are now
+        self._attempts: dict[tuple[str, int], RowMapping] = {}  # of these jobs
 
     @property
     def now(self) -> float:
@@ -70,6 +78,10 @@ class Clocked:
         """Let the clock be read again: waiting for a lock may have taken long."""
         self._now = None
 
+    def set_clock(self, now: float) -> None:
+        """Take the time that came with something else that was read."""
+        self._now = now
+
     def row(self, query: sa.Select[Any], **values: Any) -> RowMapping | None:
         return self.connection.execute(query, values).mappings().one_or_none()
 
@@ -80,16 +92,30 @@ class Clocked:
         """Return the job's row, locked until the end of the transaction. Raises NotFoundError."""
         row = self.row(_LOCKED_JOB, of_job=job_id)
         self.read_clock()
-        return _existing(row, job_id)
+        self._locked[job_id] = locked = _existing(row, job_id)
+        self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] != job_id}
+        return locked
+
+    def know(self, job: Mapping[str, Any]) -> None:
+        """Take the row of a job that this transaction has inserted: what it lacks is NULL."""
+        self._locked[job["id"]] = as_row({**_NO_JOB, **job})
 
     def job(self, job_id: str) -> Job:
         return job_record(self.job_row(job_id))
 
     def job_row(self, job_id: str) -> RowMapping:
-        return _existing(self.row(_JOB, of_job=job_id), job_id)
+        """Return the job's row: read, unless this transaction holds its lock and knows what has become of it. Raises
+        NotFoundError."""
+        known = self._locked.get(job_id)
+        return known if known is not None else _existing(self.row(_JOB, of_job=job_id), job_id)
 
     def attempt_row(self, job_id: str, number: int) -> RowMapping | None:
-        return self.row(_ATTEMPT, of_job=job_id, of_number=number)
+        if (known := self._attempts.get((job_id, number))) is not None:
+            return known
+        row = self.row(_ATTEMPT, of_job=job_id, of_number=number)
+        if row is not None and job_id in self._locked:  # whatever changes an attempt locks its job first
+            self._attempts[job_id, number] = row
+        return row
 
     def record(self, job_id: str, kind: str, number: int | None = None, **detail: Any) -> None:
         """Append an event to the log, in the same transaction as the change that it records."""
@@ -98,10 +124,14 @@ class Clocked:
 
     def update_job(self, job_id: str, **values: Any) -> None:
         self.connection.execute(_update_job(tuple(sorted(values))), {"of_job": job_id, **_new(values)})
+        if job_id in self._locked:
+            self._locked[job_id] = as_row({**self._locked[job_id], **values})
 
     def update_attempt(self, job_id: str, number: int, **values: Any) -> None:
         which = {"of_job": job_id, "of_number": number}
         self.connection.execute(_update_attempt(tuple(sorted(values))), which | _new(values))
+        if (known := self._attempts.get((job_id, number))) is not None:
+            self._attempts[job_id, number] = as_row({**known, **values})
 
     def move(
         self, job: RowMapping, trigger: Trigger, kind: str, *, detail: Mapping[str, Any] | None = None, **values: Any

@@ -160,15 +160,17 @@ class Store:
         """
         submission = Submission.of(spec, key)
 
-        def put(work: Clocked) -> RowMapping:
-            ((job_id, new),) = submit(work, [submission], owner, self._seen(work))
+        def put(work: Clocked) -> tuple[RowMapping, admission.Seen, float]:
+            known = self._seen(work)
+            ((job_id, new),) = submit(work, [submission], owner, known)
             if new and after is not None:
                 work.record(after, "followed", job=job_id, what=spec.kind)
             for target in notify:
                 notices.subscribe(work, owner, job_id, target)
-            return work.job_row(job_id)
+            return work.job_row(job_id), known, work.now
 
-        return self._told(self._together.run(put))
+        row, known, now = self._together.run(put)
+        return job_record(row) if row["state"] != JobState.QUEUED else self._placed([row], known, now)[0]
 
     def submit_all(self, specs: Sequence[tuple[JobSpec, str | None]], *, owner: str) -> list[Job]:
         """Put many jobs, each with its key or none, into the line, in this order: all of them or none.
@@ -177,10 +179,16 @@ class Store:
         """
         submissions = [Submission.of(spec, key) for spec, key in specs]
         with self._write() as work:
-            made = submit(work, submissions, owner, self._seen(work))
+            known = self._seen(work)
+            made = submit(work, submissions, owner, known)
+            job_rows, now = rows(work, [job_id for job_id, _ in made]), work.now
+        return self._placed(job_rows, known, now)
+
+    def _placed(self, job_rows: Sequence[RowMapping], known: admission.Seen, now: float) -> list[Job]:
+        """Return the jobs of rows that have just been written, with their places, counted while no lock is held."""
         with self._read() as work:
-            job_rows = rows(work, [job_id for job_id, _ in made])
-            return admission.with_places(work, job_rows, self._seen(work))
+            work.set_clock(now)
+            return admission.with_places(work, job_rows, known)
 
     def not_followed(self, job_id: str, kind: str, reason: str) -> None:
         """Note why a job that should follow this one was not submitted. The same again changes nothing."""

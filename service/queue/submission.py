@@ -53,7 +53,8 @@ class Submission:
             sha256=hashlib.sha256(text.encode()).hexdigest(),
             resources=spec.resources.model_dump(mode="json"),
             policy=kinds.policy(spec).model_dump(mode="json", exclude_defaults=True),
-            sets=frozenset(data_sets.digests(data)),
+            # a spec is long: it is looked through only where it says such a thing at all
+            sets=frozenset(data_sets.digests(data)) if '"digest":"' in text else frozenset(),
             key=key,
         )
 
@@ -182,7 +183,7 @@ def _insert(
     statement = _INSERTS[work.database.sqlite]
     # by key, so that two callers with the same keys wait for each other in one direction only; sets likewise
     rows = sorted(new.values(), key=lambda row: row["key"] or "")
-    work.connection.execute(statement, rows)
+    work.connection.execute(statement, rows if len(rows) > 1 else rows[0])
     # not by rowcount: PostgreSQL's driver does not tell it for an insert that did nothing
     there = {row["id"] for row in rows if row["key"] is None}
     if keyed := [row["id"] for row in rows if row["key"] is not None]:
@@ -191,16 +192,16 @@ def _insert(
     log = []
     for index, row in new.items():
         if row["id"] in there:
+            work.know({**row, "spec": submissions[index].data})
             data_sets.need(work, row["id"], submissions[index].sets)
             detail = {"owner": owner, "name": row["name"], "to": row["state"]}
             log.append({"job_id": row["id"], "attempt": None, "at": work.now, "kind": "submitted", "detail": detail})
     if log:
-        work.connection.execute(_LOG, log)
+        work.connection.execute(_LOG, log if len(log) > 1 else log[0])
     listing.label(work, {row["id"]: submissions[index].spec.labels for index, row in new.items() if row["id"] in there})
     return there
 
 
 def rows(work: Clocked, ids: Sequence[str]) -> list[RowMapping]:
-    """Return the jobs' rows, in this order."""
-    by_id = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(set(ids))))}
-    return [by_id[job_id] for job_id in ids]
+    """Return the jobs' rows, in this order: read only of those that are not new."""
+    return [work.job_row(job_id) for job_id in ids]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from service.queue.jobs import Record
+
+By = Literal["user", "group", "label"]
 
 
 class Used(Record):
-    """What the attempts of one owner have held."""
+    """What the attempts of the jobs of a user, a group or a label have held.
+
+    name: the user; the group, or nothing for users who are in none; `NAME=VALUE`, or nothing for jobs without labels. A
+    job with several labels counts under each.
+    """
 
     name: str
     jobs: int

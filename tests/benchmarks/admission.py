@@ -7,7 +7,8 @@ The cluster has 125 nodes of 8 GPUs, 64 CPUs and 512 GiB; the gangs have 1 to 32
 of 5. Each includes sorting the queue into lanes. Both planners are given the same and their plans are compared.
 `shared`: the same with 40 users in 8 groups and in none, a third of them under quotas, without the other planner. The
 second table is of the store: the queue is in the database, and `admit`, `job` (of jobs drawn from the line, and of the
-last one, whose place takes longest to count) and `jobs` (the newest 100) are whole calls; medians.
+last one, whose place takes longest to count) and `jobs` (the newest 100) are whole calls; medians. `look`: when what
+waits is expected to start, found out and written down, as every 10 s.
 """
 
 from __future__ import annotations
@@ -131,11 +132,15 @@ def stores(waiting: int, random: Random) -> None:
             cold, made = seconds(store.admit)
             assert made
             again = median(seconds(store.admit)[0] for _ in range(ENDS))
+            look, _ = seconds(store.expected.look)
             some = [f"j-{random.randrange(waiting // 10, waiting - 1):013}" for _ in range(4 * ENDS)]
             one = median(seconds(partial(store.job, job_id))[0] for job_id in some)
             last = median(seconds(partial(store.job, f"j-{waiting - 2:013}"))[0] for _ in some)
             page = median(seconds(store.jobs)[0] for _ in range(ENDS))
-            print(f"{name:12}{waiting:>9}{cold:>15.4f}{again:>15.4f}{one:>10.4f}{last:>10.4f}{page:>10.4f}", flush=True)
+            print(
+                f"{name:12}{waiting:>9}{cold:>15.4f}{again:>15.4f}{look:>10.4f}{one:>10.4f}{last:>10.4f}{page:>10.4f}",
+                flush=True,
+            )
             store.close()
 
 
@@ -168,7 +173,7 @@ def main() -> None:
         plans(waiting, reference=waiting <= arguments.reference, random=Random(waiting))
         shared_plans(waiting, Random(waiting))
     print(f"\n{'store':12}{'waiting':>9}{'admit cold (s)':>15}{'admit next (s)':>15}", end="")
-    print(f"{'job (s)':>10}{'last (s)':>10}{'jobs (s)':>10}")
+    print(f"{'look (s)':>10}{'job (s)':>10}{'last (s)':>10}{'jobs (s)':>10}")
     stores(arguments.line, Random(0))
 
 

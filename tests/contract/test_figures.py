@@ -15,6 +15,7 @@ from service.cli.main import main
 from service.figures.metrics import text
 from service.kinds.train.spec import resolve
 from service.queue.store import Store
+from service.queue.used import By
 from tests.api_server import running_api, settings_in
 from tests.contract.queue_checks import before_measured, cluster, expire_lease, finish, spec, sql
 
@@ -93,6 +94,27 @@ def test_usage_is_what_gangs_have_held_inside_the_window(busy: Store, database: 
     assert going.cpu_seconds == 2200  # one has not ended
 
 
+def test_usage_by_group_and_by_label(store: Store, database: str) -> None:
+    store.observe_cluster(cluster(8), address="ray", ok=True)
+    store.shares.set_group("vision", 1.0)
+    store.shares.add_member("vision", "ann")
+    labelled = ({"project": "a"}, {"project": "a", "run": "x=1"}, {})
+    for owner, labels in zip(("ann", "bob", "bob"), labelled, strict=True):
+        store.submit(spec().model_copy(update={"labels": labels}), owner=owner)
+    assert len(store.admit()) == 3
+    began = 1_000_000.0
+    sql(database, f"UPDATE vaesvc_attempts SET created_at = {began}, ended_at = {began + 100}")
+
+    def used(by: By, owner: str | None = None) -> dict[str, tuple[int, float]]:
+        listed = store.figures.used(since=began, owner=owner, by=by)
+        return {each.name: (each.jobs, each.cpu_seconds) for each in listed}
+
+    assert used("user") == {"ann": (1, 100.0), "bob": (2, 200.0)}
+    assert used("group") == {"vision": (1, 100.0), "": (2, 200.0)}
+    assert used("label") == {"project=a": (2, 200.0), "run=x=1": (1, 100.0), "": (1, 100.0)}
+    assert used("label", owner="ann") == {"project=a": (1, 100.0)}
+
+
 def test_a_database_of_before_gets_its_table(store: Store, database: str) -> None:
     before_measured(database)
     store.migrate()
@@ -117,11 +139,13 @@ def test_who_has_a_token_scrapes_and_the_command_lists_usage(
         assert "ann" not in answer.text
         monkeypatch.setenv("VAESVC_API_URL", api.url)
         monkeypatch.setenv("VAESVC_TOKEN", api.token)
-        monkeypatch.setattr(sys, "argv", ["vaesvc", "usage", "--since", "1d", "--csv"])
+        monkeypatch.setattr(sys, "argv", ["vaesvc", "usage", "--since", "1d", "--csv", "--by", "group"])
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code in (None, 0)
-        assert capsys.readouterr().out.splitlines()[0] == "USER,JOBS,ATTEMPTS,GPU [h],CPU [h]"
+        header, row = capsys.readouterr().out.splitlines()
+        assert header == "GROUP,JOBS,ATTEMPTS,GPU [h],CPU [h]"
+        assert row.startswith("-,1,1,0.00,")
 
 
 def test_the_dashboard_asks_for_numbers_that_there_are(busy: Store) -> None:

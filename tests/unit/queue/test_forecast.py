@@ -83,6 +83,14 @@ def test_what_cannot_start_is_left_out() -> None:
     assert [lane.resources.workers for lane in forecast.startable(lanes, CLUSTER, NOBODY)] == [1, 2, 3]
 
 
+def test_an_elastic_gang_starts_when_its_fewest_workers_fit() -> None:
+    elastic = Resources(workers=8, min_workers=2, gpus_per_worker=1)
+    lanes = scheduling.lanes([Queued(job_id="a", resources=elastic)])
+    (first,) = forecast.in_order(forecast.startable(lanes, CLUSTER, NOBODY), [], History([]), NOBODY)
+    running = [Going(owner="", resources=gang(6), left=(100.0,))]
+    assert forecast.guess([first], running, CLUSTER, 0.0, Random(0)) == [(0.0, 0.0)]
+
+
 lines = st.lists(st.tuples(st.integers(1, 8), st.floats(1.0, 1000.0)), min_size=1, max_size=12)
 
 
