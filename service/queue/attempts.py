@@ -153,7 +153,7 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
     """Take the runner's final report. The same again changes nothing; another one after it is refused."""
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
-    gave_way = attempt is not None and _gave_way(attempt, request)
+    gave_way = attempt is not None and _gave_way(job, attempt, request)
     said = AttemptState.REQUEUED if gave_way else _OUTCOMES[request.outcome]
     if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
         before = AttemptState(attempt["state"])
@@ -205,9 +205,13 @@ def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: boo
     return True
 
 
-def _gave_way(attempt: RowMapping, request: wire.FinishRequest) -> bool:
-    """Return whether the attempt ended because it was asked to give way: it did not come to its own end before."""
-    stopped = request.outcome == "cancelled" or (request.outcome == "failed" and request.retryable)
+def _gave_way(job: RowMapping, attempt: RowMapping, request: wire.FinishRequest) -> bool:
+    """Return whether the attempt ended because it was asked to give way: it neither came to its own end before nor was
+    cancelled with its job."""
+    if request.outcome == "cancelled":
+        stopped = job["state"] not in (JobState.CANCELLING, JobState.CANCELLED)
+    else:
+        stopped = request.outcome == "failed" and request.retryable
     return attempt["gives_way"] is not None and stopped
 
 

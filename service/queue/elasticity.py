@@ -6,8 +6,8 @@ change it, its attempt is asked to give way; the planner starts the next one wit
     shrinking   elastic attempts of lower priorities whose room, given up, lets the head start and every one of them go
                 on beside it, smaller: then nobody has to be preempted. The fewest, and of these whom preemption would
                 take first. Sets of up to MOST_SETS are looked at.
-    growing     the elastic attempt that could go on with more workers than it has on what is free: while nobody waits
-                for room and nobody is leaving. One at a time: of the highest priority, the oldest.
+    growing     the elastic attempt that could go on with more workers than it has, on what is free and as quotas allow:
+                while nobody waits for room and nobody is leaving. One at a time: of the highest priority, the oldest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from math import comb
 from service.queue.jobs import Capacity, Resources
 from service.queue.preemption import Holding, first_to_leave, sets
 from service.queue.scheduling import Admission, lanes, plan
+from service.queue.sharing import NOBODY, Sharing
 from service.queue.turns import Queued
 
 MOST_SETS = 100  # each is a plan of its own
@@ -50,7 +51,7 @@ def shrinking(head: Resources, priority: int, holding: Iterable[Holding], capaci
     return ()
 
 
-def growing(holding: Iterable[Holding], capacity: Capacity) -> str | None:
+def growing(holding: Iterable[Holding], capacity: Capacity, sharing: Sharing = NOBODY) -> str | None:
     """Return the job whose attempt could go on with more workers by this module's rule; None where none could."""
     held = list(holding)
     if any(gang.leaving for gang in held):
@@ -58,7 +59,8 @@ def growing(holding: Iterable[Holding], capacity: Capacity) -> str | None:
     for gang in sorted(held, key=lambda gang: (-gang.priority, gang.since, gang.job_id)):
         if gang.resources.workers < _job(gang).workers:
             others = [other for other in held if other is not gang]
-            if any(len(at.nodes) > gang.resources.workers for at in _started([_queued(gang)], others, capacity)):
+            made = _started([_queued(gang)], others, capacity, sharing)
+            if any(len(admission.nodes) > gang.resources.workers for admission in made):
                 return gang.job_id
     return None
 
@@ -71,6 +73,8 @@ def _queued(gang: Holding) -> Queued:
     return Queued(job_id=gang.job_id, resources=_job(gang), priority=gang.priority, owner=gang.owner)
 
 
-def _started(queue: Sequence[Queued], running: Sequence[Holding], capacity: Capacity) -> tuple[Admission, ...]:
+def _started(
+    queue: Sequence[Queued], running: Sequence[Holding], capacity: Capacity, sharing: Sharing = NOBODY
+) -> tuple[Admission, ...]:
     """Return what the planner would start beside what runs."""
-    return plan(lanes(queue), running, capacity, 0.0).admit
+    return plan(lanes(queue), running, capacity, 0.0, sharing=sharing).admit

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
-from service.queue import admission, giving_way, line
+from service.queue import admission, giving_way, line, shares
 from service.queue.database import Database
 from service.queue.elasticity import growing, shrinking
 from service.queue.giving_way import Way
@@ -77,7 +77,9 @@ class Room:
         if self._grow is None or not known.nodes:
             return None
         gangs = [gang for gang, _ in _holding(work)]
-        return growing(gangs, known) if any(gang.job is not None for gang in gangs) else None
+        if all(gang.job is None for gang in gangs):
+            return None
+        return growing(gangs, known, shares.sharing(work, (), "GPU"))
 
     def _enlarge(self, work: Clocked, job_id: str) -> list[str]:
         number = work.job_row(job_id)["attempt"]

@@ -11,6 +11,7 @@ import pytest
 from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import AttemptState, JobState
 from service.queue.notice import Channel, Notice, Target
+from service.queue.share_records import Bounds
 from service.queue.store import Store
 from tests.contract.queue_checks import check_database, cluster, finish, spec, sql
 
@@ -114,6 +115,22 @@ def test_nobody_grows_while_somebody_waits_or_where_it_is_switched_off(
     patient = open_store(settle_seconds=0.0, grow_seconds=3600.0)
     assert (patient.room.look(), patient.room.look()) == ([], [])
     assert len(store.room.look()) == 1
+
+
+def test_a_quota_bounds_growth(store: Store) -> None:
+    fixed = submitted(store, 2)
+    elastic = submitted(store, {"min": 1, "max": 4})
+    assert started(store, elastic) == 2
+    store.claim(fixed, 1, RUNNER)
+    store.finish(fixed, 1, finish())
+    store.shares.set_quota("user", "ann", Bounds(cpus=2.0))
+    store.admit()
+    assert store.room.look() == []
+    store.shares.set_quota("user", "ann", Bounds(cpus=3.0))
+    assert len(store.room.look()) == 1
+    store.finish(elastic, 1, finish("failed", error="asked"))
+    assert started(store, elastic) == 3
+    assert store.room.look() == []
 
 
 def test_one_that_must_be_at_least_so_large_waits(store: Store) -> None:

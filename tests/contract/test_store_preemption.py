@@ -163,7 +163,9 @@ def test_however_it_ends_it_costs_nothing_but_success_and_hopeless_errors_stay_w
     cancelled = asked()
     store.cancel(cancelled, by="ann")
     assert store.heartbeat(cancelled, 1, RUNNER).cancel
-    assert store.finish(cancelled, 1, finish("cancelled")).state is JobState.CANCELLED
+    for _ in range(2):
+        assert store.finish(cancelled, 1, finish("cancelled")).state is JobState.CANCELLED
+    assert store.detail(cancelled).attempts[0].state is AttemptState.CANCELLED
     check_database(database, cpus=4)
 
 

@@ -141,6 +141,17 @@ def test_who_grows_gets_more_than_it_has_where_nobody_else_loses(situation: tupl
         assert growing([*leaving, *holding[1:]], capacity) is None
 
 
+def test_a_quota_bounds_who_grows() -> None:
+    """Else it would be asked again and again, for nothing."""
+    capacity = Capacity(nodes=({"CPU": 8.0},))
+    elastic = Holding(job_id="e", resources=gang(2), job=gang(4, 1), nodes=(0, 0), owner="ann")
+    fixed = Holding(job_id="f", resources=gang(2), nodes=(0, 0), owner="ann")
+    assert growing([elastic, fixed], capacity) == "e"
+    for cpus, chosen in ((4.0, None), (5.0, "e")):
+        quota = {Principal(kind="user", name="ann"): {"CPU": cpus}}
+        assert growing([elastic, fixed], capacity, Sharing(quotas=quota)) == chosen
+
+
 def test_one_that_shrinks_spares_another_that_would_be_preempted() -> None:
     capacity = Capacity(nodes=({"CPU": 6.0},))
     elastic = Holding(job_id="elastic", resources=gang(4), job=gang(4, 1), nodes=(0, 0, 0, 0), since=1.0)
