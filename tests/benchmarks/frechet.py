@@ -1,6 +1,6 @@
 """The Fréchet distance's trace against the general matrix square root, at Inception's 2,048 features.
 
-python tests/benchmarks/frechet.py [--features 2048] [--rounds 3] [--threads 1]
+python -m tests.benchmarks.frechet [--features 2048] [--rounds 3] [--threads 1]
 
 Prints seconds, their ratio and both traces, for covariances of full rank and for singular ones (of 1,000 images). The
 square root is scipy's, as pytorch-fid calls it. Both take as many threads. Exits with 1 where the ratio is below 3.

@@ -1,6 +1,6 @@
 """What the loop costs: steps per second of a plain PyTorch loop and of `train()`, alternating in one run.
 
-    python tests/benchmarks/loop_overhead.py [--rounds 7] [--threads 2] [--only mlp|cnn]
+    python -m tests.benchmarks.loop_overhead [--rounds 7] [--threads 2] [--only mlp|cnn]
 
 The plain loop is what one writes by hand for speed: data resident as floats, one permutation per epoch, noise from
 torch's generator, the same network with torch's own batch norm, fused Adam, losses added up on the device and read once

@@ -1,6 +1,6 @@
 """What the NLL costs: 500 samples for each of 10,000 MNIST images by the evaluator, and by loops that encode each time.
 
-    python tests/benchmarks/nll.py [--data 10000] [--samples 500] [--share 0.02] [--threads 2]
+    python -m tests.benchmarks.nll [--data 10000] [--samples 500] [--share 0.02] [--threads 2]
 
 The model is the fully connected one of `binarized-mnist/beta-vae-mlp`, untrained: speed does not depend on the weights.
 Seconds are processor time. The loops are timed over a share of the samples, in proportion; the evaluator over all of
