@@ -94,6 +94,7 @@ def test_a_reproduction_of_a_package_and_its_folder(env: dict[str, str], tmp_pat
     code = ("--code", str(PLUGINS))
     done = vaesvc(env, "reproduce", "lighthouse", "table-1", *out, *code)
     assert "| a narrow likelihood reconstructs better | table 1 |" in done.stdout
+    assert r"|  | squared error | \|E[x\|z]\| |" in done.stdout.splitlines()  # a heading's bars are no borders
     cells = json.loads((tmp_path / "out" / "lighthouse-table-1-small" / "result.json").read_text())["cells"]
     assert [len(cell["ours"]) for cell in cells] == [1, 1, 1, 1]
     without = vaesvc(env, "reproduce", "lighthouse", "table-1", *out, code=2)

@@ -139,9 +139,10 @@ class Results:
         header, rule = [""], ["---"]
         for column in columns:
             printed = self._printed(column)
-            header += [f"{column.heading}: paper", "ours"] if printed else [column.heading]
+            heading = _cell(column.heading)
+            header += [f"{heading}: paper", "ours"] if printed else [heading]
             rule += ["---", "---"] if printed else ["---"]
-        rows = [[heading, *self._row(row, columns)] for row, heading in self.setup.rows.items()]
+        rows = [[_cell(heading), *self._row(row, columns)] for row, heading in self.setup.rows.items()]
         return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
 
     def _has(self, column: Column) -> bool:
