@@ -1,10 +1,10 @@
 """What packs save: one study of short trials on a Ray cluster of this machine, run in three ways, one after the other.
 
-    python -m tests.benchmarks.study [--trials 21] [--steps 300] [--at-once 2]
+    python -m tests.benchmarks.study [--trials 21] [--steps 300] [--at-once 2] [--ways packs groups]
 
 - packs: Ray Tune runs `--at-once` packs, each of which trains its share of the trials in one process;
-- a process each: Ray Tune runs every trial in a process of its own, `--at-once` side by side;
-- a group each: Ray Tune runs every trial as a Ray Train group of one worker, as a trial on several GPUs would be.
+- processes: Ray Tune runs every trial in a process of its own, `--at-once` side by side;
+- groups: Ray Tune runs every trial as a Ray Train group of one worker, as a trial on several GPUs would be.
 
 Seven learning rates by seeds, MLP 400-400 on static binarized MNIST, one thread each, one evaluation at the end.
 Seconds are of the whole search, the start of processes, imports and data included; the cluster stands already. Beside
@@ -14,10 +14,12 @@ them: the steps per second that the packs reached, and those of a plain loop ove
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ def trials_of(text: str) -> list[Any]:
 
 
 def train_pack(text: str, folder: str, numbers: Sequence[int]) -> None:
-    """In a worker's process: these trials of the study as one pack."""
+    """In a worker's process: these trials of the study as one pack. It leaves when each of its parts began."""
+    stamps = {"imports": time.time()}
     import torch
 
     from tuning import pack
@@ -65,10 +68,15 @@ def train_pack(text: str, folder: str, numbers: Sequence[int]) -> None:
     mine = [every[number] for number in numbers]
     contexts = [LocalContext(Path(folder) / str(number)) for number in numbers]
     widths = Widths()
+    stamps["data"] = time.time()
+    dataset = data.load(mine[0].config.data)
+    stamps["training"] = time.time()
     pack.train(
-        stage, mine, contexts, assignments=len(RATES), dataset=data.load(mine[0].config.data), width=None,
+        stage, mine, contexts, assignments=len(RATES), dataset=dataset, width=None,
         widths=widths, rungs=Memory(), stopping=lambda: False, on_end=lambda trial, outcome: None,
     )  # fmt: skip
+    stamps["end"] = time.time()
+    Path(folder, f"stamps-{numbers[0]}.json").write_text(json.dumps(stamps))
 
 
 def train_one(text: str, folder: str, number: int) -> None:
@@ -134,6 +142,18 @@ def _tune(text: str, folder: str, at_once: int, work: Callable[[int], None], bun
     assert not found.errors, found.errors
 
 
+def parts_of(folder: str, began: float) -> str:
+    """Return where the packs' time went, in seconds, by the stamps that they left; began: when the search did."""
+    lines = []
+    for path in sorted(Path(folder).glob("stamps-*.json")):
+        stamps = json.loads(path.read_text())
+        began_at = [began, *stamps.values()]
+        names = ["start of the process", *stamps]
+        parts = [f"{name} {until - since:.1f}" for name, (since, until) in zip(names, pairwise(began_at), strict=False)]
+        lines.append(f"  a pack: {', '.join(parts)}, until it is known {time.time() - stamps['end']:.1f} s")
+    return "\n".join(lines)
+
+
 def plain_steps_per_second(text: str) -> float:
     """A loop of its own: forward, backward, Adam on batches of the same data; one thread."""
     import torch
@@ -161,16 +181,24 @@ def plain_steps_per_second(text: str) -> float:
         return PLAIN_STEPS / (time.perf_counter() - began)
 
 
+WAYS: Mapping[str, Callable[[str, str, int], None]] = {
+    "packs": with_packs,
+    "processes": with_processes,
+    "groups": with_groups,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=21)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="packs is always one")
     options = parser.parse_args()
-    from service.kinds.train import ray_run as ray_train
+    from service.attempt import ray_cluster
     from tuning import ray_tune
 
-    for name, value in {**ray_train.ENVIRONMENT, **ray_tune.ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+    for name, value in {**ray_cluster.ENVIRONMENT, **ray_tune.ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -178,14 +206,16 @@ def main() -> None:
     plain = plain_steps_per_second(text)
     ray.init(address="local", num_cpus=options.at_once, include_dashboard=True, logging_level="WARNING",
              runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}, log_to_driver=False)  # fmt: skip
-    ways = {"packs": with_packs, "a process each": with_processes, "a group each": with_groups}
-    seconds = {}
-    for name, way in ways.items():
+    seconds: dict[str, float] = {}
+    for name in dict.fromkeys(("packs", *options.ways)):
         with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            way(text, folder, options.at_once)
-            seconds[name] = time.perf_counter() - began
+            began = time.time()
+            WAYS[name](text, folder, options.at_once)
+            seconds[name] = time.time() - began
+            where = parts_of(folder, began)
         print(f"{name}: {seconds[name]:.1f} s, {seconds[name] / seconds['packs']:.2f} times packs", flush=True)
+        if where:
+            print(where, flush=True)
     ray.shutdown()
     reached = options.trials * options.steps / seconds["packs"]
     print(
