@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
+import sys
 import time
 import webbrowser
 from pathlib import Path
@@ -51,7 +53,9 @@ def login(
         Path | None,
         typer.Option(help="Write the token there (mode 0600); else: where vaesvc finds it.", show_default=False),
     ] = None,
-    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the address in a browser.")] = True,
+    opens: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the address in a browser, if there is a screen.")
+    ] = True,
 ) -> None:
     """Log in by the service's provider. The token that it ends in is kept for this service, until it ends."""
     from service import auth, logins, settings
@@ -156,8 +160,10 @@ def _wait(listener: Listener, start: LoginStart, opens: bool) -> dict[str, str]:
 
 
 def _open(url: str, opens: bool) -> None:
-    with contextlib.suppress(webbrowser.Error):
-        if opens:
+    """Open an address, if there is a screen: a browser in the terminal would take it from us."""
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if opens and screen:
+        with contextlib.suppress(webbrowser.Error):
             webbrowser.open(url)
 
 
