@@ -5,23 +5,26 @@ change it, its attempt is asked to give way; the planner starts the next one wit
 
     shrinking   elastic attempts of lower priorities whose room, given up, lets the head start and every one of them go
                 on beside it, smaller: then nobody has to be preempted. The fewest, and of these whom preemption would
-                take first. Sets of up to MOST_SETS are looked at.
+                take first; where there are more than MOST_SETS sets of so many, the first in that order that are
+                enough. As the planner starts them, that is: the first of them gets as many workers as it may have,
+                so it is seldom more than one. At most MOST_PLANS sets that make room for the head are planned with.
     growing     the elastic attempt that could go on with more workers than it has, on what is free and as quotas allow:
                 while nobody waits for room and nobody is leaving. One at a time: of the highest priority, the oldest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import comb
 
 from service.queue.jobs import Capacity, Resources
-from service.queue.preemption import Holding, first_to_leave, sets
+from service.queue.preemption import Clearing, Holding, first_to_leave, sets
 from service.queue.scheduling import Admission, lanes, plan
 from service.queue.sharing import NOBODY, Sharing
 from service.queue.turns import Queued
 
-MOST_SETS = 100  # each is a plan of its own
+MOST_SETS = 2000
+MOST_PLANS = 20  # each costs as much as a plan of the whole cluster
 _HEAD = ""  # sorts before every job
 
 
@@ -29,26 +32,48 @@ def shrinking(head: Resources, priority: int, holding: Iterable[Holding], capaci
     """Return the jobs whose attempts are to go on smaller by this module's rule; none where the head fits without it,
     or where it would not be enough."""
     staying = [gang for gang in holding if not gang.leaving]
-    first = Queued(job_id=_HEAD, resources=head, priority=priority)
-    if _started([first], staying, capacity):
+    room = Clearing(head.sized(head.fewest), staying, capacity)
+    if room.fits:
         return ()
+    first = Queued(job_id=_HEAD, resources=head, priority=priority)
     elastic = [
         gang
         for gang in staying
-        if gang.preemptible and gang.priority < priority and gang.resources.workers > _job(gang).fewest
+        if gang.preemptible
+        and gang.priority < priority
+        and gang.resources.workers > _job(gang).fewest
+        and room.helps(gang)
     ]
     elastic.sort(key=first_to_leave)
-    looked = 0
-    for size in range(1, len(elastic) + 1):
-        looked += comb(len(elastic), size)
-        if looked > MOST_SETS:
+    looked = planned = 0
+    for some in _candidates(elastic):
+        looked += 1
+        if looked > MOST_SETS or planned >= MOST_PLANS:
             break
-        for indices in sets(len(elastic), size):
-            some = [elastic[index] for index in indices]
-            rest = [gang for gang in staying if gang not in some]
-            if len(_started([first, *map(_queued, some)], rest, capacity)) == 1 + len(some):
-                return tuple(gang.job_id for gang in some)
+        with room.without(some):
+            if not room.fits:
+                continue
+        planned += 1
+        if _all_go_on(first, some, staying, capacity):
+            return tuple(gang.job_id for gang in some)
     return ()
+
+
+def _candidates(elastic: Sequence[Holding]) -> Iterator[list[Holding]]:
+    """Yield the sets by size, while sets of a size are few; then the first so many in order, more and more of them."""
+    size, count = 1, len(elastic)
+    while size <= count and comb(count, size) <= MOST_SETS:
+        for indices in sets(count, size):
+            yield [elastic[index] for index in indices]
+        size += 1
+    for first in range(size, count + 1):
+        yield list(elastic[:first])
+
+
+def _all_go_on(first: Queued, some: Sequence[Holding], staying: Sequence[Holding], capacity: Capacity) -> bool:
+    """Return whether the head and all of these start where these have given up their room."""
+    rest = [gang for gang in staying if gang not in some]
+    return len(_started([first, *map(_queued, some)], rest, capacity)) == 1 + len(some)
 
 
 def growing(holding: Iterable[Holding], capacity: Capacity, sharing: Sharing = NOBODY) -> str | None:
@@ -56,8 +81,14 @@ def growing(holding: Iterable[Holding], capacity: Capacity, sharing: Sharing = N
     held = list(holding)
     if any(gang.leaving for gang in held):
         return None
+    room: dict[Resources, bool] = {}  # whether there is room for one more of these workers
     for gang in sorted(held, key=lambda gang: (-gang.priority, gang.since, gang.job_id)):
         if gang.resources.workers < _job(gang).workers:
+            one = gang.resources.sized(1)
+            if one not in room:
+                room[one] = Clearing(one, held, capacity).fits
+            if not room[one]:
+                continue
             others = [other for other in held if other is not gang]
             made = _started([_queued(gang)], others, capacity, sharing)
             if any(len(admission.nodes) > gang.resources.workers for admission in made):

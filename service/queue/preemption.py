@@ -29,7 +29,7 @@ from service.queue.jobs import Capacity, Resources
 from service.queue.placing import Nodes, slots, worker
 from service.queue.scheduling import Running
 
-MOST_SETS = 20_000
+MOST_SETS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,6 +161,18 @@ def test_one_that_shrinks_spares_another_that_would_be_preempted() -> None:
     assert shrinking(gang(2), 0, [elastic, young], capacity) == ()  # an equal
 
 
+def test_in_a_large_cluster_the_youngest_shrinks_where_it_can_go_on() -> None:
+    """The planner gives the first that goes on as much as it may have: several that shrink would not all go on."""
+    capacity = Capacity(nodes=tuple({"CPU": 8.0} for _ in range(125)))
+    job = gang(8, 4)
+    holding = [
+        Holding(job_id=f"j{i:03}", resources=job.sized(8), job=job, nodes=(i,) * 8, since=float(i)) for i in range(125)
+    ]
+    assert shrinking(gang(4), 1, holding, capacity) == ("j124",)
+    assert shrinking(gang(16), 1, holding, capacity) == ()
+    assert shrinking(Resources(workers=1, cpus_per_worker=8), 1, holding, capacity) == ()
+
+
 def test_how_elastic_gangs_are_written() -> None:
     whole = Resources.model_validate({"workers": {"min": 2, "max": 4}})
     assert (whole.workers, whole.min_workers, whole.fewest) == (4, 2, 2)
