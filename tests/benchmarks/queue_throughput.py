@@ -18,7 +18,7 @@ import multiprocessing
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -101,7 +101,7 @@ def bare(store: Store, writers: int, jobs: int, size: int) -> float:
         )
     event.pop("id")
     statements = [
-        (sa.text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)})"), row)
+        (sa.text(f"INSERT INTO {table} ({_quoted(row)}) VALUES ({', '.join(':' + name for name in row)})"), row)
         for table, row in (("vaesvc_jobs", job), ("vaesvc_events", event))
     ]
 
@@ -115,6 +115,10 @@ def bare(store: Store, writers: int, jobs: int, size: int) -> float:
         begin = time.perf_counter()
         list(threads.map(insert, range(jobs // size)))
         return jobs / (time.perf_counter() - begin)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def run_one(store: Store, attempt: Attempt) -> float:
