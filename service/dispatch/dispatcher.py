@@ -100,8 +100,9 @@ class Dispatcher:
                     log.info("admitted %s", attempt.submission_id)
                 for said in self._store.room.look():
                     log.info(said)
-                self._expect()
             self._reconcile()
+            if self._ray_patience.ok:
+                self._expect()
 
     def _expect(self) -> None:
         """Write down, now and then, when what waits is expected to start."""
