@@ -17,15 +17,42 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 
 class PeerError(RuntimeError):
     """The first worker failed at something that it does for all; its own error says what."""
+
+
+class MeetingPoint:
+    """Where the workers of a process group meet: a store in the first one's process, on a port that was free."""
+
+    def __init__(self, host: str, timeout_seconds: float) -> None:
+        """Listen. host: this machine's address, as the other workers reach it."""
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=self._timeout)
+        self.address: tuple[str, int] = (host, self._store.port)
+
+
+def join(
+    rank: int, world_size: int, meeting: MeetingPoint | tuple[str, int], *, backend: str, timeout_seconds: float
+) -> None:
+    """Make this process worker `rank` of a process group, once all of its `world_size` workers have come.
+
+    meeting: the first worker's own meeting point, or its address. timeout_seconds: of joining and of every collective.
+    """
+    timeout = timedelta(seconds=timeout_seconds)
+    if isinstance(meeting, MeetingPoint):
+        store = meeting._store
+    else:
+        store = TCPStore(*meeting, is_master=False, wait_for_workers=False, timeout=timeout)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
 def is_distributed() -> bool:

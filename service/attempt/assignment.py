@@ -21,6 +21,8 @@ API_URL = "VAESVC_API_URL"
 JOB_ID = "VAESVC_JOB_ID"
 ATTEMPT = "VAESVC_ATTEMPT"
 TOKEN = "VAESVC_ATTEMPT_TOKEN"  # nosec B105  # the name of a variable, no token
+# from the dispatcher's environment to every process of an attempt
+HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
 
 
 class AttemptAccess(Record):

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from service import kinds
-from service.attempt import ray_cluster
+from service.attempt import preload, ray_cluster, timeline
 from service.attempt.assignment import CANCELLED, OUTCOME, Assignment, Outcome, write_outcome
 from service.attempt.best import choose
-from service.attempt.failures import Failure, Kind, classify, of_ray_train
+from service.attempt.failures import Failure, Kind, classify, of_gang
 from service.attempt.processes import die_with_parent
 from service.attempt.stacks import tell_when_asked
 from service.code.parts import check_job
@@ -40,26 +40,37 @@ def run(order: Assignment) -> Outcome:
         spec = spec.model_copy(update={"resources": order.context.job.resources})  # of this attempt: gangs are elastic
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
         ray_cluster.use_environment()
-        ray_cluster.connect()
+        ray_cluster.connect(spec.resources)
         timings["ray_joined"] = time.time()
         ray_cluster.wait_until_feasible(spec.resources)
-        result = loaded(kinds.named(spec.kind).run)(order, spec)
+        try:
+            result = loaded(kinds.named(spec.kind).run)(order, spec)
+        finally:
+            if not ray_cluster.needs_environment(spec.resources):
+                preload.refill(spec.resources)
         timings["workers_ended"] = time.time()
     except Exception as error:
         failure = _failure(error)
         return Outcome(outcome="failed", error=failure.text, retryable=failure.retryable, outage=failure.outage)
     result["timings"] = timings | result.get("timings", {})
+    _tell(order, result["timings"])
     if result.pop("stopped", False):
         return CANCELLED.model_copy(update={"result": result})
     result |= _register(order, result, artifacts)
     return Outcome(outcome="succeeded", result=result)
 
 
+def _tell(order: Assignment, timings: Mapping[str, float]) -> None:
+    """Write to the log where the seconds up to the first step went."""
+    job = order.context.job
+    print(f"[vaesvc] {timeline.line(job.created_at, timings)}", flush=True)  # noqa: T201
+
+
 def _failure(error: Exception) -> Failure:
     retryable = getattr(error, "retryable", None)
     if retryable is not None:  # a study's own verdict
         return Failure(text=str(error), kind=Kind.ENDING if retryable else Kind.HOPELESS)
-    return of_ray_train(error)
+    return of_gang(error)
 
 
 def _register(order: Assignment, result: Mapping[str, Any], artifacts: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _TEXT = 1000  # characters
 # what Ray says when a machine, its raylet or the head is gone: not what the job did
 _MACHINES = re.compile(
     r"node has died|node was terminated|node (?:is|was) dead|NodeDiedError|raylet (?:has )?died|was preempted|"
-    r"[Ff]ailed to connect to (?:the )?GCS|WorkerGroupStartupTimeoutError"
+    r"[Ff]ailed to connect to (?:the )?GCS|WorkerGroupStartupTimeoutError|found no room"
 )
 
 
@@ -96,8 +96,8 @@ def worst(errors: Mapping[int, BaseException]) -> tuple[int, Failure]:
     return rank, failures[rank]
 
 
-def of_ray_train(error: BaseException) -> Failure:
-    """Return what ended a `fit` of Ray Train: the workers' errors are in its error, by rank."""
+def of_gang(error: BaseException) -> Failure:
+    """Return what ended a gang, ours or Ray Train's: the workers' errors are in its error, by rank."""
     errors = getattr(error, "worker_failures", None)
     if isinstance(errors, dict) and errors:
         return worst(errors)[1]

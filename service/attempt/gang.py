@@ -1,7 +1,8 @@
 """A gang of workers on a Ray cluster: started together, in one process group, started again when one of them dies.
 
-Ray Train starts the workers, joins them in a process group (gloo, or nccl with GPUs) and starts the whole group again
-when a worker dies; the group then goes on from what lies in storage. Ray's own checkpoints are not used.
+Workers with GPUs are started by Ray Train, which shares the GPUs of a machine out among them and joins them by nccl;
+others are actors that wait ready (`members`), joined by gloo. When a worker dies the whole gang is started again; it
+then goes on from what lies in storage. Ray's own checkpoints are not used.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.attempt.failures import worst
-from service.attempt.ray_cluster import scaling, torch_config
+from service.attempt.members import MEMBER, Gang, Member
+from service.attempt.ray_cluster import PLACEMENT_TRIES, scaling, torch_config, trained_by_ray
 from service.attempt.reporting import Place
 from service.attempt.stacks import tell_when_asked
 from service.errors import NotFoundError, UnavailableError, VaesvcError
@@ -27,32 +29,88 @@ if TYPE_CHECKING:
     from service.artifacts import Artifacts
 
 GROUP_RESTARTS = 8  # worker deaths that one attempt survives
-_PLACEMENT_TRIES = 4
 
 
 def run(order: Assignment, resources: Resources, work: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Run `work` in every worker to its end; return what the first one left with `leave`. Raises Ray's
+    """Run `work` in every worker to its end; return what the first one left with `leave`. Raises GangFailed, or Ray's
     TrainingFailedError.
 
-    work: of a module, given what `joined` takes
+    work: of a module, given what `Worker` takes
     """
+    moments = start(
+        work,
+        {"order": order.model_dump_json()},
+        resources,
+        name=order.access.name,
+        scratch=order.scratch,
+        restarts=GROUP_RESTARTS,
+        callbacks=[_watch_errors(order.scratch)] if trained_by_ray(resources) else [],
+    )
+    result = _result(order)
+    return result | {"timings": moments | result.get("timings", {})}
+
+
+def start(
+    work: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    resources: Resources,
+    *,
+    name: str,
+    scratch: Path,
+    restarts: int,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, float]:
+    """Run `work` with `config` in every worker of a gang; return the moments of its start, in seconds since 1970.
+
+    With GPUs Ray Train runs it, otherwise it is formed here. name: of the gang. restarts: after deaths of workers.
+    callbacks: of Ray Train
+    """
+    if not trained_by_ray(resources):
+        return Gang(name=name, resources=resources, restarts=restarts).run(work, config)
     from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
         work,
-        train_loop_config={"order": order.model_dump_json()},
+        train_loop_config=config,
         scaling_config=scaling(resources),
         torch_config=torch_config(resources),
         run_config=RunConfig(
-            name=order.access.name,
-            storage_path=str(order.scratch / "ray"),  # required, and left empty
-            failure_config=FailureConfig(max_failures=GROUP_RESTARTS, controller_failure_limit=_PLACEMENT_TRIES),
-            callbacks=[_watch_errors(order.scratch)],
+            name=name,
+            storage_path=str(scratch / "ray"),  # required, and left empty
+            failure_config=FailureConfig(max_failures=restarts, controller_failure_limit=PLACEMENT_TRIES),
+            callbacks=list(callbacks),
         ),
     )
     trainer.fit()
-    return _result(order)
+    return {}
+
+
+def member(config: Mapping[str, Any]) -> Member:
+    """Return the place of this process in its gang. config: what `work` was given."""
+    if (known := config.get(MEMBER)) is not None:
+        return known  # type: ignore[no-any-return]
+    from ray.train import get_context
+
+    context = get_context()
+    place = Place(
+        node=context.get_node_rank(),
+        local_rank=context.get_local_rank(),
+        alone=context.get_local_world_size() == context.get_world_size(),
+    )
+    return Member(rank=context.get_world_rank(), world_size=context.get_world_size(), place=place)
+
+
+def device(config: Mapping[str, Any]) -> torch.device:
+    """Return the device of this process in its gang."""
+    import torch
+
+    if config.get(MEMBER) is not None:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    ours: torch.device = get_device()
+    return ours
 
 
 class Worker:
@@ -64,22 +122,14 @@ class Worker:
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Join the gang. config: what `work` was given."""
         import torch
-        from ray.train import get_context
-        from ray.train.torch import get_device
 
         tell_when_asked()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
         self.order = Assignment.model_validate_json(config["order"])
-        context = get_context()
-        self.rank: int = context.get_world_rank()
-        self.world_size: int = context.get_world_size()
-        self.device: torch.device = get_device()
+        here = member(config)
+        self.rank, self.world_size, self.place = here.rank, here.world_size, here.place
+        self.device = device(config)
         self.scratch = Path.cwd()
-        self.place = Place(
-            node=context.get_node_rank(),
-            local_rank=context.get_local_rank(),
-            alone=context.get_local_world_size() == context.get_world_size(),
-        )
         # set here, in the thread that computes: a result depends on the number of threads in its last bits
         torch.set_num_threads(max(1, int(self.order.context.job.resources.cpus_per_worker)))
 

@@ -7,11 +7,13 @@ each other by, in the environment of `ray start` on every node or in the dispatc
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import TYPE_CHECKING
 
 from service.attempt.starting import prepare_worker
+from service.code import reference as code
 from service.errors import ImpossibleError
 from service.queue.jobs import Capacity, Resources
 from service.queue.scheduling import fits
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchConfig
 
 PLACEMENT_SECONDS = 60.0  # a group that finds no room is tried again
+PLACEMENT_TRIES = 4
 _FEASIBLE_SECONDS = 60.0  # a node that went away may come back
-_COLLECTIVE_SECONDS = 600
+COLLECTIVE_SECONDS = 600
+
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray's Jobs API tells a driver its job's environment
 
 # See `use_environment`. What the user has set stays.
 ENVIRONMENT = {
@@ -43,13 +48,31 @@ def use_environment() -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
 
-def connect() -> None:
+def needs_environment(resources: Resources) -> bool:
+    """Return whether the workers of a gang need a runtime environment: with code of the job's own, or under Ray Train.
+
+    The processes that Ray holds ready have none, and serve all others: what is secret reaches a worker in its order.
+    """
+    return code.present() is not None or trained_by_ray(resources)
+
+
+def trained_by_ray(resources: Resources) -> bool:
+    """Return whether Ray Train runs the gang: one with GPUs, which it shares out among the workers of a machine."""
+    return resources.gpus_per_worker > 0
+
+
+def connect(resources: Resources) -> None:
     """Join the cluster that this Ray job runs on, never another one that happens to be on this machine."""
     import logging
 
     import ray
 
     address = os.environ["RAY_ADDRESS"]
+    if not needs_environment(resources):
+        job = json.loads(os.environ.get(_JOB_CONFIG, "{}"))
+        os.environ[_JOB_CONFIG] = json.dumps({**job, "runtime_env": {}})
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+        return
     # Ray Train's helper actors look for their cluster in the environment, and fail where a machine has two of them
     environment = {
         "env_vars": {"RAY_ADDRESS": address},
@@ -91,7 +114,7 @@ def scaling(resources: Resources) -> ScalingConfig:
 def torch_config(resources: Resources) -> TorchConfig:
     from ray.train.torch import TorchConfig
 
-    return TorchConfig(backend=backend(resources), timeout_s=_COLLECTIVE_SECONDS)
+    return TorchConfig(backend=backend(resources), timeout_s=COLLECTIVE_SECONDS)
 
 
 def backend(resources: Resources) -> str:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from pydantic import SecretStr
 
 from service import auth
-from service.attempt.assignment import AttemptAccess
+from service.attempt.assignment import HANDED_ON, AttemptAccess
 from service.code import path
 from service.code.reference import VARIABLE, CodeRef
 from service.code.shelf import Shelf
@@ -41,7 +41,6 @@ from service.settings import Settings
 log = logging.getLogger("vaesvc.dispatcher")
 
 ENTRY_POINT = "python -P -m service.attempt.runner"  # -P: whatever lies in the folder that Ray was started in
-HANDED_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG", "NCCL_IB_DISABLE", "TP_SOCKET_IFNAME")
 _LOOK_SECONDS = 3.0  # between two looks at the cluster's nodes
 _OBSERVE_SECONDS = 10.0  # an unchanged cluster is written down this often
 _EXIT_SECONDS = 1.5

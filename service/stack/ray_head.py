@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from service.attempt import preload
 from service.errors import StorageError
 from service.settings import Settings
 from service.stack import state
@@ -57,7 +58,8 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do
-        RAY_prestart_worker_first_driver="0",  # our workers have an environment: those started ahead would stay idle
+        RAY_prestart_worker_first_driver="0",  # it would take the cores that the first job's own workers start on
+        RAY_preload_python_modules=preload.MODULE,  # what waits idle has its imports behind it
         AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
         DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
         VAESVC_CACHE_DIR=str(settings.cache_dir),

@@ -27,12 +27,12 @@ CANCEL_SECONDS = 45
 
 
 def processes(job_id: str, matches: Callable[[str], bool]) -> list[psutil.Process]:
-    """Of this job, by command line. Ray hands a job's environment to all its processes."""
+    """Of this job, by command line: its environment has the job, or it works in a folder of the job."""
     found = []
     for process in psutil.process_iter():
         try:
             command = " ".join(process.cmdline()).strip()
-            if matches(command) and process.environ().get(JOB_ID) == job_id:
+            if matches(command) and (process.environ().get(JOB_ID) == job_id or job_id in process.cwd()):
                 found.append(process)
         except psutil.Error:
             continue
@@ -47,7 +47,7 @@ def kill(job_id: str, what: str, matches: Callable[[str], bool]) -> None:
 
 
 def is_worker(command: str) -> bool:
-    return command.startswith("ray::RayTrainWorker")
+    return command.startswith("ray::GangWorker")
 
 
 def is_runner(command: str) -> bool:
@@ -85,7 +85,7 @@ def test_a_job_outlives_all_that_it_is_made_of(stack: Stack, uninterrupted: real
     kill(job_id, "worker", is_worker)
     kept = newest(stack, job_id, 1)
     detail = real_jobs.until_checkpoint(stack, job_id, kept + 250)
-    assert [attempt.number for attempt in detail.attempts] == [1]  # Ray Train started it again, not the queue
+    assert [attempt.number for attempt in detail.attempts] == [1]  # the gang was started again, not the job
 
     real_jobs.kill(stack, "dispatcher")
     kill(job_id, "runner", is_runner)

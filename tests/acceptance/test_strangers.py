@@ -49,7 +49,7 @@ CALLS = {
 }
 UNSIGNED = {400, 403, 412}  # 412: no account of Swift's, which is what an unsigned request is taken for
 WRONG = "AWSAccessKeyId=vaesvc:admin&Expires=9999999999&Signature=d3Jvbmc="
-GANG = re.compile(r"^ray::RayTrainWorker")  # torch's meeting point and Gloo's: no login, said in docs/security.md
+GANG = re.compile(r"^ray::GangWorker")  # torch's meeting point and Gloo's: no login, said in docs/security.md
 PAGES = {  # kind -> (request, statuses): anything else is open
     "s3": [("GET /vaesvc", UNSIGNED), ("PUT /vaesvc/evil", UNSIGNED), ("PUT /d1/0/a/c/o", UNSIGNED),
            ("GET /v1/a", {401}), (f"GET /vaesvc?{WRONG}", {403}), (f"PUT /vaesvc/evil?{WRONG}", {403})],

@@ -302,7 +302,7 @@ def _is(process: psutil.Process, job_id: str, what: str) -> bool:
         if what == "driver":
             return "service.attempt.driver" in line and process.environ().get("VAESVC_JOB_ID") == job_id
         if what == "worker of a group":
-            return line.startswith("ray::RayTrainWorker") and job_id in str(process.environ().get("VAESVC_JOB_ID"))
+            return line.startswith("ray::GangWorker") and job_id in process.cwd()
         return line.startswith("ray::") and job_id in process.cwd()
     except psutil.Error:
         return False

@@ -10,7 +10,6 @@ seconds from `submit` to the first step, with where they go, medians over the Ra
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from service.attempt.timeline import seconds
 from tests.benchmarks.loop_overhead import BATCH
 
 VAESVC = (sys.executable, "-c", "from service.cli.main import main; main()")
@@ -70,20 +70,10 @@ def steps_per_second(kind: str, file: Path, steps: int, threads: int) -> tuple[f
 
 
 def start_up(detail: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each stage; all clocks are this machine's."""
+    """Return the seconds of each stage; all clocks are this machine's."""
     job, attempt, timings = detail["job"], detail["attempts"][-1], detail["job"]["result"]["timings"]
-    marks = [
-        ("submitted", job["created_at"]),
-        ("queue: until admitted", attempt["created_at"]),
-        ("dispatcher: until Ray has it", attempt["submitted_at"]),
-        ("Ray job: until the runner claims", attempt["started_at"]),
-        ("runner: until its driver runs", timings["driver_started"]),
-        ("driver: until it joined the cluster", timings["ray_joined"]),
-        ("Ray Train: until the worker's function runs", timings["worker_started"]),
-        ("worker: imports, data, checkpoint; first step", timings["first_progress"]),
-    ]
-    stages = {name: at - before for (_, before), (name, at) in itertools.pairwise(marks)}
-    return stages | {"submit to first step": marks[-1][1] - marks[0][1]}
+    queue = {"admitted": "created_at", "submitted": "submitted_at", "claimed": "started_at"}
+    return seconds(job["created_at"], {name: attempt[at] for name, at in queue.items()} | timings)
 
 
 def main() -> None:

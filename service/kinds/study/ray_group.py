@@ -1,4 +1,4 @@
-"""A trial that needs several workers: a Ray Train group inside of a process of Ray Tune.
+"""A trial that needs several workers: a gang that a process of Ray Tune starts.
 
 The first rank does for its trial what a pack's process does for all of its own (`ray_pack`): checkpoints to S3,
 metrics to the child run, and the ear for a stop. The other ranks need the checkpoint to go on from and nothing else.
@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from service.attempt import gang
 from service.attempt.context import Copies, WorkerContext, own_folder
-from service.attempt.failures import of_ray_train
-from service.attempt.ray_cluster import scaling, torch_config, use_environment
+from service.attempt.failures import of_gang
+from service.attempt.ray_cluster import use_environment
 from service.data.fetch import Bucket
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.ray_pack import Work
@@ -35,28 +36,21 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     """
     use_environment()
     import ray
-    from ray.train import FailureConfig, RunConfig
-    from ray.train.torch import TorchTrainer
 
     work = Work(told, share)
     if not work.left or work.stopped():
         return
-    resources = work.spec.resources.model_copy(update={"workers": work.spec.workers_per_trial})
-    trainer = TorchTrainer(
-        _train_worker,
-        train_loop_config={"told": told, "share": list(share)},
-        scaling_config=scaling(resources),
-        torch_config=torch_config(resources),
-        run_config=RunConfig(
-            name=f"{work.order.access.name}-{work.stage.name}-{work.left[0].number}",
-            storage_path=str(work.order.scratch / "ray"),  # required, and left empty
-            failure_config=FailureConfig(max_failures=0),
-        ),
-    )
     try:
-        trainer.fit()
+        gang.start(
+            _train_worker,
+            {"told": told, "share": list(share)},
+            work.spec.resources.model_copy(update={"workers": work.spec.workers_per_trial}),
+            name=f"{work.order.access.name}-{work.stage.name}-{work.left[0].number}",
+            scratch=work.order.scratch,
+            restarts=0,
+        )
     except Exception as error:
-        failure = of_ray_train(error)
+        failure = of_gang(error)
         if not failure.ends_attempt:
             raise
         ray.get(told.board.fail.remote(failure.text, failure.retryable))
@@ -64,16 +58,14 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
 
 def _train_worker(config: Mapping[str, Any]) -> None:
     """Train, in every worker of the group."""
-    from ray.train import get_context
-    from ray.train.torch import get_device
-
     work = Work(config["told"], config["share"])
-    rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
+    here = gang.member(config)
+    rank = here.rank
     torch.set_num_threads(max(1, int(work.spec.resources.cpus_per_worker)))
     (trial,) = work.left
     copies = Copies(work.artifacts, Path.cwd() / "copies")
     member = partial(
-        WorkerContext, rank=rank, world_size=world_size, device=get_device(), copies=copies,
+        WorkerContext, rank=rank, world_size=here.world_size, device=gang.device(config), copies=copies,
         start_from=work.start_from(trial),
     )  # fmt: skip
     if rank > 0:

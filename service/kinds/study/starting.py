@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.attempt import preload
+from service.collector import collect_rarely
 from service.kinds.study.orders import PackOrder, TrialOrder
 
 
 def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
     """Train the trials in `share` that have not ended yet, side by side in this process."""
+    _begin()
     from service.kinds.study import ray_pack
 
     ray_pack.train_pack(told, share)
 
 
 def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Train the trial in `share` with a Ray Train group of `workers_per_trial`."""
+    """Train the trial in `share` with a gang of `workers_per_trial`."""
+    _begin()
     from service.kinds.study import ray_group
 
     ray_group.train_group(told, share)
+
+
+def _begin() -> None:
+    """Do first what every process of a job does first. Raises UnavailableError where a new process is needed."""
+    preload.check_current()
+    collect_rarely()

@@ -44,6 +44,8 @@ def train_worker(config: dict[str, Any]) -> None:
         process.reports.timings["worker_started"] = started
     try:
         dataset = data.load(spec.train.data, fetch=Bucket(artifacts=process.artifacts))
+        if process.reports is not None:
+            process.reports.timings["data_ready"] = time.time()
         result = train(spec.train, context, dataset=dataset)
         said = process.close()
     except NonFiniteLoss:  # on every rank, and the first to raise ends them all: they wait until rank 0 has told

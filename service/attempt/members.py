@@ -1,0 +1,246 @@
+"""The processes of a gang on a Ray cluster, as plain actors: placed together, joined in a process group, watched.
+
+A process that Ray holds ready serves (`service.attempt.preload`), and there is none beside those that work. The gang is
+started again when one of them dies; it then goes on from what lies in storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.attempt import preload
+from service.attempt.assignment import HANDED_ON
+from service.attempt.failures import worst
+from service.attempt.ray_cluster import COLLECTIVE_SECONDS, PLACEMENT_SECONDS, PLACEMENT_TRIES
+from service.attempt.reporting import Place
+from service.collector import collect_rarely
+from service.errors import UnavailableError
+from service.queue.jobs import Resources
+
+MEMBER = "member"  # in what the work is given
+_LOOK_SECONDS = 10.0  # between two questions whether a worker answers
+_SILENT_SECONDS = 600.0  # a worker that is stopped, not dead
+_ECHO_SECONDS = 1.5  # for the errors of the others, after the first: the cause may be among them
+_LOG_SECONDS = 0.5  # for the workers' last lines to arrive
+
+Work = Callable[[dict[str, Any]], None]
+
+
+class GangFailed(Exception):  # noqa: N818 - says what is the case
+    """Workers failed. worker_failures: their errors, by rank."""
+
+    def __init__(self, worker_failures: Mapping[int, Exception]) -> None:
+        super().__init__("; ".join(f"worker {rank}: {error}" for rank, error in worker_failures.items()))
+        self.worker_failures = dict(worker_failures)
+
+
+class NoRoomYet(UnavailableError):  # noqa: N818 - says what is the case
+    """The gang found no room."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """The place of a process in its gang. meeting: the first one's address (host, port); None where it is alone."""
+
+    rank: int
+    world_size: int
+    place: Place
+    meeting: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang:
+    """How a gang is started. name: of its folder, in which its processes work. restarts: after deaths of workers."""
+
+    name: str
+    resources: Resources
+    restarts: int
+
+    def run(self, work: Work, config: Mapping[str, Any]) -> dict[str, float]:
+        """Run `work` in every process to its end; return the moments of its start, in seconds since 1970. Raises
+        GangFailed, NoRoomYet.
+
+        work: of a module, given `config` and its `Member`
+        """
+        for again in range(self.restarts + 1):
+            with self._members() as members:
+                errors = members.run(work, config)
+                time.sleep(_LOG_SECONDS)
+            if not errors:
+                return members.moments
+            rank, failure = worst(errors)
+            print(f"[vaesvc] worker {rank} failed: {failure.text}", flush=True)  # noqa: T201
+            if failure.ends_attempt or again == self.restarts:
+                raise GangFailed(errors)
+        raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def _members(self) -> Iterator[_Members]:
+        """Yield the processes, together on one machine where there is room; they end with the block."""
+        import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        bundle = self.resources.bundle()
+        group = placement_group([bundle] * self.resources.workers, strategy="PACK")
+        members = None
+        try:
+            seconds = PLACEMENT_SECONDS * PLACEMENT_TRIES
+            if not group.wait(seconds):
+                raise NoRoomYet(f"{self.resources.workers} workers with {bundle} each found no room in {seconds:.0f} s")
+            members = _Members(self, group)
+            yield members
+        finally:
+            for actor in members.actors if members is not None else []:
+                with contextlib.suppress(Exception):  # it may be gone
+                    ray.kill(actor)
+            with contextlib.suppress(Exception):
+                remove_placement_group(group)
+
+
+class _Members:
+    """The processes of a gang that has its room."""
+
+    def __init__(self, gang: Gang, group: Any) -> None:
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        self.moments = {"placed": time.time()}
+        bundle = gang.resources.bundle()
+        environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+        actor = ray.remote(
+            num_cpus=bundle["CPU"], memory=bundle.get("memory", 0), max_restarts=0, max_concurrency=2
+        )(GangWorker)  # fmt: skip
+        self.actors = [
+            actor.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i))
+            .remote(gang.name, environment)
+            for i in range(gang.resources.workers)
+        ]  # fmt: skip
+
+    def run(self, work: Work, config: Mapping[str, Any]) -> dict[int, Exception]:
+        """Run `work` in all of them; return the errors by rank, empty where all came to their end."""
+        import ray
+
+        places, errors = self._all([actor.prepare.remote() for actor in self.actors])
+        if errors:
+            return errors
+        self.moments["workers_ready"] = time.time()
+        # ranks of one machine follow each other, as the bundles of a gang need not
+        order = sorted(range(len(places)), key=lambda i: (list(places.values()).index(places[i]), i))
+        self.actors = [self.actors[i] for i in order]
+        nodes = [places[i][0] for i in order]
+        meeting = None
+        if len(self.actors) > 1:
+            try:
+                meeting = ray.get(self.actors[0].meet.remote(places[order[0]][1]))
+            except Exception as error:
+                return {0: error}
+        running = []
+        for rank, actor in enumerate(self.actors):
+            place = Place(
+                node=list(dict.fromkeys(nodes)).index(nodes[rank]),
+                local_rank=nodes[:rank].count(nodes[rank]),
+                alone=len(set(nodes)) == 1,
+            )
+            member = Member(rank=rank, world_size=len(nodes), place=place, meeting=meeting)
+            running.append(actor.run.remote(work, {**config, MEMBER: member}))
+        return self._all(running)[1]
+
+    def _all(self, calls: list[Any]) -> tuple[dict[int, Any], dict[int, Exception]]:
+        """Return the answers and the errors of a call to each of them, by rank. After an error the rest is not waited
+        for."""
+        import ray
+
+        waiting = {call: rank for rank, call in enumerate(calls)}
+        answers: dict[int, Any] = {}
+        errors: dict[int, Exception] = {}
+        health = _Health(self.actors)
+
+        def take(done: list[Any]) -> None:
+            for call in done:
+                rank = waiting.pop(call)
+                try:
+                    answers[rank] = ray.get(call)
+                except Exception as error:
+                    errors[rank] = error
+
+        while waiting and not errors:
+            take(ray.wait(list(waiting), num_returns=1, timeout=_LOOK_SECONDS)[0])
+            errors |= health.silent(set(waiting.values()))
+        if errors and waiting:
+            take(ray.wait(list(waiting), num_returns=len(waiting), timeout=_ECHO_SECONDS)[0])
+        return answers, errors
+
+
+class _Health:
+    """Whether the processes answer: one that is dead Ray tells of, one that is stopped it does not."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        self._actors = actors
+        self._asked: dict[int, tuple[Any, float]] = {}
+
+    def silent(self, ranks: set[int]) -> dict[int, Exception]:
+        """Return an error for each of these that has not answered for long; ask those that have."""
+        import ray
+
+        now = time.monotonic()
+        errors: dict[int, Exception] = {}
+        for rank in ranks:
+            call, since = self._asked.get(rank, (None, now))
+            if call is None or ray.wait([call], timeout=0)[0]:
+                self._asked[rank] = (self._actors[rank].alive.remote(), now)
+            elif now - since > _SILENT_SECONDS:
+                errors[rank] = TimeoutError(f"worker {rank} has not answered for {now - since:.0f} s")
+        return errors
+
+
+class GangWorker:
+    """One process of a gang. Its work runs in one thread, a second one answers."""
+
+    def __init__(self, name: str, environment: Mapping[str, str]) -> None:
+        """Work in the gang's folder on this machine, which goes when the Ray session goes."""
+        import ray
+
+        preload.check_current()
+        collect_rarely()
+        os.environ.update(environment)
+        context = ray.get_runtime_context()
+        folder = Path(context.get_temp_dir(), context.get_session_name(), "artifacts", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        self._meeting: Any = None
+
+    def prepare(self) -> tuple[str, str]:
+        """Import what the work needs, unless this process was held ready; return the machine, and its address."""
+        import ray
+
+        preload.load()
+        return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+
+    def meet(self, host: str) -> tuple[str, int]:
+        """Open the place where the gang meets; return its address."""
+        from vae_models.collectives import MeetingPoint
+
+        self._meeting = MeetingPoint(host, COLLECTIVE_SECONDS)
+        address: tuple[str, int] = self._meeting.address
+        return address
+
+    def alive(self) -> None:
+        """Answer."""
+
+    def run(self, work: Work, config: dict[str, Any]) -> None:
+        """Join the process group, where there are others, and do the work."""
+        from vae_models import collectives
+
+        member: Member = config[MEMBER]
+        if member.meeting is not None:
+            meeting = self._meeting or member.meeting
+            collectives.join(
+                member.rank, member.world_size, meeting, backend="gloo", timeout_seconds=COLLECTIVE_SECONDS
+            )  # fmt: skip
+        work(config)
