@@ -30,6 +30,8 @@ MODULES = (
     "service.data.fetch",
     "service.tracking",
     "mlflow",
+    "safetensors.torch",
+    "torch.profiler",
 )
 _PACKAGES = ("service", "tuning", "vae_models")
 _KEEP_SECONDS = 1800  # an idle process may be ended after that

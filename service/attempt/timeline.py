@@ -9,7 +9,7 @@ from collections.abc import Mapping
 STAGES = {
     "admitted": "queue: until admitted",
     "submitted": "dispatcher: until Ray has it",
-    "claimed": "Ray job: until the runner claims",
+    "claimed": "Ray job: until its runner claims",
     "driver_started": "runner: until its driver runs",
     "ray_joined": "driver: until it joined the cluster",
     "placed": "gang: until there is room for it",
@@ -32,5 +32,5 @@ def seconds(submitted: float, moments: Mapping[str, float]) -> dict[str, float]:
 
 
 def line(submitted: float, moments: Mapping[str, float]) -> str:
-    """Return the stages as one line of an attempt's log."""
+    """Return the stages as one line of an attempt's log; a stage that is not known is part of the next one."""
     return "; ".join(f"{name} {span:.1f} s" for name, span in seconds(submitted, moments).items())
