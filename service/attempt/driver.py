@@ -64,8 +64,10 @@ def _tell(order: Assignment, timings: Mapping[str, float]) -> None:
     """Write to the log where the seconds up to the first step went."""
     job, driver = order.context.job, timings["driver_started"]
     since = job.created_at if order.access.number == 1 else driver  # a later attempt did not begin with the job
-    claimed = {} if job.started_at is None or since == driver else {"claimed": job.started_at}
-    print(f"[vaesvc] {timeline.line(since, claimed | timings)}", flush=True)  # noqa: T201
+    moments = dict(timings)
+    if job.started_at is not None and since != driver:
+        moments["claimed"] = job.started_at
+    print(f"[vaesvc] {timeline.line(since, moments)}", flush=True)  # noqa: T201
 
 
 def _failure(error: Exception) -> Failure:
