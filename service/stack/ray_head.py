@@ -59,6 +59,7 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do
         RAY_prestart_worker_first_driver="0",  # it would take the cores that the first job's own workers start on
+        MALLOC_ARENA_MAX="1",  # a thread that trains would give its arena back, and fault it in, every step
         RAY_preload_python_modules=preload.MODULE,  # what waits idle has its imports behind it
         AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
         DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
