@@ -39,7 +39,6 @@ def run(order: Assignment) -> Outcome:
         spec = kinds.parse(order.context.job.spec)
         spec = spec.model_copy(update={"resources": order.context.job.resources})  # of this attempt: gangs are elastic
         artifacts.check()  # wrong keys or no bucket: say so before any worker starts
-        ray_cluster.use_environment()
         ray_cluster.connect(spec.resources)
         timings["ray_joined"] = time.time()
         ray_cluster.wait_until_feasible(spec.resources)
@@ -106,6 +105,7 @@ def main() -> int:
     collect_rarely()
     die_with_parent(int(sys.argv[1]))
     tell_when_asked()
+    ray_cluster.load()  # while the parent claims the attempt
     order = Assignment.model_validate_json(sys.stdin.buffer.read())
     outcome = run(order)
     write_outcome(outcome, order.scratch / OUTCOME)

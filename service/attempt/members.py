@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ class _Members:
             return errors
         self.moments["workers_ready"] = time.time()
         # ranks of one machine follow each other, as the bundles of a gang need not
-        order = sorted(range(len(places)), key=lambda i: (list(places.values()).index(places[i]), i))
+        firsts = {places[i]: i for i in reversed(range(len(places)))}
+        order = sorted(range(len(places)), key=lambda i: (firsts[places[i]], i))
         self.actors = [self.actors[i] for i in order]
         nodes = [places[i][0] for i in order]
         meeting = None
@@ -243,4 +245,8 @@ class GangWorker:
             collectives.join(
                 member.rank, member.world_size, meeting, backend="gloo", timeout_seconds=COLLECTIVE_SECONDS
             )  # fmt: skip
-        work(config)
+        try:
+            work(config)
+        except BaseException:
+            traceback.print_exc()  # to the attempt's log; the error alone goes to the driver
+            raise

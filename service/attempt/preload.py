@@ -4,6 +4,7 @@ Torch, Ray, MLflow and this service take a new process seconds to import. A rayl
 RAY_preload_python_modules=service.attempt.preload imports them in every worker process that it starts without a
 runtime environment, and keeps idle ones (`refill`). A process serves one job and ends with it: nothing of a job stays
 behind. Jobs with code of their own have an environment, and so never come to a process that was there before.
+Ray's other processes import this module, too: it is light until it knows that it waits.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.collector import collect_rarely
-from service.errors import UnavailableError
-from service.queue.jobs import Resources
+
+if TYPE_CHECKING:
+    from service.queue.jobs import Resources
 
 MODULE = __name__  # for RAY_preload_python_modules
 MODULES = (
@@ -43,6 +45,8 @@ _HASH = "--runtime-env-hash="  # of a worker's command line
 
 def check_current() -> None:
     """Raise UnavailableError where this process waited while the service was changed under it: a new one is needed."""
+    from service.errors import UnavailableError
+
     if _loaded is not None and _installed() != _loaded:
         raise UnavailableError("this process was started before vaesvc was changed here: a new one takes its place")
 

@@ -31,17 +31,20 @@ def die_with_parent(parent: int) -> None:
 
 
 class Child:
-    """A child in a process group of its own; its output is appended to `log`, its input is what it is given."""
+    """A child in a process group of its own; its output is appended to `log`, its input is what `give` gives it."""
 
-    def __init__(self, command: Sequence[str], given: bytes, log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         """Start it, from a thread that lives as long as the process: the kernel watches the thread that starts it."""
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, process_group=0
             )
+
+    def give(self, order: bytes) -> None:
+        """Write its whole input; a child that has ended takes none."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
-            pipe.write(given)
+            pipe.write(order)
 
     @property
     def pid(self) -> int:

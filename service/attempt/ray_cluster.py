@@ -48,6 +48,12 @@ def use_environment() -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
 
 
+def load() -> None:
+    """Import Ray, under its environment."""
+    use_environment()
+    import ray  # noqa: F401
+
+
 def needs_environment(resources: Resources) -> bool:
     """Return whether the workers of a gang need a runtime environment: with code of the job's own, or under Ray Train.
 

@@ -59,17 +59,21 @@ class Runner:
 
     def run(self) -> int:
         """Run the attempt; return the exit code: 0 when the API knows how it ended, or that another has taken over."""
-        try:
-            context = self._claim()
-        except FencedError as error:
-            print(f"[vaesvc] nothing to do: {error}", flush=True)  # noqa: T201
-            return 0
-        except VaesvcError as error:
-            return _fatal(str(error), retryable=not isinstance(error, ConflictError))
         folder = scratch(self.access.name)
+        child = Child(
+            (*self._driver, str(os.getpid())), folder / "log"
+        )  # it imports what it needs until its order comes
         try:
-            return self._attempt(context, folder)
+            try:
+                context = self._claim()
+            except FencedError as error:
+                print(f"[vaesvc] nothing to do: {error}", flush=True)  # noqa: T201
+                return 0
+            except VaesvcError as error:
+                return _fatal(str(error), retryable=not isinstance(error, ConflictError))
+            return self._attempt(context, child, folder)
         finally:
+            child.kill()
             _remove(folder)
 
     def _claim(self) -> AttemptContext:
@@ -77,7 +81,7 @@ class Runner:
         with self.access.client(retry_seconds=_CLAIM_SECONDS) as client:
             return client.claim(request)
 
-    def _attempt(self, context: AttemptContext, folder: Path) -> int:
+    def _attempt(self, context: AttemptContext, child: Child, folder: Path) -> int:
         shipper, log_uri = self._shipper(context, folder)
         shipper.note(f"attempt {self.access.number} of job {self.access.job_id}, vaesvc {__version__}")
         shipper.start()
@@ -85,8 +89,7 @@ class Runner:
         lease = Lease(self.access.client(retry_seconds=0), self.runner_id, context.lease_seconds, shipper.note)
         lease.start()
         order = Assignment(access=self.access, context=context, runner_id=self.runner_id, scratch=folder)
-        environment_parent = (*self._driver, str(os.getpid()))
-        child = Child(environment_parent, order.model_dump_json().encode(), folder / "log")
+        child.give(order.model_dump_json().encode())
         try:
             outcome = self._watch(child, lease, folder, context.cancel_grace_seconds)
         finally:
