@@ -149,6 +149,8 @@ class _Members:
                 local_rank=nodes[:rank].count(nodes[rank]),
                 alone=len(set(nodes)) == 1,
             )
+            where = f"node_rank={place.node} local_rank={place.local_rank} on {places[order[rank]][1]}"
+            print(f"[vaesvc] world_rank={rank} {where}", flush=True)  # noqa: T201
             member = Member(rank=rank, world_size=len(nodes), place=place, meeting=meeting)
             running.append(actor.run.remote(work, {**config, MEMBER: member}))
         return self._all(running)[1]
