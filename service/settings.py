@@ -116,6 +116,7 @@ class Settings(BaseModel):
     data_dir: AbsolutePath | None = None  # data sets that are already on disk
     cache_dir: AbsolutePath = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache") / "vaesvc")
     cache_bytes: int | None = Field(default=None, ge=1)  # of data sets of users' own that a machine has fetched
+    warm_workers: int = Field(default=4, ge=0)  # that wait for a job on a machine, their imports done: at most
     user_code: Literal["off", "admins", "users"] = "off"  # who may bring code of their own: it runs on the cluster
     code_bytes: int = Field(default=20 << 20, ge=1, le=1 << 30)  # of a package of own code, as a wheel
     code_grace_seconds: float = Field(

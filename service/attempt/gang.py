@@ -123,7 +123,7 @@ class Worker:
         """Join the gang. config: what `work` was given."""
         import torch
 
-        tell_when_asked()
+        tell_when_asked()  # in a process of Ray Train's
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
         self.order = Assignment.model_validate_json(config["order"])
         here = member(config)

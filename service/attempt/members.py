@@ -20,6 +20,7 @@ from service.attempt.assignment import HANDED_ON
 from service.attempt.failures import worst
 from service.attempt.ray_cluster import COLLECTIVE_SECONDS, PLACEMENT_SECONDS, PLACEMENT_TRIES
 from service.attempt.reporting import Place
+from service.attempt.stacks import tell_when_asked
 from service.collector import collect_rarely
 from service.errors import UnavailableError
 from service.queue.jobs import Resources
@@ -29,6 +30,7 @@ _LOOK_SECONDS = 10.0  # between two questions whether a worker answers
 _SILENT_SECONDS = 600.0  # a worker that is stopped, not dead
 _ECHO_SECONDS = 1.5  # for the errors of the others, after the first: the cause may be among them
 _LOG_SECONDS = 0.5  # for the workers' last lines to arrive
+_ERROR_SECONDS = 2.0  # the same, where they say what is wrong
 
 Work = Callable[[dict[str, Any]], None]
 
@@ -72,7 +74,7 @@ class Gang:
         for again in range(self.restarts + 1):
             with self._members() as members:
                 errors = members.run(work, config)
-                time.sleep(_LOG_SECONDS)
+                time.sleep(_ERROR_SECONDS if errors else _LOG_SECONDS)
             if not errors:
                 return members.moments
             rank, failure = worst(errors)
@@ -212,6 +214,7 @@ class GangWorker:
 
         preload.check_current()
         collect_rarely()
+        tell_when_asked()
         os.environ.update(environment)
         context = ray.get_runtime_context()
         folder = Path(context.get_temp_dir(), context.get_session_name(), "artifacts", name)

@@ -13,8 +13,9 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import sysconfig
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from service.collector import collect_rarely
@@ -35,11 +36,15 @@ MODULES = (
     "safetensors.torch",
     "torch.profiler",
 )
-_PACKAGES = ("service", "tuning", "vae_models")
+WAITING = "VAESVC_WARM_WORKERS"  # the setting `warm_workers`, in the environment of a machine's raylet
+_MOST = 4  # of it
+_PRELOADING = "RAY_preload_python_modules"
+_INSTALLED = ("purelib", "platlib")
 _KEEP_SECONDS = 1800  # an idle process may be ended after that
 _CALL_SECONDS = 2.0
 _LEAST_BYTES = 2 << 30  # of memory that stay free
 _PROCESS_BYTES = 512 << 20  # of one that waits
+_IDLE = "ray::IDLE"  # as Ray calls a process that waits
 _HASH = "--runtime-env-hash="  # of a worker's command line
 
 
@@ -47,8 +52,13 @@ def check_current() -> None:
     """Raise UnavailableError where this process waited while the service was changed under it: a new one is needed."""
     from service.errors import UnavailableError
 
-    if _loaded is not None and _installed() != _loaded:
-        raise UnavailableError("this process was started before vaesvc was changed here: a new one takes its place")
+    if _loaded is None:
+        return
+    now = _changed(_loaded)
+    changed = sorted(path for path, at in _loaded.items() if now[path] != at)
+    if changed:
+        files = changed[0] + (f" and {len(changed) - 1} more" if len(changed) > 1 else "")
+        raise UnavailableError(f"this process waited while {files} changed: a new one takes its place")
 
 
 def load() -> None:
@@ -68,38 +78,56 @@ def load() -> None:
 def refill(resources: Resources) -> int:
     """Have as many idle processes started as a gang that ends takes with it; return how many were asked for.
 
-    Best effort: a cluster that does not do so, or a machine with little memory, leaves the next job a slower start.
+    At most `warm_workers` of the settings wait on a machine. Best effort: a cluster that does not do so, or a machine
+    with little memory, leaves the next job a slower start.
     """
     import ray
 
     asked = 0
+    if MODULE not in os.environ.get(_PRELOADING, "").split(","):
+        return asked  # of a raylet's that was started without it: they would wait without imports
     with contextlib.suppress(Exception):
+        most = int(os.environ.get(WAITING) or _MOST)
         here = ray.get_runtime_context().get_node_id()
-        for node, count in _shares(resources, ray.nodes(), here, _room()):
+        for node, count in _shares(resources, ray.nodes(), here, _room(most), most):
             _prestart(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", count)
             asked += count
     return asked
 
 
 def _shares(
-    resources: Resources, nodes: Sequence[Mapping[str, Any]], here: str, room: int
+    resources: Resources, nodes: Sequence[Mapping[str, Any]], here: str, room: int, most: int
 ) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Yield (node, number of processes) for a gang, this node first. room: how many this node has memory for."""
+    """Yield (node, number of processes) for a gang, this node first.
+
+    room: how many more may wait on this node. most: on any other
+    """
     left = resources.workers
     for node in sorted(nodes, key=lambda node: node["NodeID"] != here):
         if not node["Alive"] or left <= 0:
             continue
         fit = int(node["Resources"].get("CPU", 0.0) // resources.cpus_per_worker)
-        count = min(left, fit, room if node["NodeID"] == here else fit)
+        count = min(left, fit, room if node["NodeID"] == here else most)
         left -= min(left, fit)
         if count > 0:
             yield node, count
 
 
-def _room() -> int:
+def _room(most: int) -> int:
+    """Return how many more processes may wait on this machine: of `most`, and of those that there is memory for."""
     import psutil
 
-    return max(0, int((psutil.virtual_memory().available - _LEAST_BYTES) // _PROCESS_BYTES))
+    fit = int((psutil.virtual_memory().available - _LEAST_BYTES) // _PROCESS_BYTES)
+    return max(0, min(fit, most - _idle()))
+
+
+def _idle() -> int:
+    """Return how many processes of this machine's raylet, of which this one descends, wait."""
+    import psutil
+
+    ancestors = {parent.pid for parent in psutil.Process().parents()}
+    idle = (p for p in psutil.process_iter(["ppid", "cmdline"]) if (p.info["cmdline"] or [""])[0].startswith(_IDLE))
+    return sum(p.info["ppid"] in ancestors for p in idle)
 
 
 def _prestart(address: str, count: int) -> None:
@@ -132,14 +160,26 @@ def _waiting() -> bool:
     return sys.argv[0].endswith("default_worker.py") and set(hashes) <= {"0"}
 
 
-def _installed() -> int:
-    """Return when a file of ours was last changed here [ns since 1970]."""
-    root = Path(__file__).parents[2]
-    files = (file for package in _PACKAGES for file in (root / package).rglob("*.py"))
-    return max(file.stat().st_mtime_ns for file in files)
+def _files() -> dict[str, int | None]:
+    """Return the files that this process has loaded modules from, and the folders that packages are installed into,
+    with when each was last changed [ns since 1970]."""
+    loaded_from = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return _changed({path for path in loaded_from if path} | {sysconfig.get_path(name) for name in _INSTALLED})
 
 
-_loaded: int | None = None  # when the newest file of those was changed that this process has loaded ahead
+def _changed(paths: Iterable[str]) -> dict[str, int | None]:
+    """Return when each of these was last changed [ns since 1970]; None for what is not there."""
+    times: dict[str, int | None] = {}
+    for path in paths:
+        try:
+            times[path] = os.stat(path).st_mtime_ns
+        except OSError:
+            times[path] = None
+    return times
+
+
+_loaded: dict[str, int | None] | None = None  # of `_files`, where this process has loaded them ahead
 if _waiting():
-    _loaded = _installed()
+    _since = time.time_ns()
     load()
+    _loaded = {path: at if at is None or at < _since else -1 for path, at in _files().items()}

@@ -1,8 +1,9 @@
 """Where the processes of an attempt that hangs are: their stacks, into its log.
 
-Every process of an attempt registers `tell_when_asked`; Ray hands the attempt's environment to all of them, so the
-runner finds those on its own machine by it. Those on other machines are not asked. A process that is stopped (SIGSTOP)
-cannot answer; that it is stopped is what there is to say.
+Every process of an attempt registers `tell_when_asked`. The runner finds those on its own machine by the attempt's
+environment, or, where a process waited before the attempt came, by the folder in which it works: it bears the
+attempt's name. Those on other machines are not asked. A process that is stopped (SIGSTOP) cannot answer; that it is
+stopped is what there is to say.
 """
 
 from __future__ import annotations
@@ -54,11 +55,18 @@ def _processes(access: AttemptAccess) -> list[psutil.Process]:
             continue
         try:
             environment = process.environ()
+            ours = (environment.get(JOB_ID), environment.get(ATTEMPT)) == (access.job_id, str(access.number))
+            if ours or works_for(access.name, process.cwd()):
+                processes.append(process)
         except (psutil.Error, OSError):  # another user's, or it ended
             continue
-        if (environment.get(JOB_ID), environment.get(ATTEMPT)) == (access.job_id, str(access.number)):
-            processes.append(process)
     return processes
+
+
+def works_for(name: str, folder: str) -> bool:
+    """Return whether a process that works in `folder` works for the attempt of this name: its gang's folder, or that
+    of one of its trials, is called after it."""
+    return any(part == name or part.startswith(f"{name}-") for part in Path(folder).parts)
 
 
 def _answers(pid: int) -> bool:

@@ -60,12 +60,14 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do
         RAY_prestart_worker_first_driver="0",  # it would take the cores that the first job's own workers start on
         MALLOC_ARENA_MAX="1",  # a thread that trains would give its arena back, and fault it in, every step
-        RAY_preload_python_modules=preload.MODULE,  # what waits idle has its imports behind it
         AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
         DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
         VAESVC_CACHE_DIR=str(settings.cache_dir),
     )
     env.pop("RAY_AUTH_TOKEN", None)
+    env[preload.WAITING] = str(settings.warm_workers)
+    if settings.warm_workers > 0:
+        env["RAY_preload_python_modules"] = preload.MODULE  # what waits idle has its imports behind it
     if settings.cache_bytes is not None:
         env["VAESVC_CACHE_BYTES"] = str(settings.cache_bytes)
     return env | ({"VAESVC_DATA_DIR": str(settings.data_dir)} if settings.data_dir else {})

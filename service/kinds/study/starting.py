@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.attempt import preload
+from service.attempt.stacks import tell_when_asked
 from service.collector import collect_rarely
 from service.kinds.study.orders import PackOrder, TrialOrder
 
@@ -29,3 +30,4 @@ def _begin() -> None:
     """Do first what every process of a job does first. Raises UnavailableError where a new process is needed."""
     preload.check_current()
     collect_rarely()
+    tell_when_asked()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from service.attempt import preload, timeline
 from service.attempt.failures import of_gang
 from service.attempt.members import GangFailed
 from service.attempt.ray_cluster import needs_environment
+from service.attempt.stacks import works_for
 from service.code.reference import VARIABLE
 from service.errors import UnavailableError
 from service.queue.jobs import Resources
@@ -42,30 +45,75 @@ def test_an_attempt_without_a_step_has_stages_but_no_whole() -> None:
     st.integers(1, 32),
     st.sampled_from([0.5, 1.0, 2.0, 3.0]),
     st.integers(0, 8),
+    st.integers(0, 8),
 )
 def test_no_more_processes_wait_than_a_gang_takes_and_a_machine_has_room_for(
-    machines: list[tuple[bool, int]], workers: int, cpus: float, room: int
+    machines: list[tuple[bool, int]], workers: int, cpus: float, room: int, most: int
 ) -> None:
     nodes = [
         {"NodeID": str(i), "Alive": alive, "Resources": {"CPU": float(cores)}}
         for i, (alive, cores) in enumerate(machines)
     ]
     resources = Resources(workers=workers, cpus_per_worker=cpus)
-    shares: list[tuple[Any, int]] = list(preload._shares(resources, nodes, "0", room))
+    shares: list[tuple[Any, int]] = list(preload._shares(resources, nodes, "0", room, most))
     assert sum(count for _, count in shares) <= workers
     for node, count in shares:
         assert node["Alive"]
         assert 0 < count * cpus <= node["Resources"]["CPU"]
-        assert node["NodeID"] != "0" or count <= room
+        assert count <= (room if node["NodeID"] == "0" else most)
 
 
-def test_a_process_that_waited_while_the_service_was_changed_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_waited_while_a_file_of_its_modules_changed_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     preload.check_current()  # this one was not held ready: it is as new as its files
-    monkeypatch.setattr(preload, "_loaded", preload._installed())
+    files = preload._files()
+    assert files[preload.__file__] == Path(preload.__file__).stat().st_mtime_ns
+    other = tmp_path / "of_an_installed_package.py"
+    other.write_text("")
+    monkeypatch.setattr(preload, "_loaded", preload._changed([preload.__file__, str(other)]))
     preload.check_current()
-    monkeypatch.setattr(preload, "_loaded", preload._installed() - 1)
+    os.utime(other, ns=(0, 0))
+    with pytest.raises(UnavailableError, match=r"while .*package\.py changed: a new one takes its place"):
+        preload.check_current()
+    other.unlink()
     with pytest.raises(UnavailableError, match="a new one takes its place"):
         preload.check_current()
+
+
+def test_no_process_waits_where_the_cluster_does_not_load_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_preload_python_modules", raising=False)
+    assert preload.refill(Resources()) == 0
+
+
+COUNT = "from service.attempt import preload; print(preload._idle(), preload._room(0), preload._room(1))"
+
+
+def test_no_more_wait_than_the_setting_says() -> None:
+    """Those of another raylet, which is no ancestor of the process that counts, are not counted."""
+    waiting = subprocess.Popen(["ray::IDLE", "120"], executable="/bin/sleep")
+    try:
+        assert preload._idle() == 0  # a child of this process, not one beside it
+        done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=120, check=True)
+    finally:
+        waiting.kill()
+        waiting.wait(10)
+    assert done.stdout.split() == ["1", "0", "0"]
+    assert preload._room(10**6) < 10**6  # there is memory for fewer
+
+
+@pytest.mark.parametrize(
+    ("folder", "ours"),
+    [
+        ("/ray/session/artifacts/j-abc-1", True),
+        ("/ray/session/artifacts/j-abc-1-grid-3/working_dirs", True),  # of a trial
+        ("/ray/session/artifacts/j-abc-11", False),
+        ("/ray/session/artifacts/x-j-abc-1", False),
+        ("/", False),
+    ],
+)
+def test_a_process_that_waited_is_known_by_its_folder(folder: str, ours: bool) -> None:
+    assert works_for("j-abc-1", folder) is ours
 
 
 LOADED = "import sys; sys.argv = {argv}; import service.attempt.preload; print('torch' in sys.modules)"

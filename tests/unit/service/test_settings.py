@@ -61,7 +61,7 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     special |= {"oidc.issuer": "https://login.example", "oidc.scopes": "openid", "oidc.roles": "staff=user"}
     special |= {"oidc.groups": "cn=lab,dc=org=vision; other=text", "oidc.new_users": "viewer"}
     numbers = {"lease_seconds", "poll_seconds", "cancel_grace_seconds", "code_bytes", "code_grace_seconds"}
-    numbers |= {"data_set_bytes", "data_grace_seconds", "data_job_grace_seconds", "cache_bytes"}
+    numbers |= {"data_set_bytes", "data_grace_seconds", "data_job_grace_seconds", "cache_bytes", "warm_workers"}
     numbers |= {f"gc_{name}" for name in ("log_seconds", "log_bytes", "checkpoint_seconds", "checkpoint_bytes")}
     numbers |= {"gc_job_seconds", "notify_wait_seconds", "oidc.seconds"}
     special["oidc.seconds"] = "7200"
