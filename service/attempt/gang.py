@@ -11,13 +11,15 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.attempt.failures import worst
 from service.attempt.members import MEMBER, Gang, Member
-from service.attempt.ray_cluster import PLACEMENT_TRIES, scaling, torch_config, trained_by_ray
+from service.attempt.preload import refill
+from service.attempt.ray_cluster import PLACEMENT_TRIES, needs_environment, scaling, torch_config, trained_by_ray
 from service.attempt.reporting import Place
 from service.attempt.stacks import tell_when_asked
 from service.errors import NotFoundError, UnavailableError, VaesvcError
@@ -59,14 +61,16 @@ def start(
     scratch: Path,
     restarts: int,
     callbacks: Sequence[Any] = (),
+    another: bool = False,
 ) -> dict[str, float]:
     """Run `work` with `config` in every worker of a gang; return the moments of its start, in seconds since 1970.
 
     With GPUs Ray Train runs it, otherwise it is formed here. name: of the gang. restarts: after deaths of workers.
-    callbacks: of Ray Train
+    callbacks: of Ray Train. another: such a gang follows this one, and its processes are made ready meanwhile
     """
     if not trained_by_ray(resources):
-        return Gang(name=name, resources=resources, restarts=restarts).run(work, config)
+        on_start = partial(refill, resources) if another and not needs_environment(resources) else None
+        return Gang(name=name, resources=resources, restarts=restarts, on_start=on_start).run(work, config)
     from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 

@@ -59,11 +59,16 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Gang:
-    """How a gang is started. name: of its folder, in which its processes work. restarts: after deaths of workers."""
+    """How a gang is started.
+
+    name: of its folder, in which its processes work. restarts: after deaths of workers. on_start: called when all of
+    its processes have been told to work
+    """
 
     name: str
     resources: Resources
     restarts: int
+    on_start: Callable[[], object] | None = None
 
     def run(self, work: Work, config: Mapping[str, Any]) -> dict[str, float]:
         """Run `work` in every process to its end; return the moments of its start, in seconds since 1970. Raises
@@ -114,6 +119,7 @@ class _Members:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.moments = {"placed": time.time()}
+        self._on_start = gang.on_start
         bundle = gang.resources.bundle()
         environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
         actor = ray.remote(
@@ -155,6 +161,8 @@ class _Members:
             print(f"[vaesvc] world_rank={rank} {where}", flush=True)  # noqa: T201
             member = Member(rank=rank, world_size=len(nodes), place=place, meeting=meeting)
             running.append(actor.run.remote(work, {**config, MEMBER: member}))
+        if self._on_start is not None:
+            self._on_start()
         return self._all(running)[1]
 
     def _all(self, calls: list[Any]) -> tuple[dict[int, Any], dict[int, Exception]]:

@@ -29,6 +29,7 @@ from tests.benchmarks.ray_overhead import spec, start_up
 
 PROCESSOR = "processor seconds of Ray's processes"
 STEPS = 20
+TRIALS = 4
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_SECONDS = 0.1
 
@@ -104,16 +105,53 @@ def measure(side: Side, file: Path) -> dict[str, float]:
     return start_up(job) | {PROCESSOR: processors.until(job["job"]["result"]["timings"]["first_progress"])}
 
 
+def study(folder: Path, trials: int) -> Path:
+    """Write a study of so many trials, each of `STEPS` steps by a gang of two workers."""
+    whole = spec(STEPS, 1)
+    rates = [0.001 * 0.9**i for i in range(trials)]
+    stages = [{"name": "rates", "space": {"optimizer.lr": rates}}]
+    study = {"base": whole["train"], "stages": stages, "workers_per_trial": 2, "name": "groups"}
+    file = folder / f"study-{trials}.json"
+    file.write_text(json.dumps(study))
+    return file
+
+
+def measure_groups(side: Side, folder: Path) -> float:
+    """Return the seconds of a trial by a gang: what a study of `TRIALS` takes longer than one of one, over the rest."""
+    seconds = []
+    for trials in (1, TRIALS):
+        job_id = side.vaesvc("submit", str(study(folder, trials)), "--workers", "2", "--wait").split()[0]
+        attempt = json.loads(side.vaesvc("show", job_id, "--json"))["attempts"][-1]
+        seconds.append(attempt["finished_at"] - attempt["started_at"])
+    return (seconds[1] - seconds[0]) / (TRIALS - 1)
+
+
+def groups(sides: list[Side], folder: Path, rounds: int) -> None:
+    measured: dict[str, list[float]] = {side.name: [] for side in sides}
+    for round_ in range(rounds):
+        for side in sides if round_ % 2 == 0 else reversed(sides):
+            measured[side.name].append(measure_groups(side, folder))
+            print(f"round {round_ + 1}  {side.name:6}  {measured[side.name][-1]:6.2f} s a trial", flush=True)
+    for name, seconds in measured.items():
+        print(
+            f"{statistics.median(seconds):7.2f} s  a trial of {STEPS} steps by two workers, {name}, median of {rounds}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--beside", type=Path, nargs=2, metavar=("CHECKOUT", "HOME"))
+    parser.add_argument("--groups", action="store_true", help="a study's trials by gangs of two workers, not jobs")
     options = parser.parse_args()
     sides = [Side(name="here", python=Path(sys.executable), home=load().home)]
     if options.beside:
         sides.append(Side(name="beside", python=options.beside[0] / ".venv/bin/python", home=options.beside[1]))
     with tempfile.TemporaryDirectory() as folder:
+        if options.groups:
+            groups(sides, Path(folder), options.rounds)
+            return
         for workers in options.workers:
             file = Path(folder, f"{workers}.json")
             whole = spec(STEPS, 1)

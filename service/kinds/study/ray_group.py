@@ -48,6 +48,7 @@ def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:
             name=f"{work.order.access.name}-{work.stage.name}-{work.left[0].number}",
             scratch=work.order.scratch,
             restarts=0,
+            another=True,  # but for the last of a study: its processes wait for the next job
         )
     except Exception as error:
         failure = of_gang(error)

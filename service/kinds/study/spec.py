@@ -46,7 +46,7 @@ class StudySpec(JobSpec):
     )
     workers_per_trial: int = Field(
         default=1, ge=1, le=4096,
-        description="above 1: every trial is trained by a Ray Train group of so many of `resources.workers`",
+        description="above 1: every trial is trained by a gang of so many of `resources.workers`",
     )  # fmt: skip
     keep: Literal["winner", "all"] = Field(
         default="winner", description="whose weights are kept: the winner's, or every trial's, to be evaluated"
