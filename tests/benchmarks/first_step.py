@@ -122,7 +122,7 @@ def measure_groups(side: Side, folder: Path) -> float:
     for trials in (1, TRIALS):
         job_id = side.vaesvc("submit", str(study(folder, trials)), "--workers", "2", "--wait").split()[0]
         attempt = json.loads(side.vaesvc("show", job_id, "--json"))["attempts"][-1]
-        seconds.append(attempt["finished_at"] - attempt["started_at"])
+        seconds.append(attempt["ended_at"] - attempt["started_at"])
     return (seconds[1] - seconds[0]) / (TRIALS - 1)
 
 
