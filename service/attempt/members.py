@@ -220,7 +220,6 @@ class GangWorker:
         """Work in the gang's folder on this machine, which goes when the Ray session goes."""
         import ray
 
-        preload.check_current()
         collect_rarely()
         tell_when_asked()
         os.environ.update(environment)
@@ -231,9 +230,11 @@ class GangWorker:
         self._meeting: Any = None
 
     def prepare(self) -> tuple[str, str]:
-        """Import what the work needs, unless this process was held ready; return the machine, and its address."""
+        """Import what the work needs, unless this process was held ready; return the machine, and its address. Raises
+        UnavailableError where a new process is needed."""
         import ray
 
+        preload.check_current()
         preload.load()
         return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
 
