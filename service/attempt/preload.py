@@ -30,11 +30,13 @@ MODULES = (
     "torch._dynamo",  # DistributedDataParallel imports it when it is made
     "service.attempt.members",
     "service.attempt.run_context",
+    "service.artifacts",
     "service.data.fetch",
     "service.tracking",
     "mlflow",
     "safetensors.torch",
     "torch.profiler",
+    "ray.tune",  # which serves a study's packs
 )
 WAITING = "VAESVC_WARM_WORKERS"  # the setting `warm_workers`, in the environment of a machine's raylet
 _MOST = 4  # of it

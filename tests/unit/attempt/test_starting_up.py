@@ -94,7 +94,7 @@ def test_no_more_wait_than_the_setting_says() -> None:
     waiting = subprocess.Popen(["ray::IDLE", "120"], executable="/bin/sleep")
     try:
         assert preload._idle() == 0  # a child of this process, not one beside it
-        done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, timeout=300, check=True)
     finally:
         waiting.kill()
         waiting.wait(10)
@@ -129,7 +129,7 @@ LOADED = "import sys; sys.argv = {argv}; import service.attempt.preload; print('
 )
 def test_only_a_worker_that_any_job_may_get_loads_ahead(argv: list[str], loads: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED.format(argv=argv)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", LOADED.format(argv=argv)], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.strip() == str(loads)
 
