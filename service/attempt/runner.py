@@ -60,9 +60,8 @@ class Runner:
     def run(self) -> int:
         """Run the attempt; return the exit code: 0 when the API knows how it ended, or that another has taken over."""
         folder = scratch(self.access.name)
-        child = Child(
-            (*self._driver, str(os.getpid())), folder / "log"
-        )  # it imports what it needs until its order comes
+        # started before the claim: it imports what it needs until its order comes
+        child = Child((*self._driver, str(os.getpid())), folder / "log")
         try:
             try:
                 context = self._claim()
