@@ -74,6 +74,20 @@ def until(stack: Stack, job_id: str, reached: Callable[[JobDetail], bool], secon
     return last[0]
 
 
+def until_one_waits(stack: Stack) -> None:
+    """Once a worker process waits for a job: the end of the one before has it started."""
+    from service.stack import process, state
+
+    mark = state.mark(stack.home, "ray")
+
+    def waits() -> bool:
+        idle = [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0] == "ray::IDLE"]
+        ours = {each.pid for each in process.members(mark, None)} if idle else set()
+        return any(each.pid in ours for each in idle)
+
+    wait_for(waits, START_SECONDS, "no worker process waits for a job", every=LOOK_SECONDS)
+
+
 def until_checkpoint(stack: Stack, job_id: str, step: int) -> JobDetail:
     """Once a checkpoint of this step or a later one is committed."""
 

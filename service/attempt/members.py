@@ -58,6 +58,19 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Home:
+    """Where a process is. node: Ray's name of its machine. waited: whether it was held ready."""
+
+    node: str
+    address: str
+    pid: int
+    waited: bool
+
+    def __str__(self) -> str:
+        return f"{self.address}, process {self.pid}, which {'waited ready' if self.waited else 'is new'}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gang:
     """How a gang is started.
 
@@ -135,19 +148,19 @@ class _Members:
         """Run `work` in all of them; return the errors by rank, empty where all came to their end."""
         import ray
 
-        places, errors = self._all([actor.prepare.remote() for actor in self.actors])
+        homes, errors = self._all([actor.prepare.remote() for actor in self.actors])
         if errors:
             return errors
         self.moments["workers_ready"] = time.time()
         # ranks of one machine follow each other, as the bundles of a gang need not
-        firsts = {places[i]: i for i in reversed(range(len(places)))}
-        order = sorted(range(len(places)), key=lambda i: (firsts[places[i]], i))
+        firsts = {homes[i].node: i for i in reversed(range(len(homes)))}
+        order = sorted(range(len(homes)), key=lambda i: (firsts[homes[i].node], i))
         self.actors = [self.actors[i] for i in order]
-        nodes = [places[i][0] for i in order]
+        nodes = [homes[i].node for i in order]
         meeting = None
         if len(self.actors) > 1:
             try:
-                meeting = ray.get(self.actors[0].meet.remote(places[order[0]][1]))
+                meeting = ray.get(self.actors[0].meet.remote(homes[order[0]].address))
             except Exception as error:
                 return {0: error}
         running = []
@@ -157,7 +170,7 @@ class _Members:
                 local_rank=nodes[:rank].count(nodes[rank]),
                 alone=len(set(nodes)) == 1,
             )
-            where = f"node_rank={place.node} local_rank={place.local_rank} on {places[order[rank]][1]}"
+            where = f"node_rank={place.node} local_rank={place.local_rank} on {homes[order[rank]]}"
             print(f"[vaesvc] world_rank={rank} {where}", flush=True)  # noqa: T201
             member = Member(rank=rank, world_size=len(nodes), place=place, meeting=meeting)
             running.append(actor.run.remote(work, {**config, MEMBER: member}))
@@ -229,14 +242,17 @@ class GangWorker:
         os.chdir(folder)
         self._meeting: Any = None
 
-    def prepare(self) -> tuple[str, str]:
-        """Import what the work needs, unless this process was held ready; return the machine, and its address. Raises
-        UnavailableError where a new process is needed."""
+    def prepare(self) -> _Home:
+        """Import what the work needs, unless this process waited ready; return where it is. Raises UnavailableError
+        where a new process is needed."""
         import ray
 
         preload.check_current()
         preload.load()
-        return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+        return _Home(
+            node=ray.get_runtime_context().get_node_id(), address=ray.util.get_node_ip_address(),
+            pid=os.getpid(), waited=preload.waited(),
+        )  # fmt: skip
 
     def meet(self, host: str) -> tuple[str, int]:
         """Open the place where the gang meets; return its address."""

@@ -63,6 +63,11 @@ def check_current() -> None:
         raise UnavailableError(f"this process waited while {files} changed: a new one takes its place")
 
 
+def waited() -> bool:
+    """Return whether this process was held ready."""
+    return _loaded is not None
+
+
 def load() -> None:
     """Import what every worker of a job needs. One thread each for numpy's libraries, as Ray sets it for a core."""
     collect_rarely()

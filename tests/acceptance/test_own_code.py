@@ -72,7 +72,10 @@ def test_a_run_of_two_workers_with_parts_of_its_own_is_killed_and_goes_on_to_the
     kept = newest(stack, killed, 1)
     again = submit(stack, RECIPE, SLOWLY, *TWO)
     detail = real_jobs.until_over(stack, killed)
-    assert f"going on from step {kept} " in real_jobs.log(stack, killed)
+    log = real_jobs.log(stack, killed)
+    assert f"going on from step {kept} " in log
+    assert "which is new" in log
+    assert "which waited ready" not in log  # a process that was there before never gets code of a job's own
     uninterrupted = real_jobs.until_over(stack, again)
     with foreign_allowed():  # this process has not got the package
         outcomes = [real_jobs.final_outcome(stack, each, tmp_path / each.job.id) for each in (detail, uninterrupted)]
