@@ -81,7 +81,11 @@ def until_one_waits(stack: Stack) -> None:
     mark = state.mark(stack.home, "ray")
 
     def waits() -> bool:
-        idle = [each for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [""])[0] == "ray::IDLE"]
+        idle = [
+            each
+            for each in psutil.process_iter(["cmdline"])
+            if (each.info["cmdline"] or [""])[0].startswith("ray::IDLE")
+        ]
         ours = {each.pid for each in process.members(mark, None)} if idle else set()
         return any(each.pid in ours for each in idle)
 
