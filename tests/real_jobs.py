@@ -74,9 +74,14 @@ def until(stack: Stack, job_id: str, reached: Callable[[JobDetail], bool], secon
     return last[0]
 
 
-def until_one_waits(stack: Stack) -> None:
-    """Once a worker process waits for a job: the end of the one before has it started."""
+def one_waits(stack: Stack) -> bool:
+    """Whether a worker process waits for a job, once it does: the end of the one before has it started, but where the
+    machine has no memory for it, which is printed."""
     from service.stack import process, state
+
+    if psutil.virtual_memory().available < 3 << 30:
+        print("no worker process waits for a job: less than 3 GiB of memory are free")  # noqa: T201
+        return False
 
     mark = state.mark(stack.home, "ray")
 
@@ -90,6 +95,7 @@ def until_one_waits(stack: Stack) -> None:
         return any(each.pid in ours for each in idle)
 
     wait_for(waits, START_SECONDS, "no worker process waits for a job", every=LOOK_SECONDS)
+    return True
 
 
 def until_checkpoint(stack: Stack, job_id: str, step: int) -> JobDetail:
