@@ -77,6 +77,7 @@ def until(stack: Stack, job_id: str, reached: Callable[[JobDetail], bool], secon
 def one_waits(stack: Stack) -> bool:
     """Whether a worker process waits for a job, once it does: the end of the one before has it started, but where the
     machine has no memory for it, which is printed."""
+    from service.attempt import preload
     from service.stack import process, state
 
     if psutil.virtual_memory().available < 3 << 30:
@@ -89,7 +90,7 @@ def one_waits(stack: Stack) -> bool:
         idle = [
             each
             for each in psutil.process_iter(["cmdline"])
-            if (each.info["cmdline"] or [""])[0].startswith("ray::IDLE")
+            if (each.info["cmdline"] or [""])[0].startswith(preload.READY)
         ]
         ours = {each.pid for each in process.members(mark, None)} if idle else set()
         return any(each.pid in ours for each in idle)

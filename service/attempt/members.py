@@ -148,7 +148,7 @@ class _Members:
         """Run `work` in all of them; return the errors by rank, empty where all came to their end."""
         import ray
 
-        homes, errors = self._all([actor.prepare.remote() for actor in self.actors])
+        homes, errors = self._all([actor.prepare.remote(self.moments["placed"]) for actor in self.actors])
         if errors:
             return errors
         self.moments["workers_ready"] = time.time()
@@ -242,16 +242,16 @@ class GangWorker:
         os.chdir(folder)
         self._meeting: Any = None
 
-    def prepare(self) -> _Home:
+    def prepare(self, since: float) -> _Home:
         """Import what the work needs, unless this process waited ready; return where it is. Raises UnavailableError
-        where a new process is needed."""
+        where a new process is needed. since: when it was asked for [s since 1970]"""
         import ray
 
         preload.check_current()
         preload.load()
         return _Home(
             node=ray.get_runtime_context().get_node_id(), address=ray.util.get_node_ip_address(),
-            pid=os.getpid(), waited=preload.waited(),
+            pid=os.getpid(), waited=preload.waited(since),
         )  # fmt: skip
 
     def meet(self, host: str) -> tuple[str, int]:

@@ -47,6 +47,7 @@ _CALL_SECONDS = 2.0
 _LEAST_BYTES = 2 << 30  # of memory that stay free
 _PROCESS_BYTES = 512 << 20  # of one that waits
 _IDLE = "ray::IDLE"  # as Ray calls a process that waits
+READY = f"{_IDLE} vaesvc"  # as it is called here once it has its imports behind it
 _HASH = "--runtime-env-hash="  # of a worker's command line
 
 
@@ -63,9 +64,9 @@ def check_current() -> None:
         raise UnavailableError(f"this process waited while {files} changed: a new one takes its place")
 
 
-def waited() -> bool:
-    """Return whether this process was held ready."""
-    return _loaded is not None
+def waited(since: float) -> bool:
+    """Return whether this process was held ready when it was asked for. since: that moment [s since 1970]"""
+    return _ready_at is not None and _ready_at <= since
 
 
 def load() -> None:
@@ -185,8 +186,19 @@ def _changed(paths: Iterable[str]) -> dict[str, int | None]:
     return times
 
 
+def _say_ready() -> None:
+    """Say in the list of processes that this one has everything imported."""
+    from ray._raylet import setproctitle  # type: ignore[attr-defined]
+
+    setproctitle(READY)
+
+
 _loaded: dict[str, int | None] | None = None  # of `_files`, where this process has loaded them ahead
+_ready_at: float | None = None  # when it had [s since 1970]
 if _waiting():
     _since = time.time_ns()
     load()
     _loaded = {path: at if at is None or at < _since else -1 for path, at in _files().items()}
+    _ready_at = time.time()
+    with contextlib.suppress(Exception):
+        _say_ready()

@@ -116,7 +116,10 @@ def test_a_process_that_waited_is_known_by_its_folder(folder: str, ours: bool) -
     assert works_for("j-abc-1", folder) is ours
 
 
-LOADED = "import sys; sys.argv = {argv}; import service.attempt.preload; print('torch' in sys.modules)"
+LOADED = (
+    "import sys, time; start = time.time(); sys.argv = {argv}; from service.attempt import preload; "
+    "print('torch' in sys.modules, preload.waited(start), preload.waited(time.time()))"
+)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_only_a_worker_that_any_job_may_get_loads_ahead(argv: list[str], loads: 
     done = subprocess.run(
         [sys.executable, "-c", LOADED.format(argv=argv)], capture_output=True, text=True, timeout=300, check=True
     )
-    assert done.stdout.strip() == str(loads)
+    assert done.stdout.split() == [str(loads), "False", str(loads)]  # what loads meanwhile has not waited
 
 
 def test_code_of_a_jobs_own_and_gpus_never_come_to_a_process_that_waited(monkeypatch: pytest.MonkeyPatch) -> None:
