@@ -67,10 +67,10 @@ def user(
 
 def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> TokenInfo:
     if given is None:
-        one = "An administrator makes one with `vaesvc token add NAME`."
+        how = "An administrator makes one with `vaesvc token add NAME`."
         raise AuthError(
             "this call needs a token: send `Authorization: Bearer TOKEN`; for the command line set VAESVC_TOKEN or "
-            f"VAESVC_TOKEN_FILE. {'`vaesvc login` gets you one.' if _services(request).signing_in else one}"
+            f"VAESVC_TOKEN_FILE. {'`vaesvc login` gets you one.' if _services(request).signing_in else how}"
         )
     if auth.is_attempt_token(given.credentials):
         raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")

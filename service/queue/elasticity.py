@@ -84,10 +84,10 @@ def growing(holding: Iterable[Holding], capacity: Capacity, sharing: Sharing = N
     room: dict[Resources, bool] = {}  # whether there is room for one more of these workers
     for gang in sorted(held, key=lambda gang: (-gang.priority, gang.since, gang.job_id)):
         if gang.resources.workers < _job(gang).workers:
-            one = gang.resources.sized(1)
-            if one not in room:
-                room[one] = Clearing(one, held, capacity).fits
-            if not room[one]:
+            worker = gang.resources.sized(1)
+            if worker not in room:
+                room[worker] = Clearing(worker, held, capacity).fits
+            if not room[worker]:
                 continue
             others = [other for other in held if other is not gang]
             made = _started([_queued(gang)], others, capacity, sharing)

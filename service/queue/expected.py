@@ -50,8 +50,8 @@ def of(work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int]) -> 
     known = {row["lane"]: row["points"] for row in rows_of_lanes}
     ranges = {}
     for row in waiting:
-        if (told := _range(row, places[row["id"]], known)) is not None:
-            ranges[row["id"]] = max(told[0], work.now), max(told[1], work.now)
+        if (range_ := _range(row, places[row["id"]], known)) is not None:
+            ranges[row["id"]] = max(range_[0], work.now), max(range_[1], work.now)
     return ranges
 
 

@@ -83,13 +83,13 @@ def _look(work: Clocked, known: admission.Seen) -> _Made:
     random = Random(work.now)  # nosec B311
     guesses = forecast.guess(turns, running, known.usable, work.now, random, sharing)
     calibration = Calibration.of(outcomes)
-    told = [calibration.told(each) for each in guesses]
+    calibrated = [calibration.told(each) for each in guesses]
     names = {lane.name for lane in able}
     unable = {lane.name: () for lane in lanes if lane.name not in names}
-    ranges = {turn.job_id: (guess, range_) for turn, guess, range_ in zip(turns, guesses, told, strict=True)}
+    ranges = {turn.job_id: (guess, range_) for turn, guess, range_ in zip(turns, guesses, calibrated, strict=True)}
     return _Made(
         now=work.now,
-        lanes={**unable, **_points(turns, told, work.now)},
+        lanes={**unable, **_points(turns, calibrated, work.now)},
         checks=_to_check(work, ranges, checked, random),
         within=nothing.within,
     )
@@ -121,8 +121,8 @@ def _write(work: Clocked, made: _Made) -> None:
             work.connection.scalars(sa.select(expectations.c.job_id).where(expectations.c.job_id.in_(made.checks)))
         )
         new = [
-            {"job_id": job_id, "made_at": made.now, "guess": list(guess), "told": list(told)}
-            for job_id, (guess, told) in made.checks.items()
+            {"job_id": job_id, "made_at": made.now, "guess": list(guess), "told": list(calibrated)}
+            for job_id, (guess, calibrated) in made.checks.items()
             if job_id not in known
         ]
         if new:

@@ -105,9 +105,9 @@ class Clearing:
             for name, amount in bundle:
                 free[name] = free.get(name, 0) + sign * amount * count
                 self._total[name] += sign * amount * count
-            found = slots(free, self._bundle, self._workers)
-            self._sum += found - self._slots[index]
-            self._slots[index] = found
+            count_now = slots(free, self._bundle, self._workers)
+            self._sum += count_now - self._slots[index]
+            self._slots[index] = count_now
 
     def without(self, gangs: Sequence[Running]) -> _Without:
         """Return a context in which these gangs are not there."""
@@ -139,8 +139,8 @@ def _fewest(room: Clearing, lower: Sequence[Holding]) -> tuple[int, ...]:
                 if room.fits:
                     return chosen
     by_size = sorted(range(len(lower)), key=lambda index: (_amount(lower[index]), index))
-    found = [_needed(room, lower, order) for order in (range(len(lower)), by_size)]
-    return min(found, key=lambda chosen: (len(chosen), chosen[::-1]))
+    enough = [_needed(room, lower, order) for order in (range(len(lower)), by_size)]
+    return min(enough, key=lambda chosen: (len(chosen), chosen[::-1]))
 
 
 def sets(count: int, size: int) -> Iterator[tuple[int, ...]]:

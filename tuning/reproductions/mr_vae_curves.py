@@ -82,15 +82,15 @@ class Compared:
                 row = f"beta-{beta:g}"
                 cells |= {(row, f"{system}-rate"): rate, (row, f"{system}-distortion"): distortion}
                 cells[row, f"{system}-objective"] = objective(beta, (rate, distortion))
-        paper, (one, many, _) = scale == "paper", self.systems.values()
+        paper, (of_one, of_many, _) = scale == "paper", self.systems.values()
         return Setup(
             rows={**{f"beta-{beta:g}": f"β = {beta:g}" for beta in betas}, "time": "training [s]"},
             runs={**separate, "multi": multi, "longer": longer},
             cells=cells,
             claims=tuple(self._claims([f"beta-{beta:g}" for beta in betas])),
             seeds=3 if paper else 2,
-            choices=chosen_rates({one: base, many: multi}) if paper else {},
-            chosen_for={**dict.fromkeys(separate, one), "multi": many, "longer": many} if paper else {},
+            choices=chosen_rates({of_one: base, of_many: multi}) if paper else {},
+            chosen_for={**dict.fromkeys(separate, of_one), "multi": of_many, "longer": of_many} if paper else {},
             drawings=("tuning.reproductions.pictures:rate_distortion",),
             differs=() if paper else differs,
         )
