@@ -160,7 +160,8 @@ class _Members:
         meeting = None
         if len(self.actors) > 1:
             try:
-                meeting = ray.get(self.actors[0].meet.remote(homes[order[0]].address))
+                call = self.actors[0].meet.remote(homes[order[0]].address)
+                meeting = ray.get(call, timeout=COLLECTIVE_SECONDS)
             except Exception as error:
                 return {0: error}
         running = []
