@@ -11,6 +11,26 @@ _USE = "service.cli.use"
 
 LATER: Mapping[str, Command] = MappingProxyType(
     {
+        "report": Command(
+            help="Make one HTML page of several trained models: what differs, what was found out, curves, samples "
+            "and pictures.",
+            app="service.cli.report:report",
+        ),
+        "reproduce": Command(
+            help="Reproduce a table or figure of a paper: train, evaluate, and say what of its claims holds here, "
+            "and by how much.",
+            app="service.cli.reproduce:reproduce",
+        ),
+        "doctor": Command(
+            help="Check this machine, the settings and every server they name. Exit code 1 if something must be "
+            "mended.",
+            app="service.cli.doctor:doctor",
+        ),
+        "gc": Command(
+            help="Remove logs, checkpoints, pictures, data sets and packages that the settings do not keep "
+            "(docs/operations.md).",
+            app="service.cli.gc:collect",
+        ),
         "bench": Command(
             help="Measure training steps here: beside plain PyTorch loops, pythae if it is installed, and what the "
             "machine can do.",

@@ -8,17 +8,13 @@ import sys
 import typer
 
 from service.cli import (
-    doctor,
     follow,
-    gc,
     jobs,
     models,
     order,
     output,
     parts,
     pictures,
-    report,
-    reproduce,
     servers,
     stack,
     submit,
@@ -70,18 +66,14 @@ app.command()(order.reprioritize)
 app.command()(order.clone)
 app.command()(order.diff)
 app.command()(pictures.pictures)
-app.command()(report.report)
 app.command()(models.recipes)
 app.command()(parts.parts)
 app.command("models")(models.list_models)
 app.command()(models.pull)
 app.command()(models.verify)
-app.command()(reproduce.reproduce)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
-app.command()(doctor.doctor)
-app.command("gc")(gc.collect)
 app.command()(servers.serve)
 app.command(hidden=True)(servers.dispatch)
 
