@@ -9,8 +9,7 @@ StorageError when its disk is full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,7 +55,16 @@ from service.queue.listing import Which
 from service.queue.notice import Target
 from service.queue.policy import Signal
 from service.queue.roles import Role
-from service.queue.rows import Clocked, attempt_record, clean, event_record, job_record, kept_checkpoints, policy
+from service.queue.rows import (
+    Clocked,
+    Transactions,
+    attempt_record,
+    clean,
+    event_record,
+    job_record,
+    kept_checkpoints,
+    policy,
+)
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
 from service.queue.submission import Submission, rows, submit
@@ -64,7 +72,7 @@ from service.queue.together import Together
 from service.specs.job import JobSpec
 
 
-class Store:
+class Store(Transactions):
     """The queue in a database. Threads may share it.
 
     lease_seconds:  how long a claim or heartbeat keeps an attempt's lease
@@ -90,7 +98,7 @@ class Store:
         self.lease_seconds = lease_seconds
         self._capacity = capacity
         self._settle_seconds = settle_seconds
-        self._database = Database(url)
+        super().__init__(Database(url))
         self._together = Together(self._database)
         self.data = data_sets.DataSets(self._database)
         self.shares = shares.Shares(self._database)
@@ -117,16 +125,6 @@ class Store:
 
     def close(self) -> None:
         self._database.close()
-
-    @contextmanager
-    def _read(self) -> Iterator[Clocked]:
-        with self._database.read() as connection:
-            yield Clocked(self._database, connection)
-
-    @contextmanager
-    def _write(self) -> Iterator[Clocked]:
-        with self._database.write() as connection:
-            yield Clocked(self._database, connection)
 
     def _seen(self, work: Clocked) -> admission.Seen:
         return admission.seen(work, self._capacity, self._settle_seconds)
