@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 
 from service import auth, serving
 from service.api import create_app
+from service.artifacts import Artifacts
 from service.client import AttemptClient, Client
 from service.queue.jobs import Attempt, Capacity
 from service.queue.store import Store
-from service.settings import Settings
+from service.settings import S3Settings, Settings
 from tests.servers import wait_for
 
 NODE = {"CPU": 4.0, "memory": 8e9}
@@ -50,6 +52,15 @@ class Api:
         """What the dispatcher does when a cluster of one node is there."""
         self.store.observe_cluster(Capacity(nodes=(NODE,)), address="http://ray", ok=True)
         return self.store.admit()
+
+
+def s3_under(artifacts: Artifacts, prefix: str) -> S3Settings:
+    """Return the settings of the same bucket under a prefix of a test's own."""
+    storage = artifacts.settings
+    return S3Settings(
+        bucket=storage.bucket, prefix=prefix, endpoint_url=storage.endpoint_url, access_key=storage.access_key,
+        secret_key=SecretStr(storage.secret_key or ""),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import SecretStr
 from safetensors.torch import load_file
 
 from service import auth
@@ -23,9 +22,8 @@ from service.dispatch.dispatcher import attempt_access
 from service.kinds.train import spec
 from service.queue.jobs import Attempt, AttemptState, JobState
 from service.queue.store import Store
-from service.settings import S3Settings
 from service.wire import FinishRequest
-from tests.api_server import Api, running_api, settings_in
+from tests.api_server import Api, running_api, s3_under, settings_in
 from tests.servers import wait_for
 from vae_models.training import checkpoint
 from vae_models.training.context import LocalContext
@@ -97,11 +95,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def api(artifacts: Artifacts, tmp_path: Path) -> Iterator[Api]:
-    storage = artifacts.settings
-    s3 = S3Settings(
-        bucket=storage.bucket, prefix="elastic", endpoint_url=storage.endpoint_url, access_key=storage.access_key,
-        secret_key=SecretStr(storage.secret_key or ""),
-    )  # fmt: skip
+    s3 = s3_under(artifacts, "elastic")
     with running_api(settings_in(tmp_path / "api", s3=s3, mlflow_uri=None)) as running:
         yield running
 

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pydantic import SecretStr
 
 from service import auth
 from service.artifacts import Artifacts
 from service.dispatch.dispatcher import attempt_access
 from service.kinds.train import spec
 from service.queue.jobs import AttemptState, JobState
-from service.settings import S3Settings
-from tests.api_server import Api, running_api, settings_in
+from tests.api_server import Api, running_api, s3_under, settings_in
 from tests.servers import wait_for
 
 HANG_SECONDS = 20.0  # a busy machine's longest pause is shorter; waiting costs no processor
@@ -72,11 +70,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def api(artifacts: Artifacts, tmp_path: Path) -> Iterator[Api]:
-    storage = artifacts.settings
-    s3 = S3Settings(
-        bucket=storage.bucket, prefix="hangs", endpoint_url=storage.endpoint_url, access_key=storage.access_key,
-        secret_key=SecretStr(storage.secret_key or ""),
-    )  # fmt: skip
+    s3 = s3_under(artifacts, "hangs")
     with running_api(settings_in(tmp_path / "api", s3=s3, mlflow_uri=None)) as running:
         yield running
 

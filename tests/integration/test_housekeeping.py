@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import SecretStr
 
 from service import kinds, tracking
 from service.artifacts import Artifacts
@@ -21,11 +20,10 @@ from service.kinds.evaluate.kept import StoredKept
 from service.kinds.train import spec
 from service.models import Models
 from service.queue.jobs import Checkpoint, Job, JobState
-from service.settings import S3Settings
 from service.signing import read_key
 from service.tracking.server import client as mlflow
 from service.wire import FinishRequest
-from tests.api_server import Api, running_api, settings_in
+from tests.api_server import Api, running_api, s3_under, settings_in
 from tests.attempts import Worker
 from tests.local_cluster import LocalCluster, agent
 from tests.registered import checkpoint_folder
@@ -37,14 +35,7 @@ from vae_models.training.loop import train
 
 @pytest.fixture(scope="module")
 def api(artifacts: Artifacts, mlflow_server: Mlflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    storage = artifacts.settings
-    s3 = S3Settings(
-        bucket=storage.bucket,
-        prefix="housekeeping",
-        endpoint_url=storage.endpoint_url,
-        access_key=storage.access_key,
-        secret_key=SecretStr(storage.secret_key or ""),
-    )
+    s3 = s3_under(artifacts, "housekeeping")
     home = tmp_path_factory.mktemp("api")
     with running_api(settings_in(home, s3=s3, lease_seconds=600, mlflow_uri=mlflow_server.uri)) as running:
         yield running

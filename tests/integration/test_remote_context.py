@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from service.artifacts import Artifacts
 from service.attempt.run_context import RunProcess
 from service.attempt.uploads import CheckpointUploads, Ready
 from service.errors import FencedError, StorageError
-from service.settings import S3Settings
-from tests.api_server import Api, LossyProxy, running_api, settings_in
+from tests.api_server import Api, LossyProxy, running_api, s3_under, settings_in
 from tests.attempts import Worker
 from tests.servers import Mlflow, Swift, wait_for
 from vae_models.measures import Goal
@@ -28,14 +26,7 @@ from vae_models.training.loop import train
 
 @pytest.fixture(scope="module")
 def api(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    storage = artifacts.settings
-    s3 = S3Settings(
-        bucket=storage.bucket,
-        prefix="context",
-        endpoint_url=storage.endpoint_url,
-        access_key=storage.access_key,
-        secret_key=SecretStr(storage.secret_key or ""),
-    )
+    s3 = s3_under(artifacts, "context")
     with running_api(settings_in(tmp_path_factory.mktemp("api"), s3=s3, lease_seconds=600)) as running:
         yield running
 

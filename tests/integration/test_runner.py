@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pydantic import SecretStr
 
 from service import auth
 from service.artifacts import Artifacts
@@ -22,8 +21,7 @@ from service.errors import NotFoundError
 from service.kinds.train import spec
 from service.queue.jobs import Attempt, AttemptState, JobState
 from service.queue.store import Store
-from service.settings import S3Settings
-from tests.api_server import Api, LossyProxy, running_api, settings_in
+from tests.api_server import Api, LossyProxy, running_api, s3_under, settings_in
 from tests.servers import Swift, wait_for
 
 LEASE = 5.0
@@ -100,14 +98,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def api(swift: Swift, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    storage = artifacts.settings
-    s3 = S3Settings(
-        bucket=storage.bucket,
-        prefix="runner",
-        endpoint_url=storage.endpoint_url,
-        access_key=storage.access_key,
-        secret_key=SecretStr(storage.secret_key or ""),
-    )
+    s3 = s3_under(artifacts, "runner")
     settings = settings_in(
         tmp_path_factory.mktemp("api"), s3=s3, lease_seconds=LEASE, cancel_grace_seconds=GRACE, mlflow_uri=None
     )
