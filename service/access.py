@@ -48,13 +48,13 @@ def _services(request: Request) -> Services:
     return services
 
 
-def user(
+async def user(
     request: Request,
     given: Annotated[HTTPAuthorizationCredentials | None, Depends(_user_bearer)],
     needed: SecurityScopes,
 ) -> TokenInfo:
     """Return the caller, by its token, if it has every scope that the call needs: the owner of what it submits."""
-    token = _known(request, given)
+    token = await _known(request, given)
     request.state.user = token
     if not needed.scopes:
         raise ForbiddenError(f"{request.method} {request.url.path[:200]} names no scope that opens it: it is closed")
@@ -65,7 +65,7 @@ def user(
     return token
 
 
-def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> TokenInfo:
+async def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> TokenInfo:
     if given is None:
         how = "An administrator makes one with `vaesvc token add NAME`."
         raise AuthError(
@@ -76,7 +76,7 @@ def _known(request: Request, given: HTTPAuthorizationCredentials | None) -> Toke
         raise AuthError("this is an attempt's token: it opens that attempt's calls only, and this call is a user's")
     token: TokenInfo | None = getattr(request.state, "user", None)  # known already, where there was a body to be read
     if token is None:
-        token = _services(request).store.token_user(given.credentials)
+        token = await anyio.to_thread.run_sync(_services(request).store.token_user, given.credentials)
     if token is None:
         again = "Log in again with `vaesvc login`, or check" if _services(request).signing_in else "Check"
         raise AuthError(
@@ -99,7 +99,7 @@ def _lacks(token: TokenInfo, scope: Scope) -> str:
     )
 
 
-def permitted(request: Request) -> TokenInfo:
+async def permitted(request: Request) -> TokenInfo:
     """Return the caller that the call's scopes have let in. Raises ForbiddenError where it names none."""
     token: TokenInfo | None = getattr(request.state, "permitted", None)
     if token is None:
@@ -110,7 +110,7 @@ def permitted(request: Request) -> TokenInfo:
 READS, SUBMITS, CHANGES, OPERATES, ADMINISTERS = (Security(user, scopes=[scope.value]) for scope in Scope)
 
 
-def attempt(
+async def attempt(
     request: Request,
     job_id: JobId,
     number: AttemptNumber,

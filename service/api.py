@@ -11,47 +11,54 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from pydantic import Field
 
-from service import __version__, access, amendments, areas, auth, batches, kinds, middleware, shares_routes, wire
-from service.access import AttemptNumber, JobId, User
-from service.auditing import about
+from service import (
+    __version__,
+    access,
+    amendments,
+    areas,
+    attempt_routes,
+    auditing,
+    auth,
+    batches,
+    kinds,
+    middleware,
+    model_routes,
+    shares_routes,
+    wire,
+)
+from service.access import JobId, User
 from service.code.reference import CodeRef, Digest
 from service.data import routes as data
-from service.errors import (
-    ConflictError,
-    NotFoundError,
-    UsageError,
-    VaesvcError,
-)
+from service.errors import UsageError, VaesvcError
 from service.figures import routes as figures
 from service.kinds.kind import loaded
 from service.log_text import log_chunk
-from service.model_files import BEST, NAME, Reference
+from service.nodes import routes as nodes
 from service.notify import routes as notifications
 from service.oidc import routes as logins
 from service.oidc.signing_in import SigningIn, provider_of
 from service.order import routes as order
-from service.queue.jobs import MAX_ATTEMPT, Checkpoint, Event, Job, JobState, TokenInfo
+from service.queue.jobs import MAX_ATTEMPT, Event, Job, JobState, TokenInfo
 from service.queue.listing import Which
 from service.queue.store import Store
 from service.services import LOGINS, RESOLVING, SLOW_THREADS, App, Services
 from service.settings import Settings
 from service.signing import read_key
 from service.specs.job import LABEL, MOST_LABELS
-from service.tracking import login
 from service.users import routes as users_and_tokens
 
 if TYPE_CHECKING:
     from service.specs.job import JobSpec
 
 log = logging.getLogger("vaesvc.api")
-T = TypeVar("T")
 
 MAX_OFFSET = 2**63 - 1  # what a database counts to
 
@@ -76,12 +83,6 @@ def _changing() -> APIRouter:
 
 
 read_job, change_job = _reading(), _changing()
-attempts = APIRouter(
-    prefix="/v1/jobs/{job_id}/attempts/{number}",
-    tags=["attempts"],
-    dependencies=[Depends(access.attempt)],
-    responses=_errors,
-)
 public = APIRouter(prefix="/v1", tags=["health"])
 
 
@@ -94,9 +95,10 @@ async def submit(request: wire.SubmitRequest, services: App, user: User, call: R
     sent; the same key with another spec is a conflict."""
     spec = await _submitted(request, services, user)
     notify = notifications.targets(services.settings, request.notify)
-    put = lambda: services.store.submit(spec, owner=user.name, key=request.key, notify=notify)  # noqa: E731
+    act = auditing.act_of(call, HTTPStatus.OK)
+    put = partial(services.store.submit, spec, owner=user.name, key=request.key, notify=notify, act=act)
     job = await anyio.to_thread.run_sync(put)
-    about(call, job.id)
+    auditing.already_noted(call)
     return job
 
 
@@ -105,9 +107,10 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User, ca
     """Put many jobs into the queue in one transaction, in the order given: all of them or none. Keys are those of
     single submits. An error says which of the jobs it is about."""
     specs = await batches.resolved(request.jobs, services, user, lambda spec: _check_code(spec.code, services, user))
-    made = await anyio.to_thread.run_sync(lambda: services.store.submit_all(specs, owner=user.name))
-    about(call, *(job.id for job in made))
-    return made
+    act = auditing.act_of(call, HTTPStatus.OK)
+    jobs = await anyio.to_thread.run_sync(partial(services.store.submit_all, specs, owner=user.name, act=act))
+    auditing.already_noted(call)
+    return jobs
 
 
 async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
@@ -250,58 +253,7 @@ async def logs(
     return await services.wait_for(lambda: log_chunk(services.artifacts, detail, attempt, offset))
 
 
-# --- users: models, cluster -----------------------------------------------------------------------------------------
-
-
-@users.get("/models", summary="Registered model versions", dependencies=[access.READS])
-def models(services: App, user: User) -> Sequence[wire.ModelVersion]:
-    """Return model versions, newest first. A model's `best` is the version with the best value of its metric, of those
-    that are signed."""
-    versions = _seen(services, user, services.models.versions())
-    return sorted(versions, key=lambda one: one.created_at, reverse=True)
-
-
-def _seen(services: Services, user: TokenInfo, versions: list[wire.ModelVersion]) -> list[wire.ModelVersion]:
-    """Return the versions that the user may see: all, or those that its own jobs made."""
-    if access.sees_all(services.settings, user):
-        return versions
-    mine = services.store.owned({version.job_id for version in versions if version.job_id is not None}, user.name)
-    return [version for version in versions if version.job_id in mine]
-
-
-@users.get("/models/mirror", summary="Where MLflow's registry says something else", dependencies=[access.READS])
-async def mirror(services: App, user: User) -> wire.Mirror:
-    """Return versions under the service's models that the service did not make, and aliases that are not on its
-    best."""
-    return await services.wait_for(lambda: _mirror(services, user))
-
-
-def _mirror(services: Services, user: TokenInfo) -> wire.Mirror:
-    uri = services.mlflow_uri()
-    from service import registry  # mlflow: only when a call needs it
-
-    seen = {version.name for version in _seen(services, user, services.models.versions())}
-    known = [version for version in services.models.versions() if version.name in seen]
-    return wire.Mirror(differences=tuple(registry.differences(uri, known)))
-
-
-@users.get("/models/{name}/files", summary="A model version's files", dependencies=[access.READS])
-async def model_files(
-    name: Annotated[str, Path(pattern=rf"^{NAME}$")],
-    services: App,
-    user: User,
-    version: Annotated[int | None, Query(ge=1, le=2**53)] = None,
-    alias: Annotated[str | None, Query(max_length=100, description="`best`, which is the default")] = None,
-) -> wire.ModelFiles:
-    """Return addresses that can be read without a key for an hour, and what the service signed of them."""
-    if version is not None and alias is not None:
-        raise UsageError(f"give a version or an alias, not both (version {version!r}, alias {alias!r})")
-    if alias not in (None, BEST):
-        raise NotFoundError(f"model {name!r} has no alias {alias!r}; there is {BEST!r}, and its versions")
-    asked = Reference(name=name, version=version)
-    return await services.wait_for(
-        lambda: services.models.files(asked, lambda versions: _seen(services, user, versions))
-    )
+# --- users: cluster, themselves ---------------------------------------------------------------------------------------
 
 
 @users.get("/cluster", summary="The cluster as the dispatcher saw it last", dependencies=[access.READS])
@@ -314,73 +266,6 @@ def whoami(user: User) -> wire.Identity:
     return wire.Identity(
         owner=user.name, role=user.role, token=user.label, scopes=user.held(), expires_at=user.expires_at
     )
-
-
-# --- attempts -------------------------------------------------------------------------------------------------------
-
-
-@attempts.post("/claim", summary="Become the attempt's runner")
-def claim(job_id: JobId, number: AttemptNumber, request: wire.ClaimRequest, services: App) -> wire.AttemptContext:
-    """Start the lease. The same runner may ask again; another one is refused for good."""
-    if request.version != __version__:
-        reason = (
-            f"the cluster has vaesvc {request.version}, the service {__version__}: install the same version on "
-            f"{request.host or 'every node'}"
-        )
-        services.store.attempt_lost(job_id, number, reason, retryable=False)
-        raise ConflictError(reason)
-    job, checkpoints = services.store.claim(job_id, number, request.runner_id)
-    return wire.AttemptContext(
-        job=job,
-        number=number,
-        lease_seconds=services.settings.lease_seconds,
-        storage=services.settings.storage(),
-        mlflow_uri=login.for_attempt(services.settings, services.secret, job_id, number),
-        cancel_grace_seconds=services.settings.cancel_grace_seconds,
-        checkpoints=tuple(checkpoints),
-    )
-
-
-@attempts.post("/heartbeat", summary="Renew the lease")
-def heartbeat(
-    job_id: JobId, number: AttemptNumber, request: wire.HeartbeatRequest, services: App
-) -> wire.HeartbeatReply:
-    return services.store.heartbeat(job_id, number, request.runner_id)
-
-
-@attempts.post("/progress", summary="Say how far it is")
-def progress(job_id: JobId, number: AttemptNumber, request: wire.ProgressReport, services: App) -> wire.HeartbeatReply:
-    """Note how far the run is. The lease is not renewed: a hung runner's workers must not keep it alive."""
-    return services.store.progress(job_id, number, request)
-
-
-@attempts.post("/checkpoints", summary="Commit a checkpoint whose files are in storage")
-def commit_checkpoint(job_id: JobId, number: AttemptNumber, request: Checkpoint, services: App) -> wire.CheckpointReply:
-    """Make the job resume from this checkpoint. Idempotent by its address, which lies in the job's own directory."""
-    areas.check_checkpoint(services.artifacts, job_id, request)
-    return services.store.commit_checkpoint(job_id, number, request)
-
-
-@attempts.get("/checkpoints", summary="The job's checkpoints, newest first")
-def checkpoints(job_id: JobId, number: AttemptNumber, services: App) -> Sequence[Checkpoint]:
-    return services.store.checkpoints(job_id)
-
-
-@attempts.post("/model", summary="Register the job's model, whose files are in storage")
-async def register_model(
-    job_id: JobId, number: AttemptNumber, request: wire.RegisterRequest, services: App
-) -> wire.RegisterReply:
-    """Read the model's files, and sign them if they are those of the job's best checkpoint. Idempotent."""
-    job = await anyio.to_thread.run_sync(services.store.check_held, job_id, number)
-    result = {"winner": request.winner}
-    return await services.wait_for(lambda: services.models.sign(job, result, request.mlflow_version, number=number))
-
-
-@attempts.post("/finish", summary="End the attempt")
-def finish(job_id: JobId, number: AttemptNumber, request: wire.FinishRequest, services: App) -> Job:
-    """Take the attempt's final report. Addresses of the log and of pictures lie in the job's own directories."""
-    areas.check_finish(services.artifacts, job_id, request)
-    return services.store.finish(job_id, number, request)
 
 
 # --- health ---------------------------------------------------------------------------------------------------------
@@ -442,10 +327,11 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     )
     middleware.install(app)
     others = (
-        data.router, data.every, users_and_tokens.router, notifications.router, figures.router, shares_routes.users,
-        shares_routes.administrators, logins.public, logins.users,
+        model_routes.router, data.router, data.every, users_and_tokens.router, notifications.router, figures.router,
+        shares_routes.users, shares_routes.administrators, logins.public, logins.users,
+        nodes.router,
     )  # fmt: skip
-    for router in (public, users, read_job, change_job, attempts, *others, *_of_jobs()):
+    for router in (public, users, read_job, change_job, attempt_routes.router, *others, *_of_jobs()):
         app.include_router(router)
     return app
 

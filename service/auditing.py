@@ -33,6 +33,27 @@ def about(request: Request, *names: str) -> None:
     request.state.about = " ".join(names)
 
 
+def act_of(request: Request, status: int) -> Act:
+    """Return the act that a call is which is answered with `status`."""
+    scope = request.scope
+    user: TokenInfo | None = getattr(request.state, "user", None)
+    route = scope.get("route")
+    names = [str(value) for value in scope.get("path_params", {}).values()]
+    return Act(
+        actor="" if user is None else user.name,
+        token="" if user is None else user.label,
+        act=f"{scope['method']} {getattr(route, 'path', scope['path'])}",
+        object=getattr(request.state, "about", None) or " ".join(names),
+        origin="" if scope.get("client") is None else str(scope["client"][0]),
+        status=status,
+    )
+
+
+def already_noted(request: Request) -> None:
+    """Say that the call's act, `act_of` it, was written with what it did: in one transaction."""
+    request.state.unnoted = True
+
+
 class Strangers:
     """Counts calls without a known token: so many of each minute are noted."""
 
@@ -81,20 +102,10 @@ class Auditing:
         request = Request(scope)
         if getattr(request.state, "unnoted", False) and not refused:
             return None
-        user: TokenInfo | None = getattr(request.state, "user", None)
-        detail: dict[str, Any] = {}
-        if user is None and (detail := self._strangers.detail()) is None:  # type: ignore[assignment]
-            return None
-        names = [str(value) for value in scope.get("path_params", {}).values()]
-        return Act(
-            actor="" if user is None else user.name,
-            token="" if user is None else user.label,
-            act=f"{scope['method']} {getattr(route, 'path', scope['path'])}",
-            object=getattr(request.state, "about", None) or " ".join(names),
-            origin="" if scope.get("client") is None else str(scope["client"][0]),
-            status=status,
-            detail=detail,
-        )
+        if getattr(request.state, "user", None) is not None:
+            return act_of(request, status)
+        detail = self._strangers.detail()
+        return None if detail is None else act_of(request, status).model_copy(update={"detail": detail})
 
 
 async def _note(scope: Scope, act: Act) -> None:

@@ -38,9 +38,10 @@ async def resolved(
     """Return the resolved specs, of which the user may make jobs, each with its key. An error says which of them it is
     about. check: what else is checked of each."""
     specs: list[JobSpec] = []
+    known: dict[str, JobSpec] = {}  # by their text
     for start in range(0, len(requests), TOGETHER):
         some = requests[start : start + TOGETHER]
-        several = await services.read_specs(partial(_read_several, some, start, len(requests), services, user))
+        several = await services.read_specs(partial(_read_several, some, start, len(requests), known, services, user))
         for index, spec in enumerate(several, start=start + 1):
             with _of_several(index, len(requests)):
                 await check(spec)
@@ -49,9 +50,14 @@ async def resolved(
 
 
 def _read_several(
-    requests: Sequence[wire.SubmitRequest], start: int, count: int, services: Services, user: TokenInfo
+    requests: Sequence[wire.SubmitRequest],
+    start: int,
+    count: int,
+    known: dict[str, JobSpec],
+    services: Services,
+    user: TokenInfo,
 ) -> list[JobSpec]:
-    known: dict[str, JobSpec] = {}
+    """Return the specs of some of `count` requests, from index `start` on. known: those read before, to be added to."""
     specs = []
     for index, request in enumerate(requests, start=start + 1):
         text = json.dumps(request.spec, sort_keys=True)

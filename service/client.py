@@ -30,6 +30,7 @@ from service.code.reference import CodeRef
 from service.data.calls import DataCalls
 from service.errors import AuthError, UnavailableError, UsageError, VaesvcError, from_code
 from service.figures.calls import FigureCalls
+from service.nodes.calls import NodeCalls
 from service.notify.calls import NoticeCalls
 from service.oidc.calls import LoginCalls
 from service.order.calls import OrderCalls
@@ -54,6 +55,7 @@ _jobs = TypeAdapter(list[Job])
 _events = TypeAdapter(list[Event])
 _versions = TypeAdapter(list[wire.ModelVersion])
 _checkpoints = TypeAdapter(list[Checkpoint])
+_ids = TypeAdapter(list[str])
 
 
 class _AgainError(Exception):
@@ -234,6 +236,7 @@ class Client:
         self.notices = NoticeCalls(self._http)
         self.figures = FigureCalls(self._http)
         self.order = OrderCalls(self._http)
+        self.nodes = NodeCalls(self._http)
         self.logins = LoginCalls(self._http, SLOW_READ_SECONDS)
 
     def __enter__(self) -> Self:
@@ -446,6 +449,10 @@ class AttemptClient:
     def checkpoints(self) -> list[Checkpoint]:
         """Return the checkpoints, newest first."""
         return self._http.call("GET", f"{self._path}/checkpoints", _checkpoints.validate_json)
+
+    def drained(self) -> list[str]:
+        """Return Ray's ids of the nodes on which nothing of the attempt may begin, as of now."""
+        return self._http.call("GET", f"{self._path}/drained", _ids.validate_json)
 
     def register(self, request: wire.RegisterRequest) -> wire.RegisterReply:
         """Ask the service to read and sign the model, after its files are in storage. Raises UntrustedError,

@@ -40,7 +40,8 @@ def install(app: FastAPI) -> None:
 
 
 class BodyLimit:
-    """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS.
+    """Reads each request's body before the handler sees it: at most MAX_REQUEST_BYTES, within BODY_SECONDS, and of one
+    length.
 
     A package of own code may be larger, where the caller may bring one; few of those are read at once.
 
@@ -55,6 +56,10 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if _of_two_lengths(scope):
+            both = "a request with both a Content-Length and a Transfer-Encoding is not taken: send one of them"
+            await _reply(400, "usage", both, last=True)(scope, receive, send)
             return
         declared = _declared(scope)
         if declared == 0:
@@ -111,6 +116,11 @@ class Stamp:
         await self.app(scope, receive, stamped)
         if scope["type"] == "http" and (seconds := time.monotonic() - started) > SLOW_LOG_SECONDS:
             log.warning("%s %s took %.1f s", scope["method"], scope["path"], seconds)
+
+
+def _of_two_lengths(scope: Scope) -> bool:
+    """Return whether a proxy may see the body's end elsewhere, and so in what follows the next caller's request."""
+    return {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}
 
 
 def _declared(scope: Scope) -> int | None:

@@ -161,7 +161,7 @@ class Models:
             what = f"the model of job {job.id}"
             config = self._read(choice.checkpoint, area, manifest, what, job.spec.get("code"))
             said = _statement(name, job, choice, manifest, config)
-        row = self._put(said, mlflow_version, number)
+        row = self._put(said, mlflow_version, number, manifest)
         version = next(each for each in self.versions(name) if each.job_id == job.id)
         return RegisterReply(version=version, envelope=row.envelope, best=self.best(name))
 
@@ -174,21 +174,24 @@ class Models:
         manifest = area.get_bytes(f"{area.uri}/{MANIFEST}")
         sums = model_files.check_manifest(manifest, said, what)
         self._check_objects(area, sums, what, own_code=said.code is not None)
-        return self._put(said, None, None)
+        return self._put(said, None, None, manifest)
 
     def unsigned(self) -> list[VersionRow]:
         """Return the versions that the service's current key has not signed."""
         return [row for row in self.store.model_versions() if not signing.signed_by(row.envelope, self.key.public)]
 
-    def _put(self, said: Statement, mlflow_version: int | None, number: int | None) -> VersionRow:
+    def _put(self, said: Statement, mlflow_version: int | None, number: int | None, manifest: bytes) -> VersionRow:
         """Sign the statement, with the number that the version has or gets, into SQL, then beside the files."""
+        sizes = [size for _, size in read_manifest(manifest, MANIFEST).values()]
 
         def sign(number: int) -> str:
             statement = said.model_copy(update={"version": number})
             aside = {"code"} if statement.code is None else None
             return self.key.sign(statement.model_dump(mode="json", exclude=aside), PAYLOAD_TYPE)
 
-        row = self.store.put_model_version(said.job_id, said.name, mlflow_version, sign, number=number)
+        row = self.store.put_model_version(
+            said.job_id, said.name, mlflow_version, sign, number=number, bytes=sum(sizes) + len(manifest)
+        )
         copy = self.artifacts.uri(*model_files.source(said.name, said.job_id), SIGNATURE)
         self.artifacts.put_bytes(copy, row.envelope.encode(), "application/json")
         return row

@@ -134,7 +134,7 @@ async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: floa
         raise UnavailableError(late) from None
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # a coroutine: a plain function would be given a thread
     services: Services = request.app.state.services
     return services
 

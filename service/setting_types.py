@@ -24,7 +24,16 @@ def _no_nonsense(address: str) -> str:
     return address
 
 
+def _host_and_port(address: str) -> str:
+    """Raise ValueError for what is not HOST:PORT."""
+    parts = urlsplit(f"//{address}")
+    if not parts.hostname or parts.port is None or f"//{parts.netloc}" != f"//{address}" or parts.username:
+        raise ValueError("this is written HOST:PORT, such as ray.example:6379")
+    return address
+
+
 Address = Annotated[str, AfterValidator(_no_nonsense)]
+HostPort = Annotated[str, AfterValidator(_host_and_port)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 
 

@@ -34,12 +34,13 @@ from pydantic import (
 from service import logins
 from service.errors import UsageError
 from service.oidc.settings import OidcSettings
-from service.setting_types import AbsolutePath, Address, absolute, read_secret
+from service.setting_types import AbsolutePath, Address, HostPort, absolute, read_secret
 from service.wire import StorageSettings
 
 STACK_FILE = "stack.json"
 DEFAULT = "default"
 STACK = "embedded stack"
+_GCS_PORT = 6379  # of `ray start`
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", re.ASCII)
 _GROUPS = (  # (fields that say "another server", fields of the stack that are then left out)
     ({"s3.bucket", "s3.endpoint_url", "s3.access_key", "s3.secret_key"}, "s3."),
@@ -108,6 +109,7 @@ class Settings(BaseModel):
     cluster_api_url: Address | None = None  # the API as the Ray cluster sees it; left out: api_url
     ray_address: Address | None = None  # http://HOST:8265, the Jobs API
     ray_token_file: AbsolutePath | None = None
+    ray_gcs_address: HostPort | None = None  # HOST:6379, which tells of drains; left out: port 6379 of ray_address
     mlflow_uri: Address | None = None
     # "vaesvc": MLflow is behind this service's gate; "own": it has none, or a login of its own (MLFLOW_TRACKING_...)
     mlflow_login: Literal["vaesvc", "own"] = "own"
@@ -199,6 +201,10 @@ class Settings(BaseModel):
         """Return the mail server's password; None where none is set. Raises AuthError for an unreadable file."""
         file = self.mail_password_file
         return read_secret(file, self.origin("mail_password_file")) if file else None
+
+    def gcs_address(self) -> str:
+        """Return where Ray's GCS listens, HOST:PORT; left out, on Ray's usual port of the machine of its Jobs API."""
+        return self.ray_gcs_address or f"{urlsplit(self.ray_address or '').hostname or 'localhost'}:{_GCS_PORT}"
 
     def ray_token(self) -> str | None:
         """Return Ray's shared token; None where none is set. Raises AuthError for an unreadable file."""

@@ -8,12 +8,14 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from vae_models.open_union import OpenUnion
+from vae_models.strict import SCALARS
 
 Models = tuple[type[BaseModel], ...]
 _LONGEST_NAME = 200  # characters
@@ -48,7 +50,7 @@ def models_in(annotation: Any, *, items: bool = False) -> Models:
 def models_of(field: FieldInfo, *, items: bool = False) -> Models:
     """Return the models that a field may hold: see `models_in`. Of parts every one, those of installed packages
     included."""
-    return _open(field.metadata) or models_in(field.annotation, items=items)
+    return (_open(field.metadata) if field.metadata else ()) or models_in(field.annotation, items=items)
 
 
 def _open(metadata: Iterable[Any]) -> Models:
@@ -63,6 +65,7 @@ def items_of(annotation: Any) -> Any:
     return inner[1] if isinstance(origin, type) and issubclass(origin, Mapping) else None
 
 
+@lru_cache(maxsize=1000)
 def kind_of(model: type[BaseModel]) -> str | None:
     field = model.model_fields.get("kind")
     return str(get_args(field.annotation)[0]) if field is not None else None
@@ -100,9 +103,12 @@ def field_at(model: type[BaseModel], path: Sequence[str], value: Any) -> FieldIn
 def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, Any]:
     """Return `value` with the default's `kind` where a union was given none, so that `beta: {value: 2}` is enough."""
     result = dict(value)
-    for name, field in model.model_fields.items():
-        part = result.get(name)
-        if not isinstance(part, Mapping) or not (models := models_of(field)):
+    fields = model.model_fields
+    for name, part in value.items():
+        if type(part) in SCALARS or not isinstance(part, Mapping):
+            continue
+        field = fields.get(name)
+        if field is None or not (models := models_of(field)):
             continue
         if len(models) > 1 and "kind" not in part and isinstance(field.default, BaseModel):
             part = {"kind": kind_of(type(field.default)), **part}
@@ -114,15 +120,15 @@ def with_kinds(model: type[BaseModel], value: Mapping[str, Any]) -> dict[str, An
 def truths_for_numbers(model: type[BaseModel], value: Mapping[str, Any], at: str = "") -> Iterator[str]:
     """Yield paths where true or false stands for a number: pydantic would quietly take them for 1 and 0."""
     for name, field in model.model_fields.items():
-        part, path = value.get(name), f"{at}{name}"
-        misplaced = isinstance(part, bool) and not accepts(field.annotation, bool)
-        if misplaced and (accepts(field.annotation, int) or accepts(field.annotation, float)):
-            yield path
-        if not isinstance(part, Mapping):
-            continue
-        chosen = select(models_of(field), part)
-        if chosen is not None:
-            yield from truths_for_numbers(chosen, part, f"{path}.")
+        part = value.get(name)
+        if isinstance(part, bool):
+            annotation = field.annotation
+            if not accepts(annotation, bool) and (accepts(annotation, int) or accepts(annotation, float)):
+                yield f"{at}{name}"
+        elif type(part) not in SCALARS and isinstance(part, Mapping):
+            chosen = select(models_of(field), part)
+            if chosen is not None:
+                yield from truths_for_numbers(chosen, part, f"{at}{name}.")
 
 
 def list_fields(

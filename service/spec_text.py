@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from service.errors import UsageError
+from vae_models.strict import SCALARS
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 1 << 20  # bytes; a spec is a page
@@ -31,7 +32,12 @@ def refuse_depth(value: Any) -> None:
         if depth > _DEEPEST:
             raise UsageError(f"the spec is nested too deeply: at most {_DEEPEST} mappings or lists inside each other")
         inside = (part.values() if isinstance(part, Mapping) else part for part in level)
-        level = [part for parts in inside for part in parts if isinstance(part, Mapping | list | tuple) and part]
+        level = [
+            part
+            for parts in inside
+            for part in parts
+            if type(part) not in SCALARS and isinstance(part, Mapping | list | tuple) and part
+        ]
 
 
 class _Loader(yaml.SafeLoader):

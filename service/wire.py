@@ -63,6 +63,7 @@ Attempt calls (bearer token of that attempt, made when it was admitted):
     POST /v1/jobs/{id}/attempts/{number}/progress     ProgressReport -> HeartbeatReply     (does not renew the lease)
     POST /v1/jobs/{id}/attempts/{number}/checkpoints  Checkpoint -> CheckpointReply
     GET  /v1/jobs/{id}/attempts/{number}/checkpoints  -> list[Checkpoint]  newest first
+    GET  /v1/jobs/{id}/attempts/{number}/drained      -> list[str]  of nodes on which nothing may begin
     POST /v1/jobs/{id}/attempts/{number}/model        RegisterRequest -> RegisterReply
     POST /v1/jobs/{id}/attempts/{number}/finish       FinishRequest -> Job
 Kinds of jobs add calls of their own (`Kind.routes`).
@@ -202,6 +203,8 @@ class AttemptContext(Record):
     mlflow_uri: str | None = Field(repr=False)  # with the attempt's login
     checkpoints: tuple[Checkpoint, ...] = ()  # newest first
     cancel_grace_seconds: float = 8.0  # a cancelled attempt may checkpoint this long
+    avoid: tuple[str, ...] = ()  # Ray's ids of nodes: the attempt before this one hung there
+    drained: tuple[str, ...] = ()  # of nodes that operators drain: nothing may start there
 
 
 class HeartbeatRequest(Record):

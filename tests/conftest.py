@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ hypothesis_settings.load_profile("no-deadline")
 
 collect_rarely()  # as every process of vaesvc does
 
+EXIT_SECONDS = 120.0  # from the last test to the end of the process
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `tests.*` is imported from here, however pytest was started
     sys.path.insert(0, str(ROOT))
@@ -56,6 +58,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport]:
+    """What a failed test left on the stack ends with it: a job of a million steps would take all others' cores."""
+    report = yield
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(stack, Stack):
+        from tests import real_jobs
+
+        try:
+            real_jobs.end_all(stack)
+        except Exception as error:  # the test's own failure is what is told
+            report.sections.append(("what it left", f"its jobs could not be ended: {error!r}"))
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that keeps the process from ending is shown, with all others, and ended: no test's limit holds here."""
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No settings, addresses or keys of the user who runs the tests reach them, and no test reaches their stack."""
@@ -75,6 +98,18 @@ def data_dir() -> Path:
     if not found.is_dir():
         pytest.skip(f"no data sets: {found} is not there; set VAESVC_DATA_DIR to a folder that holds them")
     return found
+
+
+@pytest.fixture(scope="module")
+def shapes_unchecked() -> Iterator[None]:
+    """Leave the shapes of tensors unchecked in a module: so many steps of one model spend two fifths of their time with
+    the same shapes."""
+    import jaxtyping
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +153,8 @@ def stack(stack_home: Path, _isolated: None) -> Iterator[Stack]:
     from service.errors import VaesvcError
 
     environment = {**os.environ, "VAESVC_HOME": str(stack_home), "VAESVC_CACHE_DIR": _cache(stack_home)}
-    environment |= {"VAESVC_PREEMPTION": "true"}  # where priorities differ, which is in its own test alone
+    # where priorities differ, and of elastic gangs, which are in their own tests alone
+    environment |= {"VAESVC_PREEMPTION": "true", "VAESVC_GROW_SECONDS": "1"}
     if (shared := ROOT.parent / "shared" / "data").is_dir():
         environment.setdefault("VAESVC_DATA_DIR", str(shared))
     running = Stack(home=stack_home, environment=environment)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from random import Random
 
 from service.queue import forecast
-from service.queue.forecast import Calibration, Going, History, Outcome, Past, Range
-from tests.simulation import GANGS, World
+from service.queue.forecast import Calibration, Going, Outcome, Range
+from service.queue.history import History, Past
+from tests.simulation import GANGS, Began, World
 
 LOOK_SECONDS = 3600.0
 REMEMBERED = 1000  # attempts that are over, the newest
@@ -45,11 +46,17 @@ class Expectations:
             return
         self.next_at = world.now + LOOK_SECONDS
         self.looks += 1
+        left = {job_id: self._left(world, job_id) for job_id in world.running}
         history = History(
-            Past(owner=gang.arrival.user, resources=GANGS[gang.arrival.gpus], seconds=gang.arrival.seconds)
-            for gang in reversed(world.over[-REMEMBERED:])
+            [
+                *(_so_far(world.running[job_id], world.now, seconds) for job_id, seconds in left.items()),
+                *(
+                    Past(owner=gang.arrival.user, resources=GANGS[gang.arrival.gpus], seconds=gang.arrival.seconds)
+                    for gang in reversed(world.over[-REMEMBERED:])
+                ),
+            ]
         )
-        running = [self._going(world, history, job_id) for job_id in world.running]
+        running = [_going(world.running[job_id], history, world.now, seconds) for job_id, seconds in left.items()]
         sharing = world.sharing()
         turns = forecast.in_order(
             forecast.startable(world.lanes(), world.capacity, sharing), running, history, sharing, world.head_lane
@@ -62,21 +69,21 @@ class Expectations:
         }
         new = [job_id for job_id in told if job_id not in self.first]
         self.first |= {job_id: told[job_id] for job_id in new}
-        self.checks += [(job_id, told[job_id]) for job_id in self.random.sample(new, min(CHECKED, len(new)))]
+        checked = {job_id for job_id, _ in self.checks}
+        unchecked = [job_id for job_id in told if job_id not in checked]
+        some = self.random.sample(unchecked, min(CHECKED, len(unchecked)))
+        self.checks += [(job_id, told[job_id]) for job_id in some]
         if told:
             chosen = self.random.choice(list(told))
             self.later.append((chosen, told[chosen]))
 
-    def _going(self, world: World, history: History, job_id: str) -> Going:
+    def _left(self, world: World, job_id: str) -> float | None:
+        """Return the seconds that are left as the job tells them, if it does."""
         gang = world.running[job_id]
-        resources = GANGS[gang.arrival.gpus]
         chance = Random(job_id)
-        elapsed = world.now - gang.at
-        if chance.random() < REPORTING and elapsed > 60.0:
-            left: tuple[float, ...] = ((gang.end - world.now) * chance.lognormvariate(0.0, ERROR),)
-        else:
-            left = tuple(history.left(gang.arrival.user, resources, elapsed))
-        return Going(owner=gang.arrival.user, resources=resources, left=left)
+        if chance.random() < REPORTING and world.now - gang.at > 60.0:
+            return (gang.end - world.now) * chance.lognormvariate(0.0, ERROR)
+        return None
 
     def outcomes(self, world: World, most: int = 4000) -> list[Outcome]:
         """Return what came of the checks, the newest first."""
@@ -93,3 +100,15 @@ class Expectations:
         known = ([self._outcome(world, job_id, told) for job_id, told in some] for some in both)
         first, later = ([outcome for outcome in some if outcome.within is not None] for some in known)
         return first, later
+
+
+def _so_far(gang: Began, now: float, left: float | None) -> Past:
+    seconds = now - gang.at + (left or 0.0)
+    resources = GANGS[gang.arrival.gpus]
+    return Past(owner=gang.arrival.user, resources=resources, seconds=seconds, over=left is not None)
+
+
+def _going(gang: Began, history: History, now: float, left: float | None) -> Going:
+    owner, resources = gang.arrival.user, GANGS[gang.arrival.gpus]
+    times = (left,) if left is not None else tuple(history.left(owner, resources, now - gang.at))
+    return Going(owner=owner, resources=resources, left=times)

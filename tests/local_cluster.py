@@ -26,8 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from service.dispatch.ray_jobs import RayJob, RayState
-from service.queue.jobs import Capacity
+from service.dispatch.ray_jobs import RayJob, RayNode, RayState
 
 ROOT = Path(__file__).resolve().parent.parent
 _LOOK_SECONDS = 0.02
@@ -42,8 +41,12 @@ class LocalCluster:
         self._folder = folder
         self._nodes = nodes
 
-    def capacity(self) -> Capacity:
-        return Capacity(nodes=tuple(dict(node) for node in self._nodes))
+    def nodes(self) -> tuple[RayNode, ...]:
+        return tuple(RayNode(id=str(i), resources=dict(each), head=not i) for i, each in enumerate(self._nodes))
+
+    def places(self) -> dict[str, frozenset[str]]:
+        """All on the first node, as long as they run."""
+        return {name: frozenset("0") for name, job in self.jobs().items() if job.state is RayState.RUNNING}
 
     def jobs(self) -> dict[str, RayJob]:
         return {path.name: self._job(path) for path in self._folder.iterdir() if not path.name.startswith(".")}
@@ -90,6 +93,13 @@ class LocalCluster:
             exit_code=None if code is None else int(code),
             metadata=json.loads((path / "order.json").read_text())["metadata"],
         )
+
+
+class NoDrains:
+    """None of its nodes is ever drained."""
+
+    def read(self) -> Mapping[str, float | None]:
+        return {}
 
 
 class Agent:

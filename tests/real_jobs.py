@@ -16,6 +16,7 @@ import psutil
 
 from service.artifacts import Artifacts
 from service.client import Client
+from service.queue.jobs import JobState
 from service.wire import JobDetail
 from tests.servers import wait_for
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import Stack
 
 LOOK_SECONDS = 0.5  # between two looks at something that lasts
+GOING_ON = tuple(state for state in JobState if not state.final)
+END_SECONDS = 120  # from cancelling to the end
 START_SECONDS = 300  # from submit to the first committed checkpoint, on a machine with other work to do
 DIGITS = "digits/beta-vae-mlp"
 STEPS = 4000
@@ -127,12 +130,26 @@ def until_over(stack: Stack, job_id: str, state: str = "SUCCEEDED", seconds: flo
 def told(stack: Stack, detail: JobDetail) -> str:
     """What a person would want to read after a surprise."""
     with client(stack) as door:
-        events = [f"{one.at:.1f} {one.number} {one.kind} {one.detail}" for one in door.events(detail.job.id)]
+        events = [f"{one.at:.1f} {one.attempt} {one.kind} {one.detail}" for one in door.events(detail.job.id)]
         try:
             log = door.logs(detail.job.id).text[-4000:]
         except Exception as error:  # the log is only a help here
             log = repr(error)
     return "\n".join([detail.job.model_dump_json(exclude={"spec"}), *events, log])
+
+
+def end_all(stack: Stack) -> None:
+    """Cancel every job that has not ended, and wait until all have: what a failed test left takes what others need."""
+    with client(stack) as api:
+
+        def ended() -> bool:
+            left = api.jobs(states=GOING_ON)
+            for job in left:
+                if job.state is not JobState.CANCELLING:
+                    api.cancel(job.id)
+            return not left
+
+        wait_for(ended, END_SECONDS, "the jobs do not end", every=LOOK_SECONDS)
 
 
 def log(stack: Stack, job_id: str, attempt: int | None = None) -> str:

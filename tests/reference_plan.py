@@ -11,6 +11,7 @@ from functools import cache
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
+from service.queue.reservation import ENDS_SECONDS, START_SECONDS
 from service.queue.sharing import AHEAD_SECONDS, NOBODY, Principal, Sharing
 
 UNIT = 10_000  # Ray's own granularity
@@ -28,6 +29,8 @@ class Queued:
     priority: int = 0
     not_before: float = 0.0  # backoff: seconds since 1970
     owner: str = ""
+    seconds: float | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class Running:
     resources: Resources
     nodes: tuple[int, ...] = ()
     owner: str = ""
+    until: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class Plan:
     line: tuple[str, ...] = ()  # all job ids, next first
     quotas: Mapping[str, tuple[Principal, str]] = field(default_factory=lambda: MappingProxyType({}))  # of who waits
     head: str | None = None
+    reserved: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -119,19 +124,22 @@ def shared_plan(
     now: float,
     *,
     sharing: Sharing = NOBODY,
-    first: tuple[int, str, Resources] | None = None,
+    first: Lane | None = None,
 ) -> Plan:
-    """Return the plan with shares and quotas: after each job the scores are summed afresh and all others sorted again.
+    """Return the plan with shares, quotas and bounds: after each job the scores are summed afresh and all others sorted
+    again.
 
-    first: priority, owner and gang of the lane that goes first in its priority, once.
+    first: the lane that goes first in its priority, once.
     """
     running = list(running)
+    held = [_Held(gang.until, gang.resources, gang.nodes) for gang in running if _housed(gang, capacity)]
+    reserved: _Reserved | None = None
     nodes = _occupied(capacity, running)
     holding = [(gang.owner, gang.resources) for gang in running]  # grows by what is admitted
     kept = list(holding)  # and by the head
     left: list[Queued] = list(queue)
-    lanes_left: set[tuple[int, str, Resources]] = set()
-    kinds_waiting: set[Resources] = set()
+    lanes_left: set[Lane] = set()
+    kinds_waiting: set[tuple[Resources, float | None]] = set()
     blocked: set[tuple[Principal, str]] = set()
     admit: list[Admission] = []
     quotas: dict[str, tuple[Principal, str]] = {}
@@ -154,11 +162,19 @@ def shared_plan(
         shares = (score(group, None), score(group, job.owner) if group else 0.0) if sharing.weights else ()
         return (-job.priority, lane(job) != first, shares, job.job_id)
 
-    def lane(job: Queued) -> tuple[int, str, Resources]:
-        return job.priority, job.owner, job.resources
+    def lane(job: Queued) -> Lane:
+        return job.priority, job.owner, job.resources, bound(job), job.begun
+
+    def until(job: Queued) -> float | None:
+        longest = bound(job)
+        return None if longest is None else now + START_SECONDS + longest + ENDS_SECONDS
 
     def over(job: Queued) -> tuple[Principal, str] | None:
         asks = _units(job.resources.total())
+        whose = (Principal(kind="user", name=job.owner), Principal(kind="group", name=sharing.group(job.owner)))
+        for principal in () if job.begun else whose:
+            if principal in sharing.used_up:
+                return principal, "storage"
         for (principal, name), most in sharing.limits(job.owner).items():
             counted = [
                 _units(r.total()).get(name, 0) for owner, r in kept if (principal, name) in sharing.limits(owner)
@@ -182,26 +198,132 @@ def shared_plan(
             quotas[job.job_id] = quota
             lanes_left.add(lane(job))
             continue
-        places = _places(job, nodes, head, 0, now)
+        places = _places(job, nodes, head, 0, now) if reserved is None else reserved.places(job, until(job), now, held)
         if not isinstance(places, str):
             _hold(nodes, job.resources, places)
+            held.append(_Held(until(job), job.resources, places))
             holding.append((job.owner, job.resources))
             kept.append((job.owner, job.resources))
             admit.append(Admission(job_id=job.job_id, nodes=places))
             continue
         if job.not_before <= now:
-            kinds_waiting.add(job.resources)
-        if job.resources in kinds_waiting:  # else it backs off, and its lane goes on
+            kinds_waiting.add((job.resources, bound(job)))
+        if (job.resources, bound(job)) in kinds_waiting:  # else it backs off, and its lane goes on
             lanes_left.add(lane(job))
         if head is None:
             head = job
+            reserved = _reserved(job, nodes, held, now)
             kept.append((job.owner, job.resources))
     return Plan(
         admit=tuple(admit),
         line=tuple(line),
         quotas=MappingProxyType(quotas),
         head=None if head is None else head.job_id,
+        reserved=None if reserved is None else reserved.at,
     )
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+Lane = tuple[int, str, Resources, float | None, bool]  # priority, owner, gang, bound, has begun before
+
+
+def bound(job: Queued) -> float | None:
+    """The bound of a job's class: the next power of 2^(1/4) seconds."""
+    if job.seconds is None:
+        return None
+    power = 0
+    while 2.0 ** (power / 4) < job.seconds:
+        power += 1
+    return float(2.0 ** (power / 4))
+
+
+@dataclass(frozen=True)
+class _Held:
+    until: float | None
+    resources: Resources
+    nodes: Sequence[int]
+
+
+def _housed(gang: Running, capacity: Capacity) -> bool:
+    return len(gang.nodes) == gang.resources.workers and all(0 <= n < len(capacity.nodes) for n in gang.nodes)
+
+
+def _given_back(nodes: Sequence[_Node], held: Sequence[_Held], at: float) -> list[Amounts]:
+    """What is free on each node when all that are bounded by then have left, and nobody else."""
+    free = [dict(node.free) for node in nodes]
+    for gang in held:
+        if gang.until is not None and gang.until <= at:
+            for index in gang.nodes:
+                for name, amount in _units(gang.resources.bundle()).items():
+                    free[index][name] = free[index].get(name, 0) + amount
+    return free
+
+
+def _fits_in(free: Sequence[Amounts], resources: Resources) -> bool:
+    bundle = _units(resources.bundle())
+    in_slots = sum(_slots(amounts, bundle, resources.workers) for amounts in free) >= resources.workers
+    return in_slots and all(
+        sum(amounts.get(name, 0) for amounts in free) >= amount * resources.workers for name, amount in bundle.items()
+    )
+
+
+@dataclass
+class _Reserved:
+    """When the head starts at the latest, and how many of its workers are kept room for on each node."""
+
+    head: Queued
+    at: float
+    counts: list[int]
+    nodes: Sequence[_Node]
+
+    def places(self, job: Queued, until: float | None, now: float, held: Sequence[_Held]) -> tuple[int, ...] | str:
+        """As `_places`: one that has left by then may be anywhere, another one beside what is kept then."""
+        if until is not None and until <= self.at:
+            return _places(job, self.nodes, None, 0, now)
+        own, theirs = _units(job.resources.bundle()), _units(self.head.resources.bundle())
+        then = _given_back(self.nodes, held, self.at)
+        kept = [{name: amount * count for name, amount in theirs.items()} for count in self.counts]
+        over = [
+            {name: free.get(name, 0) - keep[name] for name in theirs} for free, keep in zip(then, kept, strict=True)
+        ]
+
+        def allowed(index: int, most: int) -> int:
+            while most and any(over[index][name] < most * amount for name, amount in own.items() if name in theirs):
+                most -= 1
+            return most
+
+        places = _places(job, self.nodes, None, 0, now)
+        if isinstance(places, str):
+            return places
+        free = [_slots(node.free, own, job.resources.workers) for node in self.nodes]
+        room = [allowed(index, count) for index, count in enumerate(free)]
+        total = min(
+            (sum(each[name] for each in over) // amount for name, amount in own.items() if name in theirs and amount),
+            default=job.resources.workers,
+        )
+        if min(sum(room), total) < job.resources.workers:
+            return "could delay the head beyond its reservation"
+        return _chosen(self.nodes, own, room, job.resources.workers)
+
+
+def _reserved(head: Queued, nodes: Sequence[_Node], held: Sequence[_Held], now: float) -> _Reserved | None:
+    bounded = [gang for gang in held if gang.until is not None]
+    if not bounded:
+        return None
+    earliest = max(now, head.not_before)
+    for end in sorted({now, *(gang.until for gang in bounded if gang.until is not None)}):
+        if _fits_in(_given_back(nodes, held, end), head.resources):
+            at = max(earliest, end)
+            break
+    else:
+        return None
+    bundle, workers = _units(head.resources.bundle()), head.resources.workers
+    then = [_slots(free, bundle, workers) for free in _given_back(nodes, held, at)]
+    now_free = [_slots(node.free, bundle, workers) for node in nodes]
+    order = [index for index, count in enumerate(then) for _ in range(max(0, count - now_free[index]))]
+    order += [index for index, count in enumerate(then) for _ in range(min(count, now_free[index]))]
+    return _Reserved(head, at, [order[:workers].count(index) for index in range(len(nodes))], nodes)
 
 
 def fits(resources: Resources, capacity: Capacity) -> bool:

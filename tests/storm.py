@@ -61,7 +61,7 @@ def dispatch(folder: str, starts: str) -> None:
     from service.dispatch.dispatcher import Dispatcher, attempt_access
     from service.dispatch.ray_jobs import RayCluster
     from service.queue.store import Store
-    from tests.local_cluster import LocalCluster
+    from tests.local_cluster import LocalCluster, NoDrains
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     loaded = settings.load()
@@ -79,6 +79,7 @@ def dispatch(folder: str, starts: str) -> None:
         attempt_access(loaded, auth.read_secret(loaded.secret_file)),
         limits=Limits(),
         shelf=Shelf(unused),
+        notices=NoDrains(),
         entry_point=shlex.join([sys.executable, str(Path(__file__).resolve()), "attempt", starts]),
     )
     say("ready")

@@ -1,4 +1,4 @@
-"""A study in this process: one pack after the other, everything in a folder, and a second call goes on from there."""
+"""A study in this process, whose trials one pack takes: all in a folder, and a second call goes on from there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import torch
 
 from tuning import curves, pack, winners
 from tuning.pruners.rules import Memory
-from tuning.study import Outcome, StageConfig, StudyConfig, Trial, known
+from tuning.study import Outcome, StageConfig, StudyConfig, Trial, known, planned_steps
 from tuning.winners import Candidate
+from tuning.work_queue import WorkQueue
 from vae_models import data
 from vae_models.config.train import TrainConfig
 from vae_models.records import Progress
@@ -117,25 +118,23 @@ class _Runner:
             left = [trial for trial in every if trial.number not in outcomes]
             if not left or self.stop():
                 return _result(stage, every, outcomes, widths)
-            for trials_of_pack in pack.packs(left, stage, 1):
-                if not self.stop():
-                    self._train(stage, every, outcomes, trials_of_pack, widths)
+            self._train(stage, every, outcomes, left, widths)
 
     def _train(
         self,
         stage: StageConfig,
         every: Sequence[Trial],
         outcomes: Mapping[int, Outcome],
-        trials_of_pack: Sequence[Trial],
+        left: Sequence[Trial],
         widths: Widths,
     ) -> None:
         out = self.out / stage.name
-        progress = _Progress(stage.name, len(outcomes), stage.planned(), trials_of_pack, widths, self.on_progress)
+        progress = _Progress(stage.name, len(outcomes), stage.planned(), left, widths, self.on_progress)
+        queue = WorkQueue(pack.units(left, stage), 1)
         pack.train(
-            stage, trials_of_pack,
-            [self._context(folder_of(out, trial), trial, progress) for trial in trials_of_pack],
+            stage, partial(queue.take, 0), lambda trial: self._context(folder_of(out, trial), trial, progress),
             assignments=stage.side_by_side(len({trial.candidate for trial in every})),
-            dataset=self.dataset or data.load(trials_of_pack[0].config.data), width=self.width, widths=widths,
+            load=lambda config: self.dataset or data.load(config), width=self.width, widths=widths,
             rungs=FileRungs(out / "rungs.jsonl"), stopping=self.stop,
             on_end=lambda trial, outcome: _write(folder_of(out, trial), outcome),
         )  # fmt: skip
@@ -155,19 +154,19 @@ class _Runner:
 
 
 class _Progress:
-    """The lanes' reports, added up."""
+    """The lanes' reports, added up. left: the trials that are to be trained, begun or not."""
 
     def __init__(
         self,
         stage: str,
         ended: int,
         trials: int,
-        pack: Sequence[Trial],
+        left: Sequence[Trial],
         widths: Widths,
         tell: Callable[[StudyProgress], None],
     ) -> None:
         self._stage, self._ended, self._trials, self._widths, self._tell = stage, ended, trials, widths, tell
-        self._left = len(pack)
+        self._planned = {trial.number: planned_steps(trial.config) for trial in left}
         self._reports: dict[int, Progress] = {}
         self._began: tuple[float, int] | None = None
 
@@ -175,7 +174,8 @@ class _Progress:
         self._reports[number] = report
         known = list(self._reports.values())
         steps = sum(progress.step for progress in known)
-        total = round(sum(progress.total_steps for progress in known) / len(known) * self._left)
+        begun = sum(progress.total_steps for progress in known)
+        total = round(begun / max(1, sum(self._planned[each] for each in self._reports)) * sum(self._planned.values()))
         now = time.monotonic()
         if self._began is None:
             self._began = (now, steps)

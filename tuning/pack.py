@@ -1,48 +1,92 @@
-"""One process's share of a stage: which trials it trains, and how each of them ended.
+"""One process's part in a stage: what begins together, what it trains, and how each trial ended.
 
-Whoever only makes the shares, a study's driver, does not import torch.
+Whoever only fills the queue, a study's driver, does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tuning.pruners.rules import Pack, Rungs
-from tuning.study import Outcome, StageConfig, Trial
+from tuning.study import Outcome, StageConfig, Trial, planned_steps
+from vae_models.config.shape import stack_of
 
 if TYPE_CHECKING:
     from vae_models import data
+    from vae_models.config.train import TrainConfig
+    from vae_models.data.config import DataConfig
     from vae_models.protocols import RunContext
     from vae_models.training.lanes import Lane, Widths
 
-LANES = 64  # of one pack: each holds a model and its optimizer's state
+LANES = 64  # of one pack at a time: each holds a model and its optimizer's state
 
 
-def packs(left: Sequence[Trial], stage: StageConfig, processes: int, lanes: int = LANES) -> list[list[Trial]]:
-    """Return the trials in packs for `processes` that work side by side.
+def units(left: Sequence[Trial], stage: StageConfig) -> list[list[list[Trial]]]:
+    """Return by data set which trials begin together in one pack, in the order in which they are to begin.
 
-    Those of one pack have one data set; the seeds of one assignment stay together; no more than `lanes` are in one,
-    unless they are compared while they train (halving, Hyperband): then all of one data set are in one.
+    Where trials are compared while they train (halving, Hyperband, median), all of one data set begin together; where
+    they stop early by what came to a rung, the seeds of one assignment, whose mean decides; else each by itself, the
+    longest first, so that packs end together, and those of one shape side by side, which may be fused.
     """
-    by_data: dict[str, dict[int, list[Trial]]] = {}
-    for trial in left:
-        by_data.setdefault(trial.config.data.model_dump_json(), {}).setdefault(trial.candidate, []).append(trial)
-    shared = []
-    for candidates in by_data.values():
-        total = sum(len(trials) for trials in candidates.values())
-        wanted = 1 if stage.pruning.compares else max(processes, -(-total // lanes))
-        shares: list[list[Trial]] = [[] for _ in range(min(wanted, len(candidates)))]
-        for trials in candidates.values():
-            min(shares, key=len).extend(trials)
-        shared += shares
-    return shared
+    shapes: dict[str, int] = {}
+
+    def order(trial: Trial) -> tuple[int, int]:
+        shape = shapes.setdefault(stack_of(trial.config), len(shapes))
+        return (-planned_steps(trial.config), shape)
+
+    compares, prunes = stage.pruning.compares, stage.pruning.prunes
+    by_data: dict[str, dict[tuple[int | None, int | None], list[Trial]]] = {}
+    for trial in left if prunes else sorted(left, key=order):
+        unit = (None if compares else trial.candidate, None if prunes else trial.seed)
+        by_data.setdefault(trial.config.data.model_dump_json(), {}).setdefault(unit, []).append(trial)
+    return [list(of_one_set.values()) for of_one_set in by_data.values()]
+
+
+class Take(Protocol):
+    """Where a pack has its trials from: `WorkQueue.take`, of this pack."""
+
+    def __call__(self, most: int, running: int) -> Sequence[Trial]: ...
 
 
 def train(
     stage: StageConfig,
-    pack: Sequence[Trial],
-    contexts: Sequence[RunContext],
+    take: Take,
+    context: Callable[[Trial], RunContext],
+    *,
+    begun: Sequence[Trial] = (),
+    assignments: int,
+    load: Callable[[DataConfig], data.Dataset],
+    width: int | None,
+    widths: Widths,
+    rungs: Rungs,
+    stopping: Callable[[], bool],
+    on_end: Callable[[Trial, Outcome], None],
+) -> None:
+    """Train what `take` hands out until nothing is left, each trial from its context's checkpoint.
+
+    begun: what is trained before that, another process having begun it. assignments: how many the whole stage has,
+    ended ones included. load: asked for each data set. rungs: of the whole stage. stopping: whether a stop was
+    requested; then nothing more is taken. on_end: called for each trial as soon as it has ended, and not for those
+    that stop on request, which go on another time.
+    """
+
+    waiting = _by_data_set(begun)
+    while not stopping():
+        group = waiting.pop(0) if waiting else list(take(width or 1, 0))
+        if not group:
+            return
+        waiting += _train_set(
+            stage, group, take, context, assignments=assignments, dataset=load(group[0].config.data), width=width,
+            widths=widths, rungs=rungs, stopping=stopping, on_end=on_end,
+        )  # fmt: skip
+
+
+def _train_set(
+    stage: StageConfig,
+    group: list[Trial],
+    take: Take,
+    context: Callable[[Trial], RunContext],
     *,
     assignments: int,
     dataset: data.Dataset,
@@ -51,30 +95,45 @@ def train(
     rungs: Rungs,
     stopping: Callable[[], bool],
     on_end: Callable[[Trial, Outcome], None],
-) -> None:
-    """Train `pack`, each trial from its context's checkpoint; `on_end` is called for each as soon as it has ended.
-
-    assignments: how many the whole stage has, ended ones included. rungs: of the whole stage. stopping: whether a stop
-    was requested; `on_end` is not called for trials that stop by that, they go on another time.
-    """
-
+) -> list[list[Trial]]:
+    """Train `group`, and what is handed out of the same data set; return what was handed out of another one."""
     from vae_models.training.lanes import train_pack
+
+    following: list[list[Trial]] = []
 
     def ended(number: int, lane: Lane) -> None:
         ending = outcome(lane, stage.metric, stopping=stopping())
         if ending.state != "missing":
-            on_end(pack[number], ending)
+            on_end(group[number], ending)
 
-    first = pack[0].config
+    def more(most: int, running: int) -> list[tuple[TrainConfig, RunContext]]:
+        if stopping() or running >= LANES:
+            return []
+        trials = list(take(min(most, LANES - running), running))
+        if trials and trials[0].config.data != group[0].config.data:
+            following.append(trials)
+            return []
+        group.extend(trials)
+        return [(trial.config, context(trial)) for trial in trials]
+
+    first = group[0].config
     steps_per_epoch = len(dataset.train.x) / first.batch_size
     seen = Pack(
-        trials=pack, goal=stage.goal, assignments=assignments, rungs=rungs, steps_per_epoch=steps_per_epoch,
+        trials=group, goal=stage.goal, assignments=assignments, rungs=rungs, steps_per_epoch=steps_per_epoch,
         evaluate_every=first.evaluation.every_epochs * steps_per_epoch,
     )  # fmt: skip
     train_pack(
-        [trial.config for trial in pack], contexts, dataset=dataset, width=width, widths=widths, on_end=ended,
-        decide=stage.pruning.decider(seen),
+        [trial.config for trial in group], [context(trial) for trial in group], more=more, dataset=dataset,
+        width=width, widths=widths, on_end=ended, decide=stage.pruning.decider(seen),
     )  # fmt: skip
+    return following
+
+
+def _by_data_set(trials: Sequence[Trial]) -> list[list[Trial]]:
+    by_data: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_data.setdefault(trial.config.data.model_dump_json(), []).append(trial)
+    return list(by_data.values())
 
 
 def outcome(lane: Lane, metric: str, *, stopping: bool) -> Outcome:

@@ -294,6 +294,11 @@ def known(
         outcomes = ended
 
 
+def planned_steps(config: TrainConfig) -> int:
+    """Return the optimizer steps of a run on the whole training set of its data."""
+    return config.steps or round((config.epochs or 0) * config.data.facts.sizes[0] / config.batch_size)
+
+
 def made(
     base: TrainConfig,
     number: int,

@@ -7,7 +7,7 @@ part of an unknown kind is kept as the data that it is, so that whatever else a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from pydantic import (
     SerializerFunctionWrapHandler,
 )
 from pydantic_core import PydanticKnownError, core_schema
+
+from vae_models.strict import SCALARS
 
 _allowed: ContextVar[bool] = ContextVar("foreign parts are allowed", default=False)
 
@@ -52,11 +54,16 @@ def has_foreign(value: Any) -> bool:
     """Return whether some part is foreign: whether the parts go together can then not be checked here."""
     if isinstance(value, Foreign):
         return True
+    inner: Iterable[Any]
     if isinstance(value, BaseModel):
-        return any(has_foreign(getattr(value, name)) for name in type(value).model_fields)
-    if isinstance(value, Mapping):
-        return any(has_foreign(each) for each in value.values())
-    return isinstance(value, tuple | list) and any(has_foreign(each) for each in value)
+        inner = value.__dict__.values()
+    elif isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, tuple | list):
+        inner = value
+    else:
+        return False
+    return any(has_foreign(each) for each in inner if type(each) not in SCALARS)
 
 
 def has_others(value: Any) -> bool:
@@ -98,10 +105,16 @@ class OpenUnion:
         self._meant = meant
         self._kinds = frozenset(part.model_fields["kind"].default for part in known)
         self._parts = parts
+        self._seen: Mapping[str, type[BaseModel]] | None = None  # of which `_models` was made
+        self._models = known
 
     def models(self) -> tuple[type[BaseModel], ...]:
         """Return every class that the field takes, those registered later included."""
-        return (*self._known, *self._others().values())
+        parts = self._parts.all()
+        if parts is not self._seen:
+            self._models = (*self._known, *self._others().values())
+            self._seen = parts
+        return self._models
 
     def _others(self) -> dict[str, type[BaseModel]]:
         return {kind: part for kind, part in self._parts.all().items() if kind not in self._kinds}

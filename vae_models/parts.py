@@ -372,8 +372,11 @@ def found_in(spec: BaseModel, base: type[S], at: str) -> Iterator[tuple[str, S]]
     """Yield (path, part) for every part of one seam within a specification, such as a topology's likelihoods."""
     from pydantic import BaseModel
 
-    for name in type(spec).model_fields:
-        value = getattr(spec, name)
+    from vae_models.strict import SCALARS
+
+    for name, value in spec.__dict__.items():
+        if type(value) in SCALARS:
+            continue
         several = enumerate(value) if isinstance(value, tuple) else ((None, value),)
         for place, part in several:
             path = f"{at}.{name}" if place is None else f"{at}.{name}.{place}"

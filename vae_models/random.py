@@ -9,10 +9,11 @@ between models of GPU; on one kind of device the same arguments give the same bi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -29,10 +30,26 @@ def _stream_number(stream: str) -> int:
     return int.from_bytes(blake2b(stream.encode(), digest_size=8).digest(), "little")
 
 
+class _Generator(threading.local):
+    """One generator for each thread, whose whole state is set for every draw: a new one asks the system for entropy."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox()
+        self._draws = np.random.Generator(self._bits)
+
+    def at(self, key: tuple[int, int], counter: tuple[int, int, int, int]) -> np.random.Generator:
+        """Return the generator as `Philox(key=key, counter=counter)` begins; good until the next call."""
+        empty = {"buffer": (0, 0, 0, 0), "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+        state = {"bit_generator": "Philox", "state": {"counter": counter, "key": key}, **empty}
+        self._bits.state = cast(Any, state)  # numpy takes sequences, where its types name arrays
+        return self._draws
+
+
+_generator = _Generator()
+
+
 def _philox(seed: int, stream: str, step: int) -> np.random.Generator:
-    key = np.array([seed, _stream_number(stream)], dtype=np.uint64)
-    counter = np.array([0, step, 0, 0], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return _generator.at((seed, _stream_number(stream)), (0, step, 0, 0))
 
 
 def _mixed_seed(seed: int, stream: str, step: int) -> int:

@@ -50,8 +50,8 @@ class Strict(BaseModel):
         if not isinstance(given, dict):
             return given
         wrong: list[InitErrorDetails] = []
-        for name, annotation in _numeric(cls):
-            if type(given.get(name)) in _OTHERS and (why := _no_number(given[name], annotation)) is not None:
+        for name, allowed, of_each in _numeric(cls):
+            if type(given.get(name)) in _OTHERS and (why := _no_number(given[name], allowed, of_each)) is not None:
                 kind = PydanticCustomError("no_number", "{why}", {"why": why})
                 wrong.append({"type": kind, "loc": (name,), "input": given[name]})
         if wrong:
@@ -70,26 +70,26 @@ def parts_within(value: Any) -> Iterator[Strict]:
 
 
 _OTHERS = frozenset({bool, str, list, tuple})
+SCALARS = frozenset({str, int, float, bool, type(None)})  # the leaves of data, most of them: told apart at once
 
 
 @cache
-def _numeric(model: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
-    """Return (name, type) of the fields that hold numbers, or lists of them."""
+def _numeric(model: type[BaseModel]) -> tuple[tuple[str, frozenset[Any], frozenset[Any]], ...]:
+    """Return (name, types, types of a list's items) of the fields that hold numbers, or lists of them."""
     fields = ((name, field.annotation) for name, field in model.model_fields.items())
     return tuple(
-        (name, annotation)
+        (name, plain_types(annotation), plain_types(_of_each(annotation)))
         for name, annotation in fields
         if plain_types(annotation) & {int, float} or _of_each(annotation) is not object
     )
 
 
-def _no_number(given: Any, annotation: Any) -> str | None:
-    """Return why `given` is no number for the field; None where it is, or another validation reports more."""
+def _no_number(given: Any, allowed: frozenset[Any], of_each: frozenset[Any] = frozenset()) -> str | None:
+    """Return why `given` is no number for a field of these types, or a list of `of_each`; None where it is, or another
+    validation reports more."""
     if isinstance(given, list | tuple):
-        each = _of_each(annotation)
-        reasons = (_no_number(part, each) for part in given if isinstance(part, bool | str))
+        reasons = (_no_number(part, of_each) for part in given if isinstance(part, bool | str))
         return next((why for why in reasons if why is not None), None)
-    allowed = plain_types(annotation)
     if not allowed & {int, float} or type(given) in allowed:
         return None
     if isinstance(given, bool):

@@ -11,15 +11,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.attempt.assignment import VERDICT, Assignment, Outcome, result_uri_parts, write_outcome
 from service.attempt.failures import worst
-from service.attempt.members import MEMBER, Gang, Member
-from service.attempt.preload import refill
-from service.attempt.ray_cluster import PLACEMENT_TRIES, needs_environment, scaling, torch_config, trained_by_ray
+from service.attempt.members import MEMBER, Gang, HeldGang, Member
+from service.attempt.ray_cluster import PLACEMENT_TRIES, avoidable, scaling, torch_config, trained_by_ray
 from service.attempt.reporting import Place
 from service.attempt.stacks import tell_when_asked
 from service.errors import NotFoundError, UnavailableError, VaesvcError
@@ -44,6 +42,8 @@ def run(order: Assignment, resources: Resources, work: Callable[[dict[str, Any]]
         {"order": order.model_dump_json()},
         resources,
         name=order.access.name,
+        avoid=order.context.avoid,
+        drained=order.context.drained,
         scratch=order.scratch,
         restarts=GROUP_RESTARTS,
         callbacks=[_watch_errors(order.scratch)] if trained_by_ray(resources) else [],
@@ -61,23 +61,31 @@ def start(
     scratch: Path,
     restarts: int,
     callbacks: Sequence[Any] = (),
-    another: bool = False,
+    held: HeldGang | None = None,
+    avoid: Sequence[str] = (),
+    drained: Sequence[str] = (),
 ) -> dict[str, float]:
     """Run `work` with `config` in every worker of a gang; return the moments of its start, in seconds since 1970.
 
     With GPUs Ray Train runs it, otherwise it is formed here. name: of the gang. restarts: after deaths of workers.
-    callbacks: of Ray Train. another: such a gang follows this one, and its processes are made ready meanwhile
+    callbacks: of Ray Train. held: the gang that this process holds on to, for one work after another; its failure is
+    the caller's to heal. avoid: Ray's ids of nodes that it keeps away from, where the others could hold it. drained:
+    of nodes that it keeps away from in any case.
     """
+    avoid = avoidable(resources, avoid, drained)
     if not trained_by_ray(resources):
-        on_start = partial(refill, resources) if another and not needs_environment(resources) else None
-        return Gang(name=name, resources=resources, restarts=restarts, on_start=on_start).run(work, config)
+        gang = Gang(name=name, resources=resources, restarts=restarts, avoid=avoid, drained=drained)
+        if held is None:
+            return gang.run(work, config)
+        held.run(gang, work, config)
+        return {}
     from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
         work,
         train_loop_config=config,
-        scaling_config=scaling(resources),
+        scaling_config=scaling(resources, (*avoid, *drained)),
         torch_config=torch_config(resources),
         run_config=RunConfig(
             name=name,

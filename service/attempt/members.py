@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from service.attempt import preload
 from service.attempt.assignment import HANDED_ON
 from service.attempt.failures import worst
-from service.attempt.ray_cluster import COLLECTIVE_SECONDS, PLACEMENT_SECONDS, PLACEMENT_TRIES
+from service.attempt.ray_cluster import COLLECTIVE_SECONDS, PLACEMENT_SECONDS, PLACEMENT_TRIES, away_from
 from service.attempt.reporting import Place
 from service.attempt.stacks import tell_when_asked
 from service.collector import collect_rarely
@@ -74,14 +74,15 @@ class _Home:
 class Gang:
     """How a gang is started.
 
-    name: of its folder, in which its processes work. restarts: after deaths of workers. on_start: called when all of
-    its processes have been told to work
+    name: of its folder, in which its processes work. restarts: after deaths of workers. avoid: Ray's ids of nodes that
+    it keeps away from, unless it finds no room elsewhere. drained: of nodes that it keeps away from in any case
     """
 
     name: str
     resources: Resources
-    restarts: int
-    on_start: Callable[[], object] | None = None
+    restarts: int = 0
+    avoid: Sequence[str] = ()
+    drained: Sequence[str] = ()
 
     def run(self, work: Work, config: Mapping[str, Any]) -> dict[str, float]:
         """Run `work` in every process to its end; return the moments of its start, in seconds since 1970. Raises
@@ -90,7 +91,7 @@ class Gang:
         work: of a module, given `config` and its `Member`
         """
         for again in range(self.restarts + 1):
-            with self._members() as members:
+            with self.members() as members:
                 errors = members.run(work, config)
                 time.sleep(_ERROR_SECONDS if errors else _LOG_SECONDS)
             if not errors:
@@ -102,18 +103,22 @@ class Gang:
         raise AssertionError("the last try returns or raises")
 
     @contextlib.contextmanager
-    def _members(self) -> Iterator[_Members]:
+    def members(self) -> Iterator[_Members]:
         """Yield the processes, together on one machine where there is room; they end with the block."""
         import ray
-        from ray.util.placement_group import placement_group, remove_placement_group
+        from ray.util.placement_group import remove_placement_group
 
-        bundle = self.resources.bundle()
-        group = placement_group([bundle] * self.resources.workers, strategy="PACK")
+        group = self._room(self.avoid)
         members = None
         try:
             seconds = PLACEMENT_SECONDS * PLACEMENT_TRIES
+            if self.avoid and not group.wait(PLACEMENT_SECONDS):
+                print("[vaesvc] there is no room on other nodes than those where it hung", flush=True)  # noqa: T201
+                remove_placement_group(group)
+                group = self._room()
             if not group.wait(seconds):
-                raise NoRoomYet(f"{self.resources.workers} workers with {bundle} each found no room in {seconds:.0f} s")
+                asked = f"{self.resources.workers} workers with {self.resources.bundle()} each"
+                raise NoRoomYet(f"{asked} found no room in {seconds:.0f} s")
             members = _Members(self, group)
             yield members
         finally:
@@ -122,6 +127,15 @@ class Gang:
                     ray.kill(actor)
             with contextlib.suppress(Exception):
                 remove_placement_group(group)
+
+    def _room(self, avoid: Sequence[str] = ()) -> Any:
+        """Return a placement group for the gang, which is not placed yet."""
+        from ray.util.placement_group import placement_group
+
+        workers = self.resources.workers
+        without = (*avoid, *self.drained)
+        elsewhere = [away_from(without)] * workers if without else None
+        return placement_group([self.resources.bundle()] * workers, strategy="PACK", bundle_label_selector=elsewhere)
 
 
 class _Members:
@@ -132,7 +146,8 @@ class _Members:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.moments = {"placed": time.time()}
-        self._on_start = gang.on_start
+        self._homes: list[_Home] = []  # in the order of their ranks, once they have been asked
+        self._meeting: tuple[str, int] | None = None
         bundle = gang.resources.bundle()
         environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
         actor = ray.remote(
@@ -144,40 +159,54 @@ class _Members:
             for i in range(gang.resources.workers)
         ]  # fmt: skip
 
-    def run(self, work: Work, config: Mapping[str, Any]) -> dict[int, Exception]:
-        """Run `work` in all of them; return the errors by rank, empty where all came to their end."""
-        import ray
+    def on(self, nodes: Collection[str]) -> bool:
+        """Return whether any of them is on one of these nodes."""
+        return any(home.node in nodes for home in self._homes)
 
+    def run(self, work: Work, config: Mapping[str, Any]) -> dict[int, Exception]:
+        """Run `work` in all of them; return the errors by rank, empty where all came to their end.
+
+        They may be given one work after another, as long as none has failed.
+        """
         homes, errors = self._all([actor.prepare.remote(self.moments["placed"]) for actor in self.actors])
+        if not errors and not self._homes:
+            errors = self._meet([homes[i] for i in range(len(homes))])
         if errors:
             return errors
+        nodes = [home.node for home in self._homes]
+        running = []
+        for rank, (actor, home) in enumerate(zip(self.actors, self._homes, strict=True)):
+            place = Place(
+                node=list(dict.fromkeys(nodes)).index(home.node),
+                local_rank=nodes[:rank].count(home.node),
+                alone=len(set(nodes)) == 1,
+            )
+            where = f"node_rank={place.node} local_rank={place.local_rank} on {home}"
+            print(f"[vaesvc] world_rank={rank} {where}", flush=True)  # noqa: T201
+            member = Member(rank=rank, world_size=len(nodes), place=place, meeting=self._meeting)
+            running.append(actor.run.remote(work, {**config, MEMBER: member}))
+        return self._all(running)[1]
+
+    def _meet(self, homes: list[_Home]) -> dict[int, Exception]:
+        """Give them their ranks, and a place to meet where there are several; return the error, if any, by rank.
+
+        homes: of the actors
+        """
+        import ray
+
         self.moments["workers_ready"] = time.time()
         # ranks of one machine follow each other, as the bundles of a gang need not
         firsts = {homes[i].node: i for i in reversed(range(len(homes)))}
         order = sorted(range(len(homes)), key=lambda i: (firsts[homes[i].node], i))
         self.actors = [self.actors[i] for i in order]
-        nodes = [homes[i].node for i in order]
-        meeting = None
         if len(self.actors) > 1:
             try:
                 call = self.actors[0].meet.remote(homes[order[0]].address)
-                meeting = ray.get(call, timeout=COLLECTIVE_SECONDS)
+                self._meeting = ray.get(call, timeout=COLLECTIVE_SECONDS)
             except Exception as error:
                 return {0: error}
-        running = []
-        for rank, actor in enumerate(self.actors):
-            place = Place(
-                node=list(dict.fromkeys(nodes)).index(nodes[rank]),
-                local_rank=nodes[:rank].count(nodes[rank]),
-                alone=len(set(nodes)) == 1,
-            )
-            where = f"node_rank={place.node} local_rank={place.local_rank} on {homes[order[rank]]}"
-            print(f"[vaesvc] world_rank={rank} {where}", flush=True)  # noqa: T201
-            member = Member(rank=rank, world_size=len(nodes), place=place, meeting=meeting)
-            running.append(actor.run.remote(work, {**config, MEMBER: member}))
-        if self._on_start is not None:
-            self._on_start()
-        return self._all(running)[1]
+        self._homes = [homes[i] for i in order]
+        return {}
 
     def _all(self, calls: list[Any]) -> tuple[dict[int, Any], dict[int, Exception]]:
         """Return the answers and the errors of a call to each of them, by rank. After an error the rest is not waited
@@ -203,6 +232,34 @@ class _Members:
         if errors and waiting:
             take(ray.wait(list(waiting), num_returns=len(waiting), timeout=_ECHO_SECONDS)[0])
         return answers, errors
+
+
+class HeldGang:
+    """The gang that this process holds on to: it takes one work after another, and is started anew when one has failed.
+
+    It ends with this process, which owns its actors and their room.
+    """
+
+    def __init__(self) -> None:
+        self._resources: Resources | None = None
+        self._members: _Members | None = None
+        self._end = contextlib.ExitStack()
+
+    def run(self, gang: Gang, work: Work, config: Mapping[str, Any]) -> None:
+        """Run `work` in every process of a gang like this, the held one if it is, and is on no node that is drained;
+        raises GangFailed, NoRoomYet."""
+        try:
+            if self._members is None or self._resources != gang.resources or self._members.on(gang.drained):
+                self._end.close()
+                self._resources, self._members = gang.resources, self._end.enter_context(gang.members())
+            errors = self._members.run(work, config)
+            if errors:
+                time.sleep(_ERROR_SECONDS)
+                raise GangFailed(errors)
+        except BaseException:
+            self._members = None
+            self._end.close()
+            raise
 
 
 class _Health:
@@ -242,6 +299,7 @@ class GangWorker:
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         self._meeting: Any = None
+        self._joined = False
 
     def prepare(self, since: float) -> _Home:
         """Import what the work needs, unless this process waited ready; return where it is. Raises UnavailableError
@@ -267,15 +325,16 @@ class GangWorker:
         """Answer."""
 
     def run(self, work: Work, config: dict[str, Any]) -> None:
-        """Join the process group, where there are others, and do the work."""
+        """Join the process group, where there are others and it has not, and do the work."""
         from vae_models import collectives
 
         member: Member = config[MEMBER]
-        if member.meeting is not None:
+        if member.meeting is not None and not self._joined:
             meeting = self._meeting or member.meeting
             collectives.join(
                 member.rank, member.world_size, meeting, backend="gloo", timeout_seconds=COLLECTIVE_SECONDS
             )  # fmt: skip
+            self._joined = True
         try:
             work(config)
         except BaseException:

@@ -23,7 +23,8 @@ from service.collector import collect_rarely
 if TYPE_CHECKING:
     from service.queue.jobs import Resources
 
-MODULE = __name__  # for RAY_preload_python_modules
+PRELOADING = "RAY_preload_python_modules"  # in the environment of a raylet
+MODULE = __name__  # for it
 MODULES = (
     "vae_models.training.loop",
     "vae_models.data",
@@ -40,7 +41,6 @@ MODULES = (
 )
 WAITING = "VAESVC_WARM_WORKERS"  # the setting `warm_workers`, in the environment of a machine's raylet
 _MOST = 4  # of it
-_PRELOADING = "RAY_preload_python_modules"
 _INSTALLED = ("purelib", "platlib")
 _KEEP_SECONDS = 1800  # an idle process may be ended after that
 _CALL_SECONDS = 2.0
@@ -92,7 +92,7 @@ def refill(resources: Resources) -> int:
     import ray
 
     asked = 0
-    if MODULE not in os.environ.get(_PRELOADING, "").split(","):
+    if MODULE not in os.environ.get(PRELOADING, "").split(","):
         return asked  # of a raylet's that was started without it: they would wait without imports
     with contextlib.suppress(Exception):
         most = int(os.environ.get(WAITING) or _MOST)

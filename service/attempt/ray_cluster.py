@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from service.attempt.starting import prepare_worker
@@ -27,6 +28,7 @@ PLACEMENT_TRIES = 4
 _FEASIBLE_SECONDS = 60.0  # a node that went away may come back
 COLLECTIVE_SECONDS = 600
 
+_NODE_ID = "ray.io/node-id"  # a label that every node has
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # in which Ray's Jobs API tells a driver its job's environment
 
 # See `use_environment`. What the user has set stays.
@@ -105,8 +107,30 @@ def wait_until_feasible(resources: Resources, timeout_seconds: float = _FEASIBLE
         time.sleep(1.0)
 
 
-def scaling(resources: Resources) -> ScalingConfig:
-    """Return the scaling of a group of `resources.workers`, together where there is room."""
+def avoidable(resources: Resources, nodes: Collection[str], drained: Collection[str] = ()) -> tuple[str, ...]:
+    """Return those nodes, by Ray's ids, if the cluster's others could hold the group; none otherwise. drained: that
+    cannot hold it either."""
+    import ray
+
+    if not nodes:
+        return ()
+    without = {*nodes, *drained}
+    others = tuple(node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without)
+    shown = ", ".join(node[:12] for node in nodes)
+    if not fits(resources, Capacity(nodes=others)):
+        print(f"[vaesvc] the attempt before hung on {shown}; the other nodes cannot hold the gang", flush=True)  # noqa: T201
+        return ()
+    print(f"[vaesvc] keeps away from {shown}, where the attempt before hung", flush=True)  # noqa: T201
+    return tuple(nodes)
+
+
+def away_from(nodes: Iterable[str]) -> dict[str, str]:
+    """Return the label selector of a place that is on none of these nodes, by Ray's ids."""
+    return {_NODE_ID: f"!in({','.join(nodes)})"}
+
+
+def scaling(resources: Resources, avoid: Collection[str] = ()) -> ScalingConfig:
+    """Return the scaling of a group of `resources.workers`, together where there is room, and not on these nodes."""
     from ray.train import ScalingConfig
 
     return ScalingConfig(
@@ -114,6 +138,7 @@ def scaling(resources: Resources) -> ScalingConfig:
         use_gpu=resources.gpus_per_worker > 0,
         resources_per_worker=resources.bundle(),
         placement_strategy="PACK",
+        label_selector=away_from(avoid) if avoid else None,
     )
 
 

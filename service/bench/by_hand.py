@@ -171,7 +171,7 @@ def pythae(net: str, x: Tensor, size: int, steps: int, device: torch.device) -> 
         nets = {"encoder": mnist.Encoder_Conv_VAE_MNIST(config), "decoder": mnist.Decoder_Conv_AE_MNIST(config)}
     model = models.VAE(config, **nets)
     data = datasets.BaseDataset(x[: size * steps].cpu(), torch.zeros(size * steps))
-    logging.getLogger("pythae.trainers").setLevel(logging.ERROR)
+    logging.getLogger(trainers.BaseTrainer.__module__).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         settings = trainers.BaseTrainerConfig(
             output_dir=folder, per_device_train_batch_size=size, num_epochs=1, no_cuda=device.type != "cuda"

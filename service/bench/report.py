@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,31 @@ HEADER = (
     "family", "parameters", "batch", "step [ms]", "plain loop / ours", "by hand / ours", "pythae / ours",
     "of the limit", "memory [MiB]",
 )  # fmt: skip
+COMPILED = ("ours / compiled", "plain loop / compiled", "by hand / compiled", "pythae / compiled", "to compile [s]")
 COMPARED = ("family", "step of A [ms]", "step of B [ms]", "A / B", "plain / ours of A", "of B")
 
 
+def header(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the table's columns: `HEADER`, and `COMPILED` where that was measured."""
+    return HEADER + (COMPILED if any(each.get("times_compiled") for each in report["families"]) else ())
+
+
 def row(measured: Mapping[str, Any]) -> list[str]:
-    """Return a family's row of `HEADER`; a ratio above 1: this package is faster. "-": not measured."""
+    """Return a family's row of `header`; a ratio above 1: this package is faster. "-": not measured."""
     ours = measured["seconds"]["vaesvc"]
     ratios = [_times(measured["times_ours"].get(who)) for who in ("plain loop", "by hand", "pythae")]
     memory = (measured["weights"] + measured["step"]) / MIB
     return [
         measured["family"], f"{measured['parameters']:,}", f"{measured['batch']}", f"{ours * 1e3:.2f}", *ratios,
-        f"{measured['limit'] / ours:.0%}", f"{memory:,.0f}",
+        f"{measured['limit'] / ours:.0%}", f"{memory:,.0f}", *_compiled(measured.get("times_compiled"), measured),
     ]  # fmt: skip
+
+
+def _compiled(times: Mapping[str, float] | None, measured: Mapping[str, Any]) -> list[str]:
+    if not times:
+        return []
+    ratios = [_times(times.get(who)) for who in ("vaesvc", "plain loop", "by hand", "pythae")]
+    return [*ratios, f"{measured['compile_seconds']:.0f}"]
 
 
 def _times(ratio: float | None) -> str:
@@ -46,7 +60,7 @@ def notes(report: Mapping[str, Any]) -> list[str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what `vaesvc bench --json` wrote. Raise UsageError where the file is something else."""
+    """Return what `vaesvc bench --json` or `--save` wrote. Raise UsageError where the file is something else."""
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if report["format"] == 1 and isinstance(report["families"], list):
@@ -56,6 +70,16 @@ def read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         pass
     raise UsageError(f"{path} is not what `vaesvc bench --json` writes: make it with vaesvc bench --json > {path.name}")
+
+
+def write(path: Path, report: Mapping[str, Any]) -> None:
+    """Write what `read` reads; the file is whole at every moment. Raise UsageError where it cannot be written."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +20,12 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch, on the CPU.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Of which medians are taken.")] = 7,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Beside each a run with compile: step, which compiles for minutes.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write --json's there after every family.", show_default=False)
+    ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The GPU's section instead: at most 8 minutes.")] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -45,17 +53,25 @@ def bench(
     unknown = [name for name in families or () if name not in FAMILIES]
     if unknown:
         raise UsageError(f"there is no family {unknown[0]!r}: there are {', '.join(FAMILIES)}")
-    from service.bench.measure import Measured
+    if save is not None and not save.absolute().parent.is_dir():
+        raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}; make it first")
     from service.bench.measure import bench as measured
 
-    def say(each: Measured) -> None:
-        output.note(f"{each.family}: {each.seconds['vaesvc'] * 1e3:.2f} ms")
-
-    results = measured(families or list(FAMILIES), threads=threads, rounds=rounds, say=say)
+    names = families or list(FAMILIES)
+    began, results = time.monotonic(), dict[str, Any]()
+    for results in measured(names, threads=threads, rounds=rounds, compiled=compiled):
+        each, count = results["families"][-1], len(results["families"])
+        left = (time.monotonic() - began) / count * (len(names) - count)
+        step = f"{each['seconds']['vaesvc'] * 1e3:.2f} ms"
+        output.note(
+            f"{each['family']}: {step}, {count} of {len(names)} families, left {timedelta(seconds=round(left))}"
+        )
+        if save is not None:
+            report.write(save, results)
     if json:
         output.as_json(results)
         return
-    output.table(report.HEADER, [report.row(each) for each in results["families"]])
+    output.table(report.header(results), [report.row(each) for each in results["families"]])
     for line in report.notes(results):
         output.data(line)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service import quantities
 from service.cli import data_service, output
 from service.cli.arguments import AsJson
 from service.errors import NotFoundError, StorageError, UsageError
@@ -239,7 +240,7 @@ def _columns(data: StoredSet | None) -> tuple[str, str, str, str]:
         return "damaged or gone", "-", "-", "-"
     spec = data.spec
     sizes = "/".join(f"{size:,}" for size in spec.sizes)
-    return "x".join(map(str, spec.shape)), spec.support, sizes, output.size(data.manifest.bytes)
+    return "x".join(map(str, spec.shape)), spec.support, sizes, quantities.size(data.manifest.bytes)
 
 
 def _options(*, size: str | None, crop: str | None, background: str, split: str, **plain: Any) -> Options:
@@ -306,7 +307,7 @@ def steps() -> Iterator[Any]:
 def _line(step: Step) -> str:
     """Return for example `decoding 12,800 of 20,000 files  0:00:04 left`."""
     done, total = (
-        (output.size(step.done), output.size(step.total or 0))
+        (quantities.size(step.done), quantities.size(step.total or 0))
         if step.unit == "bytes"
         else (f"{step.done:,}", f"{step.total or 0:,} {step.unit}")
     )
@@ -338,7 +339,7 @@ def _tell(data: StoredSet, name: str | None, *, as_json: bool, picture: Path | N
         )
         return
     rows = [("name", name)] if name is not None else []
-    rows += [("digest", data.digest), *_fact_rows(data.spec), ("size", output.size(manifest.bytes))]
+    rows += [("digest", data.digest), *_fact_rows(data.spec), ("size", quantities.size(manifest.bytes))]
     output.table(("fact", "value"), [*rows, ("folder", str(data.folder))])
     _tell_made(manifest.made, picture)
     if data.spec.support == "tokens" and name is None:
@@ -353,7 +354,7 @@ def _tell_named(detail: wire.DataDetail, *, as_json: bool, picture: Path | None)
         output.as_json(plain)
         return
     rows = [("name", named.name), ("digest", named.digest), *_fact_rows(named.facts)]
-    rows += [("size", output.size(named.bytes)), ("owner", named.owner), ("moved", output.moment(named.moved_at))]
+    rows += [("size", quantities.size(named.bytes)), ("owner", named.owner), ("moved", output.moment(named.moved_at))]
     before = [f"{move.previous[:12]} until {output.moment(move.at)}" for move in detail.moves if move.previous]
     rows += [("pointed to", "; ".join(before))] if before else []
     rows += [("jobs that wait or run", ", ".join(detail.jobs))] if detail.jobs else []

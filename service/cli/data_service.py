@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service import quantities
 from service.cli import connect, output
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _columns(each: NamedSet | KeptSet, since: float) -> tuple[str, ...]:
         "x".join(map(str, facts.shape)),
         facts.support,
         "/".join(f"{size:,}" for size in facts.sizes),
-        output.size(each.bytes),
+        quantities.size(each.bytes),
         each.owner,
         output.since(since),
     )

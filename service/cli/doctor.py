@@ -16,6 +16,7 @@ import typer
 from service.cli import output
 from service.cli.arguments import AsJson
 from service.errors import AuthError, VaesvcError
+from service.quantities import size
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -155,8 +156,8 @@ def _shared_memory() -> Finding:
         )
     if free < LOW_SHM:
         mend = "containers: --shm-size=2g; Ray then keeps its objects on disk, which is slow"
-        return warn(_SHARED_MEMORY, f"{output.size(free)} free, less than {output.size(LOW_SHM)}", mend)
-    return ok(_SHARED_MEMORY, f"{output.size(free)} free")
+        return warn(_SHARED_MEMORY, f"{size(free)} free, less than {size(LOW_SHM)}", mend)
+    return ok(_SHARED_MEMORY, f"{size(free)} free")
 
 
 def _memory() -> Finding:
@@ -164,8 +165,8 @@ def _memory() -> Finding:
 
     free = psutil.virtual_memory().available
     if free < LOW_MEMORY:
-        return warn("memory", f"{output.size(free)} available", "the local stack and a job of two workers need 3 GiB")
-    return ok("memory", f"{output.size(free)} available")
+        return warn("memory", f"{size(free)} available", "the local stack and a job of two workers need 3 GiB")
+    return ok("memory", f"{size(free)} available")
 
 
 def _disk(name: str, path: Path) -> Finding:
@@ -173,7 +174,7 @@ def _disk(name: str, path: Path) -> Finding:
     free = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
         return fail(name, f"{path}: not writable", "choose another folder with VAESVC_HOME or VAESVC_CACHE_DIR")
-    shown = f"{path}: {output.size(free)} free"
+    shown = f"{path}: {size(free)} free"
     if free < NO_DISK:
         return fail(name, shown, "free some space, or choose another folder with VAESVC_HOME or VAESVC_CACHE_DIR")
     if free < LOW_DISK:

@@ -9,6 +9,7 @@ import typer
 
 from service.cli import output
 from service.cli.arguments import AsJson
+from service.quantities import size
 
 if TYPE_CHECKING:
     from service.gc import Item
@@ -45,7 +46,7 @@ def collect(
     header = ("WHAT", "OF", "FILES", "SIZE [MiB]", "AGE [h:mm:ss]", "WHY")
     if items:
         output.table(header, [_row(item) for item in items])
-    total = output.size(sum(item.bytes for item in items))
+    total = size(sum(item.bytes for item in items))
     output.note(f"{'Would remove' if dry_run else 'Removed'} {len(items)} things, {total}.")
 
 

@@ -57,6 +57,10 @@ LATER: Mapping[str, Command] = MappingProxyType(
             help="Quotas: how much a user, or a group together, may hold and ask for (an administrator's).",
             app="service.cli.shares:quotas",
         ),
+        "node": Command(
+            help="The cluster's nodes, and what runs there; drain one for the maintenance of its machine (operators).",
+            app="service.cli.nodes:app",
+        ),
         "user": Command(help="List, make and remove users (for administrators).", app="service.cli.users:app"),
         "notify": Command(help="Be told of your jobs by webhook, Slack or mail.", app="service.cli.notify:app"),
         "audit": Command(

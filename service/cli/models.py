@@ -10,6 +10,7 @@ import typer
 from service.cli import connect, output
 from service.cli.arguments import AsJson
 from service.errors import VaesvcError
+from service.quantities import size
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -115,7 +116,7 @@ def pull(
             fetch_fitted(client, fetched.statement, directory, chosen)
     said = fetched.statement
     output.note(
-        f"{said.name} version {said.version}: {fetched.files} files, {output.size(fetched.bytes)}, signed and verified"
+        f"{said.name} version {said.version}: {fetched.files} files, {size(fetched.bytes)}, signed and verified"
     )
     output.data(str(directory))
 

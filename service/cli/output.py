@@ -105,14 +105,6 @@ def moment(at: float | None) -> str:
     return "-" if not at else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-def size(amount: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
 def unforeseen(error: Exception) -> str:
     """Return one line on an unforeseen error; its traceback goes to a log."""
     head = f"vaesvc: unexpected {type(error).__name__}: {str(error)[:300]}"

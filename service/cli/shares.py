@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from service.queue.share_records import Group, Quota
 
+GIB = 2**30
+
 groups = typer.Typer(
     help="Groups of users, and their weights: which part of the cluster is whose (an administrator's).",
     no_args_is_help=True,
@@ -105,11 +107,12 @@ def _print_groups(known: Sequence[Group], *, json: bool) -> None:
             f"{100 * group.share:.1f}",
             f"{sum(used.gpu_seconds for used in group.usage) / 3600:.1f}",
             f"{sum(used.cpu_seconds for used in group.usage) / 3600:.1f}",
+            f"{group.stored_bytes / GIB:.1f}",
             ", ".join(group.members) or "-",
         )
         for group in known
     ]
-    output.table(("GROUP", "WEIGHT", "SHARE [%]", "USED [GPU h]", "USED [CPU h]", "USERS"), rows)
+    output.table(("GROUP", "WEIGHT", "SHARE [%]", "USED [GPU h]", "USED [CPU h]", "STORED [GiB]", "USERS"), rows)
 
 
 @quotas.command("list")
@@ -132,6 +135,10 @@ def set_quota(
     workers: Annotated[int | None, typer.Option(help="Workers of one job.", show_default=False)] = None,
     queued: Annotated[int | None, typer.Option(help="Jobs in the line at a time.", show_default=False)] = None,
     priority: Annotated[int | None, typer.Option(help="The highest priority.", show_default=False)] = None,
+    storage: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", help="GiB of checkpoints, registered models and data sets.", show_default=False),
+    ] = None,
     unlimited: Annotated[
         list[str] | None, typer.Option("--unlimited", metavar="WHAT", help="gpus, cpus, ...: no limit any more.")
     ] = None,
@@ -142,20 +149,25 @@ def set_quota(
 
     from service.queue.share_records import Bounds
 
-    given = {"gpus": gpus, "cpus": cpus, "workers": workers, "queued": queued, "priority": priority}
+    size = None if storage is None else round(storage * GIB)
+    given = {
+        "gpus": gpus, "cpus": cpus, "workers": workers, "queued": queued, "priority": priority, "storage_bytes": size
+    }  # fmt: skip
+    named = {name.removesuffix("_bytes"): name for name in given}
     for what in unlimited or ():
-        if what not in given:
-            raise UsageError(f"--unlimited {what}: no such limit; there are {', '.join(given)}")
+        if what not in named:
+            raise UsageError(f"--unlimited {what}: no such limit; there are {', '.join(named)}")
     with connect.client() as client:
         before = next((q for q in client.shares.quotas() if (q.kind, q.name) == (whose.value, name)), None)
         values = {} if before is None else before.model_dump(include=set(given))
         values |= {what: most for what, most in given.items() if most is not None}
-        values |= dict.fromkeys(unlimited or ())
+        values |= dict.fromkeys(named[what] for what in unlimited or ())
         try:
             bounds = Bounds(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            raise UsageError(f"--{first['loc'][0]} {first['input']}: {first['msg']}") from None
+            name = str(first["loc"][0]).removesuffix("_bytes")
+            raise UsageError(f"--{name} {first['input']}: {first['msg']}") from None
         made = client.shares.set_quota(whose.value, name, bounds)
     _print_quotas([made], json=json)
 
@@ -177,7 +189,9 @@ def _print_quotas(known: Sequence[Quota], *, json: bool) -> None:
             f"{quota.kind} {quota.name}",
             *("-" if most is None else f"{most:g}" for most in (quota.gpus, quota.cpus, quota.workers, quota.queued)),
             "-" if quota.priority is None else str(quota.priority),
+            *("-" if size is None else f"{size / GIB:.1f}" for size in (quota.storage_bytes, quota.stored_bytes)),
         )
         for quota in known
     ]
-    output.table(("OF", "GPUS", "CPUS [cores]", "WORKERS OF A JOB", "JOBS IN LINE", "PRIORITY"), rows)
+    header = ("OF", "GPUS", "CPUS [cores]", "WORKERS OF A JOB", "JOBS IN LINE", "PRIORITY")
+    output.table((*header, "STORAGE [GiB]", "STORED [GiB]"), rows)

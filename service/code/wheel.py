@@ -28,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 
 from service.code.reference import CodeRef
 from service.errors import UsageError
+from service.quantities import size
 
 GROUP = "vaesvc.parts"  # of the entry points: as `vae_models.parts` reads them
 MOST_BYTES = 20 << 20  # of a wheel, where no setting says otherwise
@@ -83,7 +84,7 @@ def read(data: bytes, *, most_bytes: int = MOST_BYTES, what: str = "the wheel") 
     package that names no parts.
     """
     if len(data) > most_bytes:
-        raise CodeError(f"{what} has {_mebibytes(len(data))}; at most {_mebibytes(most_bytes)} are taken")
+        raise CodeError(f"{what} has {size(len(data))}; at most {size(most_bytes)} are taken")
     members = _canonical(_members(data, most_bytes * UNPACKED, what), what)
     folder = _dist_info(members, what)
     metadata = _headers(members[f"{folder}/METADATA"])
@@ -144,7 +145,7 @@ def _check_listed(listed: list[zipfile.ZipInfo], most_bytes: int, what: str) -> 
         raise CodeError(f"{what} has {len(listed):,} files; at most {MOST_MEMBERS:,} are taken")
     total = sum(member.file_size for member in listed)
     if total > most_bytes:
-        raise CodeError(f"{what} has {_mebibytes(total)} unpacked; at most {_mebibytes(most_bytes)} are taken")
+        raise CodeError(f"{what} has {size(total)} unpacked; at most {size(most_bytes)} are taken")
     seen: set[str] = set()
     for member in listed:
         name, path = member.filename, PurePosixPath(member.filename)
@@ -274,7 +275,3 @@ def _entries(members: Mapping[str, bytes], folder: str, what: str) -> dict[str, 
 
 def _url_sha256(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"

@@ -16,6 +16,7 @@ from service.mistakes import listed
 from vae_models.data.named import Lookup
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec
+from vae_models.strict import SCALARS
 
 if TYPE_CHECKING:
     from service.queue.data_sets import DataSets
@@ -87,11 +88,12 @@ def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for name, part in value.items():
             if name == "data.name":
                 yield from ((f"{path}{name}", text) for text in _texts(part) if text not in SOURCES.all())
-            else:
+            elif type(part) not in SCALARS:
                 yield from _varied(part, f"{path}{name}.")
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
-            yield from _varied(part, f"{path}{number}.")
+            if type(part) not in SCALARS:
+                yield from _varied(part, f"{path}{number}.")
 
 
 def _texts(domain: Any) -> Iterator[str]:
@@ -107,7 +109,9 @@ def _own(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
         if isinstance(data, Mapping) and isinstance(data.get("digest"), str):
             yield f"{path}data", data
         for name, part in value.items():
-            yield from _own(part, f"{path}{name}.")
+            if type(part) not in SCALARS:
+                yield from _own(part, f"{path}{name}.")
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
-            yield from _own(part, f"{path}{number}.")
+            if type(part) not in SCALARS:
+                yield from _own(part, f"{path}{number}.")

@@ -36,6 +36,7 @@ class Limits:
     """Time limits, in seconds."""
 
     cancel_grace: float = 8.0  # a cancelled attempt may checkpoint this long
+    preempt_grace: float = 60.0  # the same, of one on a node that is being drained
     claim: float = 300.0  # from Ray's hands to the runner's claim, once Ray says RUNNING
     lease_margin: float = 2.0  # the clocks of dispatcher and database may differ
     renewal: float = 5.0  # a runner that lives renews its lease within this

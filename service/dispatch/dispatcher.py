@@ -26,7 +26,9 @@ from service.code.reference import VARIABLE, CodeRef
 from service.code.shelf import Shelf
 from service.code.wheel import Wheel
 from service.dispatch.decisions import SILENT, Action, EndCancelled, Limits, Lost, Silence, Stop, Submit, decide
+from service.dispatch.drain_notices import DrainNotices
 from service.dispatch.housekeeping import ATTEMPT_TAG, JOB_TAG, Housekeeper
+from service.dispatch.machines import Machines, Notices
 from service.dispatch.measured import Measured
 from service.dispatch.ray_jobs import RayCluster, RayJob
 from service.dispatch.waking import Waking
@@ -48,7 +50,8 @@ _FETCH_SECONDS = 5.0
 
 
 class Dispatcher:
-    """One tick at a time. `access`: the way to the API, and the token, for an attempt's own processes."""
+    """One tick at a time. `access`: the way to the API, and the token, for an attempt's own processes. `notices`: of
+    nodes that are being drained."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Dispatcher:
         *,
         limits: Limits,
         shelf: Shelf,
+        notices: Notices,
         environment: Mapping[str, str] | None = None,
         entry_point: str = ENTRY_POINT,
         poll_seconds: float = 1.0,
@@ -66,6 +70,7 @@ class Dispatcher:
         self._ray = ray
         self._access = access
         self._shelf = shelf
+        self._machines = Machines(ray, notices)
         self._limits = limits
         self._environment = dict(environment or {})
         self._entry_point = entry_point
@@ -76,6 +81,9 @@ class Dispatcher:
         self._observed: tuple[Capacity, bool] | None = None
         self._observed_at = 0.0
         self._next_look = 0.0
+        self._next_drains = 0.0
+        self._next_nodes = 0.0
+        self._drained = False  # a node was, when the nodes were last written down
         self._next_expected = 0.0
         self._cancelling: dict[tuple[str, int], float] = {}  # when it was first seen; losing it only prolongs a grace
 
@@ -99,6 +107,7 @@ class Dispatcher:
                     log.info("admitted %s", attempt.submission_id)
                 for said in self._store.room.look():
                     log.info(said)
+                self._leave_draining()
             self._reconcile()
             if self._ray_patience.ok:
                 self._expect()
@@ -116,8 +125,26 @@ class Dispatcher:
         woke = self._waking.woke
         if woke is not None and time.time() < woke + self._limits.waking:
             return
-        for said in self._store.limits.look():
+        nodes_of = self._machines.of if self._ray_patience.ok else (lambda name: frozenset[str]())
+        for said in self._store.limits.look(nodes_of):
             log.warning(said)
+
+    def _leave_draining(self) -> None:
+        """Ask attempts on nodes that are being drained to give way, and admit nothing to these (`_observe`)."""
+        if not self._machines.draining or time.monotonic() < self._next_drains:
+            return
+        self._next_drains = time.monotonic() + _LOOK_SECONDS
+        staying = {
+            attempt.submission_id: attempt
+            for _, attempt in self._store.open_attempts()
+            if attempt.stop_until is None  # else it gives way already
+        }
+        with self._ray_patience.attempt():
+            for name, nodes in self._machines.drained(staying).items():
+                attempt = staying[name]
+                grace = self._limits.preempt_grace
+                if said := self._store.drains.ask(attempt.job_id, attempt.number, nodes, grace=grace):
+                    log.info(said)
 
     def _observe(self) -> None:
         """Note in SQL what the cluster has. While Ray is silent, only that."""
@@ -125,12 +152,29 @@ class Dispatcher:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
         capacity = Capacity()
+        orders = self._store.nodes.drained()
         with self._ray_patience.attempt():
-            capacity = self._ray.capacity()
+            capacity = self._machines.look(orders)
         seen = (capacity, self._ray_patience.ok)
         if seen != self._observed or time.monotonic() - self._observed_at >= _OBSERVE_SECONDS:
             self._store.observe_cluster(capacity, address=self._ray.address, ok=self._ray_patience.ok)
             self._observed, self._observed_at = seen, time.monotonic()
+        if self._ray_patience.ok:
+            self._observe_nodes()
+
+    def _observe_nodes(self) -> None:
+        """Note in SQL which nodes there are and what runs where: often where one is drained, which somebody may wait
+        for."""
+        if time.monotonic() < self._next_nodes and not self._machines.draining and not self._drained:
+            return
+        self._next_nodes = time.monotonic() + _OBSERVE_SECONDS
+        self._drained = self._machines.draining
+        try:
+            nodes = self._machines.seen()
+        except VaesvcError as error:
+            log.warning("what runs on which node is not known: %s", error)
+            return
+        self._store.nodes.observe(nodes)
 
     def _reconcile(self) -> None:
         """Compare SQL first, Ray second: what is submitted in the first and missing in the second was forgotten by
@@ -226,7 +270,7 @@ def main(settings: Settings) -> NoReturn:
     access = attempt_access(settings, secret)
     ray = RayCluster(settings.ray_address, settings.ray_token())
     store = _open_store(settings)
-    limits = Limits(cancel_grace=settings.cancel_grace_seconds)
+    limits = Limits(cancel_grace=settings.cancel_grace_seconds, preempt_grace=settings.preempt_grace_seconds)
     environment = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
     dispatcher = Dispatcher(
         store,
@@ -234,6 +278,7 @@ def main(settings: Settings) -> NoReturn:
         access,
         limits=limits,
         shelf=Shelf(partial(_fetch, settings)),
+        notices=DrainNotices(settings.gcs_address(), settings.ray_token_file),
         environment=environment,
         poll_seconds=settings.poll_seconds,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -20,7 +20,7 @@ from service.queue.jobs import Capacity
 
 _CONNECT_SECONDS = 3.05
 _READ_SECONDS = 10.0
-_MAX_NODES = 10_000
+_MOST_ROWS = 10_000
 _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray prefers these to the address it is given
 
 
@@ -48,6 +48,22 @@ class RayJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RayNode:
+    """A machine of the cluster. id: Ray's. address: its IP address. head: whether the attempts' runners are on it.
+    resources: in total, in Ray's names (memory in bytes)."""
+
+    id: str
+    address: str = ""
+    head: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+def capacity(nodes: Collection[RayNode]) -> Capacity:
+    """Return what these nodes have together."""
+    return Capacity(nodes=tuple(dict(node.resources) for node in nodes))
+
+
 class RayCluster:
     """A cluster's Jobs API. Every method raises UnavailableError (no answer in time) or AuthError (token)."""
 
@@ -58,12 +74,28 @@ class RayCluster:
         self._token = token
         self._timeout = (_CONNECT_SECONDS, read_seconds)
 
-    def capacity(self) -> Capacity:
-        """Return the total resources of every living node, in Ray's names (memory in bytes)."""
-        reply = self._request("GET", f"/api/v0/nodes?detail=1&limit={_MAX_NODES}")
-        rows = reply.get("data", {}).get("result", {}).get("result", [])
-        living = [row.get("resources_total") or {} for row in rows if row.get("state") == "ALIVE"]
-        return Capacity(nodes=tuple(_schedulable(total) for total in living))
+    def nodes(self) -> tuple[RayNode, ...]:
+        """Return every living node. Ray calls a node living that is being drained, until it is gone."""
+        return tuple(
+            RayNode(
+                id=row["node_id"], address=row.get("node_ip") or "", head=bool(row.get("is_head_node")),
+                resources=_schedulable(row.get("resources_total") or {}),
+            )
+            for row in self._listed("nodes")
+            if row.get("state") == "ALIVE"
+        )  # fmt: skip
+
+    def places(self) -> dict[str, frozenset[str]]:
+        """Return the ids of the nodes on which each job's actors hold anything, by submission id: where its workers
+        are."""
+        with self._errors("list its jobs"):
+            names = {job.job_id: job.submission_id for job in self._client.list_jobs() if job.job_id}
+        places: dict[str, set[str]] = {}
+        for row in self._listed("actors", "filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"):
+            name = names.get(row.get("job_id"))
+            if name and row.get("node_id") and row.get("required_resources"):
+                places.setdefault(name, set()).add(row["node_id"])
+        return {name: frozenset(nodes) for name, nodes in places.items()}
 
     def jobs(self) -> dict[str, RayJob]:
         """Return every job that was submitted and that the cluster still knows, by submission id."""
@@ -114,6 +146,12 @@ class RayCluster:
         with contextlib.suppress(NotFoundError), self._errors(f"read the log of {submission_id}"):
             return cast(str, self._client.get_job_logs(submission_id))
         return ""
+
+    def _listed(self, what: str, filters: str = "") -> list[dict[str, Any]]:
+        """Return the rows that Ray's state API has of `what`."""
+        reply = self._request("GET", f"/api/v0/{what}?detail=1&limit={_MOST_ROWS}{filters and '&'}{filters}")
+        rows: list[dict[str, Any]] = reply.get("data", {}).get("result", {}).get("result", [])
+        return rows
 
     def _bring(self, name: str, data: bytes) -> str:
         """Give a zip to the cluster's store, which forgets it when no job has it. Return its address there."""

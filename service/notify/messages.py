@@ -26,7 +26,7 @@ _SAID = {
     "job.failed": "has failed",
     "job.cancelled": "is cancelled",
     "job.retrying": "lost an attempt and is in the line again",
-    "job.preempted": "has made room for a job of a higher priority and is in the line again",
+    "job.preempted": "has given up its room and is in the line again",
     "job.waiting": "has been waiting in the line for long",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
@@ -19,6 +20,10 @@ class Act(Record):
     origin: str = ""  # the address that it came from
     status: int  # the answer, as HTTP's status
     detail: dict[str, Any] = Field(default_factory=dict)
+
+    def about(self, ids: Sequence[str]) -> Act:
+        """Return the same act, about these jobs."""
+        return self.model_copy(update={"object": " ".join(ids)})
 
 
 class ActRecord(Act):

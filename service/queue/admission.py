@@ -13,11 +13,12 @@ from sqlalchemy.engine import RowMapping
 
 from service import wire
 from service.errors import ImpossibleError
-from service.queue import expected, giving_way, line, order, scheduling, shares
+from service.queue import expected, giving_way, limits, line, order, scheduling, shares, stored
 from service.queue.database import CLOCK
 from service.queue.jobs import Attempt, AttemptState, Capacity, Job, JobState, Resources, Trigger, canonical
 from service.queue.rows import Clocked, attempt_record, job_record
-from service.queue.schema import attempts, cluster, jobs
+from service.queue.schema import attempts, cluster, jobs, quotas
+from service.queue.schema import limits as limits_table
 from service.queue.schema import plan as plan_table
 from service.queue.sharing import NOBODY
 from service.queue.turns import Lane
@@ -29,12 +30,16 @@ _COLUMNS = (
     cluster.c.ok,
     cluster.c.seen_at,
     cluster.c.most_at,
+    sa.exists(sa.select(quotas.c.kind)).label("quotas"),
     *(sa.type_coerce(cluster.c[name], sa.Text).label(name) for name in ("nodes", "most")),
+    plan_table.c.head,
+    *(sa.type_coerce(plan_table.c[name], sa.Text).label(name) for name in ("waiting", "held", "shares", "marks")),
 )
-_SEEN = {
-    True: sa.select(*_COLUMNS).where(cluster.c.id == ROW),
-    False: sa.select(*_COLUMNS, CLOCK.label("now")).where(cluster.c.id == ROW),  # else a statement of its own
-}
+_ALWAYS = sa.select(sa.literal_column(str(ROW)).label("id")).subquery()  # a row where no cluster has been seen, too
+_BOTH = sa.select(*_COLUMNS).select_from(
+    _ALWAYS.outerjoin(cluster, cluster.c.id == _ALWAYS.c.id).outerjoin(plan_table, plan_table.c.id == cluster.c.id)
+)
+_SEEN = {True: _BOTH, False: _BOTH.add_columns(CLOCK.label("now"))}  # else a statement of its own
 _PLAN = sa.select(plan_table).where(plan_table.c.id == ROW)
 
 
@@ -44,9 +49,28 @@ def _capacity(nodes: str | None) -> Capacity:
     return Capacity(nodes=json.loads(nodes) if nodes else ())
 
 
+@lru_cache(maxsize=16)
+def _mapping(text: str) -> Mapping[str, Any]:
+    """Return what this JSON says, remembered: of the last plan, which is asked for as often, and changes rarely."""
+    mapping: Mapping[str, Any] = json.loads(text)
+    return mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastPlan:
+    """The dispatcher's last plan, as JSON where it is text, and the head of its line."""
+
+    head: str | None
+    waiting: str
+    held: str
+    shares: str
+    marks: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What is known of the cluster. `reason`: why nothing at all can start; None when something could."""
+    """What is known of the cluster. `reason`: why nothing at all can start; None when something could. plan: the last
+    one, from the same moment."""
 
     address: str | None = None
     ok: bool = False
@@ -55,6 +79,12 @@ class Seen:
     most: Capacity | None = None
     settled: bool = False  # `most` has not grown for a while: it can be trusted with a job's life
     reason: str | None = None
+    quotas: bool  # somebody is under one
+    plan: LastPlan | None = None
+
+    @property
+    def marks(self) -> line.Marks:
+        return {} if self.plan is None else _mapping(self.plan.marks)
 
     @property
     def usable(self) -> Capacity:
@@ -63,12 +93,13 @@ class Seen:
 
 def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> Seen:
     """Return the last observation of the cluster, and the largest one ever seen or configured."""
-    row = work.row(_SEEN[work.database.sqlite])
-    if row is not None and not work.database.sqlite:
+    row = work.connection.execute(_SEEN[work.database.sqlite]).mappings().one()
+    quotas = bool(row["quotas"])
+    if not work.database.sqlite:
         work.set_clock(float(row["now"]))
-    if row is None:
+    if row["seen_at"] is None:
         most = configured if configured and configured.nodes else None
-        return Seen(most=most, settled=most is not None, reason="no Ray cluster has been seen yet")
+        return Seen(most=most, settled=most is not None, reason="no Ray cluster has been seen yet", quotas=quotas)
     most = _capacity(row["most"]) if row["most"] else None
     grown_at = row["most_at"] or 0.0
     if configured and configured.nodes:
@@ -84,6 +115,10 @@ def seen(work: Clocked, configured: Capacity | None, settle_seconds: float) -> S
         most=most,
         settled=most is not None and work.now >= grown_at + settle_seconds,
         reason=reason,
+        quotas=quotas,
+        plan=None
+        if row["marks"] is None
+        else LastPlan(**{name: row[name] for name in ("head", "waiting", "held", "shares", "marks")}),
     )
 
 
@@ -113,8 +148,9 @@ def refuse_impossible(resources: Resources, known: Seen) -> None:
 
 def running(work: Clocked) -> list[scheduling.Running]:
     query = (
-        sa.select(attempts.c.job_id, attempts.c.nodes, jobs.c.owner, line.RESOURCES)
+        sa.select(attempts.c.job_id, attempts.c.nodes, jobs.c.owner, line.RESOURCES, *limits.BoundColumns())
         .join(jobs, jobs.c.id == attempts.c.job_id)
+        .outerjoin(limits_table, limits_table.c.job_id == attempts.c.job_id)
         .where(attempts.c.state.in_(OPEN))
     )
     return [
@@ -123,13 +159,22 @@ def running(work: Clocked) -> list[scheduling.Running]:
             resources=line.parsed(row["resources"]).sized(len(row["nodes"])),
             nodes=tuple(row["nodes"]),
             owner=row["owner"],
+            until=limits.until(row, work.now),
         )
         for row in work.rows(query)
     ]
 
 
-def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[Job]:
-    """Return the jobs with their place in the line and the reason for waiting, if they are in it.
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """What was read of some jobs when they came into the line: their places, and when others are expected to start."""
+
+    places: Mapping[str, int]
+    expected: expected.Known
+
+
+def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen, counted: Counted | None = None) -> list[Job]:
+    """Return the jobs with their place in the line and the reason for waiting, if they are in it. counted: of them.
 
     The reason is that of their kind of gang in the dispatcher's last plan, and so is when they are expected to start:
     nothing is planned here.
@@ -137,24 +182,38 @@ def with_places(work: Clocked, rows: Sequence[RowMapping], known: Seen) -> list[
     queued = [row for row in rows if row["state"] == JobState.QUEUED]
     if not queued:
         return [job_record(row) for row in rows]
-    last = Waiting.of(work, queued)
-    place = line.places(work, queued, last.marks)
-    starts = expected.of(work, queued, place) if known.reason is None else {}
+    last = Waiting.of(work, queued, known.plan)
+    place = line.places(work, queued, known.marks) if counted is None else counted.places
+    points = None if counted is None else counted.expected
+    starts = expected.of(work, queued, place, points) if known.reason is None else {}
+    why = _Reasons(last, known, work.now)
     return [
         # a job that was admitted since its row was read is in no line
-        job_record(
-            row, position=place[row["id"]], reason=_why(row, last, known, work.now), expected=starts.get(row["id"])
-        )
+        job_record(row, position=place[row["id"]], reason=why(row), expected=starts.get(row["id"]))
         if row["id"] in place
         else job_record(row)
         for row in rows
     ]
 
 
-def _why(row: RowMapping, last: Waiting, known: Seen, now: float) -> str:
-    resources = Resources.model_validate(row["resources"])
-    impossible = scheduling.impossibility(resources, known.most) if known.most is not None else None
-    return impossible or known.reason or scheduling.reason(last.why(row, resources), row["not_before"], now)
+class _Reasons:
+    """Why jobs wait: what is the same for all of a lane is found out once."""
+
+    def __init__(self, last: Waiting, known: Seen, now: float) -> None:
+        self._last, self._known, self._now = last, known, now
+        self._kinds: dict[str, tuple[str, str | None]] = {}  # gang, as text, and why it is impossible, by lane
+
+    def __call__(self, row: RowMapping) -> str:
+        """Return why the job waits."""
+        kind = self._kinds.get(row["lane"]) if row["lane"] else None
+        if kind is None:
+            resources, most = Resources.model_validate(row["resources"]), self._known.most
+            impossible = scheduling.impossibility(resources, most) if most is not None else None
+            kind = self._kinds[row["lane"]] = _text(resources), impossible
+        gang, impossible = kind
+        if why := impossible or self._known.reason:
+            return why
+        return scheduling.reason(self._last.why(row, gang), row["not_before"], self._now)
 
 
 def _text(resources: Resources) -> str:
@@ -165,31 +224,28 @@ def _text(resources: Resources) -> str:
 class Waiting:
     """Why jobs wait, as of the dispatcher's last look: of gangs, by their resources; of lanes that a quota holds back;
     of groups that have used more than their share. groups: of the owners whose jobs are asked for. made: of the
-    head, when room is made for it. marks: places in the line."""
+    head, when room is made for it."""
 
     gangs: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
-    marks: line.Marks = field(default_factory=dict)
 
     @classmethod
-    def of(cls, work: Clocked, rows: Sequence[RowMapping]) -> Waiting:
-        last = work.row(_PLAN)
+    def of(cls, work: Clocked, rows: Sequence[RowMapping], last: LastPlan | None) -> Waiting:
         if last is None:
             return cls()
-        groups = shares.groups_of(work, {row["owner"] for row in rows}) if last["shares"] else {}
-        heads = [row["id"] for row in rows if row["id"] == last["head"]]
+        over = _mapping(last.shares)
+        groups = shares.groups_of(work, {row["owner"] for row in rows}) if over else {}
+        heads = [row["id"] for row in rows if row["id"] == last.head]
         made = {head: why for head in heads if (why := giving_way.making_room(work, head)) is not None}
-        return cls(
-            gangs=last["waiting"], held=last["held"], shares=last["shares"], groups=groups, marks=last["marks"],
-            made=made,
-        )  # fmt: skip
+        return cls(gangs=_mapping(last.waiting), held=_mapping(last.held), shares=over, groups=groups, made=made)
 
-    def why(self, row: RowMapping, resources: Resources) -> str | None:
-        """Return why the job waits; None for one that the dispatcher has not looked at."""
-        gang = self.made.get(row["id"]) or self.held.get(row["lane"]) or self.gangs.get(_text(resources))
+    def why(self, row: RowMapping, resources: str) -> str | None:
+        """Return why the job waits; None for one that the dispatcher has not looked at. resources: the gang's, as
+        canonical JSON."""
+        gang = self.made.get(row["id"]) or self.held.get(row["lane"]) or self.gangs.get(resources)
         share = self.shares.get(self.groups.get(row["owner"], "")) if row["lane"] not in self.held else None
         return f"{gang}; {share}" if gang and share else gang
 
@@ -220,8 +276,9 @@ def head_lane(work: Clocked) -> str | None:
     return work.connection.scalar(query)
 
 
-def admit(work: Clocked, known: Seen) -> list[Attempt]:
-    """Start what the plan admits and refuse what it calls impossible. Needs the admission lock."""
+def admit(work: Clocked, known: Seen, sizes: stored.Sizes = stored.by_owner) -> list[Attempt]:
+    """Start what the plan admits and refuse what it calls impossible. Needs the admission lock. sizes: of what is
+    stored."""
     order.look(work)
     line.fill_in(work)
     # the queue first: what leaves a gang for the queue in between is then seen nowhere, which costs one look;
@@ -229,7 +286,7 @@ def admit(work: Clocked, known: Seen) -> list[Attempt]:
     lanes = line.lanes(work)
     ended = shares.pending(work)
     unit = "GPU" if (known.most or known.nodes).total().get("GPU") else "CPU"
-    rules = shares.sharing(work, ended, unit)
+    rules = shares.sharing(work, ended, unit, {lane.owner for lane in lanes if not lane.begun}, sizes)
     plan = scheduling.plan(
         lanes,
         running(work),
@@ -272,8 +329,9 @@ def _admitted(work: Clocked, admission: scheduling.Admission) -> Attempt | None:
     }
     work.connection.execute(sa.insert(attempts).values(values))
     work.move(
-        row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, attempt=number, reason=None, progress={}
-    )
+        row, Trigger.ADMIT, "admitted", detail={"nodes": values["nodes"]}, attempt=number, reason=None, progress={},
+        lane=line.begun(row["lane"]),
+    )  # fmt: skip
     attempt = work.attempt_row(row["id"], number)
     assert attempt is not None
     return attempt_record(attempt)

@@ -154,7 +154,10 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
     job = work.locked_job(job_id)
     attempt = work.attempt_row(job_id, number)
     gave_way = attempt is not None and _gave_way(job, attempt, request)
-    said = AttemptState.REQUEUED if gave_way else _OUTCOMES[request.outcome]
+    # its workers heard that it shall end before its runner heard why: they could only say that they were stopped
+    why = attempt["stop_reason"] if attempt is not None and request.outcome == "cancelled" and _lives(job) else None
+    said = AttemptState.FAILED if why is not None else _OUTCOMES[request.outcome]
+    said = AttemptState.REQUEUED if gave_way else said
     if attempt is not None and attempt["ended_at"] is not None and attempt["runner_id"] == request.runner_id:
         before = AttemptState(attempt["state"])
         if before is said:
@@ -165,6 +168,8 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
     error = clean(request.error)
     if request.outcome == "succeeded":
         error = None
+    elif why is not None:
+        error = why
     elif error is None:
         error = STOPPED_UNASKED if request.outcome == "cancelled" else "the runner gave no reason"
     _end(work, job, number, said, error, log_uri=request.log_uri)
@@ -208,11 +213,12 @@ def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: boo
 def _gave_way(job: RowMapping, attempt: RowMapping, request: wire.FinishRequest) -> bool:
     """Return whether the attempt ended because it was asked to give way: it neither came to its own end before nor was
     cancelled with its job."""
-    if request.outcome == "cancelled":
-        stopped = job["state"] not in (JobState.CANCELLING, JobState.CANCELLED)
-    else:
-        stopped = request.outcome == "failed" and request.retryable
+    stopped = _lives(job) if request.outcome == "cancelled" else request.outcome == "failed" and request.retryable
     return attempt["gives_way"] is not None and stopped
+
+
+def _lives(job: RowMapping) -> bool:
+    return job["state"] not in (JobState.CANCELLING, JobState.CANCELLED)
 
 
 def _requeue(work: Clocked, job: RowMapping, number: int, detail: dict[str, Any]) -> None:

@@ -6,14 +6,19 @@ The API writes a row for every call that changes something and for every one tha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from service.queue.acts import Act, ActRecord, allowed
 from service.queue.database import Database
+from service.queue.gathering import Gathering
 from service.queue.rows import Clocked, Transactions, clean, finite
 from service.queue.schema import audit
 from service.queue.together import Together
 
+_APPEND = sa.insert(audit).inline()  # nobody asks for their numbers
 LENGTHS = (("actor", 200), ("token", 64), ("act", 200), ("object", 500), ("origin", 200))
 
 
@@ -23,10 +28,15 @@ class Audit(Transactions):
     def __init__(self, database: Database, together: Together) -> None:
         super().__init__(database)
         self._together = together
+        self._gathering = Gathering(self._add_all)
 
     def add(self, act: Act) -> None:
         """Append an act. Committed when it returns; writers that wait for each other share a transaction."""
-        self._together.run(lambda work: append(work, act))
+        self._gathering.run(act)
+
+    def _add_all(self, acts: Sequence[Act]) -> list[None]:
+        self._together.run(lambda work: append_all(work, acts))
+        return [None] * len(acts)
 
     def acts(
         self,
@@ -62,7 +72,18 @@ class Audit(Transactions):
 
 def append(work: Clocked, act: Act) -> None:
     """Append an act inside a transaction."""
+    append_all(work, [act])
+
+
+def append_all(work: Clocked, acts: Sequence[Act]) -> None:
+    """Append acts inside a transaction, in this order."""
+    rows = [row(work, act) for act in acts]
+    work.connection.execute(_APPEND, rows if len(rows) > 1 else rows[0])
+
+
+def row(work: Clocked, act: Act) -> dict[str, Any]:
+    """Return the row of an act of this moment."""
     values = act.model_dump(mode="json") | {"at": work.now, "detail": finite(act.detail)}
     for name, length in LENGTHS:
         values[name] = (clean(values[name]) or "")[:length]
-    work.connection.execute(sa.insert(audit).values(values))
+    return values

@@ -22,6 +22,7 @@ from sqlalchemy.engine import RowMapping
 
 from service.data.records import KeptSet, Move, NamedSet, SetState, StoredSet
 from service.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from service.queue import shares
 from service.queue.data_needs import JOB_GRACE_SECONDS, Asked, Grace, kept, unneeded
 from service.queue.jobs import FINAL
 from service.queue.rows import Clocked, Transactions
@@ -73,9 +74,11 @@ class DataSets(Transactions):
 
     def begin(self, digest: str, *, manifest: str, facts: DataSpec, bytes: int, files: int, owner: str) -> StoredSet:
         """Note that a set is on its way; again: that it is still wanted. Raises UnavailableError while it is being
-        removed."""
+        removed, QuotaError for a new one that is more than the owner may store."""
         insert = sqlite.insert if self._database.sqlite else postgresql.insert
         with self._write() as work:
+            if work.row(sa.select(data_sets.c.digest).where(data_sets.c.digest == digest)) is None:
+                shares.check_storage(work, owner, bytes)
             values = {
                 "digest": digest, "owner": owner, "state": SetState.UPLOADING.value, "manifest": manifest,
                 "facts": facts.model_dump(mode="json"), "bytes": bytes, "files": files, "created_at": work.now,

@@ -5,19 +5,21 @@ The rest of the package sees three things: `read()` and `write()` give a connect
 
 SQLite:      WAL, synchronous=FULL (an acknowledged write survives a power cut), BEGIN IMMEDIATE for writes: writers
              wait for each other at the start of a transaction and never in its middle. A local disk only.
-PostgreSQL:  READ COMMITTED; what only reads goes without BEGIN and COMMIT, which change nothing there. Whatever
-             changes a job locks the job's row first (`rows.locked_job`), so one job's changes are serial; admission
-             takes an advisory lock before any row. Nobody who holds a row asks for the advisory lock, so nothing can
-             deadlock.
+PostgreSQL:  READ COMMITTED; what only reads goes without BEGIN and COMMIT, which change nothing there, and so does
+             what writes by one statement alone. Whatever changes a job locks the job's row first
+             (`rows.locked_job`), so one job's changes are serial; admission takes an advisory lock before any row.
+             Nobody who holds a row asks for the advisory lock, so nothing can deadlock.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -38,6 +40,8 @@ CLOCK = sa.extract("epoch", sa.func.clock_timestamp())
 _NOW = sa.select(CLOCK)
 
 VERSION_TABLE = "vaesvc_version"
+
+T = TypeVar("T")
 
 
 class Database:
@@ -68,9 +72,22 @@ class Database:
             yield connection
 
     @contextmanager
+    def at_once(self) -> Iterator[Connection]:
+        """Open no transaction: on PostgreSQL, each statement is one by itself. The first one only reads."""
+        with self.read() as connection:
+            yield connection
+
+    def written(self, connection: Connection) -> None:
+        """Commit what was written. What the connection does after that, until the block of `write` ends, only reads,
+        and holds no lock."""
+        connection.commit()
+        self._reads(connection)
+        connection.begin()
+
+    @contextmanager
     def _transaction(self, *, write: bool, patient: bool = True) -> Iterator[Connection]:
         try:
-            connection = self._begun(write) if patient else self._begin(write)
+            connection = self._begun(write, patient)
             try:
                 yield connection
                 connection.commit()
@@ -81,23 +98,41 @@ class Database:
         except exc.TimeoutError as error:  # the pool's
             raise UnavailableError(f"{self}: no free connection within {BUSY_SECONDS} s") from error
 
-    def _begun(self, write: bool) -> Connection:
-        """Return a connection inside a transaction. Only this is retried: nothing has been done yet, so it is always
-        safe."""
-        return again(lambda: self._begin(write), when=_passes, seconds=RETRY_SECONDS, first=0.1, longest=2.0)
+    def _begun(self, write: bool, patient: bool) -> Connection:
+        """Return a connection inside a transaction. Only this is retried, and the transaction's first statement where
+        it finds out that the server has ended the connection: nothing has been done by then, so it is always safe."""
+        opened = partial(self._opened, write, patient)
+        return _waited_for(opened) if patient else opened()
 
-    def _begin(self, write: bool) -> Connection:
-        connection = self._engine.connect()
+    def _opened(self, write: bool, patient: bool) -> Connection:
+        connection = _Connection(self._engine)
+        connection.begin_again = partial(self._begin_again, write=write, patient=patient)
         try:
-            connection = connection.execution_options(vaesvc_write=write)
-            if not (write or self.sqlite):
-                # in READ COMMITTED each statement sees what there is when it begins, in a transaction or not
-                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            connection.begin()
+            self._begin(connection, write)
             return connection
         except BaseException:
             connection.close()
             raise
+
+    def _begin(self, connection: Connection, write: bool) -> None:
+        if write:
+            connection.execution_options(vaesvc_write=True)
+        else:
+            self._reads(connection)
+        connection.begin()
+
+    def _begin_again(self, connection: Connection, *, write: bool, patient: bool) -> None:
+        connection.rollback()
+        begin = partial(self._begin, connection, write)
+        _waited_for(begin) if patient else begin()
+
+    def _reads(self, connection: Connection) -> None:
+        """Let the connection's next transaction be one that only reads."""
+        if self.sqlite:
+            connection.execution_options(vaesvc_write=False)
+        else:
+            # in READ COMMITTED each statement sees what there is when it begins, in a transaction or not
+            connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _explained(self, error: exc.DBAPIError) -> VaesvcError:
         cause = " ".join(str(error.orig).split())
@@ -142,6 +177,36 @@ class Database:
             if not self.sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             _upgrade(connection, str(self))
+
+
+class _Connection(Connection):
+    """A connection whose first statement is done again, on another one, where the server has ended this one: no round
+    trip is spent on finding that out before. begin_again: lets it begin again what it had begun."""
+
+    begin_again: Callable[[Connection], None] | None = None
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        begin_again, self.begin_again = self.begin_again, None
+        try:
+            return super().execute(*arguments, **options)
+        except exc.DBAPIError as error:
+            if begin_again is None or not error.connection_invalidated:
+                raise
+        begin_again(self)
+        return super().execute(*arguments, **options)
+
+    def scalar(self, *arguments: Any, **options: Any) -> Any:
+        return self.execute(*arguments, **options).scalar()
+
+
+def _waited_for(call: Callable[[], T]) -> T:
+    """Return what the call returns, called again for a while where that can help."""
+    try:
+        return call()
+    except exc.DBAPIError as error:
+        if not _passes(error):
+            raise
+    return again(call, when=_passes, seconds=RETRY_SECONDS, first=0.1, longest=2.0)
 
 
 def _upgrade(connection: Connection, name: str) -> None:
@@ -224,6 +289,5 @@ def _postgresql_engine(url: URL) -> Engine:
             "keepalives_count": 3,
         },
         isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
         pool_timeout=BUSY_SECONDS,
     )

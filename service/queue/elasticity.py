@@ -101,7 +101,7 @@ def _job(gang: Holding) -> Resources:
 
 
 def _queued(gang: Holding) -> Queued:
-    return Queued(job_id=gang.job_id, resources=_job(gang), priority=gang.priority, owner=gang.owner)
+    return Queued(job_id=gang.job_id, resources=_job(gang), priority=gang.priority, owner=gang.owner, begun=True)
 
 
 def _started(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import RowMapping
 
 from service.queue.rows import Clocked
@@ -20,13 +22,20 @@ OLD_SECONDS = 180.0  # what was written down longer ago says nothing
 SPREAD = 1.3  # from one known place to the next: each place at first, then that much further
 WHOLE = ""  # in place of a lane's name: the whole line, by places
 
+_SINCE = expected.c.made_at > sa.bindparam("since", type_=sa.Double)
 _KNOWN = sa.select(expected.c.lane, expected.c.points).where(
-    expected.c.lane.in_(sa.bindparam("lanes", expanding=True)),
-    expected.c.made_at > sa.bindparam("since", type_=sa.Double),
+    expected.c.lane.in_(sa.bindparam("lanes", expanding=True)), _SINCE
 )
+_LANES = sa.bindparam("lanes", type_=postgresql.ARRAY(sa.String))
+_AS_JSON = sa.func.json_object_agg(
+    expected.c.lane, sa.cast(sa.type_coerce(expected.c.points, sa.Text), postgresql.JSON)
+)
+# what is known, as a part of another statement, for PostgreSQL
+KNOWN = sa.select(sa.cast(_AS_JSON, sa.Text)).where(expected.c.lane == sa.any_(_LANES), _SINCE).scalar_subquery()
 
 Range = tuple[float, float]  # seconds since 1970
 Point = tuple[str | int, float, float]  # a job or a place, and its range
+Known = Mapping[str, Sequence[Point]]  # by lane
 
 
 def thinned(length: int) -> Iterator[int]:
@@ -39,15 +48,22 @@ def thinned(length: int) -> Iterator[int]:
         yield length - 1
 
 
-def of(work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int]) -> dict[str, Range]:
-    """Return when those of the jobs that are in the line are expected to start. places: of the jobs in the line."""
+def bounds(work: Clocked, rows: Iterable[Mapping[str, Any] | RowMapping]) -> dict[str, Any]:
+    """Return the parameters by which it is read what is known of the lanes of these jobs."""
+    return {"lanes": sorted({WHOLE, *(row["lane"] for row in rows)}), "since": work.now - OLD_SECONDS}
+
+
+def of(
+    work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int], known: Known | None = None
+) -> dict[str, Range]:
+    """Return when those of the jobs that are in the line are expected to start. places: of the jobs in the line. known:
+    of their lanes, where it has been read."""
     waiting = [row for row in rows if row["id"] in places]
     if not waiting:
         return {}
-    wanted = {WHOLE, *(row["lane"] for row in waiting)}
-    since = work.now - OLD_SECONDS
-    rows_of_lanes = work.connection.execute(_KNOWN, {"lanes": sorted(wanted), "since": since}).mappings()
-    known = {row["lane"]: row["points"] for row in rows_of_lanes}
+    if known is None:
+        rows_of_lanes = work.connection.execute(_KNOWN, bounds(work, waiting)).mappings()
+        known = {row["lane"]: row["points"] for row in rows_of_lanes}
     ranges = {}
     for row in waiting:
         if (range_ := _range(row, places[row["id"]], known)) is not None:
@@ -55,7 +71,7 @@ def of(work: Clocked, rows: Iterable[RowMapping], places: Mapping[str, int]) -> 
     return ranges
 
 
-def _range(row: RowMapping, place: int, known: Mapping[str, Sequence[Point]]) -> Range | None:
+def _range(row: RowMapping, place: int, known: Known) -> Range | None:
     points = known.get(row["lane"]) if row["lane"] != WHOLE else None
     if points is not None and not points:
         return None  # as things are it cannot start

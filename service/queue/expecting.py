@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from service.queue import admission, expected, forecast, line, shares
 from service.queue.database import Database
-from service.queue.forecast import Calibration, Going, History, Outcome, Past, Range, Turn
-from service.queue.jobs import FINAL, AttemptState
+from service.queue.forecast import Calibration, Going, Outcome, Range, Turn
+from service.queue.history import History, Past
+from service.queue.jobs import FINAL, AttemptState, Resources
 from service.queue.rows import Clocked, Transactions
 from service.queue.schema import attempts, expectations, jobs
 from service.queue.schema import expected as table
@@ -74,9 +75,11 @@ def _look(work: Clocked, known: admission.Seen) -> _Made:
     if not lanes or known.reason is not None:
         return nothing
     unit = "GPU" if (known.most or known.nodes).total().get("GPU") else "CPU"
-    sharing = shares.sharing(work, shares.pending(work), unit)
-    history = History(_past(work))
-    running = _running(work, history)
+    owners = {lane.owner for lane in lanes if not lane.begun}
+    sharing = shares.sharing(work, shares.pending(work), unit, owners)
+    attempts_now = _attempts(work)
+    history = History([*(each.past for each in attempts_now), *_past(work)])
+    running = [each.going(history) for each in attempts_now]
     able = forecast.startable(lanes, known.usable, sharing)
     head = admission.head_lane(work) if sharing != NOBODY else None
     turns = forecast.in_order(able, running, history, sharing, head)
@@ -185,7 +188,33 @@ def _past(work: Clocked) -> list[Past]:
     ]
 
 
-def _running(work: Clocked, history: History) -> list[Going]:
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """An attempt that holds its gang. elapsed: seconds so far; left: seconds, as it tells them."""
+
+    owner: str
+    job: Resources
+    held: Resources
+    elapsed: float
+    left: float | None
+
+    @property
+    def past(self) -> Past:
+        """Return what it tells of how long jobs take."""
+        seconds = self.elapsed + (self.left or 0.0)
+        return Past(owner=self.owner, resources=self.job, seconds=seconds, over=self.left is not None)
+
+    def going(self, history: History) -> Going:
+        left = self.left
+        times = (
+            history.left(self.owner, self.job, self.elapsed)
+            if left is None
+            else tuple(sorted(left * part + more for part, more in LEFT))
+        )
+        return Going(owner=self.owner, resources=self.held, left=times)
+
+
+def _attempts(work: Clocked) -> list[_Attempt]:
     progress = sa.type_coerce(jobs.c.progress, sa.Text).label("progress")
     query = (
         sa.select(
@@ -194,17 +223,19 @@ def _running(work: Clocked, history: History) -> list[Going]:
         .join(jobs, jobs.c.id == attempts.c.job_id)
         .where(attempts.c.state.in_(_OPEN))
     )
-    going = []
+    found = []
     for row in work.rows(query):
-        owner, resources = row["owner"], line.parsed(row["resources"])
-        left = _left(json.loads(row["progress"])) if row["started_at"] is not None else None
-        times = (
-            history.left(owner, resources, max(0.0, work.now - row["created_at"]))
-            if left is None
-            else tuple(sorted(left * part + more for part, more in LEFT))
+        job = line.parsed(row["resources"])
+        found.append(
+            _Attempt(
+                owner=row["owner"],
+                job=job,
+                held=job.sized(len(row["nodes"])),
+                elapsed=max(0.0, work.now - row["created_at"]),
+                left=_left(json.loads(row["progress"])) if row["started_at"] is not None else None,
+            )
         )
-        going.append(Going(owner=owner, resources=resources.sized(len(row["nodes"])), left=times))
-    return going
+    return found
 
 
 def _left(progress: Mapping[str, Any]) -> float | None:

@@ -1,21 +1,25 @@
 """When what waits will start: pure functions of the line, of what runs, and of how long jobs took before.
 
-Futures     the line is played FUTURES times: in each, every job takes a time that jobs like it took before, what runs
-            takes what its progress says is left (or, where that is not known, what is left of a time that is longer
-            than what it has run already), and jobs start in the order of the line when their gang is free in total.
-            Nobody is passed, no later job comes, and where on the nodes a gang fits is not looked at: a first guess.
-            The order is that of `turns.Line`, shares being charged with what each job is expected to take.
+Futures     the line is played FUTURES times: in each, every job takes a time that jobs like it took before
+            (`service.queue.history`), what runs takes what its progress says is left (or, where that is not known,
+            what is left of a time that is longer than what it has run already), and jobs start in the order of the
+            line when their gang is free in total. Nobody is passed, no later job comes, and where on the nodes a gang
+            fits is not looked at: a first guess. The order is that of `turns.Line`, shares being charged with what
+            each job is expected to take.
 Range       from the second earliest to the second latest of the futures' starts: waits l and u.
-Calibration guesses are kept with what came of them. Of those about as far ahead, let q be the SIDE-quantile of
-            log((w + c) / (l + c)), and Q the (1 - SIDE)-quantile of log((w + c) / (u + c)), w being the wait that came
-            to pass and c GRAIN_SECONDS. What is told is
+Calibration guesses are kept with what came of them. Of those about as far ahead, let q be the SIDE-quantile of log((w
+            + c) / (l + c)), and Q the (1 - SIDE)-quantile of log((w + c) / (u + c)), w being the wait that came to
+            pass and c GRAIN_SECONDS. A job that still waits counts with a wait that is longer than what it has waited
+            (Kaplan and Meier, as in `service.queue.history`); where Q may be one of these, it is that and UNSURE.
+            What is told is
 
-                [(l + c) e^q - c,  (u + c) e^Q - c],
+                [(l + c) e^min(0, q) - c,  (u + c) e^max(0, Q) - c],
 
             the conformal interval of Romano, Patterson and Candes (2019), "Conformalized quantile regression", eq. 7,
-            with its two sides apart, in logarithms. So whatever the guess neglects, the range holds as often as it did
-            with the guesses before: 1 - 2 SIDE of the time. A job that still waits counts with what it has waited,
-            once that is longer than u.
+            with its two sides apart, in logarithms, and never narrower than the guess. So whatever the guess neglects
+            (later jobs that shares let go first, say) the range holds as often as it did with the guesses before, 1 - 2
+            SIDE of the time and more, where what is to come is like what was. With fewer than FEWEST guesses, q and Q
+            are -UNSURE and UNSURE.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
+from service.queue.history import GRAIN_SECONDS, History, survival
 from service.queue.jobs import Capacity, Resources
 from service.queue.placing import Empty, units
 from service.queue.sharing import Ledger, Principal, Sharing
@@ -35,51 +40,11 @@ from service.queue.turns import Lane, Line
 FUTURES = 16
 DEPTH = 1000  # jobs of the line that are looked at
 SIDE = 0.06  # of the time it starts earlier than the range, and of the time later
-GRAIN_SECONDS = 10.0
 HORIZONS = (60.0, 600.0, 3600.0, 14_400.0, 86_400.0)  # seconds: guesses of one class are calibrated together
 FEWEST = 30  # guesses of a class with which it is calibrated by itself
 NEWEST = 1000  # of a class that count
-LIKE = 8  # jobs that have to have been alike for their times to count alone
+UNSURE = math.log(2.0)  # how far a guess may be off while too little is known of guesses
 NAMES = ("GPU", "CPU")  # of what a gang has to be free in total
-UNKNOWN = (60.0, 300.0, 900.0, 3600.0, 14_400.0)  # seconds, equally likely, before anything has ended
-OUTLIVED = (0.1, 0.3, 1.0, 3.0, 9.0)  # of what it has run already, for what has run longer than anything before
-
-
-@dataclass(frozen=True, kw_only=True)
-class Past:
-    """An attempt that is over: how long it held its gang."""
-
-    owner: str
-    resources: Resources
-    seconds: float
-
-
-class History:
-    """How long jobs took: of the same owner and gang where enough are known, of the owner, of all."""
-
-    def __init__(self, past: Iterable[Past]) -> None:
-        """Keep the times. past: the newest first."""
-        self._times: dict[tuple[object, ...], list[float]] = {}
-        for each in past:
-            for like in ((each.owner, each.resources), (each.owner,), ()):
-                times = self._times.setdefault(like, [])
-                if len(times) < NEWEST:
-                    times.append(each.seconds)
-        for times in self._times.values():
-            times.sort()
-
-    def times(self, owner: str, resources: Resources) -> Sequence[float]:
-        """Return equally likely seconds for which such a job holds its gang, in sorted order."""
-        for like in ((owner, resources), (owner,)):
-            if len(times := self._times.get(like, [])) >= LIKE:
-                return times
-        return self._times.get((), []) or UNKNOWN
-
-    def left(self, owner: str, resources: Resources, elapsed: float) -> Sequence[float]:
-        """Return equally likely seconds for which a gang that has run for `elapsed` is still held."""
-        times = self.times(owner, resources)
-        longer = times[bisect_right(times, elapsed) :]
-        return [seconds - elapsed for seconds in longer] or [max(elapsed, GRAIN_SECONDS) * part for part in OUTLIVED]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +69,13 @@ class Turn:
 
 
 def startable(lanes: Iterable[Lane], capacity: Capacity, sharing: Sharing) -> list[Lane]:
-    """Return the lanes whose jobs can start some day in this cluster under these quotas."""
+    """Return the lanes whose jobs can start some day in this cluster under these quotas, by what is stored now."""
     fits = lru_cache(Empty(capacity).fits)
     limits = lru_cache(sharing.limits)
 
     def can(lane: Lane) -> bool:
+        if not lane.begun and sharing.without_storage(lane.owner) is not None:
+            return False
         asked = dict(_asked(_to_start(lane.resources)))
         return fits(lane.resources) and all(
             asked.get(name, 0) <= most for (_, name), most in limits(lane.owner).items()
@@ -168,15 +135,53 @@ def guess(
 ) -> list[Range]:
     """Return for each of the jobs the range of its wait in seconds, not calibrated: `Calibration` does that."""
     starts: list[list[float]] = [[] for _ in turns]
+    quotas = _Quotas(sharing)
+    held = [_Asks(gang.owner, gang.resources, gang.left, quotas) for gang in running]
+    asking = [_Asks(turn.owner, turn.resources, turn.times, quotas, turn.not_before - now) for turn in turns]
     for _ in range(FUTURES):
-        future = _Future(capacity, running, random, sharing)
-        for index, turn in enumerate(turns):
-            starts[index].append(future.start(turn, random.choice(turn.times), turn.not_before - now))  # nosec B311
+        future = _Future(capacity, held, random)
+        for asks, each in zip(asking, starts, strict=True):
+            each.append(future.start(asks, random.choice(asks.times)))  # nosec B311
     ranges = []
     for each in starts:
         each.sort()
         ranges.append((each[1], each[-2]))
     return ranges
+
+
+class _Quotas:
+    """The quotas that owners are under, looked up once."""
+
+    def __init__(self, sharing: Sharing | None) -> None:
+        self._sharing = sharing
+        self._limits: dict[str, dict[tuple[Principal, str], int]] = {}
+
+    def of(self, owner: str) -> dict[tuple[Principal, str], int]:
+        """Return whose, of which resource -> the most, in 1/10000."""
+        if self._sharing is None:
+            return {}
+        if owner not in self._limits:
+            self._limits[owner] = self._sharing.limits(owner)
+        return self._limits[owner]
+
+
+class _Asks:
+    """What a gang asks for, of the cluster and of its quotas, the same in every future.
+
+    amounts: by resource; quotas: which, the most of it, and the amount. not_before: seconds from now.
+    """
+
+    __slots__ = ("amounts", "not_before", "quotas", "times")
+
+    def __init__(
+        self, owner: str, resources: Resources, times: Sequence[float], quotas: _Quotas, not_before: float = 0.0
+    ) -> None:
+        self.amounts = _asked(resources)
+        self.times = times
+        self.not_before = not_before
+        limits = quotas.of(owner)
+        asked = dict(self.amounts) if limits else {}
+        self.quotas = [(key, most, asked[key[1]]) for key, most in limits.items() if asked.get(key[1], 0)]
 
 
 class _Free:
@@ -207,8 +212,10 @@ class _Free:
         """Take so much from `start` on. in_line: nothing starts earlier any more."""
         reach = bisect_left(self._later, (start, 1 << 62))
         if in_line:
-            self._now += sum(freed for _, freed in self._later[:reach]) - amount
-            del self._later[:reach]
+            self._now -= amount
+            if reach:
+                self._now += sum([freed for _, freed in self._later[:reach]])
+                del self._later[:reach]
         else:  # others start earlier: they are left what is free before
             while amount and reach:
                 at, freed = self._later.pop(reach - 1)
@@ -230,12 +237,16 @@ class _Quota:
         self.most = most
         self.last = 0.0  # nobody whom it counts starts before somebody whom it held back
         self._held: list[tuple[float, int]] = []
+        self._sum = 0  # of these
 
     def when(self, amount: int, at: float) -> float:
         """Return when, from `at` on, so much more may be held."""
         at = max(at, self.last)
-        del self._held[: bisect_right(self._held, (at, 1 << 62))]
-        held = sum(each for _, each in self._held)
+        over = bisect_right(self._held, (at, 1 << 62))
+        if over:
+            self._sum -= sum(each for _, each in self._held[:over])
+            del self._held[:over]
+        held = self._sum
         for end, each in self._held:
             if held + amount <= self.most:
                 break
@@ -244,50 +255,42 @@ class _Quota:
 
     def hold(self, start: float, end: float, amount: int) -> None:
         self.last = start
+        self._sum += amount
         insort(self._held, (end, amount))
 
 
 class _Future:
     """One future: jobs start in the order of the line, when their gang is free in total and their quotas allow it."""
 
-    def __init__(self, capacity: Capacity, running: Sequence[Going], random: Random, sharing: Sharing | None) -> None:
+    def __init__(self, capacity: Capacity, running: Sequence[_Asks], random: Random) -> None:
         total = units(capacity.total())
         self._free = {name: _Free(total.get(name, 0)) for name in NAMES}
-        self._sharing = sharing
         self._quotas: dict[tuple[Principal, str], _Quota] = {}
-        self._limits: dict[str, dict[tuple[Principal, str], int]] = {}
         self._last = 0.0
         for gang in running:
-            until = random.choice(gang.left)  # nosec B311
-            for name, amount in _asked(gang.resources):
+            until = random.choice(gang.times)  # nosec B311
+            for name, amount in gang.amounts:
                 self._free[name].hold(until, amount)
-            for quota, amount in self._of(gang.owner, gang.resources):
-                quota.hold(0.0, until, amount)
+            for key, most, amount in gang.quotas:
+                self._quota(key, most).hold(0.0, until, amount)
 
-    def _of(self, owner: str, resources: Resources) -> list[tuple[_Quota, int]]:
-        if self._sharing is None:
-            return []
-        if owner not in self._limits:
-            self._limits[owner] = self._sharing.limits(owner)
-        limits = self._limits[owner]
-        if not limits:
-            return []
-        asked = dict(_asked(resources))
-        return [
-            (self._quotas.setdefault(key, _Quota(most)), asked[key[1]])
-            for key, most in limits.items()
-            if asked.get(key[1], 0)
-        ]
+    def _quota(self, key: tuple[Principal, str], most: int) -> _Quota:
+        quota = self._quotas.get(key)
+        if quota is None:
+            quota = self._quotas[key] = _Quota(most)
+        return quota
 
-    def start(self, turn: Turn, seconds: float, not_before: float) -> float:
+    def start(self, asks: _Asks, seconds: float) -> float:
         """Let the job start as soon as it can, and return when that is, in seconds from now."""
-        asked = _asked(turn.resources)
-        in_line = max(self._last, *(self._free[name].when(amount) for name, amount in asked))
-        start = max(in_line, not_before)
-        quotas = self._of(turn.owner, turn.resources)
+        in_line = self._last
+        for name, amount in asks.amounts:
+            if (free := self._free[name].when(amount)) > in_line:
+                in_line = free
+        start = max(in_line, asks.not_before)
+        quotas = [(self._quota(key, most), amount) for key, most, amount in asks.quotas]
         for quota, amount in quotas:
-            start = max(start, quota.when(amount, start))
-        for name, amount in asked:
+            start = quota.when(amount, start)
+        for name, amount in asks.amounts:
             self._free[name].take(start, seconds, amount, in_line=start == in_line)
         for quota, amount in quotas:
             quota.hold(start, start + seconds, amount)
@@ -344,17 +347,15 @@ class Calibration:
         """Return the calibration by these outcomes, the newest first."""
         by_class: dict[int | None, list[Outcome]] = {}
         for outcome in outcomes:
-            if not outcome.over and outcome.waited <= outcome.guess[1]:
-                continue  # nothing is known yet
             for horizon in (_horizon(outcome.guess), None):
                 some = by_class.setdefault(horizon, [])
                 if len(some) < NEWEST:
                     some.append(outcome)
-        return cls(sides={key: _sides(some) for key, some in by_class.items() if len(some) >= FEWEST})
+        return cls(sides={key: _sides(some) for key, some in by_class.items() if _known(some) >= FEWEST})
 
     def told(self, guess: Range) -> Range:
         """Return the range of the wait that is told, in seconds: of a guess."""
-        early, late = self.sides.get(_horizon(guess)) or self.sides.get(None) or (math.log(0.5), math.log(2.0))
+        early, late = self.sides.get(_horizon(guess)) or self.sides.get(None) or (-UNSURE, UNSURE)
         low, high = (GRAIN_SECONDS + wait for wait in guess)
         low, high = low * math.exp(early) - GRAIN_SECONDS, high * math.exp(late) - GRAIN_SECONDS
         return max(0.0, min(low, high)), max(0.0, low, high)
@@ -364,12 +365,28 @@ def _horizon(guess: Range) -> int:
     return bisect_right(HORIZONS, guess[1])
 
 
+def _known(outcomes: Sequence[Outcome]) -> int:
+    """Return of how many it is known whether they wait for longer than was guessed."""
+    return sum(outcome.over or outcome.waited > outcome.guess[1] for outcome in outcomes)
+
+
 def _sides(outcomes: Sequence[Outcome]) -> Range:
-    early = sorted(_log(outcome.waited, outcome.guess[0]) for outcome in outcomes)
-    late = sorted(_log(outcome.waited, outcome.guess[1]) for outcome in outcomes)
     count = len(outcomes)
     below = max(0, math.floor(SIDE * (count + 1)) - 1)  # conformal: the ranks allow for the one to come
-    return early[below], late[count - 1 - below]
+    early, late = (
+        [(_log(outcome.waited, outcome.guess[side]), not outcome.over) for outcome in outcomes] for side in (0, 1)
+    )
+    return min(0.0, _at_rank(early, below + 1)), max(0.0, _at_rank(late, count - below))
+
+
+def _at_rank(scores: Sequence[tuple[float, bool]], rank: int) -> float:
+    """Return the score that so many of them are not above, by `history.survival`; UNSURE above all where what waits may
+    be the one. scores: and whether that one waits still."""
+    wanted = 1.0 - rank / len(scores) + 1e-9
+    for score, left in survival(scores):
+        if left <= wanted:
+            return score
+    return max(score for score, _ in scores) + UNSURE
 
 
 def _log(waited: float, guessed: float) -> float:

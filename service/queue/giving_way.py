@@ -26,9 +26,12 @@ class Way(StrEnum):
 
     PREEMPTED = "preempted"  # a job of a higher priority needs its room
     RESIZED = "resized"  # its gang is elastic, and shall go on with more or fewer workers
+    DRAINED = "drained"  # a node that it is on goes
 
 
-TRIGGERS: Mapping[Way, Trigger] = MappingProxyType({Way.PREEMPTED: Trigger.PREEMPT, Way.RESIZED: Trigger.RESIZE})
+TRIGGERS: Mapping[Way, Trigger] = MappingProxyType(
+    {Way.PREEMPTED: Trigger.PREEMPT, Way.RESIZED: Trigger.RESIZE, Way.DRAINED: Trigger.PREEMPT}
+)
 _OPEN = [state.value for state in AttemptState if state.open]
 
 

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -61,7 +62,7 @@ class Trigger(StrEnum):
     FAIL = "fail"  # the attempt is over, and so is the retry budget (or the failure is not worth a retry)
     REQUEUE = "requeue"  # the attempt is over, another one may follow
     RESIZE = "resize"  # the same, to go on with more or fewer workers
-    PREEMPT = "preempt"  # the attempt made room for another job, and is over: another one follows
+    PREEMPT = "preempt"  # the attempt made room for another job, or left its node, and is over: another one follows
     CANCEL = "cancel"  # somebody asked
     STOP = "stop"  # the cancelled attempt is over
     RETRY = "retry"  # somebody asked for another go
@@ -181,10 +182,11 @@ class Resources(Record):
             return self
         return self.model_copy(update={"workers": workers, "min_workers": None})
 
-    def __hash__(self) -> int:  # a long line is sorted into lanes by it, and pydantic's own is slow
-        return hash(
-            (self.workers, self.min_workers, self.cpus_per_worker, self.gpus_per_worker, self.memory_per_worker)
-        )
+    def __hash__(self) -> int:  # plans look kinds of gangs up all the time, and pydantic's own are slow
+        return hash(_AMOUNTS(self))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Resources) and _AMOUNTS(self) == _AMOUNTS(other))
 
     def total(self) -> dict[str, float]:
         """Return what the gang takes from the cluster, in Ray's resource names (memory in bytes)."""
@@ -194,6 +196,9 @@ class Resources(Record):
     def bundle(self) -> dict[str, float]:
         """Return one worker's share, in Ray's resource names (memory in bytes)."""
         return {name: amount / self.workers for name, amount in self.total().items()}
+
+
+_AMOUNTS = attrgetter("workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "memory_per_worker")
 
 
 class Capacity(Record):
@@ -228,6 +233,11 @@ class Checkpoint(Record):
     committed_at: float = 0.0  # seconds since 1970, UTC
 
 
+def submission_id(job_id: str, number: int) -> str:
+    """Return Ray's name for an attempt."""
+    return f"{job_id}-{number}"
+
+
 class Attempt(Record):
     job_id: str
     number: int
@@ -245,7 +255,7 @@ class Attempt(Record):
     @property
     def submission_id(self) -> str:
         """Return Ray's name for this attempt: submitting it twice is harmless."""
-        return f"{self.job_id}-{self.number}"
+        return submission_id(self.job_id, self.number)
 
 
 class Job(Record):
@@ -276,9 +286,12 @@ class Job(Record):
     states: dict[str, int] = Field(default_factory=dict)  # of its array's jobs, where it stands for them all in a list
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(value: Any) -> str:
     """Return the value as JSON in its one form: sorted keys, no blanks, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def spec_sha256(spec: Mapping[str, Any]) -> str:
@@ -295,7 +308,7 @@ class Event(Record):
     kind: str  # submitted, admitted, refused, submitted_to_ray, claimed, run_opened, checkpoint, finished, lost,
     #            cancel_requested, cancelled, retried, stop_requested, extended, log,
     #            registered, followed, not_followed, held, released, reprioritized, stop_asked, collected,
-    #            preempted, resized;
+    #            preempted, resized, drained;
     #            where the job's state changed, detail has "from" and "to"
     detail: dict[str, Any] = Field(default_factory=dict)
 

@@ -5,24 +5,24 @@ max_seconds, deadline    the job is cancelled: it checkpoints, ends CANCELLED wi
 attempt_seconds          the attempt checkpoints and fails with the reason; another may follow (`retry.max_attempts`)
 a hang                   the training loop, which comes by about once a second or step, has been away for `hang_factor`
                          times the longest that it ever was, and for `hang_seconds`: its stacks go into its log, the
-                         attempt fails, and another one goes on from the last checkpoint
+                         attempt fails, and another one goes on from the last checkpoint, on other nodes if there are
 
 What is tried again or given more to do has its max_seconds anew; a deadline that has passed does not count any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
-from service.queue import order
+from service.queue import line, order, reservation
 from service.queue.database import Database
-from service.queue.jobs import FINAL, AttemptState, JobState, Trigger
+from service.queue.jobs import FINAL, AttemptState, JobState, Trigger, submission_id
 from service.queue.rows import Clocked
-from service.queue.schema import attempts, limits
+from service.queue.schema import attempts, jobs, limits
 from service.specs.job import HANG_FACTOR, HANG_SECONDS, TimeLimits
 
 _OPEN = [state.value for state in AttemptState if state.open]
@@ -42,14 +42,54 @@ def renew(work: Clocked, job: RowMapping) -> None:
     work.connection.execute(sa.update(limits).where(*passed).values(deadline=None))
 
 
+class BoundColumns(NamedTuple):
+    """What bounds an attempt, as columns: the attempt's own, and the limits of its job by an outer join."""
+
+    created_at: Any = attempts.c.created_at
+    started_at: Any = attempts.c.started_at
+    stop_until: Any = attempts.c.stop_until
+    max_seconds: Any = limits.c.max_seconds
+    attempt_seconds: Any = limits.c.attempt_seconds
+    deadline: Any = limits.c.deadline
+    before: Any = limits.c.before
+    state: Any = jobs.c.state
+    cancel_requested_at: Any = jobs.c.cancel_requested_at
+
+
+def until(row: RowMapping, now: float) -> float | None:
+    """Return when an open attempt has left its gang at the latest, by what its job may take (`reservation`); None where
+    nothing bounds it. row: with `BoundColumns`.
+
+    What earlier attempts took of max_seconds is not looked up: the bound is later than it need be. One that nobody
+    has claimed START_SECONDS after its admission is counted as if it were claimed now.
+    """
+    bounds = []
+    if row["stop_until"] is not None:  # it gives way: what it was asked to make room for is not passed meanwhile
+        bounds.append(max(now, row["stop_until"]) + reservation.ENDS_SECONDS)
+    seconds = line.least(row["max_seconds"], row["attempt_seconds"])
+    if seconds is not None:
+        begin = row["started_at"]
+        if begin is None:
+            begin = max(now, row["created_at"] + reservation.START_SECONDS)
+        bounds.append(begin + seconds + reservation.ENDS_SECONDS)
+    if row["before"] is not None and row["state"] == JobState.CANCELLING:  # its deadline has been seen to, say
+        bounds.append(row["cancel_requested_at"] + reservation.ENDS_SECONDS)
+    if row["deadline"] is not None:
+        bounds.append(max(now, row["deadline"]) + reservation.ENDS_SECONDS)
+    return min(bounds, default=None)
+
+
 class Limits:
     """What the dispatcher looks at. Several may look at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def look(self) -> list[str]:
-        """End what has taken as long as it may, and attempts that hang; return what was done, a sentence each."""
+    def look(self, nodes_of: Callable[[str], Collection[str]] = lambda name: ()) -> list[str]:
+        """End what has taken as long as it may, and attempts that hang; return what was done, a sentence each.
+
+        nodes_of: of an attempt, by its name in Ray, Ray's ids of the nodes that its workers are on
+        """
         with self._database.read() as connection:
             work = Clocked(self._database, connection)
             over, slow = list(_over(work)), list(_slow(work))
@@ -59,10 +99,19 @@ class Limits:
                 if _cancel(Clocked(self._database, connection), job_id, why):
                     said.append(f"{job_id} is cancelled: {why}")
         for job_id, number, why, hangs in slow:
+            nodes = sorted(nodes_of(submission_id(job_id, number))) if hangs else []
             with self._database.write() as connection:
-                if _stop(Clocked(self._database, connection), job_id, number, why, hangs):
+                if _stop(Clocked(self._database, connection), job_id, number, why, hangs, nodes):
                     said.append(f"{job_id}-{number} shall end: {why}")
         return said
+
+    def avoid(self, job_id: str, number: int) -> tuple[str, ...]:
+        """Return Ray's ids of the nodes that this attempt shall keep away from: the one before it hung there."""
+        if number <= 1:
+            return ()
+        which = (attempts.c.job_id == job_id, attempts.c.number == number - 1, attempts.c.hangs.is_(True))
+        with self._database.read() as connection:
+            return tuple(connection.scalar(sa.select(attempts.c.hung_on).where(*which)) or ())
 
 
 def _over(work: Clocked) -> Iterator[tuple[str, str]]:
@@ -129,8 +178,8 @@ def _cancel(work: Clocked, job_id: str, why: str) -> bool:
     return True
 
 
-def _stop(work: Clocked, job_id: str, number: int, why: str, hangs: bool) -> bool:
-    """Ask an attempt to end, if it still runs, has not been asked, and has not moved since."""
+def _stop(work: Clocked, job_id: str, number: int, why: str, hangs: bool, nodes: list[str]) -> bool:
+    """Ask an attempt to end, if it still runs, has not been asked, and has not moved since. nodes: where it hangs."""
     work.locked_job(job_id)
     which = (attempts.c.job_id == job_id, attempts.c.number == number)
     query = (
@@ -143,6 +192,6 @@ def _stop(work: Clocked, job_id: str, number: int, why: str, hangs: bool) -> boo
         return False
     if hangs and _hangs(row, work.now) is None:
         return False
-    work.update_attempt(job_id, number, stop_reason=why, hangs=hangs)
-    work.record(job_id, "stop_asked", number, reason=why)
+    work.update_attempt(job_id, number, stop_reason=why, hangs=hangs, hung_on=nodes or None)
+    work.record(job_id, "stop_asked", number, reason=why, **({"nodes": nodes} if nodes else {}))
     return True

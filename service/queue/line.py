@@ -1,7 +1,9 @@
 """The line in SQL: lanes to be planned, read only as far as they are needed, and a job's place.
 
-A **lane** is what waits of one priority, owner and kind of gang. Its name, kept with each job, is a digest of the
-three: so the lanes are found by one look into an index each, and a lane's jobs lie there in the order of their age.
+A **lane** is what waits of one priority, owner, kind of gang and class of bounds in time, and has begun before or has
+not. Its name, kept with each job, is a digest of the first three, the class (`service.queue.reservation`) where there
+is a bound, and a mark of what has begun: so the lanes are found by one look into an index each, and a lane's jobs lie
+there in the order of their age.
 """
 
 from __future__ import annotations
@@ -16,21 +18,36 @@ import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
 from service.queue.jobs import JobState, Resources, canonical
+from service.queue.reservation import bound_class, longest
 from service.queue.rows import Clocked
-from service.queue.schema import jobs
+from service.queue.schema import jobs, limits
 from service.queue.turns import Lane, Queued
 
 CHUNK = 32  # jobs of a lane that are read at a time
 SHORT = 4000  # jobs of a line that is counted from its start
 SPACING = 1000  # jobs between two marks in a longer one
 MARKS_SECONDS = 10.0  # so old are marks at the most
+BEGUN = "b-"  # before the names of lanes whose jobs have begun: no digest has it
 QUEUED = jobs.c.state == JobState.QUEUED.value
 RESOURCES = sa.type_coerce(jobs.c.resources, sa.Text).label("resources")
 
 
-def lane_of(priority: int, owner: str, resources: str) -> str:
-    """Return the lane's name. resources: the gang's, as canonical JSON."""
-    return hashlib.sha256(canonical([priority, owner, resources]).encode()).hexdigest()[:24]
+@lru_cache(maxsize=1000)
+def lane_of(priority: int, owner: str, resources: str, seconds: float | None = None) -> str:
+    """Return the lane's name. resources: the gang's, as canonical JSON; seconds: for which an attempt may run."""
+    digest = hashlib.sha256(canonical([priority, owner, resources]).encode()).hexdigest()[:24]
+    return digest if seconds is None else f"{digest}.{bound_class(seconds)}"
+
+
+def begun(lane: str) -> str:
+    """Return the name of the lane beside this one whose jobs have begun."""
+    return lane if lane.startswith(BEGUN) else BEGUN + lane
+
+
+def bound_of(lane: str) -> float | None:
+    """Return the bound of the attempts of a lane's jobs, in seconds, by its name; None where they have none."""
+    _, dot, number = lane.partition(".")
+    return longest(int(number)) if dot else None
 
 
 @lru_cache(maxsize=1000)
@@ -41,9 +58,20 @@ def parsed(text: str) -> Resources:
 
 def fill_in(work: Clocked) -> None:
     """Give a lane to the jobs in the line that have none: a process of an earlier version put them there."""
-    columns = (jobs.c.id, jobs.c.priority, jobs.c.owner, RESOURCES)
-    for row in work.rows(sa.select(*columns).where(QUEUED, jobs.c.lane == "")):
-        work.update_job(row["id"], lane=lane_of(row["priority"], row["owner"], row["resources"]))
+    columns = (
+        jobs.c.id, jobs.c.priority, jobs.c.owner, jobs.c.attempt, RESOURCES, limits.c.max_seconds,
+        limits.c.attempt_seconds,
+    )  # fmt: skip
+    query = sa.select(*columns).outerjoin(limits, limits.c.job_id == jobs.c.id).where(QUEUED, jobs.c.lane == "")
+    for row in work.rows(query):
+        bound = least(row["max_seconds"], row["attempt_seconds"])
+        lane = lane_of(row["priority"], row["owner"], row["resources"], bound)
+        work.update_job(row["id"], lane=begun(lane) if row["attempt"] else lane)
+
+
+def least(*seconds: float | None) -> float | None:
+    """Return the least of the bounds that there are; None where there is none."""
+    return min((each for each in seconds if each is not None), default=None)
 
 
 def lanes(work: Clocked) -> list[Lane]:
@@ -55,6 +83,8 @@ def lanes(work: Clocked) -> list[Lane]:
             owner=row["owner"],
             jobs=_jobs(work, row),
             name=row["lane"],
+            seconds=bound_of(row["lane"]),
+            begun=row["lane"].startswith(BEGUN),
         )
         for row in work.rows(_first_of_each())
     ]
@@ -73,7 +103,10 @@ def _first_of_each() -> sa.Select[Any]:
 
 
 def _jobs(work: Clocked, first: RowMapping) -> Iterator[Queued]:
-    lane = {"resources": parsed(first["resources"]), "priority": first["priority"], "owner": first["owner"]}
+    lane = {
+        "resources": parsed(first["resources"]), "priority": first["priority"], "owner": first["owner"],
+        "seconds": bound_of(first["lane"]), "begun": first["lane"].startswith(BEGUN),
+    }  # fmt: skip
     query = sa.select(jobs.c.id, jobs.c.not_before).where(QUEUED, jobs.c.lane == first["lane"])
     rows = [first]
     while rows:
@@ -116,6 +149,20 @@ def _places_after_a_mark() -> sa.Select[Any]:
 
 
 PLACES_AFTER_A_MARK = _places_after_a_mark()
+
+
+def _ahead() -> sa.ColumnElement[int]:
+    """Return how many jobs are ahead of one that is new in the line, from a mark on: as a part of another statement."""
+    above, priority = (sa.bindparam(name, type_=sa.Integer) for name in ("above", "priority"))
+    mark, first = (sa.bindparam(name, type_=jobs.c.id.type) for name in ("mark", "first"))
+    count = sa.select(sa.func.count()).select_from(jobs)
+    higher = count.where(QUEUED, jobs.c.priority > above)
+    older = count.where(QUEUED, jobs.c.priority == priority, jobs.c.id >= mark, jobs.c.id < first)
+    return higher.scalar_subquery() + older.scalar_subquery()
+
+
+AHEAD = _ahead()
+_NONE_ABOVE = 2**31 - 1  # no priority is
 Marks = Mapping[str, Sequence[tuple[str, int]]]  # priority -> ids in the order of age, and how many were before each
 
 
@@ -137,6 +184,19 @@ def marks(work: Clocked) -> dict[str, list[tuple[str, int]]]:
     return made
 
 
+def bounds_ahead(priority: int, first: str, marks: Marks) -> tuple[dict[str, Any], int]:
+    """Return the parameters of `AHEAD` for a job of this id, and how many there are before the mark."""
+    mark, before = _nearest(priority, first, marks)
+    return {"above": _NONE_ABOVE if mark else priority, "priority": priority, "mark": mark, "first": first}, before
+
+
+def _nearest(priority: int, job_id: str, marks: Marks) -> tuple[str, int]:
+    """Return the nearest mark before a job, and how many jobs are before that; none: the start of the line."""
+    known = marks.get(str(priority), ())
+    nearest = bisect_right(known, job_id, key=lambda mark: mark[0])
+    return known[nearest - 1] if nearest else ("", 0)
+
+
 def places(work: Clocked, rows: Collection[RowMapping], marks: Marks) -> dict[str, int]:
     """Return the places in the line, 1 is next, of those of the jobs that are in it: counted in an index, no plan.
 
@@ -145,9 +205,7 @@ def places(work: Clocked, rows: Collection[RowMapping], marks: Marks) -> dict[st
     by_job: dict[str, int] = {}
     wanted: dict[tuple[int, str, int], list[str]] = {}
     for row in rows:
-        known = marks.get(str(row["priority"]), ())
-        nearest = bisect_right(known, row["id"], key=lambda mark: mark[0])
-        mark, before = known[nearest - 1] if nearest else ("", 0)
+        mark, before = _nearest(row["priority"], row["id"], marks)
         wanted.setdefault((row["priority"], mark, before), []).append(row["id"])
     for (priority, mark, before), ids in wanted.items():
         bounds = {"priority": priority, "first": min(ids), "last": max(ids)}

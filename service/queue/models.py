@@ -70,8 +70,19 @@ def _better(one: Valued, other: Valued) -> bool:
     return goal.better(one.value, other.value)
 
 
-def put(work: Clocked, job_id: str, name: str, mlflow_version: int | None, sign: Callable[[int], str]) -> VersionRow:
-    """Store the job's version, with the envelope that `sign` makes of its number. The same again changes nothing."""
+def put(
+    work: Clocked,
+    job_id: str,
+    name: str,
+    mlflow_version: int | None,
+    sign: Callable[[int], str],
+    *,
+    bytes: int | None = None,
+) -> VersionRow:
+    """Store the job's version, with the envelope that `sign` makes of its number. The same again changes nothing.
+
+    bytes: of all its files.
+    """
     work.locked_job(job_id)
     work.database.lock_models(work.connection)
     table = model_versions
@@ -80,6 +91,8 @@ def put(work: Clocked, job_id: str, name: str, mlflow_version: int | None, sign:
     values: dict[str, Any] = {"envelope": sign(number)}
     if mlflow_version is not None:
         values["mlflow_version"] = min(mlflow_version, MOST)
+    if bytes is not None:
+        values["bytes"] = bytes
     if known is None:
         new = {"job_id": job_id, "name": name, "version": number, "created_at": work.now}
         work.connection.execute(sa.insert(table).values(new | values))

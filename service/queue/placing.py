@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
 
@@ -29,9 +30,9 @@ def units(amounts: Mapping[str, float]) -> Amounts:
 def slots(free: Mapping[str, int], bundle: Iterable[tuple[str, int]], at_most: int) -> int:
     """Return how many bundles fit into `free`, at most `at_most`."""
     for name, amount in bundle:
-        if amount > 0:
-            at_most = min(at_most, free.get(name, 0) // amount)
-    return max(0, at_most)
+        if amount > 0 and (count := free.get(name, 0) // amount) < at_most:
+            at_most = count
+    return at_most if at_most > 0 else 0
 
 
 def pairs(amounts: Mapping[str, int]) -> Pairs:
@@ -43,6 +44,24 @@ def pairs(amounts: Mapping[str, int]) -> Pairs:
 def worker(resources: Resources) -> Pairs:
     """Return what one worker of the gang takes."""
     return pairs(units(resources.bundle()))
+
+
+@lru_cache(maxsize=4096)
+def gang(resources: Resources) -> Mapping[str, int]:
+    """Return what all of the gang's workers take."""
+    return MappingProxyType(units(resources.total()))
+
+
+@lru_cache(maxsize=4096)
+def counted(places: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the nodes of these workers with how many are on each, in the order of the nodes."""
+    return tuple(sorted(Counter(places).items()))
+
+
+@lru_cache(maxsize=4096)
+def workers_of(resources: Resources, count: int) -> Pairs:
+    """Return what so many workers of the gang take."""
+    return tuple((name, amount * count) for name, amount in worker(resources))
 
 
 class Empty:
@@ -85,15 +104,17 @@ class Nodes:
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def hold(self, resources: Resources, places: Iterable[int]) -> None:
+    def hold(self, resources: Resources, places: tuple[int, ...]) -> None:
         """Give the gang's workers what they take on these nodes: one entry for each worker."""
-        bundle = worker(resources)
-        for index, count in sorted(Counter(places).items()):
+        in_total = self.free
+        for index, count in counted(places):
             node = self.nodes[index]
-            node.loads.append(tuple((name, amount * count) for name, amount in bundle))
-            for name, amount in bundle:
-                node.free[name] = node.free.get(name, 0) - amount * count
-                self.free[name] -= amount * count
+            load = workers_of(resources, count)
+            node.loads.append(load)
+            free = node.free
+            for name, amount in load:
+                free[name] = free.get(name, 0) - amount
+                in_total[name] -= amount
             self.changed.append(index)
 
     def somewhere(self, resources: Resources) -> tuple[int, ...]:

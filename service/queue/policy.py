@@ -42,6 +42,9 @@ class Policy(Record):
     signals: tuple[Signal, ...] = ()
     amendments: dict[str, str] = Field(default_factory=dict)
 
+    def __hash__(self) -> int:  # many jobs are of one, which is written down once
+        return hash((self.retention, self.signals, frozenset(self.amendments.items())))
+
     def advice(self, job_id: str) -> str:
         """Return what can be done with a job that is over, as the end of a sentence; empty where nothing can."""
         return "".join(f"; {hint.format(job=job_id)}" for hint in self.amendments.values())

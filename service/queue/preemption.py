@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from math import comb
 
 from service.queue.jobs import Capacity, Resources
-from service.queue.placing import Nodes, slots, worker
+from service.queue.placing import Nodes, counted, slots, worker, workers_of
 from service.queue.scheduling import Running
 
 MOST_SETS = 5000
@@ -99,12 +99,11 @@ class Clearing:
 
     def take(self, gang: Running, sign: int = 1) -> None:
         """Take the gang from its nodes; sign -1: put it back."""
-        bundle = worker(gang.resources)
-        for index, count in Counter(self._places[gang.job_id]).items():
+        for index, count in counted(self._places[gang.job_id]):
             free = self._free[index]
-            for name, amount in bundle:
-                free[name] = free.get(name, 0) + sign * amount * count
-                self._total[name] += sign * amount * count
+            for name, amount in workers_of(gang.resources, count):
+                free[name] = free.get(name, 0) + sign * amount
+                self._total[name] += sign * amount
             count_now = slots(free, self._bundle, self._workers)
             self._sum += count_now - self._slots[index]
             self._slots[index] = count_now

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from service.errors import ConflictError, NotFoundError
 from service.queue import outbox
-from service.queue.database import Database
+from service.queue.database import CLOCK, Database
 from service.queue.jobs import Attempt, Checkpoint, Event, Job, JobState, Resources, Trigger, next_state
 from service.queue.notice import notice_of
 from service.queue.policy import Policy
@@ -23,13 +23,18 @@ MAX_TEXT = 20_000  # characters of an error or a reason; its end says most
 
 # statements that every change of a job needs, built once: building one costs more than the database does
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("of_job", type_=jobs.c.id.type))
-_LOCKED_JOB = _JOB.with_for_update()
+_LOCKED = _JOB.with_for_update().subquery()
+_LOCKED_JOB = {
+    True: _JOB,  # BEGIN IMMEDIATE has locked everything
+    # the clock is read by an outer query, so when the row is locked: a query that locks is never merged with another
+    False: sa.select(_LOCKED, CLOCK.label("now_")),
+}
 _OF_ATTEMPT = (
     attempts.c.job_id == sa.bindparam("of_job", type_=jobs.c.id.type),
     attempts.c.number == sa.bindparam("of_number", type_=sa.Integer),
 )
 _ATTEMPT = sa.select(attempts).where(*_OF_ATTEMPT)
-_EVENT = sa.insert(events)
+_EVENT = sa.insert(events).inline()  # nobody asks for its number
 _NO_JOB = dict.fromkeys(jobs.c.keys())
 
 
@@ -78,6 +83,12 @@ class Clocked:
         """Let the clock be read again: waiting for a lock may have taken long."""
         self._now = None
 
+    def afterwards(self, connection: Connection) -> Clocked:
+        """Return one that reads, of the same time, when what this one did has been committed."""
+        other = Clocked(self.database, connection)
+        other._now = self._now
+        return other
+
     def set_clock(self, now: float) -> None:
         """Take the time that came with something else that was read."""
         self._now = now
@@ -90,9 +101,14 @@ class Clocked:
 
     def locked_job(self, job_id: str) -> RowMapping:
         """Return the job's row, locked until the end of the transaction. Raises NotFoundError."""
-        row = self.row(_LOCKED_JOB, of_job=job_id)
-        self.read_clock()
-        self._locked[job_id] = locked = _existing(row, job_id)
+        row = self.connection.execute(_LOCKED_JOB[self.database.sqlite], {"of_job": job_id}).one_or_none()
+        if row is None:
+            raise unknown_job(job_id)
+        if self.database.sqlite:
+            self.read_clock()
+        else:  # the time when it was locked: waiting for it may have taken long
+            self.set_clock(float(row[-1]))
+        self._locked[job_id] = locked = as_row(dict(zip(_NO_JOB, row, strict=False)))
         self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] != job_id}
         return locked
 

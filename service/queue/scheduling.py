@@ -2,10 +2,11 @@
 
     plan(lanes, running, capacity, now, most=...) -> Plan(admit, waiting, impossible, head)
 
-Lanes           the jobs of one priority, owner and kind of gang, oldest first. A plan reads a lane only as far as its
-                jobs start: room only shrinks while a plan is made, so once a gang of a kind does not fit, none of its
-                kind does, and the rest of its lanes is not looked at. A plan costs the number of lanes and of the jobs
-                that start, not the length of the line; and what a job waits for is a fact of its kind.
+Lanes           the jobs of one priority, owner and kind of gang, oldest first, those apart that have begun before. A
+                plan reads a lane only as far as its jobs start: room only shrinks while a plan is made, so once a gang
+                of a kind does not fit, none of its kind does, and the rest of its lanes is not looked at. A plan costs
+                the number of lanes and of the jobs that start, not the length of the line; and what a job waits for is
+                a fact of its kind.
 The line        priority (higher first), then shares (`sharing`), then age (ids sort by the time of submission). A job
                 that is retried keeps its id, so it keeps its place; while it backs off it cannot start, and its place
                 is held for it.
@@ -29,6 +30,8 @@ Backfill        The first job in the line that cannot start now, though it would
                 workers) and share_n is what the later job would take on n. The head then fits after exactly the same
                 endings with the later job as without it: it is not delayed by a second. Jobs between the head and the
                 later one have no such guarantee until they are the head themselves.
+Bounds          where enough of what runs is bounded in time, the head has a **reservation** instead, the latest time at
+                which it starts, and others pass it as far as that stays true: `service.queue.reservation`.
 Quotas          a job that a quota holds back (`sharing`) waits, is no head, and lets others pass except those that the
                 same quota counts. The head's amounts are kept in its quotas, so that no later job takes those either.
 Afterwards      shares and what quotas hold back change from one plan to the next, and the head does not: it goes first
@@ -41,13 +44,15 @@ Impossible      a job that would not fit into the empty largest cluster ever see
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import MappingProxyType
 
 from service.queue.jobs import Capacity, Resources
-from service.queue.placing import UNIT, Empty, Nodes, Room
-from service.queue.sharing import NOBODY, HeldBack, Ledger, Sharing
+from service.queue.placing import UNIT, Empty, Nodes, Room, worker
+from service.queue.reservation import Hold, Reservation, bound_class, ends, longest, reserve
+from service.queue.sharing import NOBODY, HeldBack, Ledger, Sharing, UsedUp
 from service.queue.turns import Lane, Line, Queued
 
 NEXT_LOOK = "waits for the dispatcher's next look"
@@ -61,6 +66,7 @@ class Running:
     resources: Resources
     nodes: tuple[int, ...] = ()
     owner: str = ""
+    until: float | None = None  # when it has left at the latest, seconds since 1970; none: nobody knows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,10 @@ class Plan:
     waiting: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))  # kind -> why
     impossible: Mapping[Resources, str] = field(default_factory=lambda: MappingProxyType({}))
     head: str | None = None  # the job that nobody may delay
-    held: Mapping[str, HeldBack] = field(default_factory=lambda: MappingProxyType({}))  # lane -> the quota it waits for
+    reserved: float | None = None  # when it starts at the latest, seconds since 1970; none: nobody knows
+    held: Mapping[str, HeldBack | UsedUp] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # lane -> the quota it waits for
 
 
 def reason(waiting: str | None, not_before: float, now: float) -> str:
@@ -91,19 +100,31 @@ def reason(waiting: str | None, not_before: float, now: float) -> str:
 
 def lanes(queue: Iterable[Queued]) -> list[Lane]:
     """Return the queue in lanes."""
-    sorted_queue: dict[tuple[int, str, Resources], list[Queued]] = {}
-    for job in sorted(queue, key=lambda job: job.job_id):
-        sorted_queue.setdefault((job.priority, job.owner, job.resources), []).append(job)
-    gangs = {resources: str(resources) for _, _, resources in sorted_queue}
+    numbers: dict[Resources, int] = {}  # of the kinds of gangs
+    known: dict[int, int] = {}  # the same by identity: a long line has few kinds, and most share their record
+    sorted_queue: dict[tuple[int, str, int, int | None, bool], list[Queued]] = {}
+    for job in sorted(queue, key=attrgetter("job_id")):
+        number = known.get(id(job.resources))
+        if number is None:
+            number = known[id(job.resources)] = numbers.setdefault(job.resources, len(numbers))
+        bound = None if job.seconds is None else bound_class(job.seconds)
+        key = (job.priority, job.owner, number, bound, job.begun)
+        if (same := sorted_queue.get(key)) is not None:
+            same.append(job)
+        else:
+            sorted_queue[key] = [job]
+    gangs = [(resources, str(resources)) for resources in numbers]
     return [
         Lane(
-            resources=resources,
+            resources=gangs[number][0],
             priority=priority,
             owner=owner,
             jobs=iter(jobs),
-            name=f"{priority} {owner} {gangs[resources]}",
+            name=f"{priority} {owner} {gangs[number][1]}{'' if bound is None else f' {bound}'}{' begun' * begun}",
+            seconds=None if bound is None else longest(bound),
+            begun=begun,
         )
-        for (priority, owner, resources), jobs in sorted_queue.items()
+        for (priority, owner, number, bound, begun), jobs in sorted_queue.items()
     ]
 
 
@@ -123,30 +144,30 @@ def plan(
     until it starts.
     """
     running = list(running)
-    kinds = _Kinds(capacity, running, most)
+    kinds = _Kinds(capacity, running, most, now)
     ledger = Ledger(sharing)
     for gang in running:
         ledger.keep(gang.owner, gang.resources)
         ledger.charge(gang.owner, gang.resources)
     admit: list[Admission] = []
-    held: dict[str, HeldBack] = {}
+    held: dict[str, HeldBack | UsedUp] = {}
     line = Line(lanes, ledger, first)
     for lane, job in line:
-        kind = kinds[lane.resources]
-        by_quota = ledger.held_back(lane.owner, kind.least) if kind.possible else None
+        kind = kinds[lane]
+        by_quota = ledger.held_back(lane.owner, kind.least, begun=lane.begun) if kind.possible else None
         if by_quota is not None:
             held[lane.name] = by_quota
             continue
         if not kind.waits and job.not_before <= now:
-            places = kind.places(kinds.head, ledger.most(lane.owner, job.resources))
+            places = kind.places(kinds.head, kinds.reservation, ledger.most(lane.owner, job.resources))
             if places is not None:
                 sized = job.resources.sized(len(places))
-                kinds.nodes.hold(sized, places)
+                kinds.start(kind, sized, places)
                 ledger.keep(lane.owner, sized)
                 ledger.charge(lane.owner, sized)
                 admit.append(Admission(job_id=job.job_id, nodes=places))
         if kinds.head is None and kind.possible and (kind.waits or job.not_before > now):
-            kinds.head = job
+            kinds.wait_for(job, kind.least)
             ledger.keep(lane.owner, kind.least)
         if not kind.waits:
             line.go_on()
@@ -156,22 +177,42 @@ def plan(
         waiting=MappingProxyType(kinds.waiting()),
         impossible=MappingProxyType(kinds.impossible()),
         head=None if head is None else head.job_id,
+        reserved=None if kinds.reservation is None else kinds.reservation.at,
         held=MappingProxyType(held),
     )
 
 
-class _Kind:
-    """One kind of gang in this plan. Room only shrinks, so once one of its gangs has to wait, all others do."""
+class _Gang:
+    """One kind of gang in this plan, whatever bounds its jobs: what it takes to start, and where there is room."""
 
     def __init__(self, resources: Resources, nodes: Nodes, today: Empty, most: Empty | None) -> None:
         self.least = resources.sized(resources.fewest)
         self.impossible = most is not None and not most.fits(resources)
         self.fits_today = today.fits(resources)
         self.possible = not self.impossible and self.fits_today  # something that ends here could start it
-        self.waits = not self.possible
-        self._room = Room(nodes, resources) if self.possible else None
+        self.room = Room(nodes, resources) if self.possible else None
 
-    def places(self, head: Queued | None, most: int) -> tuple[int, ...] | None:
+    def fits_now(self) -> bool:
+        """Return whether there is room for one more gang that has to wait all the same."""
+        if self.room is None:
+            return False
+        self.room.refresh()
+        return self.room.fits()
+
+
+class _Kind:
+    """One kind of gang in this plan, all with one bound. Room only shrinks, so once one of its gangs has to wait, all
+    others do. until: when one that starts now has left at the latest."""
+
+    def __init__(self, gang: _Gang, until: float | None) -> None:
+        self.until = until
+        self.least = gang.least
+        self.possible = gang.possible
+        self.impossible = gang.impossible
+        self.waits = not gang.possible
+        self._room = gang.room
+
+    def places(self, head: Queued | None, reservation: Reservation | None, most: int) -> tuple[int, ...] | None:
         """Return the node of each worker, of at most so many; None when the gang cannot start now, nor any other of its
         kind."""
         room = self._room
@@ -179,51 +220,82 @@ class _Kind:
             return None
         room.refresh()
         if room.fits():
-            free = room.slots if head is None else room.beside(head.resources.sized(head.resources.fewest))
+            if head is None or (reservation is not None and self.leaves_by(reservation.at)):
+                free = room.slots
+            elif reservation is None:
+                free = room.beside(head.resources.sized(head.resources.fewest))
+            else:
+                bundle = worker(room.resources)
+                free = reservation.beside(bundle, room.slots)
+                most = min(most, reservation.most(bundle, room.resources.workers))
             workers = min(sum(free), room.most(), most)
             if workers >= room.resources.fewest:
                 return room.choose(free, workers)
         self.waits = True
         return None
 
-    def fits_now(self) -> bool:
-        """Return whether there is room for one more gang that has to wait all the same."""
-        if self._room is None:
-            return False
-        self._room.refresh()
-        return self._room.fits()
+    def leaves_by(self, at: float) -> bool:
+        """Return whether one that starts now has left by then."""
+        return self.until is not None and self.until <= at
 
 
 class _Kinds:
     """The kinds of gangs that were met while a plan is made, and the nodes that they are put on."""
 
-    def __init__(self, capacity: Capacity, running: Iterable[Running], most: Capacity | None) -> None:
+    def __init__(self, capacity: Capacity, running: Sequence[Running], most: Capacity | None, now: float) -> None:
         self.nodes = _occupied(capacity, running)
         self.head: Queued | None = None
+        self.reservation: Reservation | None = None
+        self._now = now
+        self._holds = [
+            Hold(until=gang.until, resources=gang.resources, places=gang.nodes)
+            for gang in running
+            if gang.until is not None and _housed(gang, len(self.nodes))
+        ]
         self._capacity = capacity
         self._today = Empty(capacity)
         self._most = most
         self._most_empty = Empty(most) if most is not None else None
-        self._kinds: dict[Resources, _Kind] = {}
+        self._gangs: dict[Resources, _Gang] = {}
+        self._kinds: dict[tuple[Resources, float | None], _Kind] = {}
 
-    def __getitem__(self, resources: Resources) -> _Kind:
-        if resources not in self._kinds:
-            self._kinds[resources] = _Kind(resources, self.nodes, self._today, self._most_empty)
-        return self._kinds[resources]
+    def __getitem__(self, lane: Lane) -> _Kind:
+        key = lane.resources, lane.seconds
+        kind = self._kinds.get(key)
+        if kind is None:
+            until = None if lane.seconds is None else ends(self._now, lane.seconds)
+            gang = self._gangs.get(lane.resources)
+            if gang is None:
+                gang = _Gang(lane.resources, self.nodes, self._today, self._most_empty)
+                self._gangs[lane.resources] = gang
+            kind = self._kinds[key] = _Kind(gang, until)
+        return kind
+
+    def start(self, kind: _Kind, gang: Resources, places: tuple[int, ...]) -> None:
+        """Give the gang its places."""
+        self.nodes.hold(gang, places)
+        if self.head is None and kind.until is not None:
+            self._holds.append(Hold(until=kind.until, resources=gang, places=places))
+        if self.reservation is not None and not kind.leaves_by(self.reservation.at):
+            self.reservation.hold(gang, places)
+
+    def wait_for(self, head: Queued, least: Resources) -> None:
+        """Let this job be the head."""
+        self.head = head
+        self.reservation = reserve(least, head.not_before, self.nodes, self._holds, self._now)
 
     def waiting(self) -> dict[Resources, str]:
         """Return why each kind waits of which a gang cannot start, as things are at the end of the plan."""
         free = _free(self.nodes)
+        wait = {resources for (resources, _), kind in self._kinds.items() if kind.waits and not kind.impossible}
         return {
-            resources: self._why(resources, kind, free)
-            for resources, kind in self._kinds.items()
-            if kind.waits and not kind.impossible
+            resources: self._why(resources, gang, free) for resources, gang in self._gangs.items() if resources in wait
         }
 
-    def _why(self, resources: Resources, kind: _Kind, free: str) -> str:
-        if not kind.fits_today:
+    def _why(self, resources: Resources, gang: _Gang, free: str) -> str:
+        if not gang.fits_today:
             return _too_large_now(resources, self._capacity)
-        if kind.fits_now():
+        if gang.fits_now():
             return "would fit now, but could delay the first job of the line that waits for room"
         return f"needs {_gang(resources)}; free now: {free}. It waits for running jobs to end"
 
@@ -231,7 +303,11 @@ class _Kinds:
         """Return why each kind is impossible that is."""
         if self._most is None:
             return {}
-        reasons = {kind: impossibility(kind, self._most) for kind, fate in self._kinds.items() if fate.impossible}
+        reasons = {
+            resources: impossibility(resources, self._most)
+            for resources, gang in self._gangs.items()
+            if gang.impossible
+        }
         return {kind: reason for kind, reason in reasons.items() if reason is not None}
 
 
@@ -274,6 +350,11 @@ def ordered(capacity: Capacity) -> Capacity:
     return Capacity(nodes=tuple(nodes))
 
 
+def _housed(gang: Running, nodes: int) -> bool:
+    """Return whether the gang's nodes are there."""
+    return len(gang.nodes) == gang.resources.workers and all(0 <= index < nodes for index in gang.nodes)
+
+
 def _occupied(capacity: Capacity, running: Iterable[Running]) -> Nodes:
     """Return the nodes with what runs on them."""
     nodes = Nodes(capacity)
@@ -281,7 +362,7 @@ def _occupied(capacity: Capacity, running: Iterable[Running]) -> Nodes:
         return nodes
     homeless = []
     for gang in sorted(running, key=lambda gang: gang.job_id):
-        if len(gang.nodes) == gang.resources.workers and all(0 <= index < len(nodes) for index in gang.nodes):
+        if _housed(gang, len(nodes)):
             nodes.hold(gang.resources, gang.nodes)
         else:
             homeless.append(gang)

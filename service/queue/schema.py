@@ -102,6 +102,7 @@ attempts = sa.Table(
     sa.Column("usual_seconds", sa.Double),  # the longest that the loop has been away so far
     sa.Column("stop_reason", sa.Text),  # why the attempt, not the job, shall end
     sa.Column("hangs", sa.Boolean, nullable=False, server_default=sa.false()),  # that is why
+    sa.Column("hung_on", Json),  # Ray's ids of the nodes of one that hangs, as far as they were known
     sa.Column("stop_until", sa.Double),  # when one that gives way is killed
     sa.Column("gives_way", sa.String(16)),  # `service.queue.giving_way`: its job goes on in another one, at no cost
     sa.Column("gives_way_to", _id()),  # the job that gets its room
@@ -291,6 +292,31 @@ cluster = sa.Table(
     sa.Column("most_at", sa.Double),  # when it last grew
 )
 
+nodes = sa.Table(
+    "vaesvc_nodes",  # the cluster's, as the dispatcher saw them last
+    metadata,
+    sa.Column("id", sa.String(100), primary_key=True),  # Ray's
+    sa.Column("address", sa.String(100), nullable=False),
+    sa.Column("head", sa.Boolean, nullable=False),
+    sa.Column("resources", Json, nullable=False),
+    sa.Column("attempts", Json, nullable=False),  # names in Ray of those that have workers there
+    sa.Column("seen_at", sa.Double, nullable=False),
+    sa.Column("gone_at", sa.Double),  # when it was first missed; none: it is there
+    sa.Column("ray_drains", sa.Boolean, nullable=False),
+    sa.Column("ray_deadline", sa.Double),
+    sa.Column("obeys", sa.Double),  # `since` of the drain that the dispatcher knew of when it looked
+)
+
+drains = sa.Table(
+    "vaesvc_drains",  # operators' orders: of machines, so by address
+    metadata,
+    sa.Column("address", sa.String(100), primary_key=True),
+    sa.Column("since", sa.Double, nullable=False),
+    sa.Column("by", sa.String(200), nullable=False),
+    sa.Column("because", sa.Text, nullable=False),
+    sa.Column("until", sa.Double),  # none: until somebody resumes it
+)
+
 plan = sa.Table(
     "vaesvc_plan",  # one row: why what waits has to wait, by kind of gang, as of the dispatcher's last look
     metadata,
@@ -348,6 +374,7 @@ quotas = sa.Table(
     sa.Column("workers", sa.Integer),
     sa.Column("queued", sa.Integer),
     sa.Column("priority", sa.Integer),
+    sa.Column("storage_bytes", sa.BigInteger),  # `service.queue.stored`
 )
 
 usage = sa.Table(
@@ -369,6 +396,7 @@ model_versions = sa.Table(
     sa.Column("mlflow_version", sa.BigInteger),  # none: MLflow does not show it yet
     sa.Column("envelope", sa.Text, nullable=False),  # the signed statement
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("bytes", sa.BigInteger),  # of all files; none: registered before it was noted
     sa.UniqueConstraint("name", "version", name="vaesvc_model_versions_number"),
 )
 
@@ -384,6 +412,7 @@ data_sets = sa.Table(
     sa.Column("files", sa.Integer, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("touched_at", sa.Double, nullable=False),  # when it was last wanted: from here the grace is counted
+    sa.Index("vaesvc_data_sets_owner", "owner"),
 )
 
 data_names = sa.Table(

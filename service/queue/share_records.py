@@ -23,6 +23,9 @@ class Bounds(Record):
     workers: int | None = Field(default=None, ge=1, le=4096, description="workers of one job: the largest gang")
     queued: int | None = Field(default=None, ge=0, le=10**9, description="jobs that wait in the line at a time")
     priority: int | None = Field(default=None, ge=-1000, le=1000, description="the highest priority of a job")
+    storage_bytes: int | None = Field(
+        default=None, ge=0, le=2**60, description="bytes of checkpoints, registered models and data sets"
+    )
 
     def running(self) -> dict[str, float]:
         """Return the most at a time, by resource, where there is a limit."""
@@ -35,6 +38,9 @@ class Quota(Bounds):
 
     kind: Kind
     name: str = Field(pattern=OWNER)
+    stored_bytes: int | None = Field(
+        default=None, description="what is stored now of that which storage_bytes bounds; none: of user *, or not asked"
+    )
 
 
 class GroupRequest(Record):
@@ -57,3 +63,4 @@ class Group(Record):
     members: tuple[str, ...] = ()
     usage: tuple[Used, ...] = ()
     share: float = Field(description="its weight, of the sum of all weights")
+    stored_bytes: int = Field(default=0, description="its users' checkpoints, registered models and data sets")

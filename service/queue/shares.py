@@ -7,7 +7,7 @@ it is asked for. So the ends of attempts write nothing that others wait for.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from service.errors import ConflictError, NotFoundError, QuotaError
+from service.queue import stored
 from service.queue.jobs import JobState, Resources
 from service.queue.line import RESOURCES, parsed
 from service.queue.rows import Clocked
@@ -152,10 +153,18 @@ def _usage(work: Clocked, holdings: Iterable[Holding], groups: Mapping[str, str]
     return _added(stored, holdings, groups, work.now)
 
 
-def sharing(work: Clocked, ended: Sequence[Holding], unit: str) -> Sharing:
-    """Return the rules for a plan. ended: what is `pending`."""
+def sharing(
+    work: Clocked,
+    ended: Sequence[Holding],
+    unit: str,
+    owners: Collection[str] = (),
+    sizes: stored.Sizes = stored.by_owner,
+) -> Sharing:
+    """Return the rules for a plan. ended: what is `pending`. owners: whose jobs wait that have not begun: how much is
+    stored, by `sizes`, is found out for their quotas alone."""
     weights = {row["name"]: row["weight"] for row in work.rows(sa.select(groups.c.name, groups.c.weight))}
-    bounds = {Principal(kind=q.kind, name=q.name): q.running() for q in _quotas(work)}
+    known = _quotas(work)
+    bounds = {Principal(kind=q.kind, name=q.name): q.running() for q in known}
     if not weights and not bounds:
         return NOBODY
     of_users = _members(work)
@@ -168,7 +177,35 @@ def sharing(work: Clocked, ended: Sequence[Holding], unit: str) -> Sharing:
         every_user=bounds.pop(Principal(kind="user", name=EVERY_USER), {}),
         quotas=bounds,
         unit=unit,
+        used_up=_used_up(known, owners, of_users, lambda users: sizes(work, users)),
     )
+
+
+def _used_up(
+    known: Iterable[Quota],
+    owners: Collection[str],
+    of_users: Mapping[str, str],
+    sizes: Callable[[Collection[str]], Mapping[str, stored.Stored]],
+) -> dict[Principal, str]:
+    """Return whose quotas of storage are used up, of those that count these owners, each with why."""
+    named = {(quota.kind, quota.name): quota for quota in known if quota.storage_bytes is not None}
+    every = {(quota.kind, quota.name) for quota in known}
+    counted: dict[Quota, list[str]] = {}
+    for owner in sorted(owners) if named else ():
+        own = named.get(("user", owner))
+        if own is None and ("user", owner) not in every and (everybody := named.get(("user", EVERY_USER))) is not None:
+            own = everybody.model_copy(update={"name": owner})
+        if own is not None:
+            counted[own] = [owner]
+        if (group := named.get(("group", of_users.get(owner, "")))) is not None and group not in counted:
+            counted[group] = [user for user, name in of_users.items() if name == group.name]
+    of_each = sizes({user for users in counted.values() for user in users}) if counted else {}
+    reasons = {}
+    for quota, users in counted.items():
+        why = _refusal(quota, [of_each[user] for user in users if user in of_each], 0)
+        if why is not None:
+            reasons[Principal(kind=quota.kind, name=quota.name)] = why
+    return reasons
 
 
 def _quotas(work: Clocked) -> list[Quota]:
@@ -199,6 +236,7 @@ def check(work: Clocked, owner: str, wanted: Sequence[tuple[Resources, int]]) ->
     for quota in of_user(work, owner):
         for resources, priority in wanted:
             _check_one(quota, resources, priority)
+        _check_storage(work, quota, 0)
         if quota.queued is not None:
             _lock(work, quota)
             waiting = work.connection.scalar(_waiting(quota)) or 0
@@ -214,6 +252,37 @@ def check_priority(work: Clocked, owner: str, resources: Resources, priority: in
     """Raise QuotaError, with the numbers, unless the owner's job of this gang may have this priority."""
     for quota in of_user(work, owner):
         _check_one(quota, resources, priority)
+
+
+def check_storage(work: Clocked, owner: str, more: int) -> None:
+    """Raise QuotaError, with the numbers, unless the owner may store so many bytes more. Nobody else may until the end
+    of the transaction: two would count the same."""
+    for quota in of_user(work, owner):
+        if quota.storage_bytes is not None:
+            _lock(work, quota)
+            _check_storage(work, quota, more)
+
+
+def _check_storage(work: Clocked, quota: Quota, more: int) -> None:
+    if quota.storage_bytes is not None:
+        why = _refusal(quota, stored.by_owner(work, _owners(work, quota)).values(), more)
+        if why is not None:
+            raise QuotaError(why)
+
+
+def _refusal(quota: Quota, kept: Collection[stored.Stored], more: int) -> str | None:
+    """Return why so many bytes more, or a job, go beyond the quota, and how to mend it; None where they do not."""
+    if quota.storage_bytes is None:
+        return None
+    why = stored.refusal(_whose(quota), quota.storage_bytes, stored.together(kept), more)
+    return None if why is None else f"{why}; {_mend(quota, 'storage')}"
+
+
+def _owners(work: Clocked, quota: Quota) -> list[str]:
+    """Return the users whom a quota counts together."""
+    if quota.kind == "user":
+        return [quota.name]
+    return list(work.connection.scalars(sa.select(members.c.user).where(members.c.group == quota.name)))
 
 
 def _check_one(quota: Quota, resources: Resources, priority: int) -> None:
@@ -276,6 +345,7 @@ class Shares:
             rows = work.rows(sa.select(groups).order_by(groups.c.name))
             of_users = _members(work)
             totals = _usage(work, [*holdings(work), *pending(work)], of_users)
+            sizes = {owner: kept.total for owner, kept in stored.by_owner(work).items()} if rows else {}
         named = {row["name"]: row["weight"] for row in rows}
         weights = named | {"": 1.0} if named else {}
         return [
@@ -289,6 +359,7 @@ class Shares:
                     if group == name
                 ),
                 share=weight / sum(weights.values()),
+                stored_bytes=sum(size for user, size in sizes.items() if of_users.get(user, "") == name),
             )
             for name, weight in weights.items()
         ]
@@ -334,14 +405,14 @@ class Shares:
                 raise NotFoundError(f"{user!r} is not in group {group!r}; `vaesvc group list` shows who is")
 
     def quotas(self) -> list[Quota]:
-        """Return the quotas, by whose they are."""
+        """Return the quotas, by whose they are, with what is stored."""
         with self._work() as work:
-            return _quotas(work)
+            return _with_stored(work, _quotas(work))
 
     def of_user(self, user: str) -> list[Quota]:
-        """Return the quotas that the user is under: their own first, then the group's."""
+        """Return the quotas that the user is under: their own first, then the group's; with what is stored."""
         with self._work() as work:
-            return of_user(work, user)
+            return _with_stored(work, of_user(work, user))
 
     def set_quota(self, kind: Kind, name: str, bounds: Bounds) -> Quota:
         """Make or replace a quota. Jobs that run go on; those that wait, wait for it. Raises NotFoundError for a group
@@ -363,6 +434,17 @@ class Shares:
                 raise NotFoundError(
                     f"{kind} {name} has no quota of their own; `vaesvc quota list` shows those there are"
                 )
+
+
+def _with_stored(work: Clocked, known: Sequence[Quota]) -> list[Quota]:
+    owners = {quota: [] if quota.name == EVERY_USER else _owners(work, quota) for quota in known}
+    sizes = stored.by_owner(work, {owner for each in owners.values() for owner in each})
+    return [
+        quota
+        if quota.name == EVERY_USER
+        else quota.model_copy(update={"stored_bytes": sum(sizes[owner].total for owner in each if owner in sizes)})
+        for quota, each in owners.items()
+    ]
 
 
 def _no_group(work: Clocked, name: str) -> NotFoundError:

@@ -15,7 +15,8 @@ Shares      between jobs of one priority. Every group is an account, and so are 
             age. Users who are in no group go by age. Where no group was made there is one account, and age decides.
 Quotas      the most GPUs and CPUs that a user, or the users of a group together, hold at a time. The first job in the
             line that a quota holds back is not passed by others that the same quota counts; nothing is held for it
-            otherwise. A job that alone asks for more than the quota holds nobody back.
+            otherwise. A job that alone asks for more than the quota holds nobody back. Where a quota of storage is
+            used up, what has not begun waits until less is stored, and what has begun goes on.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import ClassVar
 
 from service.queue.jobs import Resources
-from service.queue.placing import UNIT, units
+from service.queue.placing import UNIT, gang, units
 
 HALF_LIFE_SECONDS = 7 * 86_400.0
 AHEAD_SECONDS = 3600.0
@@ -75,6 +77,7 @@ class Sharing:
         default_factory=lambda: MappingProxyType({})
     )  # who has no quota of their own
     unit: str = "GPU"
+    used_up: Mapping[Principal, str] = field(default_factory=lambda: MappingProxyType({}))  # storage: whose, and why
 
     def group(self, user: str) -> str:
         """Return the user's account: the group, or "" for users in none."""
@@ -92,6 +95,15 @@ class Sharing:
             for principal, quota in bounds.items()
             for name, amount in units(quota).items()
         }  # fmt: skip
+
+    def without_storage(self, owner: str) -> UsedUp | None:
+        """Return which quota of storage that counts the owner's jobs is used up; None where none is."""
+        if not self.used_up:
+            return None
+        for principal in (Principal(kind="user", name=owner), Principal(kind="group", name=self.group(owner))):
+            if (why := self.used_up.get(principal)) is not None:
+                return UsedUp(principal=principal, why=why)
+        return None
 
     def over(self, owners: Iterable[str]) -> dict[str, str]:
         """Return what is to be told to each account of these owners that has used more than its share: group or "" ->
@@ -144,6 +156,19 @@ class HeldBack:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class UsedUp:
+    """Why a quota of storage holds a job back that has not begun. why: with the numbers, and what frees some."""
+
+    resource: ClassVar[str] = "storage"
+    never: ClassVar[bool] = False
+    principal: Principal
+    why: str
+
+    def __str__(self) -> str:
+        return f"waits for storage: {self.why}. It starts when less is used"
+
+
 class Ledger:
     """What users and groups hold while a plan is made: it only grows."""
 
@@ -166,7 +191,7 @@ class Ledger:
     def keep(self, owner: str, resources: Resources) -> None:
         """Count the gang against the quotas that its owner is under."""
         if limits := self._of(owner):
-            asks = units(resources.total())
+            asks = gang(resources)
             for principal, name in limits:
                 self._held[principal, name] += asks.get(name, 0)
 
@@ -175,16 +200,19 @@ class Ledger:
         if not self.sharing.weights:
             return
         group = self.sharing.group(owner)
-        amount: float = units(resources.total()).get(self.sharing.unit, 0)
+        amount: float = gang(resources).get(self.sharing.unit, 0)
         if seconds is not None:
             amount *= seconds / AHEAD_SECONDS
         self._ahead[group, owner] += amount
         self._group_ahead[group] += amount
 
-    def held_back(self, owner: str, resources: Resources) -> HeldBack | None:
-        """Return the first quota that holds the gang back, if one does; from then on nobody passes it there."""
+    def held_back(self, owner: str, resources: Resources, *, begun: bool = False) -> HeldBack | UsedUp | None:
+        """Return the first quota that holds the gang back, if one does; from then on nobody passes it there. begun: its
+        jobs are in the bucket already, and no quota of storage holds them."""
+        if not begun and (storage := self.sharing.without_storage(owner)) is not None:
+            return storage
         limits = self._of(owner)
-        asks = units(resources.total()) if limits else {}
+        asks = gang(resources) if limits else {}
         for (principal, name), most in limits.items():
             amount, held = asks.get(name, 0), self._held[principal, name]
             if amount > 0 and (held + amount > most or (principal, name) in self._waiting):

@@ -1,7 +1,8 @@
 """The one door to SQL: jobs, attempts, checkpoints, events, tokens and the cluster as it was last seen.
 
-Each method is one short transaction. What it does inside is in `admission`, `attempts` and `rows`; how transactions,
-locks and the clock work on the two databases is in `database`. All times are the database's.
+Each method is one short transaction. How jobs come in is in `submitting`, what the dispatcher and the attempts ask in
+`dispatching` and `runners`; what is done inside of the transactions in `admission`, `attempts` and `rows`; how
+transactions, locks and the clock work on the two databases is in `database`. All times are the database's.
 
 Raises, everywhere: NotFoundError for a job that is not there, UnavailableError when the database does not answer,
 StorageError when its disk is full.
@@ -9,14 +10,13 @@ StorageError when its disk is full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
 from service import wire
-from service.errors import NotFoundError
 from service.queue import (
     admission,
     again,
@@ -24,55 +24,34 @@ from service.queue import (
     audit,
     collected,
     data_sets,
+    drains,
     expecting,
     figures,
     identities,
     limits,
     listing,
     models,
+    nodes,
     notices,
     order,
     packages,
-    retention,
     room,
     shares,
     tokens,
 )
-from service.queue.database import Database
-from service.queue.jobs import (
-    FINAL,
-    Attempt,
-    Capacity,
-    Checkpoint,
-    Event,
-    Job,
-    JobState,
-    Resources,
-    TokenInfo,
-    Trigger,
-)
+from service.queue.dispatching import Dispatching
+from service.queue.jobs import Capacity, Event, Job, JobState, Resources, TokenInfo, Trigger
 from service.queue.listing import Which
-from service.queue.notice import Target
 from service.queue.policy import Signal
 from service.queue.roles import Role
-from service.queue.rows import (
-    Clocked,
-    Transactions,
-    attempt_record,
-    clean,
-    event_record,
-    job_record,
-    kept_checkpoints,
-    policy,
-)
+from service.queue.rows import attempt_record, clean, event_record
+from service.queue.runners import Runners
 from service.queue.schema import attempts as attempts_table
 from service.queue.schema import events, jobs
-from service.queue.submission import Submission, rows, submit
-from service.queue.together import Together
-from service.specs.job import JobSpec
+from service.queue.submitting import Submitting
 
 
-class Store(Transactions):
+class Store(Submitting, Runners, Dispatching):
     """The queue in a database. Threads may share it.
 
     lease_seconds:  how long a claim or heartbeat keeps an attempt's lease
@@ -95,11 +74,7 @@ class Store(Transactions):
         preempt_grace_seconds: float | None = None,
         grow_seconds: float | None = None,
     ) -> None:
-        self.lease_seconds = lease_seconds
-        self._capacity = capacity
-        self._settle_seconds = settle_seconds
-        super().__init__(Database(url))
-        self._together = Together(self._database)
+        super().__init__(url, lease_seconds=lease_seconds, capacity=capacity, settle_seconds=settle_seconds)
         self.data = data_sets.DataSets(self._database)
         self.shares = shares.Shares(self._database)
         self.figures = figures.FigureTables(self._database, lease_seconds)
@@ -111,6 +86,8 @@ class Store(Transactions):
         self.expected = expecting.Expected(self._database, self._seen)
         self.limits = limits.Limits(self._database)
         self.room = room.Room(self._database, self._seen, preempt_grace_seconds, grow_seconds)
+        self.drains = drains.Drains(self._database)
+        self.nodes = nodes.Nodes(self._database)
         self.collected = collected.Collected(self._database)
 
     def migrate(self) -> None:
@@ -123,70 +100,7 @@ class Store(Transactions):
         with self._database.read(patient=False) as connection:
             connection.execute(sa.select(jobs.c.id).limit(1))
 
-    def close(self) -> None:
-        self._database.close()
-
-    def _seen(self, work: Clocked) -> admission.Seen:
-        return admission.seen(work, self._capacity, self._settle_seconds)
-
-    def _told(self, row: RowMapping) -> Job:
-        """Return the job of `row`, with its place in the line, which is computed while no lock is held."""
-        if row["state"] != JobState.QUEUED:
-            return job_record(row)
-        with self._read() as work:
-            return admission.with_places(work, [row], self._seen(work))[0]
-
     # --- users ------------------------------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        spec: JobSpec,
-        *,
-        owner: str,
-        key: str | None = None,
-        after: str | None = None,
-        notify: Sequence[Target] = (),
-    ) -> Job:
-        """Put a job into the line. The same owner, key and spec again: the same job, in whatever state it is.
-
-        after: the job that this one follows, which is told so, once. Raises ConflictError when the key was used for
-        another spec, ImpossibleError when no cluster that was ever seen could run it, QuotaError when it is more than
-        the owner may.
-        after: the job that this one follows, which is told so, once. notify: where to tell of it what. Raises
-        ConflictError when the key was used for another spec, ImpossibleError when no cluster that was ever seen could
-        run it.
-        """
-        submission = Submission.of(spec, key)
-
-        def put(work: Clocked) -> tuple[RowMapping, admission.Seen, float]:
-            known = self._seen(work)
-            ((job_id, new),) = submit(work, [submission], owner, known)
-            if new and after is not None:
-                work.record(after, "followed", job=job_id, what=spec.kind)
-            for target in notify:
-                notices.subscribe(work, owner, job_id, target)
-            return work.job_row(job_id), known, work.now
-
-        row, known, now = self._together.run(put)
-        return job_record(row) if row["state"] != JobState.QUEUED else self._placed([row], known, now)[0]
-
-    def submit_all(self, specs: Sequence[tuple[JobSpec, str | None]], *, owner: str) -> list[Job]:
-        """Put many jobs, each with its key or none, into the line, in this order: all of them or none.
-
-        Raises what `submit` raises; the error says which spec it is about.
-        """
-        submissions = [Submission.of(spec, key) for spec, key in specs]
-        with self._write() as work:
-            known = self._seen(work)
-            made = submit(work, submissions, owner, known)
-            job_rows, now = rows(work, [job_id for job_id, _ in made]), work.now
-        return self._placed(job_rows, known, now)
-
-    def _placed(self, job_rows: Sequence[RowMapping], known: admission.Seen, now: float) -> list[Job]:
-        """Return the jobs of rows that have just been written, with their places, counted while no lock is held."""
-        with self._read() as work:
-            work.set_clock(now)
-            return admission.with_places(work, job_rows, known)
 
     def not_followed(self, job_id: str, kind: str, reason: str) -> None:
         """Note why a job that should follow this one was not submitted. The same again changes nothing."""
@@ -342,151 +256,7 @@ class Store(Transactions):
         with self._write() as work:
             tokens.revoke(work, name)
 
-    # --- the dispatcher ---------------------------------------------------------------------------------------------
-
-    def observe_cluster(self, capacity: Capacity, *, address: str, ok: bool) -> None:
-        """Note what the cluster has now (`ok`: it answered). The largest ever seen decides what is impossible."""
-        with self._write() as work:
-            self._database.lock_admission(work.connection)
-            admission.observe(work, capacity, address, ok)
-
-    def cluster(self) -> wire.ClusterStatus:
-        with self._read() as work:
-            return admission.status(work, self._seen(work))
-
-    def admit(self) -> list[Attempt]:
-        """Make attempts for the gangs that can start now; nobody else admits meanwhile. Impossible jobs FAIL."""
-        with self._write() as work:
-            self._database.lock_admission(work.connection)
-            work.read_clock()
-            made = admission.admit(work, self._seen(work))
-        self.order.rest()
-        return made
-
-    def open_attempts(self) -> list[tuple[Job, Attempt]]:
-        """Return the attempts that start, run or are being cancelled, with their jobs, oldest first."""
-        table = attempts_table
-        query = sa.select(table).where(table.c.state.in_(admission.OPEN)).order_by(table.c.created_at, table.c.job_id)
-        with self._read() as work:
-            open_now = {row["job_id"]: attempt_record(row) for row in work.rows(query)}
-            rows = {row["id"]: row for row in work.rows(sa.select(jobs).where(jobs.c.id.in_(open_now)))}
-            return [(job_record(rows[job_id]), attempt) for job_id, attempt in open_now.items()]
-
-    def mark_submitted(self, job_id: str, number: int) -> None:
-        """Note that the attempt has been handed to Ray. Again, or for an attempt that is over, it changes nothing."""
-        with self._write() as work:
-            work.locked_job(job_id)
-            attempt = work.attempt_row(job_id, number)
-            if attempt is not None and attempt["submitted_at"] is None and attempt["ended_at"] is None:
-                work.update_attempt(job_id, number, submitted_at=work.now)
-                work.record(job_id, "submitted_to_ray", number)
-
-    def attempt_lost(
-        self, job_id: str, number: int, reason: str, *, retryable: bool = True, outage: bool = False
-    ) -> Job | None:
-        """End an attempt that was never claimed or whose lease is over; return None, changing nothing, while it is
-        held.
-
-        outage: its machines were lost, and not by the job's fault: it does not count against `retry.max_attempts`. An
-        attempt that is over already: the job as it is. Raises FencedError for an attempt that never was.
-        """
-        with self._write() as work:
-            ended = attempts.lost(work, job_id, number, reason, retryable=retryable, outage=outage)
-            row = work.job_row(job_id)
-        return self._told(row) if ended else None
-
-    def cancel_finished(self, job_id: str, number: int) -> Job | None:
-        """Move CANCELLING -> CANCELLED, for an attempt without a runner; return None while its lease is held."""
-        with self._write() as work:
-            ended = attempts.cancel_finished(work, job_id, number)
-            row = work.job_row(job_id)
-        return self._told(row) if ended else None
-
-    def set_log(self, job_id: str, number: int, uri: str) -> None:
-        """Note where the attempt's log is kept; allowed after the attempt's end, too."""
-        with self._write() as work:
-            work.locked_job(job_id)
-            attempt = work.attempt_row(job_id, number)
-            if attempt is None:
-                raise NotFoundError(f"{job_id} has no attempt {number}")
-            if attempt["log_uri"] != uri:
-                work.update_attempt(job_id, number, log_uri=uri)
-                work.record(job_id, "log", number, uri=uri)
-
-    def untracked(self) -> list[Job]:
-        """Return the jobs that are over and whose MLflow run has not been closed yet, oldest first."""
-        final = [state.value for state in FINAL]
-        query = sa.select(jobs).where(jobs.c.state.in_(final), jobs.c.tracked.is_(False)).order_by(jobs.c.id)
-        with self._read() as work:
-            return [job_record(row) for row in work.rows(query)]
-
-    def tracked(self, job_id: str) -> None:
-        """Note that the MLflow run has been closed. Changes nothing for a job that has been queued again meanwhile."""
-        with self._write() as work:
-            if JobState(work.locked_job(job_id)["state"]).final:
-                work.update_job(job_id, tracked=True)
-
-    # --- attempts ---------------------------------------------------------------------------------------------------
-    # All raise FencedError when the attempt is superseded, over, not claimed, or another runner's.
-
-    def claim(self, job_id: str, number: int, runner_id: str) -> tuple[Job, tuple[Checkpoint, ...]]:
-        """Make `runner_id` the attempt's runner; return the job with the gang that the attempt has, and what to resume
-        from. The same runner may ask again."""
-
-        def claim(work: Clocked) -> tuple[Job, tuple[Checkpoint, ...]]:
-            attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
-            row = work.job_row(job_id)
-            return attempts.of_its_size(work, job_record(row), number), self._checkpoints(work, row)
-
-        return self._together.run(claim)
-
-    def heartbeat(self, job_id: str, number: int, runner_id: str) -> wire.HeartbeatReply:
-        """Renew the lease; return whether to stop."""
-        return self._together.run(lambda work: attempts.heartbeat(work, job_id, number, runner_id, self.lease_seconds))
-
-    def progress(self, job_id: str, number: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
-        """Note how far the run is; the lease is not renewed."""
-        return self._together.run(lambda work: attempts.progress(work, job_id, number, report, self.lease_seconds))
-
-    def commit_checkpoint(self, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
-        """Make the job resume from this checkpoint; return which ones the caller must delete. Idempotent by address.
-
-        Raises ConflictError when the address holds another manifest.
-        """
-        return self._together.run(lambda work: attempts.commit_checkpoint(work, job_id, number, checkpoint))
-
-    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Return the checkpoints that the job keeps, newest first, the best one marked."""
-        with self._read() as work:
-            return self._checkpoints(work, work.job_row(job_id))
-
-    def finish(self, job_id: str, number: int, request: wire.FinishRequest) -> Job:
-        """Take the runner's final report; the same again is harmless. Raises ConflictError for another one."""
-
-        def finish(work: Clocked) -> RowMapping:
-            attempts.finish(work, job_id, number, request)
-            return work.job_row(job_id)
-
-        return self._told(self._together.run(finish))
-
-    def attempt_open(self, job_id: str, number: int) -> bool:
-        """Return whether attempt `number` of the job is its newest and not over."""
-        query = sa.select(jobs.c.id).where(
-            jobs.c.id == job_id,
-            jobs.c.attempt == number,
-            attempts_table.c.job_id == jobs.c.id,
-            attempts_table.c.number == jobs.c.attempt,
-            attempts_table.c.ended_at.is_(None),
-        )
-        with self._read() as work:
-            return work.connection.scalar(query) is not None
-
     # --- registered models ------------------------------------------------------------------------------------------
-
-    def check_held(self, job_id: str, number: int) -> Job:
-        """Return the job, if `number` is its open attempt and claimed. Raises FencedError otherwise."""
-        with self._write() as work:
-            return job_record(attempts.held(work, job_id, number))
 
     def put_model_version(
         self,
@@ -496,16 +266,17 @@ class Store(Transactions):
         sign: Callable[[int], str],
         *,
         number: int | None = None,
+        bytes: int | None = None,
     ) -> models.VersionRow:
         """Store the job's version of the model, with the envelope that `sign` makes of its number. Idempotent.
 
         mlflow_version: MLflow's number, which the version gets unless somebody has it. number: of the attempt that
-        asks; raises FencedError when that is superseded or over.
+        asks; raises FencedError when that is superseded or over. bytes: of all its files.
         """
         with self._write() as work:
             if number is not None:
                 attempts.held(work, job_id, number)
-            return models.put(work, job_id, name, mlflow_version, sign)
+            return models.put(work, job_id, name, mlflow_version, sign, bytes=bytes)
 
     def needs_package(self, digest: str, ended_after: float) -> bool:
         """Return whether a job needs this package of own code: one that is not over, or has been over since then."""
@@ -521,6 +292,3 @@ class Store(Transactions):
         """Return the job's model version, if it has one."""
         with self._read() as work:
             return models.of_job(work, job_id)
-
-    def _checkpoints(self, work: Clocked, job: RowMapping) -> tuple[Checkpoint, ...]:
-        return retention.marked(kept_checkpoints(work, job["id"]), policy(job).retention)

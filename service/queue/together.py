@@ -8,9 +8,7 @@ every write is a transaction of its own, which locks one job.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -18,30 +16,21 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection
 
-from service.errors import VaesvcError
+from service.errors import UnavailableError
 from service.queue.database import Database
+from service.queue.gathering import Gathering
 from service.queue.rows import Clocked
 
+R = TypeVar("R")
 T = TypeVar("T")
-MOST = 64  # writes in one transaction: others may be waiting for the database
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Write(Generic[T]):
-    """A write that waits or is done. error: what is raised instead of returning `value`."""
+    """A write. then: what reads the answer, when it is committed."""
 
-    call: Callable[[Clocked], T]
-    done: bool = False
-    value: T | None = None
-    error: BaseException | None = None
-
-    def end(self, value: T | None = None, error: BaseException | None = None) -> None:
-        self.value, self.error, self.done = value, error, True
-
-    def result(self) -> T:
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]
+    call: Callable[[Clocked], Any]
+    then: Callable[[Clocked, Any], T] | None = None
 
 
 class Together:
@@ -49,65 +38,79 @@ class Together:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: deque[_Write[Any]] = deque()
-        self._turn = threading.Lock()
+        self._gathering: Gathering[_Write[Any], Any] = Gathering(self._all)
 
     def run(self, call: Callable[[Clocked], T]) -> T:
         """Return what `call` returns inside a transaction that is committed by then. What it raises undoes what it did,
         and nothing of anybody else's. It may be called twice: what was written the first time is undone then."""
-        if not self._database.sqlite:
-            return self._alone(call)
-        write = _Write(call)
-        self._waiting.append(write)
-        with self._turn:
-            while not write.done:
-                self._lead()
-        return write.result()
+        return self._run(_Write(call))
 
-    def _alone(self, call: Callable[[Clocked], T]) -> T:
+    def run_then(self, call: Callable[[Clocked], T], then: Callable[[Clocked, T], R]) -> R:
+        """Return what `then` reads, after the commit and without any lock, of what `call` returned."""
+        return self._run(_Write(call, then))
+
+    def _run(self, write: _Write[R]) -> R:
+        return self._gathering.run(write) if self._database.sqlite else self._alone(write)
+
+    def _alone(self, write: _Write[T]) -> T:
         with self._database.write() as connection:
-            return call(Clocked(self._database, connection))
+            work = Clocked(self._database, connection)
+            value: T = write.call(work)
+            if write.then is not None:
+                self._database.written(connection)
+                try:
+                    value = write.then(work.afterwards(connection), value)
+                except Exception as error:
+                    raise not_read(error) from error
+            return value
 
-    def _lead(self) -> None:
-        """Do what waits. Whoever leads holds the turn; a write that was not ended stays in the line."""
-        batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-        try:
-            if len(batch) == 1 or not self._all(batch):
-                for write in batch:
-                    self._one(write)
-        finally:
-            self._waiting.extendleft(reversed([write for write in batch if not write.done]))
+    def _all(self, writes: Sequence[_Write[Any]]) -> list[Any]:
+        """Do the writes in one transaction; return what each returns or raises. Raises what the database raises for one
+        of them, with nothing written."""
+        if len(writes) == 1:
+            return [self._alone(writes[0])]
+        with self._database.write() as connection:
+            works = [Clocked(self._database, connection) for _ in writes]
+            ended = [_apart(connection, partial(write.call, work)) for write, work in zip(writes, works, strict=True)]
+        reading = [
+            at for at, write in enumerate(writes) if write.then is not None and not isinstance(ended[at], Exception)
+        ]
+        if reading:
+            self._read(writes, works, ended, reading)
+        return ended
 
-    def _one(self, write: _Write[Any]) -> None:
+    def _read(
+        self, writes: Sequence[_Write[Any]], works: Sequence[Clocked], ended: list[Any], reading: Sequence[int]
+    ) -> None:
+        """Read the answers to those of the writes that are committed: whatever fails now, they are not done again."""
+        unread = set(reading)
         try:
-            write.end(self._alone(write.call))
+            with self._database.read() as connection:
+                for at in reading:
+                    then = writes[at].then
+                    assert then is not None
+                    ended[at] = then(works[at].afterwards(connection), ended[at])
+                    unread.discard(at)
         except Exception as error:
-            write.end(error=error)
-
-    def _all(self, batch: list[_Write[Any]]) -> bool:
-        """Do the writes in one transaction; return False, with nothing written, when the database failed one of
-        them."""
-        ends: list[tuple[Any, Exception | None]] = []
-        try:
-            with self._database.write() as connection:
-                for write in batch:
-                    ends.append(_apart(connection, partial(write.call, Clocked(self._database, connection))))
-        except VaesvcError:  # the database's own: what fails for one must not fail for all
-            return False
-        for write, (value, error) in zip(batch, ends, strict=True):
-            write.end(value, error)
-        return True
+            for at in unread:
+                ended[at] = not_read(error)
 
 
-def _apart(connection: Connection, call: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def not_read(error: Exception) -> UnavailableError:
+    """Return the error for a write that is committed, so that nobody does it again as one that was undone."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return UnavailableError(f"it is done, and the answer could not be read: {cause}")
+
+
+def _apart(connection: Connection, call: Callable[[], T]) -> T | Exception:
     """Return what the call returns or raises, which undoes it alone. The database's errors are raised."""
     savepoint = connection.begin_nested()
     try:
         value = call()
         savepoint.commit()
-        return value, None
+        return value
     except exc.DBAPIError:
         raise
     except Exception as error:
         savepoint.rollback()
-        return None, error
+        return error

@@ -24,6 +24,9 @@ _INFO = (
     users.c.role,
 )  # fmt: skip
 _JOINED = sa.select(*_INFO).join(users, users.c.name == tokens.c.name)
+_KNOWN = _JOINED.where(  # every call asks it: built once
+    tokens.c.sha256 == sa.bindparam("digest", type_=tokens.c.sha256.type), users.c.disabled_at.is_(None)
+)
 
 
 def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
@@ -43,7 +46,7 @@ def add(work: Clocked, name: str, token: str, *, admin: bool) -> None:
 
 def find(work: Clocked, token: str) -> TokenInfo | None:
     """Return the token's user; None for an unknown token, one that is past its end, and one of a disabled user."""
-    row = work.row(_JOINED.where(tokens.c.sha256 == sha256(token), users.c.disabled_at.is_(None)))
+    row = work.row(_KNOWN, digest=sha256(token))
     if row is None or (row["expires_at"] is not None and row["expires_at"] <= work.now):
         return None
     return TokenInfo(**row)

@@ -1,6 +1,7 @@
 """The line: whose turn it is, one job after another, while a plan is made.
 
-A **lane** is the jobs of one priority, owner and kind of gang. Lanes are read only as far as their jobs start.
+A **lane** is the jobs of one priority, owner and kind of gang, those that have begun before apart from those that have
+not. Lanes are read only as far as their jobs start.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ class Queued:
     priority: int = 0
     not_before: float = 0.0  # backoff: seconds since 1970
     owner: str = ""
+    seconds: float | None = None  # for which an attempt may run at most; none: no bound
+    begun: bool = False  # it was admitted before
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """The jobs of one priority, owner and kind of gang, oldest first, read once and as far as they are needed."""
+    """The jobs of one priority, owner, kind of gang and class of bounds, oldest first, read once and as far as they are
+    needed. seconds: the bound of their attempts; begun: they were admitted before."""
 
     resources: Resources
     priority: int
     jobs: Iterator[Queued]
     name: str = ""
     owner: str = ""
+    seconds: float | None = None
+    begun: bool = False
 
 
 Turn = tuple[Lane, Queued]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service import spec_text
+from vae_models.strict import SCALARS
 
 Source = str | Path | Mapping[str, Any]
 
@@ -41,6 +42,8 @@ def read(source: Source) -> Given:
 
 def plain(value: Any) -> Any:
     """Return models, mappings and tuples as dicts and lists; of a model only what was set."""
+    if type(value) in SCALARS:
+        return value
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):

@@ -140,9 +140,11 @@ class OpenSpec(JobSpec):
     model_config = ConfigDict(extra="allow")
 
 
-def refuse_large(spec: JobSpec) -> None:
+def refuse_large(spec: JobSpec, at_most: int | None = None) -> None:
     """Raise UsageError for a large spec: jobs are kept for ever and listed by the thousand, each with its whole
-    spec."""
+    spec. at_most: a bound of its bytes, where one is known."""
+    if at_most is not None and at_most <= LARGEST:
+        return
     if (size := len(spec.model_dump_json())) > LARGEST:
         raise UsageError(f"the spec has {size:,} bytes with every default filled in; at most {LARGEST:,} are taken")
 

@@ -28,7 +28,11 @@ _KEPT_SESSIONS = 3  # folders with Ray's logs of earlier starts
 
 def _provides(home: Path, ports: Mapping[str, int]) -> dict[str, Any]:
     state.secret(home / "ray-token")
-    return {"ray_address": f"http://{LOOPBACK}:{ports['dashboard']}", "ray_token_file": str(home / "ray-token")}
+    return {
+        "ray_address": f"http://{LOOPBACK}:{ports['dashboard']}",
+        "ray_gcs_address": f"{LOOPBACK}:{ports['gcs']}",
+        "ray_token_file": str(home / "ray-token"),
+    }
 
 
 def _launch(site: Site) -> Launch:
@@ -60,6 +64,7 @@ def _environment(site: Site) -> dict[str, str]:
         RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0",  # at SIGTERM it would wait for workers to leave, as Ray Serve's do
         RAY_prestart_worker_first_driver="0",  # it would take the cores that the first job's own workers start on
         MALLOC_ARENA_MAX="1",  # a thread that trains would give its arena back, and fault it in, every step
+        GLIBC_TUNABLES="glibc.malloc.hugetlb=1",  # that arena in huge pages: fewer of them to look up, step after step
         AUTOSCALER_METRIC_PORT=str(site.ports["metrics"]),
         DASHBOARD_METRIC_PORT=str(site.ports["dashboard_metrics"]),
         VAESVC_CACHE_DIR=str(settings.cache_dir),
@@ -137,7 +142,7 @@ def _check(settings: Settings) -> None:
 RAY = Unit(
     name="ray",
     fields=("ray_address",),
-    also=("ray_token_file",),
+    also=("ray_token_file", "ray_gcs_address"),
     ports=("dashboard", "gcs", "agent", "client", "metrics", "dashboard_metrics"),
     provides=_provides,
     address=lambda settings: settings.ray_address,

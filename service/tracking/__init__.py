@@ -14,18 +14,23 @@ reports.py      what `vaesvc report` reads, and leaves
 system.py       how busy the machine was
 spool.py        points and pictures in a file until the server has them
 delivery.py     from there to the server
+outbox.py       what is said, in memory, then in the spool, then sent, in threads
 writer.py       RunWriter: logs without ever holding up the caller
+pack_writer.py  PackWriter: the same for several runs of one process, by one spool
 """
 
 from __future__ import annotations
 
 from service.tracking.describe import TrialRun
+from service.tracking.pack_writer import LaneWriter, PackWriter
 from service.tracking.runs import end_run, end_trial, find_run, find_trial, open_run, open_trial, open_trials
 from service.tracking.server import check
 from service.tracking.system import SystemMonitor
 from service.tracking.writer import RunWriter, send_spool
 
 __all__ = [
+    "LaneWriter",
+    "PackWriter",
     "RunWriter",
     "SystemMonitor",
     "TrialRun",

@@ -3,6 +3,7 @@
 One JSON object per line, appended only:
     {"kind": "metrics", "step": 50, "at": 1700000000000, "values": {"train/loss": 101.5}}
     {"kind": "picture", "step": 50, "at": 1700000000000, "name": "samples", "png": "<base64>"}
+A file of several runs says in each line whose it is, "run": 3; without it, run 0's.
 Beside it, PATH.sent says how many bytes of each kind's lines are delivered. It may lag behind the truth after a crash,
 so who delivers asks the server what it has; a spool that was carried elsewhere without it is complete, too.
 """
@@ -15,7 +16,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ class Metrics:
     step: int
     at: int  # milliseconds since 1970, UTC
     values: Mapping[str, float]
+    run: int = 0
     start: int = 0  # where its line begins in the file, bytes
 
 
@@ -37,12 +39,16 @@ class Picture:
     at: int
     name: str
     png: bytes
+    run: int = 0
     start: int = 0
 
 
-def encode(item: Metrics | Picture) -> bytes:
+Item = Metrics | Picture
+
+
+def encode(item: Item) -> bytes:
     head: dict[str, Any] = {"kind": "metrics" if isinstance(item, Metrics) else "picture"}
-    head |= {"step": item.step, "at": item.at}
+    head |= {"step": item.step, "at": item.at} | ({"run": item.run} if item.run else {})
     if isinstance(item, Metrics):
         # JSON has no NaN and no infinity: they go as texts, which float() reads
         head["values"] = {k: v if math.isfinite(v) else str(v) for k, v in item.values.items()}
@@ -51,16 +57,16 @@ def encode(item: Metrics | Picture) -> bytes:
     return json.dumps(head, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def decode(line: bytes, start: int) -> Metrics | Picture | None:
+def decode(line: bytes, start: int) -> Item | None:
     """Return the entry of a line; None for one that a crash or a full disk cut short."""
     try:
         data = json.loads(line)
-        step, at = int(data["step"]), int(data["at"])
+        step, at, run = int(data["step"]), int(data["at"]), int(data.get("run", 0))
         if data["kind"] == "metrics":
             values = {str(key): float(value) for key, value in data["values"].items()}
-            return Metrics(step=step, at=at, values=values, start=start)
+            return Metrics(step=step, at=at, values=values, run=run, start=start)
         png = base64.b64decode(data["png"], validate=True)
-        return Picture(step=step, at=at, name=str(data["name"]), png=png, start=start)
+        return Picture(step=step, at=at, name=str(data["name"]), png=png, run=run, start=start)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -93,10 +99,10 @@ class Spool:
                 self._file.truncate(size)
             raise
 
-    def read(self, kind: Kind, start: int, limit: int) -> tuple[list[Metrics | Picture], int]:
+    def read(self, kind: Kind, start: int, limit: int) -> tuple[list[Item], int]:
         """Return entries of one kind from byte `start`: at most about `limit` points (or one picture), and where to go
         on."""
-        entries: list[Metrics | Picture] = []
+        entries: list[Item] = []
         count = 0
         prefix = f'{{"kind":"{kind}"'.encode()
         if start >= self.size():  # nothing new; and a device that stands in for a file has no end to read to
@@ -123,6 +129,24 @@ class Spool:
 
     def delivered(self) -> bool:
         return all(not self.read(kind, self.sent[kind], 1)[0] for kind in KINDS)
+
+    def split(self, run: int, path: Path, *, whole: bool) -> bool:
+        """Write what is not delivered of one of several runs to a spool of its own; return whether there is anything.
+
+        whole: all that was ever said of it, delivered or not
+        """
+        left = b""
+        with self.path.open("rb") as file:
+            for begin, line in _lines(file, 0):
+                item = decode(line, begin)
+                if item is None or item.run != run:
+                    continue
+                kind: Kind = "metrics" if isinstance(item, Metrics) else "picture"
+                if whole or begin >= self.sent[kind]:
+                    left += encode(replace(item, run=0))
+        if left:
+            path.write_bytes(left)
+        return bool(left)
 
     def close(self) -> None:
         self._file.close()

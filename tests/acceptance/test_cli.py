@@ -59,7 +59,7 @@ COMMANDS = (
     *("up", "down", "status", "doctor", "serve", "searches", "studies", "study", "token", "data", "parts", "pictures"),
     *("encode", "reconstruct", "sample", "score", "interpolate", "traverse", "export", "card"),
     *("evaluate", "report", "reproduce", "bench", "group", "quota", "user", "notify", "audit", "usage"),
-    *("login", "logout"),
+    *("login", "logout", "node"),
 )
 
 

@@ -108,7 +108,7 @@ def check_model(stack: Stack, code: dict[str, str], changed: Path, folder: Path)
 def test_a_search_of_its_own_runs_in_lanes(stack: Stack) -> None:
     job = submit(stack, "searches/rings/scales", ("steps=60",))
     detail = real_jobs.until_over(stack, job)
-    widths = re.search(r"seconds for a step of all, by width: (.*)", real_jobs.log(stack, job))
+    widths = re.search(r"seconds for a lane's step, by width: (.*)", real_jobs.log(stack, job))
     assert widths is not None
     assert "2: " in widths[1], widths[0]  # its likelihood's number differs between the lanes
     assert "cannot be fused" not in real_jobs.log(stack, job)

@@ -1,4 +1,4 @@
-"""A recipe reaches what it promises, on the published files: about a minute of a core, half of the epochs it has."""
+"""A recipe reaches what it promises, on the published files: half a minute of a core, a quarter of its epochs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.command import vaesvc
 
 RECIPE = "binarized-mnist/beta-vae-mlp"
-EPOCHS = 8
-BETTER_THAN = -110.0  # nats per datum
+EPOCHS = 4
+BETTER_THAN = -122.0  # nats per datum
 TOO_GOOD = -80.0  # of a mass over 784 pixels, on images that were not trained on: the best models stay below
 
 
@@ -35,4 +35,4 @@ def test_the_mlp_reaches_its_elbo_on_static_binarized_mnist(
     metrics = json.loads(done.stdout)["metrics"]
     assert BETTER_THAN < metrics["test/elbo"] < TOO_GOOD
     assert BETTER_THAN < metrics["val/elbo"] < TOO_GOOD
-    assert 15 < metrics["test/rate"] < 30  # the latent is used
+    assert 12 < metrics["test/rate"] < 30  # the latent is used

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.lanes --models mlp cnn resnet --lanes 1 7 21 63 [--device cuda] [--out lanes.json]
 
-MR-VAE's nets for MNIST (mlp: 400-400), batch 128, seven learning rates by seeds, on random bytes that lie on the
-device. Medians of rounds that alternate; ratios are against one configuration alone, in the same process. Memory: the
-peak of the device's allocator by lane (CUDA), else left out.
+MR-VAE's nets for MNIST (mlp: 400-400), batch 128 (`--batch`), seven learning rates by seeds, on random bytes that lie
+on the device. Medians of rounds that alternate; ratios are against one configuration alone, in the same process.
+Memory: the peak of the device's allocator by lane (CUDA), else left out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def dataset() -> Dataset:
     return Dataset(name="mnist", shape=(1, 28, 28), **splits)
 
 
-def runs(model: str, lanes: int, device: torch.device, folder: Path, data: Dataset) -> list[Run]:
+def runs(model: str, lanes: int, device: torch.device, folder: Path, data: Dataset, batch: int = BATCH) -> list[Run]:
     made = []
     residence: Any = None
     for lane in range(lanes):
@@ -52,7 +52,7 @@ def runs(model: str, lanes: int, device: torch.device, folder: Path, data: Datas
                 "optimizer": {"lr": RATES[lane % 7]},
                 "seed": lane // 7,
                 "steps": 10**6,
-                "batch_size": BATCH,
+                "batch_size": batch,
                 "log_every_steps": 10**5,
             }
         )
@@ -72,13 +72,13 @@ def seconds_per_step(step: Any, device: torch.device, steps: int) -> float:
     return (time.perf_counter() - began) / steps
 
 
-def measure(model: str, lanes: int, device: torch.device, rounds: int, steps: int) -> dict[str, Any]:
+def measure(model: str, lanes: int, device: torch.device, rounds: int, steps: int, batch: int) -> dict[str, Any]:
     data = dataset()
     with tempfile.TemporaryDirectory() as folder:
-        (alone,) = runs(model, 1, device, Path(folder) / "alone", data)
-        turn = runs(model, lanes, device, Path(folder) / "turn", data)
+        (alone,) = runs(model, 1, device, Path(folder) / "alone", data, batch)
+        turn = runs(model, lanes, device, Path(folder) / "turn", data, batch)
         before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-        fused = Fused(runs(model, lanes, device, Path(folder) / "fused", data))
+        fused = Fused(runs(model, lanes, device, Path(folder) / "fused", data, batch))
         ways = {
             "alone": alone.step,
             "turn": lambda: [run.step() for run in turn],
@@ -95,7 +95,7 @@ def measure(model: str, lanes: int, device: torch.device, rounds: int, steps: in
                 times[name].append(seconds_per_step(step, device, steps))
         memory = (torch.cuda.max_memory_allocated() - before) / lanes / 2**20 if device.type == "cuda" else None
     median = {name: statistics.median(values) for name, values in times.items()}
-    images = {name: (1 if name == "alone" else lanes) * BATCH / seconds for name, seconds in median.items()}
+    images = {name: (1 if name == "alone" else lanes) * batch / seconds for name, seconds in median.items()}
     return {"model": model, "lanes": lanes, "images_per_second": images, "peak_mib_per_lane": memory}
 
 
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -113,14 +114,14 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, torch {torch.__version__}, batch {BATCH}; images per second of all lanes, and ratios to one alone")
+    print(f"{name}, torch {torch.__version__}, batch {options.batch}; images per second of all lanes, beside one alone")
     print("| model | lanes | alone | in turn | fused | in turn / alone | fused / alone | fused / in turn | MiB/lane |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     found = []
     for model in options.models:
         for lanes in options.lanes:
             try:
-                result = measure(model, lanes, device, options.rounds, options.steps)
+                result = measure(model, lanes, device, options.rounds, options.steps, options.batch)
             except torch.OutOfMemoryError as error:
                 print(f"{model}, {lanes} lanes: {str(error).splitlines()[0]}", file=sys.stderr)
                 break

@@ -1,13 +1,13 @@
 """What several beta cost a multi-rate model: its evaluation at ten beta beside one, its training beside a beta-VAE's.
 
-    python -m tests.benchmarks.multi_rate [--models mlp cnn resnet] [--betas 10] [--data 500] [--rounds 7]
+    python -m tests.benchmarks.multi_rate [--models mlp cnn resnet] [--betas 10] [--data 500] [--rounds 7] [--compiled]
 
 MR-VAE's nets for MNIST (mlp: 400-400), one thread on the CPU, random bytes. Evaluations at 1 alone, at 1 and at the
-beta in one pass, and at each in a pass of its own alternate, and so do training steps of batch 128; medians of
-processor time. Beside the first ratio is that of the arithmetic: floating-point operations of products and
-convolutions, counted, and the share of one beta's that depends on beta. A layer before the first gate computes each
-datum once, every later one each datum at every beta: no evaluation costs less arithmetic. Memory: what an evaluation's
-tensors take at most, counted, without the data.
+beta in one pass, and at each in a pass of its own alternate, and so do training steps of batch 128 (--compiled: both
+with compile: step); medians of processor time. Beside the first ratio is that of the arithmetic: floating-point
+operations of products and convolutions, counted, and the share of one beta's that depends on beta. A layer before the
+first gate computes each datum once, every later one each datum at every beta: no evaluation costs less arithmetic.
+Memory: what an evaluation's tensors take at most, counted, without the data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vae_models.training.evaluation import evaluate
 from vae_models.training.loop import Run
 
 
-def run(model: str, gated: bool, folder: Path, data: Dataset) -> Run:
+def run(model: str, gated: bool, folder: Path, data: Dataset, *, compiled: bool) -> Run:
     config: dict[str, Any] = {
         "data": {"name": "mnist", "binarize": "threshold"},
         "model": {"latent": 32, "backbone": BACKBONES[model]} | ({"gating": {}} if gated else {}),
@@ -41,6 +41,7 @@ def run(model: str, gated: bool, folder: Path, data: Dataset) -> Run:
         "steps": 10**6,
         "batch_size": BATCH,
         "log_every_steps": 10**5,
+        "compile": "step" if compiled else "off",
     }
     made = Run(TrainConfig.model_validate(config), LocalContext(folder), data)
     made.model.train()
@@ -60,14 +61,14 @@ def medians(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def measure(model: str, betas: tuple[float, ...], count: int, rounds: int) -> None:
+def measure(model: str, betas: tuple[float, ...], count: int, rounds: int, *, compiled: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = dataset()
         data = Dataset(
             name=data.name, shape=data.shape, train=data.train, val=Split(x=data.train.x[:count]), test=data.test
         )
-        gated = run(model, True, Path(folder, "gated"), data)
-        plain = run(model, False, Path(folder, "plain"), data)
+        gated = run(model, True, Path(folder, "gated"), data, compiled=compiled)
+        plain = run(model, False, Path(folder, "plain"), data, compiled=compiled)
 
         def at(*others: float) -> object:
             return evaluate(
@@ -111,17 +112,21 @@ def main() -> None:
     parser.add_argument("--betas", type=int, default=10)
     parser.add_argument("--data", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compiled", action="store_true", help="training with compile: step")
     options = parser.parse_args()
     torch.set_num_threads(1)
     betas = tuple(10 ** (-2 + 3 * place / (options.betas - 1)) for place in range(options.betas))
-    print(f"torch {torch.__version__}, one thread, {options.data} data, {len(betas)} beta beside 1, batch {BATCH}")
+    print(
+        f"torch {torch.__version__}, one thread, {options.data} data, {len(betas)} beta beside 1, batch {BATCH}, "
+        f"compile: {'step' if options.compiled else 'off'}"
+    )
     print(
         "| net | evaluation at 1 | at all / at 1 | arithmetic | of it depends on beta | in turn / one pass | memory "
         "| step | multi-rate / beta-VAE |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for model in options.models:
-        measure(model, betas, options.data, options.rounds)
+        measure(model, betas, options.data, options.rounds, compiled=options.compiled)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,47 @@
 """How fast the queue is: jobs a second through submit, and through admit + claim + finish, on SQLite and PostgreSQL.
 
-    python -m tests.benchmarks.queue_throughput [--jobs 300] [--writers 1 4] [--rounds 3]
+    python -m tests.benchmarks.queue_throughput [--jobs 300] [--writers 1 4 16] [--rounds 3]
 
 Both databases are durable, as in production (SQLite synchronous=FULL, PostgreSQL fsync on). The writers are threads of
-one process, as in the API. `p99` is that of one claim + finish, waiting for the others included. `batch`: the same,
-100 in a call. `of bare`: the rate beside that of bare inserts of the same rows (job and event) into the same tables in
-the same run: one job a transaction from as many threads, and for `batch` 100 jobs a transaction. Rates are medians of
-`--rounds`, ratios of the pairs of each round. The second table is of the API over HTTP, in a process of its own beside
-the clients', with both databases: POST /v1/jobs from one client and from as many as there are writers, and
-/v1/jobs:batch of 1,000 jobs.
+one process, as in the API, each of which asks again when it has been answered. `p99` is that of one claim + finish,
+waiting for the others included. `batch`: 100 jobs in a call, of one spec; `differ`: of specs that differ. `of bare`:
+the rate beside that of bare inserts of the same rows (job and event) into the same tables in the same run: one job a
+transaction from as many threads, and for batches 100 jobs a transaction. `bare/s` is that rate: what the disk and the
+database allow to who shares no transaction. Rates are medians of `--rounds`, ratios of the pairs of each round.
+
+The second table is of the API over HTTP, in a process of its own beside the clients', with both databases: POST
+/v1/jobs from one client and from as many as there are writers (medians of `--rounds`), and /v1/jobs:batch of 1,000
+jobs from up to 4 of them: of one spec, and of specs that differ. These clients are `service.client.Client`, in threads
+of one process, which share its interpreter with each other. `plain/s`: POST /v1/jobs again, from as many callers that
+are processes of their own and do nothing but what HTTP needs (`plain_caller`): what the server is capable of beside
+them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
+from subprocess import PIPE
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from service.client import Client
 from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import Attempt, Capacity, JobState
+from service.queue.schema import jobs as table
 from service.queue.store import Store
 from service.wire import MAX_BATCH, FinishRequest
 from tests import postgres
@@ -40,6 +52,8 @@ from vae_models.data.config import DataConfig
 SPEC = TrainSpec(name="bench", register_as="bench", train=TrainConfig(data=DataConfig(name="digits"), steps=1))
 
 BATCH = 100  # jobs of a batch
+BATCH_CLIENTS = 4
+SPECS = [SPEC.model_copy(update={"name": f"bench-{index}"}) for index in range(MAX_BATCH)]
 
 
 @contextmanager
@@ -71,18 +85,25 @@ def measure(url: str, jobs: int, writers: int) -> dict[str, float]:
         taken = list(threads.map(lambda attempt: run_one(store, attempt), attempts))
         ended = time.perf_counter()
         plain_batch = bare(store, writers, 10 * BATCH, BATCH)
-        batched = time.perf_counter()
-        list(threads.map(lambda _: store.submit_all([(SPEC, None)] * BATCH, owner="bench"), range(10)))
         rates = {
             "submits": jobs / (submitted - begin),
+            "bare": plain,
+            "of_bare": jobs / (submitted - begin) / plain,
             "admits": jobs / (admitted - submitted),
             "claim_finish": jobs / (ended - admitted),
             "p99": quantiles(taken, n=100)[98],
-            "batch": 10 * BATCH / (time.perf_counter() - batched),
+            "bare_batch": plain_batch,
         }
-        for job in store.jobs(states=[JobState.QUEUED], limit=10 * BATCH):
-            store.cancel(job.id, by="bench")
-    return rates | {"of_bare": rates["submits"] / plain, "batch_of_bare": rates["batch"] / plain_batch}
+        for name, specs in (("batch", [SPEC] * BATCH), ("differ", SPECS[:BATCH])):
+            some = [(spec, None) for spec in specs]
+            batched = time.perf_counter()
+            list(threads.map(lambda _, some=some: store.submit_all(some, owner="bench"), range(10)))
+            rates[name] = 10 * BATCH / (time.perf_counter() - batched)
+            rates[f"{name}_of_bare"] = rates[name] / plain_batch
+        with store._database.write() as connection:  # out of the line, at once
+            queued = sa.update(table).where(table.c.state == JobState.QUEUED.value)
+            connection.execute(queued.values(state=JobState.CANCELLED.value))
+    return rates
 
 
 def bare(store: Store, writers: int, jobs: int, size: int) -> float:
@@ -149,28 +170,77 @@ def served(url: str) -> Iterator[tuple[str, str]]:
             process.join(30)
 
 
-def asked(address: str, token: str, jobs: int, clients: int) -> tuple[float, float]:
-    """Return the jobs a second of so many clients at once: one in a call, and MAX_BATCH in a call."""
-    data = SPEC.model_dump(mode="json")
+@contextmanager
+def calling(address: str, token: str, clients: int) -> Iterator[tuple[list[Client], ThreadPoolExecutor]]:
+    """So many clients, each of which has called once, and threads for them."""
     with ExitStack() as stack:
         all_clients = [stack.enter_context(Client(address, token)) for _ in range(clients)]
-        threads = stack.enter_context(ThreadPoolExecutor(clients))
         for client in all_clients:
-            client.submit(data)
+            client.submit(SPEC)
+        yield all_clients, stack.enter_context(ThreadPoolExecutor(clients))
+
+
+def singly(address: str, token: str, jobs: int, clients: int) -> float:
+    """Return the jobs a second of so many clients at once, one in a call."""
+    data = SPEC.model_dump(mode="json")
+    with calling(address, token, clients) as (all_clients, threads):
         begin = time.perf_counter()
         list(threads.map(lambda i: all_clients[i % clients].submit(data), range(jobs)))
-        ended = time.perf_counter()
-        list(threads.map(lambda client: client.submit_all([data] * MAX_BATCH), all_clients))
-        return jobs / (ended - begin), clients * MAX_BATCH / (time.perf_counter() - ended)
+        return jobs / (time.perf_counter() - begin)
+
+
+def plainly(address: str, token: str, jobs: int, clients: int) -> float:
+    """Return the jobs a second of so many callers at once, each in a process of its own, one job in a call."""
+    spec, at = SPEC.model_dump(mode="json"), urlsplit(address)
+    order = {"host": at.hostname, "port": at.port, "token": token, "spec": spec, "jobs": jobs // clients}
+    command = [sys.executable, "-m", "tests.benchmarks.plain_caller"]
+    with ExitStack() as stack:
+        callers = [subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(clients)]
+        for caller in callers:
+            stack.callback(caller.wait, 60)
+            stack.callback(caller.kill)
+        for caller in callers:
+            _say(caller, json.dumps(order))
+        for caller in callers:
+            _hear(caller, "ready")
+        begin = time.perf_counter()
+        for caller in callers:
+            _say(caller, "go")
+        for caller in callers:
+            _hear(caller, "done")
+        return clients * order["jobs"] / (time.perf_counter() - begin)
+
+
+def _say(caller: subprocess.Popen[str], text: str) -> None:
+    assert caller.stdin is not None
+    caller.stdin.write(f"{text}\n")
+    caller.stdin.flush()
+
+
+def _hear(caller: subprocess.Popen[str], word: str) -> None:
+    """Wait for the word. Raises RuntimeError when the caller says something else, or has ended."""
+    assert caller.stdout is not None
+    if (heard := caller.stdout.readline().strip()) != word:
+        raise RuntimeError(f"a caller said {heard!r} in place of {word!r}")
+
+
+def in_batches(address: str, token: str, clients: int, specs: Sequence[TrainSpec]) -> float:
+    """Return the jobs a second of so many clients at once, all of the specs in a call."""
+    data = [spec.model_dump(mode="json") for spec in specs]
+    with calling(address, token, clients) as (all_clients, threads):
+        begin = time.perf_counter()
+        list(threads.map(lambda client: client.submit_all(data), all_clients))
+        return clients * len(data) / (time.perf_counter() - begin)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--writers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--writers", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    print(f"{'database':12}{'writers':>8}{'submit/s':>10}{'of bare':>9}{'batch/s':>9}{'of bare':>9}", end="")
+    print(f"{'database':12}{'writers':>8}{'submit/s':>10}{'bare/s':>8}{'of bare':>9}", end="")
+    print(f"{'batch/s':>9}{'differ/s':>9}{'bare/s':>8}{'of bare':>9}{'of bare':>9}", end="")
     print(f"{'admit/s':>9}{'claim+finish/s':>16}{'p99 (s)':>9}")
     with databases() as found:
         for name, url in found:
@@ -180,16 +250,30 @@ def main() -> None:
             for writers in arguments.writers:
                 rounds = [measure(url, arguments.jobs, writers) for _ in range(arguments.rounds)]
                 rates = {key: median(each[key] for each in rounds) for key in rounds[0]}
-                submits = f"{rates['submits']:>10.0f}{rates['of_bare']:>9.2f}"
-                batches = f"{rates['batch']:>9.0f}{rates['batch_of_bare']:>9.2f}"
+                submits = f"{rates['submits']:>10.0f}{rates['bare']:>8.0f}{rates['of_bare']:>9.2f}"
+                batches = f"{rates['batch']:>9.0f}{rates['differ']:>9.0f}{rates['bare_batch']:>8.0f}"
+                batches += f"{rates['batch_of_bare']:>9.2f}{rates['differ_of_bare']:>9.2f}"
                 ends = f"{rates['admits']:>9.0f}{rates['claim_finish']:>16.0f}{rates['p99']:>9.3f}"
                 print(f"{name:12}{writers:>8}{submits}{batches}{ends}", flush=True)
-        print(f"\n{'API':12}{'clients':>8}{'submit/s':>10}{'batch/s':>9}")
+        print(f"\n{'API':12}{'clients':>8}{'submit/s':>10}{'plain/s':>9}{'batch/s':>9}{'differ/s':>9}")
         for name, url in found:
             with served(url) as (address, token):
-                for clients in arguments.writers:
-                    single, batch = asked(address, token, arguments.jobs, clients)
-                    print(f"{name:12}{clients:>8}{single:>10.0f}{batch:>9.0f}", flush=True)
+                rounds = [
+                    [
+                        (
+                            singly(address, token, arguments.jobs, clients),
+                            plainly(address, token, arguments.jobs, clients),
+                        )
+                        for clients in arguments.writers
+                    ]
+                    for _ in range(arguments.rounds)
+                ]
+                for clients, *pairs in zip(arguments.writers, *rounds, strict=True):
+                    rates, plain = (median(each) for each in zip(*pairs, strict=True))
+                    several = min(clients, BATCH_CLIENTS)
+                    batches = [in_batches(address, token, several, specs) for specs in ([SPEC] * MAX_BATCH, SPECS)]
+                    row = f"{rates:>10.0f}{plain:>9.0f}{batches[0]:>9.0f}{batches[1]:>9.0f}"
+                    print(f"{name:12}{clients:>8}{row}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,39 @@
-"""What packs save: one study of short trials on a Ray cluster of this machine, run in three ways, one after the other.
+"""What packs save: one study of short trials on a Ray cluster of this machine, run in several ways in turn.
 
-    python -m tests.benchmarks.study [--trials 21] [--steps 300] [--at-once 2] [--ways packs groups]
+    python -m tests.benchmarks.study [--trials 21] [--steps 300] [--at-once 2] [--ways packs cold groups]
 
-- packs: Ray Tune runs `--at-once` packs, each of which trains its share of the trials in one process;
+- packs: Ray Tune runs `--at-once` packs, which take the trials from the study's board until none is left, and finds
+  processes that wait with everything imported, as the service's stack holds them ready (`service.attempt.preload`);
+- cold: the same on a cluster where none waits;
 - processes: Ray Tune runs every trial in a process of its own, `--at-once` side by side;
-- groups: Ray Tune runs every trial as a Ray Train group of one worker, as a trial on several GPUs would be.
+- groups: Ray Tune runs every trial as a Ray Train group of one worker, as a trial on several GPUs would be. With
+  `--few N` only N trials are run in this way, and the seconds are those times trials / N.
 
 Seven learning rates by seeds, MLP 400-400 on static binarized MNIST, one thread each, one evaluation at the end.
 Seconds are of the whole search, the start of processes, imports and data included; the cluster stands already. Beside
-them: the steps per second that the packs reached, and those of a plain loop over the same model in this process.
+them: `--at-once` plain loops over the same model and data that compute at the same time (`plain_loops`), measured
+before and after the packs, and what a search that starts in no time and steps as they do would reach.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import plain_loops
+
 RATES = [0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001]
-PLAIN_STEPS = 200
+WARM_SECONDS = 180.0  # until the processes that wait have their imports
+LOOK_SECONDS = 0.2
 
 
 def study(trials: int, steps: int) -> Any:
@@ -50,9 +59,10 @@ def trials_of(text: str) -> list[Any]:
     return list(trials(config.stages[0], config.base))
 
 
-def train_pack(text: str, folder: str, numbers: Sequence[int]) -> None:
-    """In a worker's process: these trials of the study as one pack. It leaves when each of its parts began."""
-    stamps = {"imports": time.time()}
+def train_pack(text: str, folder: str, board: Any, packs: Sequence[int]) -> None:
+    """In a worker's process: what the board hands to this pack. It leaves when each of its parts began."""
+    stamps: dict[str, Any] = {"imports": time.time()}
+    import ray
     import torch
 
     from tuning import pack
@@ -65,18 +75,19 @@ def train_pack(text: str, folder: str, numbers: Sequence[int]) -> None:
     torch.set_num_threads(1)
     stage = StudyConfig.model_validate_json(text).stages[0]
     every = trials_of(text)
-    mine = [every[number] for number in numbers]
-    contexts = [LocalContext(Path(folder) / str(number)) for number in numbers]
-    widths = Widths()
+    widths, (number,), ended = Widths(), packs, list[int]()
     stamps["data"] = time.time()
-    dataset = data.load(mine[0].config.data)
+    dataset = data.load(every[0].config.data)
     stamps["training"] = time.time()
     pack.train(
-        stage, mine, contexts, assignments=len(RATES), dataset=dataset, width=None,
-        widths=widths, rungs=Memory(), stopping=lambda: False, on_end=lambda trial, outcome: None,
+        stage, lambda most, running: [every[each] for each in ray.get(board.take.remote(number, most, running))],
+        lambda trial: LocalContext(Path(folder) / str(trial.number)), assignments=len(RATES),
+        load=lambda config: dataset, width=None, widths=widths, rungs=Memory(), stopping=lambda: False,
+        on_end=lambda trial, outcome: ended.append(trial.number),
     )  # fmt: skip
     stamps["end"] = time.time()
-    Path(folder, f"stamps-{numbers[0]}.json").write_text(json.dumps(stamps))
+    stamps["widths"] = {"chosen": widths.chosen, "seconds": widths.seconds, "trials": len(ended)}
+    Path(folder, f"stamps-{number}.json").write_text(json.dumps(stamps))
 
 
 def train_one(text: str, folder: str, number: int) -> None:
@@ -93,14 +104,21 @@ def train_one(text: str, folder: str, number: int) -> None:
 def with_packs(text: str, folder: str, at_once: int) -> None:
     from functools import partial
 
+    import ray
+
+    from service.kinds.study.board import Board
     from tuning import pack, ray_tune
     from tuning.study import StudyConfig
 
     stage = StudyConfig.model_validate_json(text).stages[0]
-    shares = [[trial.number for trial in share] for share in pack.packs(trials_of(text), stage, at_once)]
+    units = pack.units(trials_of(text), stage)
+    options = {"num_cpus": 0, "runtime_env": {"env_vars": {"STUDY_BOARD": "1"}}}  # as a study's driver starts it
+    board: Any = ray.remote(**options)(Board).remote()
+    offered = [[[trial.number for trial in unit] for unit in of_one_set] for of_one_set in units]
+    ray.get(board.offer.remote(offered, at_once))
     errors = ray_tune.run_packs(
-        shares, partial(train_pack, text, folder), name="packs", folder=Path(folder) / "tune", bundle={"CPU": 1.0},
-        at_once=at_once, restarts=0,
+        [[number] for number in range(at_once)], partial(train_pack, text, folder, board), name="packs",
+        folder=Path(folder) / "tune", bundle={"CPU": 1.0}, at_once=at_once, restarts=0, bare=True,
     )  # fmt: skip
     assert not errors, errors
 
@@ -142,50 +160,104 @@ def _tune(text: str, folder: str, at_once: int, work: Callable[[int], None], bun
     assert not found.errors, found.errors
 
 
-def parts_of(folder: str, began: float) -> str:
-    """Return where the packs' time went, in seconds, by the stamps that they left; began: when the search did."""
+def parts_of(folder: str, began: float, imported: float, ended: float) -> str:
+    """Return where the packs' time went, in seconds, by the stamps that they left.
+
+    began, ended: of the search; imported: when it had Ray Tune
+    """
     lines = []
     for path in sorted(Path(folder).glob("stamps-*.json")):
         stamps = json.loads(path.read_text())
-        began_at = [began, *stamps.values()]
-        names = ["start of the process", *stamps]
-        parts = [f"{name} {until - since:.1f}" for name, (since, until) in zip(names, pairwise(began_at), strict=False)]
-        lines.append(f"  a pack: {', '.join(parts)}, until it is known {time.time() - stamps['end']:.1f} s")
+        widths = stamps.pop("widths")
+        moments = [began, imported, *stamps.values(), ended]
+        names = ["import of Ray Tune", "start of the process", *stamps]
+        parts = [f"{name} {until - since:.2f}" for name, (since, until) in zip(names, pairwise(moments), strict=True)]
+        measured = ", ".join(f"{width}: {seconds:.4f}" for width, seconds in widths["seconds"].items())
+        of, at_a_time = widths["trials"], widths["chosen"]
+        lines.append(f"  a pack of {of} trials: {', '.join(parts)} s; fused {at_a_time} at a time of {measured}")
     return "\n".join(lines)
-
-
-def plain_steps_per_second(text: str) -> float:
-    """A loop of its own: forward, backward, Adam on batches of the same data; one thread."""
-    import torch
-
-    from vae_models import data
-    from vae_models.training.context import LocalContext
-    from vae_models.training.loop import Run
-
-    torch.set_num_threads(1)
-    config = trials_of(text)[0].config
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(config, LocalContext(Path(folder)), data.load(config.data))
-        run.model.train()
-        optimizer = torch.optim.Adam(run.model.parameters(), lr=1e-3)
-        batches = [run.batch() for _ in range(8)]
-        beta = torch.ones(())
-        began = 0.0
-        for step in range(PLAIN_STEPS + 10):
-            if step == 10:
-                began = time.perf_counter()
-            loss, _ = run.module(*batches[step % len(batches)], beta)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        return PLAIN_STEPS / (time.perf_counter() - began)
 
 
 WAYS: Mapping[str, Callable[[str, str, int], None]] = {
     "packs": with_packs,
+    "cold": with_packs,
     "processes": with_processes,
     "groups": with_groups,
 }
+
+
+@contextlib.contextmanager
+def cluster(at_once: int, *, warm: bool) -> Iterator[None]:
+    """Stand up Ray on this machine. warm: `at_once` processes wait with everything imported"""
+    from service.attempt import preload
+
+    if warm:
+        os.environ[preload.PRELOADING] = preload.MODULE
+    import ray
+
+    ray.init(address="local", num_cpus=at_once, include_dashboard=True, logging_level="WARNING", log_to_driver=False)
+    try:
+        if warm:
+            ready(at_once)
+        yield
+    finally:
+        ray.shutdown()
+        os.environ.pop(preload.PRELOADING, None)
+
+
+def ready(count: int) -> None:
+    """Have so many processes wait, and wait for them."""
+    import psutil
+
+    from service.attempt import preload
+    from service.queue.jobs import Resources
+
+    def waiting() -> int:
+        children = psutil.Process().children(recursive=True)
+        names = [each.cmdline() for each in children if each.is_running()]
+        return sum(bool(name) and name[0].startswith(preload.READY) for name in names)
+
+    preload.refill(Resources(workers=count - waiting(), cpus_per_worker=1))
+    deadline = time.monotonic() + WARM_SECONDS
+    while waiting() < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{waiting()} of {count} processes were ready after {WARM_SECONDS:g} s")
+        time.sleep(LOOK_SECONDS)
+
+
+def search(name: str, trials: int, steps: int, at_once: int) -> float:
+    """Return the seconds of one search on the cluster that stands."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.time()
+        import ray.tune  # noqa: F401 - each way's first import, in its time
+
+        imported = time.time()
+        WAYS[name](study(trials, steps).model_dump_json(), folder, at_once)
+        ended = time.time()
+        print(f"{name}: {trials} trials in {ended - began:.1f} s", flush=True)
+        if where := parts_of(folder, began, imported, ended):
+            print(where, flush=True)
+    return ended - began
+
+
+def beside(seconds: float, loops: Sequence[plain_loops.Plain], trials: int, steps: int, at_once: int) -> None:
+    """Print the search's steps per second beside those of the plain loops, and the bound of that."""
+    reached = trials * steps / seconds
+    print(
+        f"{trials} trials of {steps} steps, {at_once} at once: {reached:.1f} steps/s in all, starts and evaluations in"
+    )
+    evaluation = statistics.fmean(each.evaluation for each in loops)
+    rounds = -(-trials // at_once)
+    for words, name in (("torch's Adam as it comes", "step"), ("its fused kernel", "fused_step")):
+        each = [getattr(loop, name) for loop in loops]
+        step = statistics.fmean(each)
+        most = trials * steps / (rounds * (steps * step + evaluation)) * step / at_once
+        print(
+            f"  {at_once} plain loops side by side, {words}: {at_once / step:.1f} steps/s "
+            f"({', '.join(f'{at_once / value:.1f}' for value in each)}), {reached * step / at_once:.3f} of them; "
+            f"starting in no time and stepping as they do: {most:.3f}"
+        )
+    print(f"  an evaluation takes {evaluation:.3f} s; a process trains {rounds} trials of {trials / at_once:g}")
 
 
 def main() -> None:
@@ -193,36 +265,30 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=21)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--few", type=int, help="trials of groups, scaled up; none: all")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="packs is always one")
     options = parser.parse_args()
+    trials, steps, at_once = options.trials, options.steps, options.at_once
     from service.attempt import ray_cluster
     from tuning import ray_tune
 
-    for name, value in {**ray_cluster.ENVIRONMENT, **ray_tune.ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # as the stack's Ray has it
+    for name, value in {**ray_cluster.ENVIRONMENT, **ray_tune.ENVIRONMENT, **own}.items():
         os.environ.setdefault(name, value)
-    import ray
-
-    text = study(options.trials, options.steps).model_dump_json()
-    plain = plain_steps_per_second(text)
-    ray.init(address="local", num_cpus=options.at_once, include_dashboard=True, logging_level="WARNING",
-             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}, log_to_driver=False)  # fmt: skip
-    seconds: dict[str, float] = {}
-    for name in dict.fromkeys(("packs", *options.ways)):
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.time()
-            WAYS[name](text, folder, options.at_once)
-            seconds[name] = time.time() - began
-            where = parts_of(folder, began)
-        print(f"{name}: {seconds[name]:.1f} s, {seconds[name] / seconds['packs']:.2f} times packs", flush=True)
-        if where:
-            print(where, flush=True)
-    ray.shutdown()
-    reached = options.trials * options.steps / seconds["packs"]
-    print(
-        f"{options.trials} trials of {options.steps} steps, {options.at_once} at once: packs reach {reached:.0f} "
-        f"steps/s in all, starts and evaluations included; a plain loop in one process {plain:.0f} steps/s, "
-        f"{reached / (plain * options.at_once):.2f} of as many plain loops"
-    )
+    config = trials_of(study(trials, steps).model_dump_json())[0].config
+    loops = [plain_loops.measure(config, at_once)]
+    with cluster(at_once, warm=True):
+        packs = search("packs", trials, steps, at_once)
+    loops.append(plain_loops.measure(config, at_once))
+    beside(packs, loops, trials, steps, at_once)
+    others = [name for name in dict.fromkeys(options.ways) if name != "packs"]
+    if not others:
+        return
+    with cluster(at_once, warm=False):
+        for name in others:
+            few = min(options.few or trials, trials) if name == "groups" else trials
+            seconds = search(name, few, steps, at_once) * trials / few
+            print(f"{name}: {seconds:.1f} s, {seconds / packs:.2f} times packs", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ import sqlalchemy as sa
 
 from service.kinds.train.spec import TrainSpec
 from service.queue.database import VERSION_TABLE
-from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, JobState, Resources
+from service.queue.jobs import TRANSITIONS, AttemptState, Capacity, Checkpoint, Job, JobState, Resources
+from service.queue.store import Store
 from service.specs.job import RetryPolicy
 from service.wire import FinishRequest
 from vae_models.config.run import CheckpointConfig
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
+
+RUNNER = "runner"
 
 
 def spec(
@@ -52,6 +55,20 @@ def finish(outcome: str = "succeeded", *, runner: str = "runner", **values: Any)
     return FinishRequest.model_validate({"runner_id": runner, "outcome": outcome, **values})
 
 
+def started(store: Store, job: Job | None = None, *, claim: bool = True) -> Job:
+    """A job with an attempt, on a cluster with room."""
+    store.observe_cluster(cluster(8, 8), address="ray", ok=True)
+    job = job or store.submit(spec(), owner="me")
+    (attempt,) = [a for a in store.admit() if a.job_id == job.id]
+    if claim:
+        store.claim(job.id, attempt.number, RUNNER)
+    return store.job(job.id)
+
+
+def kinds(store: Store, job: Job) -> list[str]:
+    return [event.kind for event in store.events(job.id)]
+
+
 def sql(url: str, statement: str, **values: Any) -> list[Any]:
     """One statement past the store, in a transaction of its own: to turn clocks and to look."""
     with _engine(url).begin() as connection:
@@ -72,8 +89,32 @@ def end_backoff(url: str, job_id: str) -> None:
     sql(url, "UPDATE vaesvc_jobs SET not_before = 0 WHERE id = :id", id=job_id)
 
 
+def before_nodes(url: str) -> None:
+    """Take the database back to the version before nodes and operators' drains."""
+    for name in ("nodes", "drains"):
+        sql(url, f"DROP TABLE vaesvc_{name}")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0018'")
+
+
+def before_hung_on(url: str) -> None:
+    """Take the database back to the version before the nodes of attempts that hung."""
+    before_nodes(url)
+    sql(url, "ALTER TABLE vaesvc_attempts DROP COLUMN hung_on")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0017'")
+
+
+def before_storage_quotas(url: str) -> None:
+    """Take the database back to the version before quotas of storage."""
+    before_hung_on(url)
+    sql(url, "DROP INDEX vaesvc_data_sets_owner")
+    sql(url, "ALTER TABLE vaesvc_quotas DROP COLUMN storage_bytes")
+    sql(url, "ALTER TABLE vaesvc_model_versions DROP COLUMN bytes")
+    sql(url, f"UPDATE {VERSION_TABLE} SET version_num = '0016'")
+
+
 def before_giving_way(url: str) -> None:
     """Take the database back to the version before attempts that give way."""
+    before_storage_quotas(url)
     sql(url, "ALTER TABLE vaesvc_jobs DROP COLUMN preemptible")
     for name in ("stop_until", "gives_way", "gives_way_to"):
         sql(url, f"ALTER TABLE vaesvc_attempts DROP COLUMN {name}")

@@ -70,6 +70,7 @@ ATTEMPT_CALLS = [
     ("POST", "progress"),
     ("POST", "checkpoints"),
     ("GET", "checkpoints"),
+    ("GET", "drained"),
     ("POST", "model"),
     ("POST", "finish"),
 ]

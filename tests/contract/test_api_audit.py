@@ -81,7 +81,9 @@ def test_where_the_database_is_silent_the_act_is_in_the_apis_log(
 
     monkeypatch.setattr(api.store.audit, "add", silent)
     with api.client() as ann:
-        job = ann.submit(resolve(RECIPE))
+        job = ann.submit(resolve(RECIPE))  # whose act is written with it
+        assert [each.object for each in api.store.audit.acts()] == [job.id]
+        ann.cancel(job.id)
     assert any(job.id in record.getMessage() and '"ann"' in record.getMessage() for record in caplog.records)
 
 

@@ -40,6 +40,7 @@ NOT_OF_A_JOB = {
     "/v1/notifications", "/v1/notifications/{subscription}", "/v1/notifications/{subscription}/try",
     "/v1/code/{digest}",  # the caller's own from the start
     "/v1/groups/{group}", "/v1/groups/{group}/members/{user}", "/v1/quotas/{kind}/{name}",  # test_api_shares.py
+    "/v1/nodes/{node}/drain", "/v1/nodes/{node}/resume",  # operators': test_api_nodes.py
     "/v1/data/{name}",  # a name's owner's: tests/integration/test_data_upload.py
 }  # fmt: skip
 STUDY = {

@@ -34,7 +34,7 @@ PUBLIC = {"GET /v1/health", "GET /v1/keys", "GET /v1/login", "POST /v1/login", "
 CALLS = [(method.upper(), path) for path, methods in sorted(PATHS.items()) for method in sorted(methods)]
 VALUES = {  # for the paths' other parameters
     "number": "1", "name": "nosuch", "label": "nosuch", "digest": "0" * 64, "group": "nosuch",
-    "user": "nosuch", "kind": "user", "subscription": "0" * 32,
+    "user": "nosuch", "node": "nosuch", "kind": "user", "subscription": "0" * 32,
 }  # fmt: skip
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 

@@ -68,8 +68,14 @@ def test_the_commands_make_show_and_remove_them(api: Api, admin_token: str) -> N
         api, admin_token, "quota", "set", "group", "vision", "--workers", "8", "--unlimited", "queued", "--json"
     )
     assert json.loads(changed.output)[0] == {
-        "kind": "group", "name": "vision", "gpus": 16.0, "cpus": None, "workers": 8, "queued": None, "priority": None
+        "kind": "group", "name": "vision", "gpus": 16.0, "cpus": None, "workers": 8, "queued": None, "priority": None,
+        "storage_bytes": None, "stored_bytes": None,
     }  # fmt: skip
+    sized = vaesvc(api, admin_token, "quota", "set", "group", "vision", "--storage", "1.5")
+    assert " 1.5 " in sized.output.splitlines()[-1]
+    vaesvc(api, admin_token, "quota", "set", "group", "vision", "--unlimited", "storage")
+    assert api.store.shares.quotas()[0].storage_bytes is None
+    assert api.store.shares.quotas()[0].stored_bytes == 0
     mine = vaesvc(api, api.token, "quota", "list", "--mine").output  # ann's
     assert "group vision" in mine
     vaesvc(api, admin_token, "quota", "rm", "group", "vision")

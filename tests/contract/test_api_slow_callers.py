@@ -132,6 +132,15 @@ def test_fault_05_too_large_a_body_is_refused_by_its_head(served: Served) -> Non
         assert caller.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_body_of_two_lengths_is_refused_and_what_follows_it_is_not_read(served: Served) -> None:
+    both = _post(served.token, 5, b"0\r\n\r\n").replace(b"\r\nHost", b"\r\nTransfer-Encoding: chunked\r\nHost")
+    with ExitStack() as stack:
+        caller = served.connect(stack, both + WHOLE)
+        answers = b"".join(iter(lambda: caller.recv(4096), b""))
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.fixture
 def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     """The same server in this process, with a short patience."""

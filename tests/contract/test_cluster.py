@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.dispatch.ray_jobs import RayCluster, RayJob, RayState
+from service.dispatch.ray_jobs import RayCluster, RayJob, RayState, capacity
 from tests.local_cluster import LocalCluster, agent
 from tests.servers import wait_for
 
@@ -50,7 +50,8 @@ def check_all(cluster: Cluster, folder: Path) -> None:
     def job(submission_id: str) -> RayJob:
         return cluster.jobs()[submission_id]
 
-    assert cluster.capacity().total()["CPU"] >= 2
+    assert capacity(cluster.nodes()).total()["CPU"] >= 2
+    assert [node.head for node in cluster.nodes()].count(True) == 1
     assert good not in cluster.jobs()
     for who in ("first", "second"):  # the second time changes nothing
         cluster.submit(good, python(line), env={"WHO": who}, metadata={"who": who})

@@ -75,7 +75,7 @@ def test_it_starts_with_what_there_is_shrinks_for_a_higher_priority_and_grows_af
     assert [e.kind for e in store.events(elastic) if e.kind in ("resized", "preempted")] == ["resized", "resized"]
     told = [notice for (notice,) in sql(database, "SELECT notice FROM vaesvc_outbox WHERE job_id = :id", id=elastic)]
     assert sorted(told) == ["started", "started", "started", "succeeded"]  # of a change of size nobody is told
-    assert store.figures.now().requeues == {"preempted": 0, "resized": 2}
+    assert store.figures.now().requeues == {"preempted": 0, "resized": 2, "drained": 0}
     check_database(database)
 
 

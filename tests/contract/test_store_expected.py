@@ -47,6 +47,7 @@ def test_the_first_in_line_is_told_when_what_runs_ends(store: Store, database: s
     assert waits(store, second)[1] > late
     assert [job.expected_start is not None for job in store.jobs()] == [True, True, False]
     assert store.detail(first).job.expected_start is not None
+    assert store.submit(spec(cpus_per_worker=2), owner="ann").expected_start == store.job(second).expected_start
 
 
 def test_a_look_just_after_another_one_changes_nothing_and_an_old_one_says_nothing(store: Store, database: str) -> None:

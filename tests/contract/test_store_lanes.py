@@ -26,7 +26,9 @@ def filled(store: Store) -> dict[str, list[str]]:
 
 
 def names(database: str) -> dict[str, str]:
-    return dict(sql(database, "SELECT id, lane FROM vaesvc_jobs"))
+    """Each job's lane, whether or not it has begun."""
+    lanes = sql(database, "SELECT id, lane FROM vaesvc_jobs")
+    return {job_id: lane.removeprefix(line.BEGUN) for job_id, lane in lanes}
 
 
 def test_an_upgrade_gives_every_job_its_lane_while_jobs_run(store: Store, database: str) -> None:
@@ -106,7 +108,9 @@ def test_places_in_a_long_line_are_counted_from_marks(
     assert sql(database, "SELECT marks FROM vaesvc_plan") != [("{}",)]
     assert {job_id: store.job(job_id).position for job_id in ids} == exact
     assert {job.id: job.position for job in store.jobs(states=[JobState.QUEUED])} == exact
-    last, urgent = (store.submit(spec(priority=priority), owner="dan").id for priority in (-1, 9))
+    told = [store.submit(spec(priority=priority), owner="dan") for priority in (-1, 9)]
+    last, urgent = (job.id for job in told)
+    assert [job.position for job in told] == [len(ids) + 1, 1]
     assert store.job(last).position == len(ids) + 1  # as of the marks: the urgent one came afterwards
     assert store.job(urgent).position == 1
     store.cancel(in_order[-1], by="cyd")

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from service.kinds.train.spec import TrainSpec
-from service.queue.jobs import JobState
+from service.queue import admission, line, scheduling
+from service.queue.jobs import AttemptState, JobState
+from service.queue.rows import Clocked
 from service.queue.store import Store
 from service.wire import ProgressReport, Pulse
 from tests.contract.queue_checks import before_order, check_database, cluster, end_backoff, finish, spec, sql
@@ -16,8 +18,8 @@ from tests.contract.queue_checks import before_order, check_database, cluster, e
 RUNNER = "runner"
 
 
-def limited(**limits: Any) -> TrainSpec:
-    return TrainSpec.model_validate({**spec().model_dump(mode="json"), "limits": limits})
+def limited(workers: int = 1, **limits: Any) -> TrainSpec:
+    return TrainSpec.model_validate({**spec(workers=workers).model_dump(mode="json"), "limits": limits})
 
 
 def submitted(store: Store, **limits: Any) -> str:
@@ -86,7 +88,11 @@ def test_a_jobs_time_is_that_of_its_attempts_together_and_anew_after_a_retry(sto
     check_database(database)
 
 
-def test_an_attempt_that_took_too_long_is_asked_to_end_and_another_follows(store: Store, database: str) -> None:
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_an_attempt_that_took_too_long_is_asked_to_end_and_another_follows(
+    store: Store, database: str, outcome: str
+) -> None:
+    """cancelled: its workers, which only hear that they shall stop, heard it before its runner did."""
     job_id = submitted(store, attempt_seconds=50)
     number = started(store, job_id)
     ran(database, job_id, number, 51)
@@ -98,8 +104,11 @@ def test_an_attempt_that_took_too_long_is_asked_to_end_and_another_follows(store
     assert str(reply.stop).startswith("the attempt has run for the 50 s")
     assert store.progress(job_id, number, ProgressReport(progress={})).cancel  # the loop checkpoints
     assert store.job(job_id).state is JobState.RUNNING
-    after = store.finish(job_id, number, finish("failed", error=reply.stop))
+    heard = reply.stop if outcome == "failed" else "cancelled as asked"
+    after = store.finish(job_id, number, finish(outcome, error=heard))
     assert (after.state, after.failures) == (JobState.QUEUED, 1)
+    (attempt,) = store.detail(job_id).attempts
+    assert (attempt.state, attempt.error) == (AttemptState.FAILED, reply.stop)
     end_backoff(database, job_id)
     assert store.heartbeat(job_id, started(store, job_id), RUNNER).stop is None
 
@@ -156,3 +165,38 @@ def test_jobs_of_before_have_no_limits_but_are_watched(store: Store, database: s
     assert store.limits.look() == []
     moved(store, job_id, number, idle=1000, usual=1)
     assert len(store.limits.look()) == 1
+
+
+def reserved(store: Store) -> float | None:
+    """When the head starts at the latest, in seconds from now."""
+    with store._database.read() as connection:
+        work = Clocked(store._database, connection)
+        running = admission.running(work)
+        made = scheduling.plan(line.lanes(work), running, cluster(4), work.now)
+        return None if made.reserved is None else made.reserved - work.now
+
+
+def test_who_is_bounded_passes_a_head_whose_reservation_is_later(store: Store, database: str) -> None:
+    store.observe_cluster(cluster(4), address="ray", ok=True)
+    runs = store.submit(limited(3, attempt_seconds=5000, max_seconds=9000), owner="ann").id
+    (admitted,) = store.admit()
+    head, long, endless, short = (
+        store.submit(limited(workers, **limits), owner="ann").id
+        for workers, limits in (
+            (4, {}),
+            (1, {"attempt_seconds": 5001}),
+            (1, {}),
+            (1, {"attempt_seconds": 9000, "max_seconds": 4000}),
+        )
+    )
+    store.order.reprioritize(short, 1, by="ann", admin=True)
+    store.order.reprioritize(short, 0, by="ann")  # which lane it is in is found anew
+    assert [attempt.job_id for attempt in store.admit()] == [short]
+    assert {store.job(job_id).state for job_id in (head, long, endless)} == {JobState.QUEUED}
+    assert reserved(store) == pytest.approx(5420, abs=140)  # nobody has claimed it: START_SECONDS are counted
+    store.claim(runs, admitted.number, RUNNER)
+    assert reserved(store) == pytest.approx(5120, abs=140)
+    store.cancel(runs, by="ann")
+    assert reserved(store) == pytest.approx(4420, abs=140)  # the other one's bound, now
+    sql(database, "UPDATE vaesvc_limits SET attempt_seconds = NULL, max_seconds = NULL WHERE job_id = :id", id=short)
+    assert reserved(store) is None

@@ -35,8 +35,9 @@ def store(open_store: Callable[..., Store]) -> Store:
     return opened
 
 
-def submitted(store: Store, *, preemptible: bool = True, **of: Any) -> str:
-    asked = spec(**of).model_dump(mode="json") | {"preemptible": preemptible}
+def submitted(store: Store, *, preemptible: bool = True, attempt_seconds: float | None = None, **of: Any) -> str:
+    limits = {"attempt_seconds": attempt_seconds}
+    asked = spec(**of).model_dump(mode="json") | {"preemptible": preemptible, "limits": limits}
     return store.submit(TrainSpec.model_validate(asked), owner="ann").id
 
 
@@ -154,7 +155,11 @@ def test_however_it_ends_it_costs_nothing_but_success_and_hopeless_errors_stay_w
     )  # fmt: skip
     store.cancel(lost, by="ann")
     quick = asked()  # its workers heard of it before its runner did
-    assert (store.finish(quick, 1, finish("cancelled")).state, store.job(quick).failures) == (JobState.QUEUED, 0)
+    stopped = finish("cancelled", error="cancelled as asked")
+    assert (store.finish(quick, 1, stopped).state, store.job(quick).failures) == (JobState.QUEUED, 0)
+    (attempt,) = store.detail(quick).attempts
+    assert attempt.state is AttemptState.REQUEUED
+    assert str(attempt.error).startswith("makes room for ")
     store.cancel(quick, by="ann")
     done = asked()
     assert store.finish(done, 1, finish("succeeded")).state is JobState.SUCCEEDED
@@ -181,6 +186,23 @@ def test_a_dispatcher_that_was_killed_after_it_asked_one_goes_on_with_the_others
     assert [said.partition("-1 ")[0] for said in store.room.look()] == [lows[2]]
     assert store.room.look() == []
     assert store.heartbeat(lows[0], 1, RUNNER).stop is None  # the oldest
+    check_database(database, cpus=4)
+
+
+def test_nobody_passes_meanwhile_into_the_room_that_is_made_whatever_bounds_it(store: Store, database: str) -> None:
+    """The one that has left first leaves its room to the head, not to a short job that would have ended before the
+    bounds of those who leave."""
+    lows = [submitted(store, workers=workers, attempt_seconds=10_000) for workers in (1, 3)]
+    for low in lows:
+        started(store, low)
+    high = submitted(store, workers=4, priority=5)
+    store.admit()
+    assert len(store.room.look()) == 2
+    short = submitted(store, workers=1, attempt_seconds=60)
+    for low, admitted in zip(lows, ([], [high]), strict=True):
+        store.finish(low, 1, finish("failed", error="gives way"))
+        assert [attempt.job_id for attempt in store.admit()] == admitted
+    assert store.job(short).state is JobState.QUEUED
     check_database(database, cpus=4)
 
 

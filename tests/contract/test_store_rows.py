@@ -28,7 +28,7 @@ def check(work: Clocked, job_id: str) -> None:
 def test_what_a_transaction_knows_of_its_rows_is_what_lies_there(store: Store, key: str | None) -> None:
     store.observe_cluster(cluster(2), address="ray", ok=True)
     with store._write() as work:
-        ((job_id, new),) = submit(work, [Submission.of(spec(), key)], "me", store._seen(work))
+        ((job_id, new),) = submit(work, [Submission.of(spec(), "me", key)], store._seen(work))
         assert new
         check(work, job_id)
     assert len(store.admit()) == 1

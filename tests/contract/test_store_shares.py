@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.errors import ConflictError, NotFoundError, QuotaError
+from service.queue import stored as stored_bytes
 from service.queue.jobs import Capacity, JobState
 from service.queue.share_records import Bounds
 from service.queue.sharing import HALF_LIFE_SECONDS
 from service.queue.store import Store
-from tests.contract.queue_checks import before_shares, check_database, cluster, finish, spec, sql
+from tests.contract.queue_checks import (
+    before_shares,
+    before_storage_quotas,
+    check_database,
+    checkpoint,
+    cluster,
+    finish,
+    spec,
+    sql,
+)
+from vae_models.data.spec import DataSpec
 
 
 def run_all(store: Store) -> list[str]:
@@ -225,3 +237,130 @@ def test_an_upgrade_charges_nothing_that_is_over_and_all_that_runs(store: Store,
     check = sql(database, "SELECT cpu_seconds FROM vaesvc_usage")
     assert 0.0 <= check[0][0] < 60.0
     assert store.job(waits).state == JobState.STARTING
+
+
+# --- storage --------------------------------------------------------------------------------------------------------
+
+
+def bring(store: Store, digest: str, size: int, owner: str) -> None:
+    facts = DataSpec(shape=(1,), axes=("feature",), support="reals", sizes=(1, 1, 1), digest=digest)
+    store.data.begin(digest, manifest="{}", facts=facts, bytes=size, files=1, owner=owner)
+
+
+def stored(store: Store, user: str) -> list[int | None]:
+    return [quota.stored_bytes for quota in store.shares.of_user(user)]
+
+
+def test_a_quota_of_storage_counts_what_is_kept_and_refuses_submissions_and_uploads(store: Store) -> None:
+    groups(store)
+    store.shares.add_member("red", "cyd")
+    store.observe_cluster(cluster(8), address="ray", ok=True)
+    store.shares.set_quota("group", "red", Bounds(storage_bytes=100))
+    store.shares.set_quota("user", "ann", Bounds(storage_bytes=1000))
+    job = store.submit(spec(keep_best=1), owner="ann")
+    store.admit()
+    store.claim(job.id, 1, "runner")
+    for step in (1, 2, 3):  # the first one is given up: the last and one before it are kept
+        store.commit_checkpoint(job.id, 1, checkpoint(1, step))
+    assert stored(store, "ann") == [20, 20]
+    store.put_model_version(job.id, "model", None, lambda number: "signed", bytes=7)
+    bring(store, "a" * 64, 60, "cyd")
+    assert stored(store, "ann") == [27, 87]
+    assert {group.name: group.stored_bytes for group in store.shares.groups()} == {"red": 87, "blue": 0, "": 0}
+    with pytest.raises(QuotaError, match=r"group red is 100 B of storage, and 87 B are used .*upload has 14 B more"):
+        bring(store, "b" * 64, 14, "ann")
+    bring(store, "a" * 64, 60, "ann")  # it is there
+    bring(store, "b" * 64, 13, "ann")
+    bring(store, "c" * 64, 500, "bob")  # nobody bounds
+    why = r"checkpoints 20 B, models 7 B, data 73 B\)\. To free some: .*data rm NAME.*vaesvc gc.* group red --storage N"
+    with pytest.raises(QuotaError, match=why):
+        store.submit(spec(), owner="cyd")
+    store.submit(spec(), owner="bob")
+    store.finish(job.id, 1, finish())
+    assert store.collected.give_up(job.id, "checkpoints", 20, weights=True)
+    assert stored(store, "cyd") == [80]
+    store.submit(spec(), owner="cyd")
+
+
+def test_what_has_not_begun_waits_for_storage_and_says_so_and_what_has_begun_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_bytes, "RARELY", 0.0)  # each plan finds out what is stored
+    groups(store)
+    store.shares.set_quota("group", "red", Bounds(storage_bytes=10))
+    store.shares.set_quota("user", "*", Bounds(storage_bytes=1000))
+    store.observe_cluster(cluster(2), address="ray", ok=True)
+    runs, second, third = (store.submit(spec(workers=2), owner="ann").id for _ in range(3))
+    other = store.submit(spec(workers=2), owner="bob").id
+    assert [attempt.job_id for attempt in store.admit()] == [runs]
+    store.claim(runs, 1, "runner")
+    store.commit_checkpoint(runs, 1, checkpoint(1, 1))  # 10 B: from now on the quota is used up
+    store.finish(runs, 1, finish("failed", error="a node was lost"))
+    store.order.reprioritize(runs, 1, by="root", admin=True)  # its lane is found anew
+    assert [attempt.job_id for attempt in store.admit()] == [runs]
+    assert "storage" not in (store.job(other).reason or "")
+    store.claim(runs, 2, "runner")
+    store.finish(runs, 2, finish())
+    bring(store, "a" * 64, 999, "bob")
+    assert [attempt.job_id for attempt in store.admit()] == [other]  # who is held back is passed by others
+    (reason,) = {store.job(second).reason, *(job.reason for job in store.jobs() if job.id in (second, third))}
+    assert reason is not None
+    assert reason.startswith("waits for storage: the quota of group red is 10 B of storage, and 10 B are used (checkp")
+    assert all(way in reason for way in ("`vaesvc data rm NAME`", "vaesvc gc", "set group red --storage N"))
+    store.expected.look()
+    assert store.job(second).expected_start is None  # nobody knows when some is freed
+    store.claim(other, 1, "runner")
+    store.finish(other, 1, finish())
+    assert store.admit() == []
+    assert store.collected.give_up(runs, "checkpoints", 10, weights=True)
+    assert [attempt.job_id for attempt in store.admit()] == [second]
+
+
+def test_uploads_at_once_do_not_pass_a_quota_of_storage_together(open_store: Callable[..., Store]) -> None:
+    store = open_store()
+    store.shares.set_quota("user", "*", Bounds(storage_bytes=30))
+
+    def one(number: int) -> bool:
+        try:
+            bring(open_store(), f"{number:064x}", 10, "ann")
+        except QuotaError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(one, range(6))) == 3
+    assert [quota.stored_bytes for quota in store.shares.quotas()] == [None]  # of every user: of nobody
+
+
+def test_models_that_were_registered_before_count_nothing(store: Store, database: str) -> None:
+    store.observe_cluster(cluster(8), address="ray", ok=True)
+    store.shares.set_quota("user", "ann", Bounds(gpus=4))
+    job = store.submit(spec(), owner="ann")
+    store.admit()
+    store.claim(job.id, 1, "runner")
+    store.commit_checkpoint(job.id, 1, checkpoint(1, 1))
+    store.put_model_version(job.id, "model", None, lambda number: "signed", bytes=7)
+    before_storage_quotas(database)
+    store.migrate()
+    assert stored(store, "ann") == [10]
+    store.finish(job.id, 1, finish())
+    check_database(database)
+
+
+def test_submits_of_several_owners_at_once_keep_to_each_ones_quota(store: Store, database: str) -> None:
+    """They wait for each other and share transactions; what one owner may not have costs no other anything."""
+    store.shares.set_quota("user", "ann", Bounds(queued=3))
+    owners = ["ann", "bob", "cyd"] * 5
+
+    def submit(owner: str) -> str | None:
+        try:
+            return store.submit(spec(), owner=owner).id
+        except QuotaError:
+            return None
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(zip(owners, threads.map(submit, owners), strict=True))
+    there = {job.id: job.owner for job in store.jobs()}
+    assert {job_id: owner for owner, job_id in made if job_id is not None} == there
+    assert [list(there.values()).count(owner) for owner in ("ann", "bob", "cyd")] == [3, 5, 5]
+    check_database(database)

@@ -4,10 +4,12 @@
     python -m tests.golden [--dtype float64] [--workers 2] [--study] [RECIPE ...] --compare
     python -m tests.golden --compare before.json after.json
     python -m tests.golden --keep COMMIT float32.1=digests.json ...
+    python -m tests.golden --renew WHY float32.1=digests.json ...
 
 A change that says that it changes no mathematics prints the same before and after it, on one machine: bits depend on
 the processor and on the build of torch. `--compare` alone compares with the file that is kept beside this one
-(`before.json`, which says the commit, the processor and the torch that it is of). Every recipe has the networks,
+(`before.json`, which says the commit, the processor and the torch that it is of, and of which recipes numbers were
+changed on purpose since, and why). Every recipe has the networks,
 objective and beta that it has; the batch is small, and the data are drawn from the shape and support of its data set.
 `--study`: the same for one study's table, in place of the recipes unless some are named.
 """
@@ -33,10 +35,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--study", action="store_true", help="of one study's table")
     parser.add_argument("--compare", action="store_true", help="with the file that is kept; or of two files")
     parser.add_argument("--keep", metavar="COMMIT", help="write the file from GROUP=digests.json")
+    parser.add_argument("--renew", metavar="WHY", help="replace in the file what GROUP=digests.json have")
     options = parser.parse_args(arguments)
-    if options.keep:
-        groups = dict(each.split("=", 1) for each in options.recipes)
-        kept.write({group: json.loads(Path(path).read_text()) for group, path in groups.items()}, options.keep)
+    if options.keep or options.renew:
+        files = dict(each.split("=", 1) for each in options.recipes)
+        groups = {group: json.loads(Path(path).read_text()) for group, path in files.items()}
+        if options.keep:
+            kept.write(groups, options.keep)
+        else:
+            kept.renew(groups, options.renew)
         return 0
     if options.compare and len(options.recipes) == 2 and all(Path(path).is_file() for path in options.recipes):
         before, after = (json.loads(Path(path).read_text()) for path in options.recipes)

@@ -45,7 +45,7 @@ def differences(kept: Mapping[str, Any]) -> list[str]:
 
 
 def read(path: Path = KEPT) -> dict[str, Any]:
-    """Return {"commit", "machine", "digests": {"float32.1": {recipe: {"losses", ...}}}}."""
+    """Return {"commit", "machine", "digests": {"float32.1": {recipe: {"losses", ...}}}, "renewed": {recipe: why}}."""
     kept: dict[str, Any] = json.loads(path.read_text())
     for group in kept["digests"].values():
         for name, line in group.items():
@@ -53,8 +53,13 @@ def read(path: Path = KEPT) -> dict[str, Any]:
     return kept
 
 
-def write(groups: Mapping[str, Digests], commit: str, path: Path = KEPT) -> None:
-    """Write digests, shortened, a line for each recipe. groups: by type and number of workers, "float32.1"."""
+def write(
+    groups: Mapping[str, Digests], commit: str, path: Path = KEPT, *, renewed: Mapping[str, str] | None = None
+) -> None:
+    """Write digests, shortened, a line for each recipe. groups: by type and number of workers, "float32.1".
+
+    renewed: recipes whose digests are of later code than `commit`, and why.
+    """
     lines = {
         group: {
             name: " ".join(f"{key}={shortened(key, value)}" for key, value in sorted(each.items()))
@@ -62,8 +67,26 @@ def write(groups: Mapping[str, Digests], commit: str, path: Path = KEPT) -> None
         }
         for group, digests in groups.items()
     }
-    text = json.dumps({"commit": commit, "machine": machine(), "digests": lines}, indent=0, sort_keys=True)
+    kept = {"commit": commit, "machine": machine(), "digests": lines, "renewed": dict(renewed or {})}
+    text = json.dumps(kept, indent=0, sort_keys=True)
     path.write_text(f"{text}\n")
+
+
+def renew(groups: Mapping[str, Digests], why: str, path: Path = KEPT) -> None:
+    """Put digests of later code in place of those of the same recipes, whose numbers were changed on purpose.
+
+    why: the commit or the reason, which the file says of each of them. Raise ValueError where a recipe is not in the
+    file, or this machine is not the file's.
+    """
+    kept = read(path)
+    if lines := differences(kept):
+        raise ValueError("; ".join(lines))
+    for group, digests in groups.items():
+        if unknown := digests.keys() - kept["digests"].get(group, {}).keys():
+            raise ValueError(f"{group} has no {sorted(unknown)[0]}: --keep writes the whole file")
+        kept["digests"][group].update(digests)
+    names = {name for digests in groups.values() for name in digests}
+    write(kept["digests"], kept["commit"], path, renewed=kept.get("renewed", {}) | dict.fromkeys(sorted(names), why))
 
 
 def shortened(key: str, value: str) -> str:

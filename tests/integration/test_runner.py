@@ -266,7 +266,7 @@ def test_a_stop_from_ray_is_reported_within_rays_three_seconds(api: Api, tmp_pat
 def test_another_version_is_refused_before_anything_starts(
     api: Api, tmp_path: Path, runner: list[Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.__version__", "99.0")
+    monkeypatch.setattr("service.attempt_routes.__version__", "99.0")
     runner.append(one := Running(api, tmp_path, SLEEP))
     assert one.wait() == 1
     job = api.store.job(one.job.id)

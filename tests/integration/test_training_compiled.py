@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from pydantic import ValidationError
@@ -17,8 +15,10 @@ from torch._dynamo.utils import counters
 
 from tests import catalogue
 from tests.numerics.test_lanes import curve, dataset
+from vae_models.backbones.specs import MLPConfig
 from vae_models.config.shape import reason_against
 from vae_models.config.train import TrainConfig
+from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training import checkpoint, compiled
 from vae_models.training.checks import check_run
 from vae_models.training.context import LocalContext
@@ -28,19 +28,15 @@ from vae_models.training.step import StepModule
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def config(**fields: Any) -> TrainConfig:
-    model = catalogue.MODELS["mlp-relu/bernoulli/standard-normal/diagonal-normal"][0]
+MODEL = catalogue.MODELS["mlp-relu/bernoulli/standard-normal/diagonal-normal"][0]
+
+
+def config(model: ModelConfig = MODEL, **fields: Any) -> TrainConfig:
     given = {"steps": 12, "compile": "step", "log_every_steps": 3, "evaluation": {"every_epochs": 2, "pictures": False}}
     return catalogue.train_config("elbo", model, data="mnist", **(given | fields))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _shapes_are_checked_elsewhere() -> Iterator[None]:
-    """Checked shapes are Python that is traced, too."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # checks are Python that is traced, too
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +62,16 @@ def test_a_run_has_the_eager_curve_and_resumes_to_the_bit(tmp_path: Path) -> Non
     ]
     for file in ("model.safetensors", "training.safetensors"):
         assert sums[0][file] == sums[1][file]
+
+
+def test_however_many_runs_a_process_has_each_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch compiles one function eight times, and all runs have one."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")  # traced all the same
+    counters.clear()
+    for size in range(1, 11):
+        model = MODEL.model_copy(update={"backbone": MLPConfig(hidden=(size,))})
+        train(config(model, steps=1), LocalContext(tmp_path / str(size)), dataset=dataset())
+    assert counters["stats"]["unique_graphs"] == 10
 
 
 # --- how it is asked for ----------------------------------------------------------------------------------------------

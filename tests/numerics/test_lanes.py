@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,6 +22,7 @@ from vae_models.posteriors.specs import DeltaConfig
 from vae_models.topologies.vae.specs import ModelConfig
 from vae_models.training import lockstep
 from vae_models.training.context import LocalContext
+from vae_models.training.fused import Fused
 from vae_models.training.lanes import Lane, Widths, train_pack
 from vae_models.training.loop import train
 
@@ -31,13 +32,7 @@ FEWER = 60  # where nothing couples the data of a batch and no layer keeps stati
 UNCOMPARED = {"images_per_second"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _shapes_are_checked_elsewhere() -> Iterator[None]:
-    """Two fifths of the time of so many steps went into looking at the same shapes."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 
 def dataset(shape: tuple[int, ...] = (1, 2, 3), size: int = 40) -> Dataset:
@@ -233,6 +228,28 @@ def test_measures_how_many_to_fuse_and_says_so(tmp_path: Path) -> None:
     train_pack(configs, contexts(tmp_path, configs), dataset=dataset(), widths=widths)
     assert list(widths.seconds) == [1, 2, 4, 5]
     assert widths.chosen == min(widths.seconds, key=lambda width: widths.seconds[width])
+
+
+def test_what_else_computes_on_the_machine_does_not_choose_the_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that waits for its turn on the processor is not taken for a slow one, where one thread computes."""
+    waited, step = 0.2, Fused.step
+
+    def delayed(fused: Fused) -> None:
+        time.sleep(waited)
+        step(fused)
+
+    monkeypatch.setattr(Fused, "step", delayed)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        configs = grid([0], [1e-3] * 2, steps=12, evaluation={"every_epochs": 12, "pictures": False})
+        widths = Widths()
+        train_pack(configs, contexts(tmp_path, configs), dataset=dataset(), widths=widths)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0 < widths.seconds[2] < waited
 
 
 def test_as_many_are_fused_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -53,8 +55,18 @@ def test_a_draw_depends_on_its_arguments_alone(seed: int, step: int, stream: str
     np.random.seed(step % 1000)
     _draw(NORMAL, seed=seed, step=step + 1, stream=stream)
     assert torch.equal(first, _draw(UNIFORM, seed=seed, step=step, stream=stream))
+    name = int.from_bytes(blake2b(stream.encode(), digest_size=8).digest(), "little")
+    philox = np.random.Philox(key=np.array([seed, name], np.uint64), counter=np.array([0, step, 0, 0], np.uint64))
+    assert np.array_equal(first.numpy(), np.random.Generator(philox).random((50, 4)))
     assert first.shape == (50, 4)
     assert bool(((first >= 0) & (first < 1)).all())
+
+
+def test_threads_that_draw_at_the_same_time_do_not_see_each_other() -> None:
+    spec = NoiseSpec(shape=(2000,))  # numpy lets other threads go on meanwhile
+    alone = [_draw(spec, step=step) for step in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, alone, pool.map(lambda step: _draw(spec, step=step), range(40))))
 
 
 def test_float32_uniform_never_reaches_one() -> None:

@@ -48,6 +48,37 @@ def test_every_recipe_resolves_to_itself(name: str) -> None:
     assert spec.resolve(resolved.model_dump()) == resolved
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "said"),
+    [
+        (("priority",), True, ["priority: true and false are not numbers"]),
+        (("train", "batch_size"), "64", ["train.batch_size: '64' is text"]),
+        (("train", "batch_size"), 10**5, ["train.batch_size: 100,000 is more than the 1,297 training data of digits"]),
+        (("resources", "workers"), 4000, ["resources.workers: 4,000 is more than train.batch_size"]),
+        (
+            ("then",),
+            [{"kind": "evaluate", "x": "x" * 70_000}],
+            ["the spec has 7", "bytes with every default filled in"],
+        ),
+    ],
+)
+def test_a_spec_that_is_sent_whole_is_looked_at_as_closely(path: tuple[str, ...], given: Any, said: list[str]) -> None:
+    whole: Any = spec.resolve(DIGITS).model_dump(mode="json")
+    assert spec.resolve(whole) == spec.resolve(DIGITS)
+    place = whole
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = given
+    line = _mistake(whole)
+    assert all(part in line for part in said), line
+
+
+def test_a_wrong_name_in_place_of_a_right_one_is_told() -> None:
+    whole = spec.resolve(DIGITS).model_dump(mode="json")
+    whole["train"]["stepz"] = whole["train"].pop("steps")
+    assert "train.stepz: there is no such field" in _mistake(whole)
+
+
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_file_may_change_parts_of_a_recipe(tmp_path: Path, suffix: str, as_text: bool) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vae_models.backbones.geometry import DecoderGeometry, benchmark_decoder, features_left
+from vae_models.nn.convolution import Conv2d
 from vae_models.nn.heads import PosteriorHeads
 from vae_models.nn.norm import BatchNorm2d
 
@@ -66,7 +67,7 @@ class ConvBackbone(nn.Module):
 
 def _encoder_blocks(widths: tuple[int, ...]) -> list[nn.Module]:
     return [
-        nn.Sequential(nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1), BatchNorm2d(after), nn.ReLU())
+        nn.Sequential(Conv2d(before, after, kernel_size=4, stride=2, padding=1), BatchNorm2d(after), nn.ReLU())
         for before, after in pairwise(widths)
     ]
 

@@ -116,14 +116,12 @@ class Values:
 
     def x(self, chosen: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """Return x [batch, *shape] of stored data, on their device; of `noise` it reads the names in `noise()`."""
-        if self._binarize == "threshold":
-            return (chosen >= 128).to(self._dtype)
+        if self._binarize == "threshold":  # written as numbers at once: a CPU turns booleans into them slowly
+            return torch.ge(chosen, 128, out=torch.empty_like(chosen, dtype=self._dtype))
         if chosen.dtype != torch.uint8:
             return chosen.to(self._dtype)
         x = chosen.to(self._dtype).div_(255)
-        if self._binarize == "dynamic":
-            return (noise["x"] < x).to(self._dtype)
-        return x
+        return torch.lt(noise["x"], x, out=x) if self._binarize == "dynamic" else x
 
 
 class Reader(Protocol):

@@ -18,6 +18,9 @@ from vae_models.config.train import TrainConfig
 from vae_models.training.step import StepModule
 
 BACKEND = "inductor"
+# All runs of a process have one `forward`, and torch compiles a function eight times and no more: the
+# ninth trial of a search, or family of a benchmark, would train eagerly. What it compiled for a model ends with that.
+_MOST = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +32,9 @@ def compile_step(step: StepModule, config: TrainConfig, device: torch.device) ->
     if config.compile == "off":
         return
     check_compiler(device)
+    from torch._dynamo import config as dynamo  # a second to import
+
+    dynamo.recompile_limit = dynamo.accumulated_recompile_limit = _MOST
     options: dict[str, Any] = {}
     if config.graph == "auto":
         if device.type == "cuda":

@@ -6,7 +6,9 @@ controller, metrics and checkpoints stay its own, on views of the stacks. So lan
 trained alone, up to rounding. Lanes that are not fused are trained *in turn*, from one evaluation to the next, on the
 same resident data.
 
-How many lanes to fuse at a time is measured in the first steps, which are real ones: see `Widths`.
+How many lanes to fuse at a time is measured in the first steps, which are real ones: see `Widths`. A pack that is told
+where more lanes come from (`More`) begins no more of them than it tries or fuses, and the next when those have ended:
+what has not begun may be trained by somebody else.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from vae_models.collectives import world_size
 from vae_models.config.shape import reason_against, stack_of
 from vae_models.config.train import TrainConfig
 from vae_models.data import support
+from vae_models.data.config import DataConfig
 from vae_models.data.memory import free_bytes
 from vae_models.data.residency import Residence
 from vae_models.nn.meter import Meter
@@ -33,6 +36,7 @@ from vae_models.training.loop import Result, Run
 from vae_models.training.polling import POLL_SECONDS
 from vae_models.training.together import make_evaluations
 
+GAIN = 0.95  # of a lane's step: what fusing more lanes must save for more of them to be begun
 PROBE_STEPS = 5  # of which the first is not timed: its tensors are counted
 ROOM = (
     0.5  # of the free memory: convolutions have copies of their own, which nobody counts, and packs stand side by side
@@ -49,10 +53,11 @@ class Lane:
 
 @dataclass(kw_only=True)
 class Widths:
-    """What was measured: width w -> seconds for one step of all lanes, fused w at a time (1: in turn).
+    """What was measured: width w -> seconds for one step of one lane, fused w at a time (1: in turn).
 
-    bytes: of tensors that such a step made at most; reasons: why a width could not be taken, or was not for want of
-    memory; chosen: the fastest, None before it is known.
+    seconds: of the processor where one thread of it computes, which other processes on the machine do not lengthen;
+    else as they pass. bytes: of tensors that such a step made at most; reasons: why a width could not be taken, or was
+    not for want of memory; chosen: the fastest, None before it is known.
     """
 
     seconds: dict[int, float] = field(default_factory=dict)
@@ -64,11 +69,16 @@ class Widths:
 # (step, metrics of each lane that still runs, by its number) -> the numbers of those that shall stop here
 Decide = Callable[[int, Mapping[int, Mapping[str, float]]], Iterable[int]]
 
+# (how many more lanes at most, how many run) -> configurations and contexts of the next lanes, whose numbers go on;
+# none: nothing more for those that run, and where none runs nothing more at all
+More = Callable[[int, int], Sequence[tuple[TrainConfig, RunContext]]]
+
 
 def train_pack(
     configs: Sequence[TrainConfig],
     contexts: Sequence[RunContext],
     *,
+    more: More | None = None,
     dataset: data.Dataset | None = None,
     width: int | None = None,
     decide: Decide = lambda step, metrics: (),
@@ -78,16 +88,16 @@ def train_pack(
 ) -> list[Lane]:
     """Train every configuration from its context's latest checkpoint to its last step; one process, one worker.
 
+    more: asked for further lanes of the same data, by which a wider stack is tried, and when all have ended.
     dataset: of all of them, instead of loading the first one's. width: how many to fuse at a time, 1 for none; None
     measures. widths: where measured widths are stored. decide: called after every evaluation with each lane's metrics;
     lanes that it names are stopped there, with a checkpoint. on_end: called for each lane as soon as it has ended. A
     lane whose loss is not finite ends alone.
     """
     dataset = dataset or data.load(configs[0].data)
-    for levels in {config.model.levels() for config in configs}:
-        support.check(dataset, configs[0].data, levels=levels)
-    pack = _Pack(configs, contexts, dataset, decide, poll_seconds, widths or Widths(), on_end)
+    pack = _Pack(configs[0].data, dataset, more, decide, poll_seconds, widths or Widths(), on_end)
     try:
+        pack.join(list(zip(configs, contexts, strict=True)))
         return pack.run(width)
     finally:
         pack.close()
@@ -96,43 +106,66 @@ def train_pack(
 class _Pack:
     def __init__(
         self,
-        configs: Sequence[TrainConfig],
-        contexts: Sequence[RunContext],
+        config: DataConfig,
         dataset: data.Dataset,
+        more: More | None,
         decide: Decide,
         poll_seconds: float,
         widths: Widths,
         on_end: Callable[[int, Lane], None],
     ) -> None:
-        if len({config.data.model_dump_json() for config in configs}) > 1:
-            raise ValueError("the configurations of a pack have one `data`: they share the resident set")
         if world_size() > 1:
             raise ValueError("a pack is trained by one process; several workers train one configuration each time")
+        self.more = more
         self.decide = decide
         self.widths = widths
         self.on_end = on_end
         self.ended: dict[int, Lane] = {}
+        self._data, self._dataset, self._poll_seconds = config, dataset, poll_seconds
         self._in_turn: set[int] = set()  # lanes that were found not to be fusable
         self.residences: dict[tuple[str, str], Residence] = {}
         self.runs: dict[int, Run] = {}
-        for number, (config, context) in enumerate(zip(configs, contexts, strict=True)):
+        self._joined = 0  # lanes, ended ones included
+
+    def join(self, lanes: Sequence[tuple[TrainConfig, RunContext]]) -> list[int]:
+        """Take these lanes in, before their first step; return their numbers."""
+        if any(config.data != self._data for config, _ in lanes):
+            raise ValueError("the configurations of a pack have one `data`: they share the resident set")
+        for levels in {config.model.levels() for config, _ in lanes}:
+            support.check(self._dataset, self._data, levels=levels)
+        numbers = list(range(self._joined, self._joined + len(lanes)))
+        self._joined += len(lanes)
+        for number, (config, context) in zip(numbers, lanes, strict=True):
             place = (str(context.device), config.dtype)
             if place not in self.residences:
                 dtype = getattr(torch, config.dtype)
-                self.residences[place] = Residence(dataset, config.data, context.device, dtype)
+                self.residences[place] = Residence(self._dataset, self._data, context.device, dtype)
             splits = self.residences[place]
-            self.runs[number] = Run(config, context, dataset, poll_seconds=poll_seconds, residence=splits)
+            self.runs[number] = Run(config, context, self._dataset, poll_seconds=self._poll_seconds, residence=splits)
+        return numbers
 
     def run(self, width: int | None) -> list[Lane]:
-        for number in list(self.runs):
-            self._guarded(number, self.runs[number].begin)
+        self._begin(list(self.runs))
         if width is None:
             width = self._measure()
         self.widths.chosen = width
-        while self.runs:
+        while self.runs or self._go_on(width):
             self._advance(width)
             self._decide()
         return [self.ended[number] for number in sorted(self.ended)]
+
+    def _begin(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._guarded(number, self.runs[number].begin)
+
+    def _go_on(self, width: int) -> bool:
+        """Begin the next lanes, once all have ended; return whether there are any."""
+        while not self.runs:
+            lanes = [] if self.more is None else self.more(width, 0)
+            if not lanes:
+                return False
+            self._begin(self.join(lanes))
+        return True
 
     def close(self) -> None:
         """End the background work of all lanes."""
@@ -178,6 +211,10 @@ class _Pack:
         """Advance all lanes to the next evaluation of the one that is furthest behind, or each by `steps` steps."""
         nearest = min((_next_evaluation(run) for run in self.runs.values()), default=0)
         until = {number: nearest if steps is None else run.at.step + steps for number, run in self.runs.items()}
+        self._advance_until(width, until)
+
+    def _advance_until(self, width: int, until: Mapping[int, int]) -> None:
+        """Advance each lane to its step in `until`."""
         groups = self._groups(width)
         for group in groups:
             if self.runs[group[0]].at.step >= until[group[0]]:
@@ -236,24 +273,34 @@ class _Pack:
     # --- how wide ---------------------------------------------------------------------------------------------------
 
     def _measure(self) -> int:
-        """Return the fastest of 1, 2, 4, ... and all lanes;
+        """Return the fastest of 1, 2, 4, ... and all lanes, of which more are begun as long as that pays;
         each is tried for a few steps, which count like all others.
         """
-        largest = max((len(group) for group in self._groups(len(self.runs) or 1)), default=1)
-        candidates = [1, *(2**power for power in range(1, 12) if 2**power < largest), largest]
-        for width in dict.fromkeys(candidates):
-            left = min((_next_evaluation(run) - run.at.step for run in self.runs.values()), default=0)
+        clock = _clock(self.runs.values())
+        seconds: dict[int, float] = {}
+        width = 1
+        while self.runs:
+            left = min(_next_evaluation(run) - run.at.step for run in self.runs.values())
             if left <= PROBE_STEPS:
                 break  # a decision may be due there
-            if (reason := self._too_large(width)) is not None:
-                self.widths.reasons[width] = reason
-                break
             try:
+                reason = None
+                grows = self.more is not None and width > len(self.runs) and _pays(list(seconds.values()))
+                if grows and (reason := self._too_large(width)) is None:
+                    self._grow(width)
+                largest = max((len(group) for group in self._groups(len(self.runs) or 1)), default=1)
+                if min(width, largest) in seconds:
+                    self.widths.reasons |= {} if reason is None else {width: reason}
+                    break
+                width = min(width, largest)
+                if (reason := self._too_large(width)) is not None:
+                    self.widths.reasons[width] = reason
+                    break
                 with Meter() as meter:
                     self._advance(width, 1)
                 self.widths.bytes[width] = meter.peak
                 _finish(self.runs.values())
-                began = time.perf_counter()
+                began, lanes = clock(), len(self.runs)
                 self._advance(width, PROBE_STEPS - 1)
                 _finish(self.runs.values())
             except torch.OutOfMemoryError as error:
@@ -261,8 +308,23 @@ class _Pack:
                     raise
                 self.widths.reasons[width] = str(error).splitlines()[0]
                 break
-            self.widths.seconds[width] = (time.perf_counter() - began) / (PROBE_STEPS - 1)
-        return min(self.widths.seconds, key=lambda width: self.widths.seconds[width], default=1)
+            seconds[width] = (clock() - began) / (PROBE_STEPS - 1) / max(lanes, 1)
+            self.widths.seconds[width] = seconds[width]
+            width *= 2
+        return min(seconds, key=lambda each: seconds[each], default=1)
+
+    def _grow(self, width: int) -> None:
+        """Begin further lanes until `width` run, and advance them to where the others are."""
+        assert self.more is not None
+        lanes = self.more(width - len(self.runs), len(self.runs))
+        step = min(run.at.step for run in self.runs.values())
+        numbers = self.join(lanes)
+        self._begin(numbers)
+        behind = [number for number in numbers if number in self.runs and self.runs[number].at.step < step]
+        if any(_next_evaluation(self.runs[number]) <= step for number in behind):
+            return  # a decision may be due there
+        until = {number: step if number in behind else run.at.step for number, run in self.runs.items()}
+        self._advance_until(max(width // 2, 1), until)
 
     def _too_large(self, width: int) -> str | None:
         """Return why there is no memory to fuse so many; None: there is, or it is not known.
@@ -283,6 +345,14 @@ class _Pack:
         )
 
 
+def _pays(seconds: Sequence[float]) -> bool:
+    """Return whether more lanes are worth to be begun. seconds: of a lane's step, by widths 1, 2, 4, ...
+
+    They are, as long as one of the last two doublings gained something: what has begun is nobody else's to train.
+    """
+    return len(seconds) < 3 or min(seconds[-2:]) < GAIN * min(seconds[:-2])
+
+
 def _one(run: Run) -> bool:
     run.step()
     return run.after_step()
@@ -296,7 +366,17 @@ def _next_evaluation(run: Run) -> int:
     return step
 
 
+def _clock(runs: Iterable[Run]) -> Callable[[], float]:
+    """Return the clock by which widths are compared, in seconds.
+
+    A thread that computes alone on a CPU, backward passes too, is measured by its own processor time: on a machine that
+    others use, seconds as they pass are of whoever else computed in these few steps.
+    """
+    alone = torch.get_num_threads() == 1 and all(run.device.type == "cpu" for run in runs)
+    return time.thread_time if alone else time.perf_counter
+
+
 def _finish(runs: Iterable[Run]) -> None:
-    """Wait for the device, so that a time is of the work and not of its queue."""
-    if any(run.device.type == "cuda" for run in runs):
-        torch.cuda.synchronize()
+    """Wait for the devices, so that a time is of the work and not of its queue."""
+    for device in {run.device for run in runs if run.device.type == "cuda"}:
+        torch.cuda.synchronize(device)

@@ -29,6 +29,7 @@ from vae_models.optimization.learning_rate import FollowsEvaluations
 from vae_models.precision import Precision
 from vae_models.protocols import HasCells, Model, Objective, RunContext
 from vae_models.training import accumulation, promises
+from vae_models.training.allocator import keep_freed_memory
 from vae_models.training.checks import check_run
 from vae_models.training.compiled import begin_step, compile_step
 from vae_models.training.errors import NonFiniteLoss
@@ -104,6 +105,8 @@ class Run:
         self.dataset = dataset
         self.poll_seconds = poll_seconds
         self.device, self.dtype = context.device, cast(torch.dtype, getattr(torch, config.dtype))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.precision = Precision(name=config.precision, device_type=self.device.type)
         self.noise = NoiseSource(seed=config.seed, device=self.device, dtype=self.dtype)
         self.splits = residence or Residence(dataset, config.data, self.device, self.dtype, workers=context.world_size)

@@ -104,7 +104,9 @@ def _evaluate(
     try:
         subject.count()
         return evaluate(subject, kept=pace, say=print if reports is None else reports.note)
-    except Stopped:
+    except Stopped as stopped:
+        if reports is not None:
+            reports.note(f"was asked to end, and stops in {stopped}; what was found out before is kept")
         return None
     finally:
         subject.close()

@@ -61,7 +61,8 @@ class EvaluationReports:
         self._standing = standing
 
     def stop_requested(self) -> bool:
-        """Return whether the job is being cancelled. Raise Fenced where another attempt has taken over."""
+        """Return whether this attempt shall end: it gives way, or its job is being cancelled. Raise Fenced where
+        another attempt has taken over."""
         self.check()
         return self.cancelled
 

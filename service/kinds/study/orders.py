@@ -12,9 +12,10 @@ class PackOrder:
     """The order that a pack's process gets: plain data, but for the handle of the board."""
 
     order: str  # an Assignment, as JSON
+    at: float  # when it was given [s since 1970]
     stage: int  # its place in the study
     base: str  # the TrainConfig that the stage starts from, as JSON
-    board: Any  # the actor of service.kinds.study.board
+    board: Any  # the actor of service.kinds.study.board, which hands out the trials
     assignments: int  # that are compared while they train
 
 

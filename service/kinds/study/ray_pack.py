@@ -7,16 +7,20 @@ trial ended is written after its last checkpoint is in storage.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 
+from service.attempt import preload
 from service.attempt.assignment import Assignment
 from service.attempt.context import Copies, WorkerContext
 from service.attempt.failures import classify
 from service.data.fetch import Bucket
 from service.errors import NotFoundError
+from service.kinds.study import devices
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.ray_process import PackProcess
 from service.kinds.study.spec import StudySpec
@@ -27,18 +31,19 @@ from tuning import pack as packs
 from tuning.study import Trial, made
 from vae_models import data
 from vae_models.config.train import TrainConfig
+from vae_models.data.config import DataConfig
 from vae_models.measures import STORED
 from vae_models.training.lanes import Widths
 
 _BOARD_SECONDS = 30.0
 
 
-def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Train those of these trials that have not ended yet. What would fail again is reported to the board."""
+def train_pack(told: PackOrder, pack: int) -> None:
+    """Train what the board hands to this pack. What would fail again is reported to it."""
     import ray
 
     try:
-        _train_pack(told, share)
+        _train_pack(told, pack)
     except Exception as error:
         failure = classify(error)
         if not failure.ends_attempt:
@@ -46,53 +51,97 @@ def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
         ray.get(told.board.fail.remote(failure.text, failure.retryable))
 
 
-def _train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    work = Work(told, share)
-    torch.set_num_threads(max(1, int(work.spec.resources.cpus_per_worker)))
-    if not work.left or work.stopped():
+def _train_pack(told: PackOrder, pack: int) -> None:
+    import ray
+
+    work = Work(told)
+    device = devices.device(work.spec.resources, ray.get_gpu_ids())
+    torch.set_num_threads(max(1, int(devices.bundle(work.spec.resources)["CPU"])))
+    if work.closed():
         return
-    dataset = data.load(work.left[0].config.data, fetch=Bucket(artifacts=work.artifacts))
     widths = Widths()
+    by_trial: dict[int, TrialReports] = {}
     with work.process() as process:
-        reports = work.reports(process)
-        by_trial = {each.trial.number: each for each in reports}
-        contexts = [work.context(each) for each in reports]
+        ready = "waited ready" if preload.waited(told.at) else "is new"
+        process.note(f"pack {pack}: process {os.getpid()}, which {ready}, on {device} of node {work.node[:12]}")
+
+        def take(most: int, running: int) -> list[Trial]:
+            orders = ray.get(told.board.take.remote(pack, most, running, work.node), timeout=_BOARD_SECONDS)
+            if orders:
+                process.note(f"pack {pack} takes trials {', '.join(str(number) for number, *_ in orders)}")
+            return work.made(orders)
+
+        def context(trial: Trial) -> WorkerContext:
+            by_trial[trial.number] = reports = work.reports(process, trial)
+            return work.context(reports, device)
+
+        begun = work.unended(ray.get(told.board.taken.remote(pack), timeout=_BOARD_SECONDS))
         packs.train(
-            work.stage, work.left, contexts, assignments=told.assignments, dataset=dataset,
+            work.stage, take, context, begun=begun, assignments=told.assignments, load=work.load,
             width=work.spec.lanes, widths=widths, rungs=work.storage, stopping=lambda: process.stopping,
             on_end=lambda trial, outcome: process.end(by_trial[trial.number], outcome),
         )  # fmt: skip
-        process.note(f"fused {widths.chosen} at a time; seconds for a step of all, by width: {_short(widths.seconds)}")
+        if by_trial:
+            process.note(
+                f"fused {widths.chosen} at a time; seconds for a lane's step, by width: {_short(widths.seconds)}"
+            )
         for width, reason in widths.reasons.items():
             process.note(f"{width} lanes cannot be fused: {reason}")
-        process.close(reports)
+        process.close()
 
 
 class Work:
-    """What a process was ordered to train, and what of it is left."""
+    """What the processes of a stage have been told."""
 
-    def __init__(self, told: PackOrder, share: Sequence[TrialOrder]) -> None:
+    def __init__(self, told: PackOrder) -> None:
         self.order = Assignment.model_validate_json(told.order)
         self.spec = StudySpec.model_validate(self.order.context.job.spec, context=STORED)
         self.stage = self.spec.study.stages[told.stage]
         self.artifacts = self.order.artifacts()
         self.storage = StageStorage(self.artifacts, self.order.access.job_id, self.stage.name)
         self._board = told.board
-        base = TrainConfig.model_validate_json(told.base)
         self.ended = self.storage.results()
-        self.left = [trial for trial in (made(base, *order) for order in share) if trial.key not in self.ended]
+        self._base = TrainConfig.model_validate_json(told.base)
 
-    def stopped(self) -> bool:
-        """Return whether the study was asked to stop."""
+    @cached_property
+    def kept(self) -> dict[str, list[tuple[int, str]]]:
+        """Return the checkpoints of trials that an attempt or a process before this one began, by their keys."""
+        return self.storage.checkpoints()
+
+    def made(self, orders: Sequence[TrialOrder]) -> list[Trial]:
+        """Return the trials that the orders name."""
+        return [made(self._base, *order) for order in orders]
+
+    def unended(self, orders: Sequence[TrialOrder]) -> list[Trial]:
+        """Return those of these trials that have not ended."""
+        return [trial for trial in self.made(orders) if trial.key not in self.ended]
+
+    def load(self, config: DataConfig) -> data.Dataset:
+        """Return the data of this configuration, fetched where they lie in the bucket."""
+        return data.load(config, fetch=Bucket(artifacts=self.artifacts))
+
+    @cached_property
+    def node(self) -> str:
+        """Return Ray's id of the node that this process is on."""
         import ray
 
-        return bool(ray.get(self._board.report.remote(self.stage.name, {}), timeout=_BOARD_SECONDS))
+        return str(ray.get_runtime_context().get_node_id())
+
+    def closed(self) -> bool:
+        """Return whether no trial begins here: the study was asked to stop, or this node is drained. What is left then
+        the driver has trained elsewhere."""
+        import ray
+
+        return bool(ray.get(self._board.closed.remote(self.node), timeout=_BOARD_SECONDS))
 
     @contextlib.contextmanager
     def process(self) -> Iterator[PackProcess]:
-        """Yield the pack's process. Its folder goes in the end; after an error nothing more is waited for."""
+        """Yield the pack's process, of whose trials the board hears. Its folder goes in the end; after an error
+        nothing more is waited for.
+        """
         process = PackProcess(self.order, self.stage.name, self._board, self.storage)
         try:
+            process.start()
             yield process
         except BaseException:
             process.abandon()
@@ -100,18 +149,16 @@ class Work:
         finally:
             shutil.rmtree(process.scratch, ignore_errors=True)
 
-    def reports(self, process: PackProcess) -> list[TrialReports]:
-        """Return the reports of each trial that is left; from here on the board hears of them."""
-        kept = self.storage.checkpoints()
-        reports = [TrialReports(process, trial, kept.get(trial.key, []), self.start_from(trial)) for trial in self.left]
-        process.start(reports)
+    def reports(self, process: PackProcess, trial: Trial) -> TrialReports:
+        """Return the reports of a trial that begins."""
+        reports = TrialReports(process, trial, self.kept.get(trial.key, []), self.start_from(trial))
+        process.add(reports)
         return reports
 
-    def context(self, reports: TrialReports) -> WorkerContext:
+    def context(self, reports: TrialReports, device: torch.device) -> WorkerContext:
         """Return the context of a trial that this process trains alone."""
         return WorkerContext(
-            rank=0, world_size=1, scratch=reports.scratch, reports=reports,
-            device=torch.device("cuda" if self.spec.resources.gpus_per_worker > 0 else "cpu"),
+            rank=0, world_size=1, scratch=reports.scratch, reports=reports, device=device,
             copies=Copies(self.artifacts, reports.scratch / "copies"), start_from=self.start_from(reports.trial),
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from vae_models.training.context import Fenced
 
 if TYPE_CHECKING:
     from service.kinds.study.trial import TrialReports
-    from service.tracking import RunWriter
+    from service.tracking import LaneWriter, PackWriter
 
 _REPORT_SECONDS = 1.0
 _MLFLOW_SECONDS = 30.0  # for the last metrics of all lanes; what is left is delivered by the dispatcher
@@ -51,15 +51,19 @@ class PackProcess:
         self._lost: str | None = None
         self._end = threading.Event()
         self._monitor: SystemMonitor | None = None
+        self._writer: PackWriter | None = None
         self._reporter = threading.Thread(target=self._report, name="board", daemon=True)
 
-    def start(self, lanes: Sequence[TrialReports]) -> None:
+    def start(self) -> None:
         """Start reporting to the board how far the trials are, and learning from it when to stop."""
-        self._lanes = list(lanes)
         self._reporter.start()
         if self._order.context.mlflow_uri is not None:
             since = self._order.context.job.created_at
             self._monitor = SystemMonitor(self._log_load, since=since, every_seconds=_LOAD_SECONDS)
+
+    def add(self, lane: TrialReports) -> None:
+        """Take in a trial that begins: from here on the board hears of it."""
+        self._lanes.append(lane)
 
     def note(self, text: str) -> None:
         """Write a line to the attempt's log."""
@@ -71,15 +75,16 @@ class PackProcess:
             raise Fenced(self._lost)
         self.uploads.check()
 
-    def writer(self, run: TrialRun) -> RunWriter | None:
+    def writer(self, run: TrialRun) -> LaneWriter | None:
         """Return a writer to the trial's child run in MLflow, which is opened in the background."""
-        from service.tracking import RunWriter, open_trial
+        from service.tracking import PackWriter, open_trial
 
-        spool = self.scratch / f"trial-{run.number:04d}.jsonl"
         uri, job, number = self._order.context.mlflow_uri, self._order.context.job, self._order.access.number
         if uri is None:
             return None
-        return RunWriter(uri, lambda: open_trial(uri, job, run, number=number), spool, gather_seconds=_GATHER_SECONDS)
+        if self._writer is None:
+            self._writer = PackWriter(uri, self.scratch / "spool.jsonl", gather_seconds=_GATHER_SECONDS)
+        return self._writer.add(lambda: open_trial(uri, job, run, number=number))
 
     def end(self, lane: TrialReports, outcome: Outcome) -> None:
         """Put the trial's final record behind its last checkpoint."""
@@ -87,30 +92,34 @@ class PackProcess:
         if outcome.error is not None:
             self.note(f"trial {lane.trial.number} failed: {outcome.error}")
 
-    def close(self, lanes: Sequence[TrialReports]) -> None:
+    def close(self) -> None:
         """Wait until all of it is in storage and, for a bounded time, in MLflow."""
         self.uploads.close()
         self._end.set()
         if self._monitor is not None:
             self._monitor.close()
-        deadline = time.monotonic() + (_HURRIED_SECONDS if self.stopping else _MLFLOW_SECONDS)
-        with ThreadPoolExecutor(_CLOSERS) as closers:
-            list(closers.map(lambda lane: self._deliver(lane, deadline), lanes))
+        if self._writer is not None:
+            spools = self._writer.close(_HURRIED_SECONDS if self.stopping else _MLFLOW_SECONDS)
+            with ThreadPoolExecutor(_CLOSERS) as closers:
+                list(closers.map(lambda lane: self._deliver(lane, spools), self._lanes))
         self._tell()
 
     def abandon(self) -> None:
         self._end.set()
         if self._monitor is not None:
             self._monitor.close()
+        if self._writer is not None:
+            self._writer.abandon()
         self.uploads.abandon()
 
-    def _deliver(self, lane: TrialReports, deadline: float) -> None:
+    def _deliver(self, lane: TrialReports, spools: Mapping[LaneWriter, Path]) -> None:
+        """End the trial's run; where something of it is not delivered, leave that in storage for the dispatcher."""
         from service.tracking import end_trial
 
         uri, access = self._order.context.mlflow_uri, self._order.access
         if lane.writer is None or uri is None:
             return
-        spool = lane.writer.close(max(1.0, deadline - time.monotonic()))
+        spool = spools.get(lane.writer)
         state = self.uploads.states.get(lane.trial.key)
         if spool is None:
             if lane.writer.run_id is not None and state is not None:
@@ -118,7 +127,7 @@ class PackProcess:
                     end_trial(uri, lane.writer.run_id, state)
                 except VaesvcError as error:  # the dispatcher closes it with the study
                     self.note(f"the run of trial {lane.trial.number} is still open: {error}")
-        elif spool.is_file():
+        else:
             name = f"{self.stage}-{lane.trial.number}-{access.number}-{time.time_ns()}"
             folder = spool_uri_parts(access.job_id, trials=True)
             run = json.dumps(asdict(lane.run)).encode()

@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.attempt import preload, ray_cluster
 from service.attempt.assignment import Assignment
 from service.errors import VaesvcError
+from service.kinds.study import devices
 from service.kinds.study.board import Board
 from service.kinds.study.orders import PackOrder, TrialOrder
 from service.kinds.study.spec import StudySpec
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from service.tracking import RunWriter
 
 RESTARTS = 8  # of one pack, whose process died
+_BOARD_SECONDS = 30.0
 _REPORT_SECONDS = 1.0
 _MLFLOW_SECONDS = 20.0
+_DRAINS_SECONDS = 3.0  # between two looks at which nodes are drained
 
 
 class StudyFailed(VaesvcError):  # noqa: N818 - says what is the case
@@ -62,13 +66,14 @@ class _Driver:
     pictures: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> _Driver:
-        import ray
-
-        actor = ray.remote(num_cpus=0, max_restarts=0)(Board)
-        self.board: Any = actor.remote()
+        self.board: Any = _board()
+        self._drained = tuple(self.order.context.drained)
+        self._kept_away: tuple[str, ...] = ()  # of which the board knows
+        self._next_drains = 0.0
         self.finishing = False  # asked to end with what there is
         self.cancelled = self.order.context.job.state.value == "CANCELLING"
         self.writer = self._open_run()
+        self._more = False  # whether other packs follow those that train now
         self._stage: tuple[StageConfig, int, set[int]] | None = None  # the stage, its trials, those that had ended
         self._client = self.order.access.client(retry_seconds=0)
         self._end = threading.Event()
@@ -116,6 +121,8 @@ class _Driver:
         return self._result() | ({"stopped_early": True} if self.finishing else {})
 
     def _train(self, number: int, stage: StageConfig, base: TrainConfig) -> StageEnd:
+        import ray
+
         storage = StageStorage(self.artifacts, self.order.access.job_id, stage.name)
         while True:
             every, records = known(stage, base, storage.results())
@@ -125,26 +132,47 @@ class _Driver:
             if not left or self.cancelled or self.finishing:
                 return ended(stage, every, records)
             groups = self.spec.workers_per_trial > 1
-            shares = [[t] for t in left] if groups else packs.packs(left, stage, self.spec.resources.workers)
+            units = packs.units(left, stage)
+            processes = min(sum(map(len, units)), devices.packs(self.spec.resources))
+            offered = [[[_order(trial) for trial in unit] for unit in of_one_set] for of_one_set in units]
+            ray.get(self.board.offer.remote(offered, processes), timeout=_BOARD_SECONDS)
             pack_order = PackOrder(
-                order=self.order.model_dump_json(), stage=number, base=base.model_dump_json(), board=self.board,
-                assignments=stage.side_by_side(len({trial.candidate for trial in every})),
+                order=self.order.model_dump_json(), at=time.time(), stage=number, base=base.model_dump_json(),
+                board=self.board, assignments=stage.side_by_side(len({trial.candidate for trial in every})),
             )  # fmt: skip
+            self._more = number + 1 < len(self.spec.study.stages) or len(every) < stage.planned()
             errors = ray_tune.run_packs(
-                [[_order(trial) for trial in share] for share in shares],
+                [[_order(trial)] for trial in left] if groups else [[pack] for pack in range(processes)],
                 partial(train_group if groups else train_pack, pack_order),
                 name=f"{self.order.access.name}-{stage.name}",
                 folder=self.order.scratch / "tune",
-                bundle=ray_tune.NOTHING if groups else self.spec.resources.bundle(),
-                at_once=self.spec.resources.workers // self.spec.workers_per_trial,
+                bundle=ray_tune.NOTHING if groups else devices.bundle(self.spec.resources),
+                at_once=self.spec.resources.workers // self.spec.workers_per_trial if groups else processes,
                 restarts=RESTARTS,
+                bare=not ray_cluster.needs_environment(self.spec.resources),
+                labels=self._where(),
             )
             self._check(errors)
+
+    def _where(self) -> dict[str, str] | None:
+        """Return the label selector of where its processes may be: not on nodes that operators drain."""
+        return ray_cluster.away_from(self._drained) if self._drained else None
+
+    def _look_at_drains(self) -> None:
+        """Learn now and then which nodes operators drain, and tell the board: no trial begins there from then on."""
+        import ray
+
+        if time.monotonic() >= self._next_drains:
+            self._next_drains = time.monotonic() + _DRAINS_SECONDS
+            self._drained = tuple(self._client.drained())
+        if self._kept_away != self._drained:
+            ray.get(self.board.keep_away.remote(self._drained), timeout=_BOARD_SECONDS)
+            self._kept_away = self._drained
 
     def _check(self, errors: Sequence[str]) -> None:
         import ray
 
-        failed = ray.get(self.board.failed.remote(), timeout=30.0)
+        failed = ray.get(self.board.failed.remote(), timeout=_BOARD_SECONDS)
         if failed is not None:
             raise StudyFailed(failed.error, retryable=failed.retryable)
         if errors:
@@ -219,18 +247,29 @@ class _Driver:
                 progress = self._progress(speed)
                 if progress is None:
                     continue
+                if self._more and progress["step"] > 0:
+                    self._make_ready()
                 run_id = None if self.writer is None else self.writer.run_id
                 reply = self._client.progress(ProgressReport(progress=progress, run_id=run_id))
                 finish = reply.finish or self._out_of_time()
                 if (reply.cancel and not self.cancelled) or (finish and not self.finishing):
                     self.cancelled, self.finishing = reply.cancel, finish
-                    why = "cancel was asked for" if reply.cancel else "an early end was asked for"
+                    why = "an early end was asked for"
+                    if reply.cancel:
+                        why = f"this attempt shall end: {reply.stop}" if reply.stop else "cancel was asked for"
                     if self._out_of_time():
                         why = f"max_seconds={self.spec.max_seconds:g} are over"
                     self._say(f"{why}: the trials write checkpoints and stop")
-                    ray.get(self.board.stop.remote(), timeout=30.0)
+                    ray.get(self.board.stop.remote(), timeout=_BOARD_SECONDS)
+                self._look_at_drains()
             except (VaesvcError, ray.exceptions.RayError):
                 continue
+
+    def _make_ready(self) -> None:
+        """Have processes made ready, once, for the packs that follow those that train now, whose end with them."""
+        self._more = False
+        if not ray_cluster.needs_environment(self.spec.resources):
+            preload.refill(self.spec.resources)
 
     def _out_of_time(self) -> bool:
         started, most = self.order.context.job.started_at, self.spec.max_seconds
@@ -242,7 +281,7 @@ class _Driver:
         if self._stage is None:
             return None
         stage, planned, ended_before = self._stage
-        known = ray.get(self.board.read.remote(stage.name), timeout=30.0)
+        known = ray.get(self.board.read.remote(stage.name), timeout=_BOARD_SECONDS)
         running = {number: progress for number, progress in known.items() if number not in ended_before}
         steps = sum(progress["step"] for progress in running.values())
         per_trial = max((progress["total_steps"] for progress in running.values()), default=0)
@@ -259,6 +298,18 @@ class _Driver:
             "steps": {str(number): progress["step"] for number, progress in running.items()},
             "metrics": {},
         }
+
+
+def _board() -> Any:
+    """Start the board, on the driver's own node: it ends with the driver, and holds no other node up."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # with an environment of its own it does not take a process that waits, which is for packs
+    environment = {"env_vars": {"STUDY_BOARD": "1"}}
+    actor = ray.remote(num_cpus=0, max_restarts=0, runtime_env=environment, scheduling_strategy=here)(Board)
+    return actor.remote()
 
 
 def _order(trial: Trial) -> TrialOrder:

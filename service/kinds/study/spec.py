@@ -17,7 +17,7 @@ from service.specs import overrides
 from service.specs.given import Given, Source
 from service.specs.job import JobSpec, refuse_large, with_name
 from tuning.space import Values, with_values
-from tuning.study import StageConfig, StudyConfig, trials
+from tuning.study import StageConfig, StudyConfig, planned_steps, trials
 from vae_models.config.train import TrainConfig
 from vae_models.measures import following
 from vae_models.open_union import Foreign
@@ -28,7 +28,8 @@ SEARCHES = "searches/"  # what a published search's name begins with
 
 
 class StudySpec(JobSpec):
-    """kind: study. A search; `resources.workers` packs of its trials are trained at a time, each in one process.
+    """kind: study. A search; `resources.workers` packs of its trials are trained at a time, each in one process
+    (of a worker with several GPUs: one for each).
 
     With `workers_per_trial` above 1 a trial has a group of processes instead of a place in a pack.
     """
@@ -279,11 +280,7 @@ def cost(study: StudyConfig) -> dict[str, int]:
     by_stage, base = {}, study.base
     for stage in study.stages:
         every = list(trials(stage, base))
-        steps = sum(_steps(t.config, t.config.data.facts.sizes[0]) for t in every)
+        steps = sum(planned_steps(t.config) for t in every)
         by_stage[stage.name] = round(steps * stage.planned() / len(every))
         base = every[0].config
     return by_stage
-
-
-def _steps(config: TrainConfig, images: int) -> int:
-    return config.steps or round((config.epochs or 0) * images / config.batch_size)

@@ -10,12 +10,13 @@ from service.collector import collect_rarely
 from service.kinds.study.orders import PackOrder, TrialOrder
 
 
-def train_pack(told: PackOrder, share: Sequence[TrialOrder]) -> None:
-    """Train the trials in `share` that have not ended yet, side by side in this process."""
+def train_pack(told: PackOrder, packs: Sequence[int]) -> None:
+    """Train in this process what the board hands to the pack of this number."""
     _begin()
     from service.kinds.study import ray_pack
 
-    ray_pack.train_pack(told, share)
+    for pack in packs:
+        ray_pack.train_pack(told, pack)
 
 
 def train_group(told: PackOrder, share: Sequence[TrialOrder]) -> None:

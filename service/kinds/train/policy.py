@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pydantic import Field
 
 from service.kinds.train.spec import TrainSpec, lengthened
 from service.queue.jobs import Record
 from service.queue.policy import Policy, Retention
+from vae_models.measures import Mode
 
 LENGTHEN = "to train it for longer, from its last checkpoint on: vaesvc retry {job} --set epochs=N"
 
@@ -22,10 +25,12 @@ class Lengthen(Record):
 def policy(spec: TrainSpec) -> Policy:
     """Return the policy: checkpoints are kept by the spec's own metric."""
     kept = spec.train.checkpoint
-    return Policy(
-        retention=Retention(metric=kept.metric, mode=kept.mode, keep_best=kept.keep_best),
-        amendments={"lengthen": LENGTHEN},
-    )
+    return _policy(kept.metric, kept.mode, kept.keep_best)
+
+
+@lru_cache(maxsize=1000)
+def _policy(metric: str, mode: Mode, keep_best: int) -> Policy:
+    return Policy(retention=Retention(metric=metric, mode=mode, keep_best=keep_best), amendments={"lengthen": LENGTHEN})
 
 
 def lengthen(spec: TrainSpec, request: Lengthen) -> TrainSpec:

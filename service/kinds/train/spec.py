@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from service import spec_schema, spec_text
 from service.errors import UsageError
 from service.mistakes import listed
+from service.queue.jobs import canonical
 from service.spec_errors import choice, explain
 from service.specs import given, overrides
 from service.specs.given import Given, Source, plain
@@ -74,16 +75,41 @@ def resolve_given(
 ) -> TrainSpec:
     """Do as `resolve`, with a source that was read already. note: not needed."""
     problems: list[str] = []
+    extra = {name: plain(value) for name, value in fields.items() if value is not None}
+    if not changes and not extra and (sent := _sent_whole(given.fields)) is not None:
+        return _checked(sent[0], problems, at_most=sent[1])
     base = spec_schema.with_kinds(TrainSpec, _from_recipe(given.fields, problems))
     patch = _patch(changes, base, problems)
-    extra = {name: plain(value) for name, value in fields.items() if value is not None}
-    whole = merge(merge(base, patch, _RULES), extra, _RULES)
-    resolved = _validate(_named(spec_schema.with_kinds(TrainSpec, whole), given.name), problems)
+    laid = merge(merge(base, patch, _RULES), extra, _RULES)
+    return _checked(_validate(_named(spec_schema.with_kinds(TrainSpec, laid), given.name), problems), problems)
+
+
+def _sent_whole(fields: Mapping[str, Any]) -> tuple[TrainSpec, int] | None:
+    """Return the spec of fields that are all there, each as a resolved spec has it, and a bound of its bytes.
+
+    None where something is left to be filled in, or is wrong. Most that the service is sent are whole: whoever sent
+    them has resolved them.
+    """
+    train = fields.get("train")
+    if len(fields) != len(TrainSpec.model_fields) or not isinstance(train, dict):
+        return None
+    if len(train) != len(TrainConfig.model_fields):
+        return None
+    try:
+        spec = TrainSpec.model_validate(fields)
+        text = canonical(spec.model_dump(mode="json"))
+        return (spec, len(text)) if text == canonical(fields) else None  # as text: true is not 1
+    except ValueError:
+        return None
+
+
+def _checked(resolved: TrainSpec | None, problems: list[str], *, at_most: int | None = None) -> TrainSpec:
+    """Return the spec, if there is one and all is well with it. Raises UsageError with a line for each problem."""
     if resolved is not None:
         problems += _misfits(resolved)
     if problems or resolved is None:
         raise UsageError(listed(problems))
-    refuse_large(resolved)
+    refuse_large(resolved, at_most)
     return resolved
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from service.attempt.assignment import AttemptAccess, Outcome, read_outcome, write_outcome
 from service.attempt.logs import LogShipper
 from service.attempt.processes import scratch
-from service.attempt.ray_cluster import backend
+from service.attempt.ray_cluster import avoidable, away_from, backend, scaling
 from service.dispatch.ray_jobs import RayCluster, _schedulable
 from service.errors import UnavailableError
 from service.kinds.train import spec
@@ -63,6 +63,42 @@ def test_fits_agrees_with_every_placement(
 @pytest.mark.parametrize(("gpus", "name"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])
 def test_workers_that_share_a_gpu_do_not_use_nccl(gpus: float, name: str) -> None:
     assert backend(Resources(gpus_per_worker=gpus)) == name
+
+
+@pytest.mark.parametrize(
+    ("workers", "hung", "kept_away"),
+    [(2, "a", "a"), (2, "ab", "ab"), (2, "abc", ""), (4, "a", "a"), (5, "a", ""), (6, "d", "d"), (2, "", "")],
+    ids=["others", "one is left", "a dead one is left", "both of them", "too few", "gone anyway", "nothing hung"],
+)
+def test_a_gang_keeps_away_from_where_it_hung_if_the_other_living_nodes_could_hold_it(
+    workers: int, hung: str, kept_away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"NodeID": name, "Alive": name != "d", "Resources": {"CPU": 2.0}} for name in "abcd"]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert avoidable(Resources(workers=workers), tuple(hung)) == tuple(kept_away)
+
+
+def test_where_others_are_drained_a_gang_goes_back_to_where_it_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"NodeID": name, "Alive": True, "Resources": {"CPU": 2.0}} for name in "abc"]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert avoidable(Resources(workers=2), ("a",), ("b",)) == ("a",)
+    assert avoidable(Resources(workers=2), ("a",), ("b", "c")) == ()
+
+
+def test_ray_takes_what_it_is_told_to_keep_away_from() -> None:
+    """Its own check of a label selector, of a placement group and of a group of Ray Train's."""
+    from ray._private.label_utils import validate_label_selector
+
+    ids = (
+        "8f22505c428b1b2cc169f7e30c5ba656a4995793e93aa624f58fef6f",
+        "ce2dcc87f49aae2b30268926e88bf3087aeeeefec0deb4b2",
+    )
+    assert away_from(ids) == {"ray.io/node-id": f"!in({ids[0]},{ids[1]})"}
+    assert validate_label_selector(away_from(ids)) is None
+    assert validate_label_selector({"ray.io/node-id": "!in(a,"}) is not None  # it does look
+    gang = Resources(workers=2, gpus_per_worker=1.0)
+    assert scaling(gang, ids).label_selector == away_from(ids)
+    assert scaling(gang).label_selector is None
 
 
 def test_names_of_single_nodes_are_no_resources() -> None:

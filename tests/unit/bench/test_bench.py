@@ -69,7 +69,8 @@ def test_the_net_by_hand_has_this_packages_loss() -> None:
 def measured() -> dict[str, Any]:
     threads = torch.get_num_threads()
     try:
-        return measure.bench(["mlp"], threads=1, rounds=1)
+        (found,) = measure.bench(["mlp"], threads=1, rounds=1)
+        return found
     finally:
         torch.set_num_threads(threads)
 
@@ -84,9 +85,21 @@ def test_the_table_and_the_file(measured: dict[str, Any], tmp_path: Path, capsys
     twice["families"][0]["seconds"] = {"vaesvc": measured["families"][0]["seconds"]["vaesvc"] / 2}
     paths = [tmp_path / name for name in ("a.json", "b.json")]
     for path, each in zip(paths, (measured, twice), strict=True):
-        path.write_text(json.dumps(each))
+        report.write(path, each)
+        assert report.read(path) == json.loads(json.dumps(each))
     bench(compare=(paths[0], paths[1]))
     assert "2.00 x" in capsys.readouterr().out
+
+
+def test_the_table_of_a_compiled_step_has_its_ratios_too(measured: dict[str, Any]) -> None:
+    """Beside the same run compiled; where none was measured there are no such columns."""
+    assert report.header(measured) == report.HEADER
+    ratios = {"vaesvc": 1.1, "plain loop": 1.2, "pythae": 1.375}
+    (family,) = measured["families"]
+    compiled = {**measured, "families": [{**family, "times_compiled": ratios, "compile_seconds": 25.4}]}
+    header = report.header(compiled)
+    shown = dict(zip(header, report.row(compiled["families"][0]), strict=True))
+    assert [shown[name] for name in report.COMPILED] == ["1.10 x", "1.20 x", "-", "1.38 x", "25"]
 
 
 def test_arithmetic_is_counted_forwards_and_backwards(measured: dict[str, Any]) -> None:
@@ -132,6 +145,8 @@ def test_mistakes_are_refused(tmp_path: Path) -> None:
     other.write_text("[]")
     with pytest.raises(UsageError, match="is not what `vaesvc bench --json` writes"):
         bench(compare=(other, other))
+    with pytest.raises(UsageError, match=r"none/a\.json cannot be written"):
+        report.write(tmp_path / "none" / "a.json", {})
     with pytest.raises(UsageError, match="cannot be read"):
         bench(compare=(tmp_path / "none.json", other))
     if not torch.cuda.is_available():

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import wait_for
 from tests.unit.data import stored_sets
 from vae_models import data
 from vae_models.data import canonical, own
@@ -34,11 +35,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StoredSet]:
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """A source that is slow, and writes down what it was asked for."""
+    """A source that is slow, and writes down what it was asked for. until: nothing comes before."""
 
     folder: Path
     log: Path
     seconds: float = 0.0
+    until: Callable[[], bool] = lambda: True
 
     @property
     def source(self) -> str:
@@ -53,9 +55,10 @@ class Logged:
         return FolderFetch(folder=self.folder).manifest(digest)
 
     def file(self, digest: str, file: ShardFile, into: Path, told: Told) -> None:
+        wait_for(self.until, 60, "nobody waits")
         time.sleep(self.seconds)
-        FolderFetch(folder=self.folder).file(digest, file, into, told)
         self._write(file.file)
+        FolderFetch(folder=self.folder).file(digest, file, into, told)
 
     def asked(self) -> list[str]:
         return self.log.read_text().splitlines()
@@ -97,13 +100,18 @@ def _lease_and_write(cache: Path, digest: str, fetch: Logged, said: Path) -> Non
 
 def test_one_process_fetches_and_the_others_wait(source: tuple[Path, StoredSet], tmp_path: Path) -> None:
     folder, there = source
-    fetch, said = Logged(folder=folder, log=tmp_path / "log", seconds=0.5), tmp_path / "said"
+    waiting, said = "another process fetches the set", tmp_path / "said"
+
+    def all_wait() -> bool:
+        return said.exists() and said.read_text().count(waiting) == 3
+
+    fetch = Logged(folder=folder, log=tmp_path / "log", until=all_wait)
     processes = [_process(_lease_and_write, tmp_path / "cache", there.digest, fetch, said) for _ in range(4)]
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
     assert sorted(fetch.asked()) == sorted(["manifest", *(file.file for file in there.manifest.shards())])
-    assert said.read_text().count("another process fetches the set") == 3
+    assert said.read_text().count(waiting) == 3
 
 
 def test_what_a_killed_process_brought_is_gone_on_with(source: tuple[Path, StoredSet], tmp_path: Path) -> None:

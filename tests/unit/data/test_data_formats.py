@@ -55,6 +55,13 @@ def test_amat_names_the_line_and_value_that_is_wrong(at: int, byte: bytes, compl
         formats.read_amat(bytes(content))
 
 
+def test_amat_names_a_line_far_down() -> None:
+    content = bytearray(writers.amat(np.zeros((600, 28, 28), np.uint8)))
+    content[1568 * 599 + 2 * 783 + 1] = ord(" ")
+    with pytest.raises(ValueError, match="line 600, value 784"):
+        formats.read_amat(bytes(content))
+
+
 @pytest.mark.parametrize("length", [0, 1567, 1569])
 def test_amat_refuses_part_of_a_line(length: int) -> None:
     with pytest.raises(ValueError, match="not whole lines"):

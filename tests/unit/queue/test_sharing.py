@@ -48,16 +48,25 @@ def sharings(draw: st.DrawFn) -> Sharing:
         quotas={whose: draw(amounts) for whose in principals if draw(st.booleans())},
         every_user=draw(amounts) if draw(st.booleans()) else {},
         unit=draw(st.sampled_from(["GPU", "CPU"])),
+        used_up={whose: "full" for whose in principals if draw(st.integers(0, 9)) == 0},
     )
 
 
 @st.composite
 def lines(draw: st.DrawFn, prefix: str = "q", max_size: int = 10) -> list[Queued]:
     kinds = draw(st.lists(gangs, min_size=1, max_size=3))
-    each = st.tuples(st.sampled_from(kinds), st.sampled_from([0, 0, 0, 5]), st.sampled_from(USERS), st.integers(0, 7))
+    numbers = st.integers(0, 7)
+    each = st.tuples(st.sampled_from(kinds), st.sampled_from([0, 0, 0, 5]), st.sampled_from(USERS), numbers, numbers)
     return [
-        Queued(job_id=f"{prefix}{i}", resources=r, priority=p, owner=who, not_before=NOW + 9 if late == 0 else 0.0)
-        for i, (r, p, who, late) in enumerate(draw(st.lists(each, min_size=max_size // 2, max_size=max_size)))
+        Queued(
+            job_id=f"{prefix}{i}",
+            resources=r,
+            priority=p,
+            owner=who,
+            not_before=NOW + 9 if late == 0 else 0.0,
+            begun=begun == 0,
+        )
+        for i, (r, p, who, late, begun) in enumerate(draw(st.lists(each, min_size=max_size // 2, max_size=max_size)))
     ]
 
 
@@ -108,7 +117,7 @@ def bounds(rules: Sharing, owner: str) -> list[tuple[Principal, str, float]]:
 def test_the_plan_is_that_of_the_reference_with_shares_and_quotas(situation: Situation) -> None:
     capacity, running, queue, rules, last = situation
     made = plan(situation)
-    first = None if last is None else (last.priority, last.owner, last.resources)
+    first = None if last is None else (last.priority, last.owner, last.resources, None, last.begun)
     slow = reference_plan.shared_plan(queue, running, capacity, NOW, sharing=rules, first=first)
     assert [(a.job_id, a.nodes) for a in made.admit] == [(a.job_id, a.nodes) for a in slow.admit]
     assert made.head == slow.head
@@ -162,6 +171,7 @@ def test_the_head_of_the_plan_before_is_the_first_of_its_priority(situation: Sit
         usage={pair: 1e12 if pair[0] == rules.group(head.owner) else 0.0 for pair in rules.usage},
         quotas=rules.quotas,
         every_user=rules.every_user,
+        used_up=rules.used_up,
     )
     again = plan((capacity, now_running, left, poor, head))
     assert again.head == head.job_id

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from service.errors import UnavailableError
+from service.queue import gathering
 from service.queue.database import Database
 from service.queue.rows import Clocked
 from service.queue.together import Together
+
+SECONDS = 60
 
 
 @pytest.fixture
@@ -35,22 +40,28 @@ def outcomes(database: Database, numbers: list[int]) -> tuple[list[Future[int]],
     """Write each number in a thread of its own, all while another one has the database; return how it went for each,
     and how many transactions it took."""
     together = Together(database)
-    begun = threading.Barrier(len(numbers) + 1)
+    begun, go_on = threading.Event(), threading.Event()
     commits: list[object] = []
-    sa.event.listen(database._engine, "commit", commits.append)
 
-    def write(number: int) -> int:
-        begun.wait()
-        return together.run(lambda work: put(work, number))
+    def hold(work: Clocked) -> bool:
+        begun.set()
+        return go_on.wait(SECONDS)
 
-    with ThreadPoolExecutor(len(numbers)) as threads:
-        with together._turn:
-            futures = [threads.submit(write, number) for number in numbers]
-            begun.wait()
-            while len(together._waiting) < len(numbers):
-                threading.Event().wait(0.01)
-        threads.shutdown()
-    return futures, len(commits)
+    with ThreadPoolExecutor(len(numbers) + 1) as threads:
+        held = threads.submit(together.run, hold)
+        assert begun.wait(SECONDS)
+        futures = [threads.submit(together.run, partial(put, number=number)) for number in numbers]
+        while len(together._gathering._waiting) < len(numbers):
+            threading.Event().wait(0.01)
+        sa.event.listen(database._engine, "commit", commits.append)
+        go_on.set()
+    assert held.result()
+    return futures, len(commits) - 1
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "PATIENCE_SECONDS", SECONDS)
 
 
 def stored(database: Database) -> list[int]:
@@ -84,3 +95,21 @@ def test_a_write_alone_is_a_transaction_of_its_own(database: Database) -> None:
     with pytest.raises(ValueError, match="no 9"):
         together.run(lambda work: put(work, 9))
     assert stored(database) == [7]
+
+
+def test_an_answer_is_read_when_it_is_committed_and_what_fails_then_is_not_done_again(database: Database) -> None:
+    together = Together(database)
+
+    def count(work: Clocked, number: int) -> int:
+        if number == 3:
+            raise ValueError("no such count")
+        with database.write() as other:  # no lock is held any more
+            other.exec_driver_sql("INSERT INTO numbers VALUES (?)", (number + 100,))
+        return int(work.connection.scalar(sa.text("SELECT count(*) FROM numbers")) or 0)
+
+    assert together.run_then(lambda work: put(work, 1), count) == 2
+    with pytest.raises(UnavailableError, match="it is done, and the answer could not be read: no such count"):
+        together.run_then(lambda work: put(work, 3), count)
+    with pytest.raises(ValueError, match="no 4"):
+        together.run_then(lambda work: put(work, 4), count)
+    assert stored(database) == [1, 3, 101]

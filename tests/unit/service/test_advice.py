@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import tomllib
@@ -27,13 +28,12 @@ COMMAND = re.compile(
 PLACE = "X"  # instead of {what is filled in}
 
 
-def texts() -> Iterator[tuple[str, str]]:
+@functools.cache
+def texts() -> tuple[tuple[str, str], ...]:
     """(where, text) of every string in the sources, what is filled in replaced, and of every page."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield from _strings(path)
-    for page in PAGES:
-        yield str(page.relative_to(ROOT)), page.read_text()
+    sources = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    pages = [(str(page.relative_to(ROOT)), page.read_text()) for page in PAGES]
+    return (*(text for path in sources for text in _strings(path)), *pages)
 
 
 def _strings(path: Path) -> Iterator[tuple[str, str]]:
@@ -51,10 +51,16 @@ def named(pattern: str) -> list[tuple[str, str]]:
     return [(where, found) for where, text in texts() for found in re.findall(pattern, text)]
 
 
+@functools.cache
+def vaesvc() -> Any:
+    """The command with all of its subcommands."""
+    return typer.main.get_command(app).whole()  # type: ignore[attr-defined]
+
+
 def mistake(line: str) -> str | None:
     """Why `vaesvc line` cannot be run; None if it can. Words that are no options may be prose after it."""
     words = re.sub(r"['\"]", "", line).split()
-    command: Any = typer.main.get_command(app).whole()  # type: ignore[attr-defined]
+    command = vaesvc()
     while hasattr(command, "commands"):
         name = words.pop(0) if words else ""
         if name not in command.commands:

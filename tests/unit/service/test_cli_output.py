@@ -7,6 +7,7 @@ import json
 import pytest
 
 from service.cli import output, progress
+from service.quantities import size
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_durations(seconds: float | None, text: str) -> None:
     ("amount", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**20, "1.0 MiB"), (5 * 2**40, "5.0 TiB")]
 )
 def test_sizes(amount: float, text: str) -> None:
-    assert output.size(amount) == text
+    assert size(amount) == text
 
 
 def test_columns_are_aligned_and_numbers_flush_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from service.errors import AuthError, UsageError
 STACK = {
     "mlflow_uri": "http://127.0.0.1:5001",
     "ray_address": "http://127.0.0.1:8265",
+    "ray_gcs_address": "127.0.0.1:6380",
     "ray_token_file": "/stack/ray-token",
     "api_url": "http://127.0.0.1:8470",
     "token_file": "/stack/token",
@@ -66,7 +67,7 @@ def test_every_setting_has_a_variable_and_a_key(tmp_path: Path) -> None:
     numbers |= {"gc_job_seconds", "notify_wait_seconds", "oidc.seconds"}
     special["oidc.seconds"] = "7200"
     numbers |= {"preempt_grace_seconds", "grow_seconds"}
-    special["preemption"] = "on"
+    special |= {"preemption": "on", "ray_gcs_address": "ray.example:6379"}
     for name in settings.field_names():
         value = special.get(name, "7" if name in numbers else "/some/where")
         by_variable = settings.load({"VAESVC_CONFIG": "", settings.variable(name): value})
@@ -101,6 +102,27 @@ def test_the_stacks_secrets_never_go_to_another_server(
     found = settings.load(environment(tmp_path, **given))
     assert found.value(dropped) is None
     assert found.value(kept) is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({}, "127.0.0.1:6380"),
+        ({"VAESVC_RAY_ADDRESS": "http://ray.example:8265"}, "ray.example:6379"),  # not the stack's
+        ({"VAESVC_RAY_ADDRESS": "http://ray.example:8265", "VAESVC_RAY_GCS_ADDRESS": "gcs.example:1"}, "gcs.example:1"),
+    ],
+)
+def test_rays_gcs_is_on_the_machine_of_its_jobs_api_unless_another_is_named(
+    tmp_path: Path, given: dict[str, str], address: str
+) -> None:
+    running_stack(tmp_path / "home")
+    assert settings.load(environment(tmp_path, **given)).gcs_address() == address
+
+
+@pytest.mark.parametrize("address", ["http://ray.example:6379", "ray.example", ":6379", "ray.example:many", "a:1/b"])
+def test_half_an_address_of_rays_gcs_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UsageError, match=r"setting ray_gcs_address = .*[Pp]ort|HOST:PORT"):
+        settings.load(environment(tmp_path, VAESVC_RAY_GCS_ADDRESS=address))
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

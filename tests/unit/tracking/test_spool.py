@@ -84,10 +84,33 @@ def test_a_full_disk_costs_points_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_no_room_in_memory_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.tracking.writer.QUEUE_PICTURE_BYTES", 100)
+    monkeypatch.setattr("service.tracking.outbox.QUEUE_PICTURE_BYTES", 100)
     (tmp_path / "spool").symlink_to("/dev/full")
     writer = RunWriter("http://127.0.0.1:9", "0" * 32, tmp_path / "spool")
     for step in range(3):
         writer.log_picture(step, "samples", bytes(60))
     assert writer.dropped == 2
     writer.close(0)
+
+
+def test_the_lines_of_several_runs_are_told_apart(tmp_path: Path) -> None:
+    """What is left of a run is a spool of its own, as `RunWriter` reads it: what is delivered is left out of it."""
+    spool = Spool(tmp_path / "spool")
+    items = [Metrics(step=step, at=step, values={"a": 1.0}, run=run) for step in range(1, 4) for run in range(3)]
+    spool.append(b"".join(map(encode, items)))
+    spool.append(encode(Picture(step=1, at=1, name="n", png=b"\0", run=1)))
+    assert [(item.step, item.run) for item in spool.read("metrics", 0, 1000)[0]] == [
+        (step, run) for step in range(1, 4) for run in range(3)
+    ]
+    _, middle = spool.read("metrics", 0, 4)  # step 1 of all, and step 2 of run 0
+    spool.mark("metrics", middle)
+    assert spool.split(1, tmp_path / "rest", whole=False)
+    assert steps(Spool(tmp_path / "rest")) == [2, 3]
+    assert [item.run for item in Spool(tmp_path / "rest").read("metrics", 0, 1000)[0]] == [0, 0]
+    assert len(Spool(tmp_path / "rest").read("picture", 0, 1)[0]) == 1
+    assert spool.split(0, tmp_path / "first", whole=False)
+    assert steps(Spool(tmp_path / "first")) == [3]
+    assert spool.split(0, tmp_path / "whole", whole=True)
+    assert steps(Spool(tmp_path / "whole")) == [1, 2, 3]
+    assert not spool.split(7, tmp_path / "none", whole=True)
+    assert not (tmp_path / "none").exists()

@@ -6,10 +6,8 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -32,12 +30,8 @@ print(sorted({"vae_models", "service", "pydantic", "safetensors"} & {name.partit
 """
 
 
-@pytest.fixture(autouse=True)
-def unchecked() -> Iterator[None]:
-    """While a program is traced a batch has no number, which jaxtyping's checks (of tests alone) do not know."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+# while a program is traced a batch has no number, which the checks of shapes do not know
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")
 
 
 @pytest.mark.parametrize(

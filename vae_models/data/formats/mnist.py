@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 _IDX_UBYTE = 0x08
+_BLOCK = 512  # lines at a time: what is computed of them stays in the processor's cache
 
 
 def read_idx(content: bytes) -> Bytes:
@@ -36,20 +37,27 @@ def read_amat(content: bytes, columns: int = 784) -> Bytes:
     """Read `.amat` of binarized MNIST: a line an image, `columns` times 0 or 1,
     one space between -> 0/1 [lines, columns].
 
-    Every value takes two bytes (itself and what separates it), so the text is an array already: no parsing, 78 MB in
-    a fraction of a second.
+    Every value takes two bytes (itself and what separates it), so the text is an array of 16 bits each already: no
+    parsing, 78 MB in a fraction of a second.
     """
     stride = 2 * columns
     lines, rest = divmod(len(content), stride)
     if rest or not lines:
         raise ValueError(f"{len(content)} bytes are not whole lines of {stride} bytes ({columns} values)")
-    pairs = np.frombuffer(content, np.uint8).reshape(lines, columns, 2)
-    values, separators = pairs[:, :, 0], pairs[:, :, 1]
-    good = ((values | 1) == ord("1")) & (separators == ord(" "))
-    good[:, -1] = ((values[:, -1] | 1) == ord("1")) & (separators[:, -1] == ord("\n"))
-    if not good.all():
-        line, column = (int(i) for i in np.argwhere(~good)[0])
-        raise ValueError(
-            f"line {line + 1}, value {column + 1}: expected 0 or 1 and one space (line feed after the last)"
-        )
-    return values - np.uint8(ord("0"))
+    words = np.frombuffer(content, "<u2").reshape(lines, columns)
+    values = np.empty(words.shape, np.uint8)
+    for start in range(0, lines, _BLOCK):
+        block = words[start : start + _BLOCK]
+        good = (block | 1) == _word("1 ")
+        good[:, -1] = (block[:, -1] | 1) == _word("1\n")
+        if not good.all():
+            line, column = (int(i) for i in np.argwhere(~good)[0])
+            raise ValueError(
+                f"line {start + line + 1}, value {column + 1}: expected 0 or 1 and one space (line feed after the last)"
+            )
+        np.bitwise_and(block, 1, out=values[start : start + _BLOCK], casting="unsafe")  # "0" is even
+    return values
+
+
+def _word(text: str) -> int:
+    return int.from_bytes(text.encode(), "little")

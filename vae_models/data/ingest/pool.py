@@ -34,7 +34,7 @@ def unordered(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Ite
         return
     # a fork copies a process in the middle of what its other threads do; where there are any, begin from nothing
     context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(work,))
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(work, os.getpid()))
     on_the_way: set[Future[Any]] = set()
     try:
         for task in tasks:
@@ -57,15 +57,15 @@ def unordered(work: Callable[[T], R], tasks: Iterable[T], processes: int) -> Ite
 _WORK: Callable[[Any], Any] | None = None
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
+def _begin(work: Callable[[Any], Any], parent: int) -> None:
     global _WORK
     _WORK = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its processes
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent was killed: nothing would give it work any more, or end it."""
+    """End this process when its parent was killed, maybe before it began: nothing would give it work, or end it."""
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
     os._exit(1)

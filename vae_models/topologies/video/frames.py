@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vae_models.nn.convolution import Conv2d, ConvTranspose2d
 from vae_models.nn.norm import BatchNorm2d
 
 SLOPE = 0.2  # of the leaky ReLUs, below zero
@@ -124,8 +125,8 @@ def vgg(*, rise: Widths, fall: Widths, features: int, top: tuple[int, int]) -> F
 
 def _ends(channels: int, features: int, top: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
     """Return what leads from the smallest map to the features, without its tanh, and back."""
-    end = nn.Sequential(nn.Conv2d(channels, features, top), BatchNorm2d(features))
-    return end, _active(nn.ConvTranspose2d(features, channels, top), channels)
+    end = nn.Sequential(Conv2d(channels, features, top), BatchNorm2d(features))
+    return end, _active(ConvTranspose2d(features, channels, top), channels)
 
 
 def _three(inputs: int, outputs: int) -> nn.Module:

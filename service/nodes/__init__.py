@@ -1,0 +1,1 @@
+"""Nodes of the cluster, for operators: what is where, and drains for the maintenance of a machine."""
