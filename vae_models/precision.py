@@ -11,14 +11,15 @@ A topology makes what its networks return `full` before anything of a density is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 Name = Literal["float32", "tf32", "bf16"]
 REDUCED = frozenset({torch.bfloat16, torch.float16})
@@ -56,31 +57,49 @@ class Precision:
         return _products("tf32" if self.name == "tf32" else "ieee") if self.device_type == "cuda" else nullcontext()
 
 
-def keep_points_full(model: nn.Module) -> None:
-    """Let strided convolutions compute images of one pixel in float32, whatever the networks around them use.
+def keep_full(model: nn.Module) -> None:
+    """Let modules compute in float32 what this CPU does not in bfloat16, whatever the networks around them use.
 
-    On the CPU the weights' gradient of such a convolution in bfloat16 is not written where its kernel meets padding
-    alone: what lay in memory is taken for it (torch 2.13, oneDNN with AVX-512 BF16).
+    That is strided convolutions of images of one pixel: their weights' gradient is not written where the kernel meets
+    padding alone, and what lay in memory is taken for it (torch 2.13, oneDNN with AVX-512 BF16). And LSTMs, where
+    oneDNN has none of these (with AVX2, say).
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and max(module.stride) > 1:
-            off = list[bool]()  # whether autocast is off for this call, and has to be put on again after it
-            module.register_forward_pre_hook(partial(_before, off))
-            module.register_forward_hook(partial(_after, off), always_call=True)
+            _full_where(module, lambda x: x.shape[-2:].numel() == 1)
+        elif isinstance(module, nn.LSTM) and not _has_lstm():
+            _full_where(module, lambda _: True)
 
 
-def _before(off: list[bool], module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    (x, *more), kind = inputs, inputs[0].device.type
-    off.append(x.shape[-2:].numel() == 1 and torch.is_autocast_enabled(kind))
-    if not off[-1]:
-        return inputs
-    torch.set_autocast_enabled(kind, False)
-    return (full(x), *more)
+@cache
+def _has_lstm() -> bool:
+    """Return whether this CPU computes an LSTM in bfloat16: torch tells it by trying alone."""
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
-def _after(off: list[bool], module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    if off.pop():
-        torch.set_autocast_enabled(inputs[0].device.type, True)
+def _full_where(module: nn.Module, applies: Callable[[Tensor], bool]) -> None:
+    """Let the module compute in float32 where this is true of its first input."""
+    off = list[bool]()  # whether autocast is off for this call, and has to be put on again after it
+
+    def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        kind = inputs[0].device.type
+        off.append(applies(inputs[0]) and torch.is_autocast_enabled(kind))
+        if not off[-1]:
+            return inputs
+        torch.set_autocast_enabled(kind, False)
+        return tuple(tree_map_only(Tensor, full, each) for each in inputs)
+
+    def after(_: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        if off.pop():
+            torch.set_autocast_enabled(inputs[0].device.type, True)
+
+    module.register_forward_pre_hook(before)
+    module.register_forward_hook(after, always_call=True)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from tests import catalogue
+from vae_models import precision as precisions
 from vae_models.config.shape import shape_of, stack_of
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
 from vae_models.objectives.specs import RaeConfig
 from vae_models.posteriors.specs import DeltaConfig
-from vae_models.precision import Precision, keep_points_full
+from vae_models.precision import Precision, keep_full
 from vae_models.recipes import catalogue as recipes
 from vae_models.topologies.ladder.specs import NvaeConfig
 from vae_models.topologies.specs import TopologySpec
@@ -99,7 +100,7 @@ def test_what_a_network_returns_is_full_before_a_density_is_computed_of_it() -> 
 def test_a_convolution_of_one_pixel_is_computed_in_float32() -> None:
     """Its weights' gradient in bfloat16 would be what lay in memory, where the kernel meets padding alone."""
     for layer in (nn.Conv2d(64, 96, 5, stride=2, padding=2), nn.ConvTranspose2d(64, 96, 5, stride=2, padding=2)):
-        keep_points_full(layer)
+        keep_full(layer)
         for side, expected in ((1, torch.float32), (4, torch.bfloat16)):
             x = torch.randn(2, 64, side, side)
             with BF16.autocast():
@@ -111,6 +112,30 @@ def test_a_convolution_of_one_pixel_is_computed_in_float32() -> None:
         with BF16.autocast():
             (mine,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
         assert torch.equal(mine, full)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_lstm_is_computed_in_float32_where_the_cpu_has_none_in_bfloat16(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the state that it is given, its gradients too: to the bit what it is without autocast."""
+    if there and not precisions._has_lstm():
+        pytest.skip("this CPU has no LSTM in bfloat16")
+    monkeypatch.setattr(precisions, "_has_lstm", lambda: there)
+    layer = nn.LSTM(3, 4, bias=False, batch_first=True)
+    keep_full(layer)
+    x, state = torch.randn(2, 5, 3), (torch.randn(1, 2, 4), torch.randn(1, 2, 4))
+
+    def computed() -> tuple[Tensor, Tensor]:
+        output = layer(x, state)[0]
+        return output, torch.autograd.grad(output.square().sum(), layer.weight_hh_l0)[0]
+
+    full = computed()
+    with BF16.autocast():
+        mine = computed()
+        assert torch.is_autocast_enabled("cpu")
+    assert mine[0].dtype == (torch.bfloat16 if there else torch.float32)
+    assert there or all(torch.equal(one, other) for one, other in zip(mine, full, strict=True))
 
 
 def test_products_are_tf32_only_where_asked_for_and_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_models import collectives, random
-from vae_models.precision import Precision, keep_points_full
+from vae_models.precision import Precision, keep_full
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
 
@@ -29,7 +29,7 @@ class StepModule(nn.Module):
         self.objective = objective
         self.precision = precision
         if precision.name == "bf16" and precision.device_type == "cpu":
-            keep_points_full(model)
+            keep_full(model)
 
     def forward(
         self, x: Tensor, noise: Mapping[str, Tensor], beta: Tensor, mask: Tensor | None = None
