@@ -7,7 +7,7 @@ from random import Random
 
 from service.queue import forecast
 from service.queue.forecast import Calibration, Going, Outcome, Range
-from service.queue.history import History, Past
+from service.queue.history import History, Past, reported
 from tests.simulation import GANGS, Began, World
 
 LOOK_SECONDS = 3600.0
@@ -92,7 +92,7 @@ class Expectations:
     def _outcome(self, world: World, job_id: str, told: Told) -> Outcome:
         began = world.began.get(job_id)
         waited = (world.now if began is None else began.at) - told.at
-        return Outcome(guess=told.guess, told=told.told, waited=waited, over=began is not None)
+        return Outcome(made_at=told.at, guess=told.guess, told=told.told, waited=waited, over=began is not None)
 
     def within(self, world: World) -> tuple[list[Outcome], list[Outcome]]:
         """Return the outcomes that are known of the first ranges, and of those drawn by chance."""
@@ -110,5 +110,5 @@ def _so_far(gang: Began, now: float, left: float | None) -> Past:
 
 def _going(gang: Began, history: History, now: float, left: float | None) -> Going:
     owner, resources = gang.arrival.user, GANGS[gang.arrival.gpus]
-    times = (left,) if left is not None else tuple(history.left(owner, resources, now - gang.at))
+    times = reported(left) if left is not None else history.left(owner, resources, now - gang.at)
     return Going(owner=owner, resources=resources, left=times)

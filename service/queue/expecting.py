@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from service.queue import admission, expected, forecast, line, shares
 from service.queue.database import Database
 from service.queue.forecast import Calibration, Going, Outcome, Range, Turn
-from service.queue.history import History, Past
+from service.queue.history import History, Past, reported
 from service.queue.jobs import FINAL, AttemptState, Resources
 from service.queue.rows import Clocked, Transactions
 from service.queue.schema import attempts, expectations, jobs
@@ -29,7 +29,6 @@ CHECKED = 3  # new ones in
 CHECK_SECONDS = 120.0  # so long; those of one moment are all wrong together
 EAGER = 200  # while there are so few, at every look
 JUDGED = 500  # the newest, of which `vaesvc_expected_start_within` tells
-LEFT = ((0.9, 0.0), (1.0, 0.0), (1.0, 10.0), (1.3, 10.0))  # of the seconds left that are reported: times, and more
 _OPEN = [state.value for state in AttemptState if state.open]
 _FINAL = [state.value for state in FINAL]
 
@@ -166,7 +165,9 @@ def _outcomes(work: Clocked) -> tuple[list[Outcome], list[tuple[str, float]]]:
         (early, late), (first, last) = row["guess"], row["told"]
         waited = (work.now if row["began"] is None else row["began"]) - row["made_at"]
         over = row["began"] is not None
-        outcomes.append(Outcome(guess=(early, late), told=(first, last), waited=waited, over=over))
+        outcomes.append(
+            Outcome(made_at=row["made_at"], guess=(early, late), told=(first, last), waited=waited, over=over)
+        )
     return outcomes, checked
 
 
@@ -206,11 +207,7 @@ class _Attempt:
 
     def going(self, history: History) -> Going:
         left = self.left
-        times = (
-            history.left(self.owner, self.job, self.elapsed)
-            if left is None
-            else tuple(sorted(left * part + more for part, more in LEFT))
-        )
+        times = history.left(self.owner, self.job, self.elapsed) if left is None else reported(left)
         return Going(owner=self.owner, resources=self.held, left=times)
 
 

@@ -5,7 +5,9 @@ Futures     the line is played FUTURES times: in each, every job takes a time th
             what is left of a time that is longer than what it has run already), and jobs start in the order of the
             line when their gang is free in total. Nobody is passed, no later job comes, and where on the nodes a gang
             fits is not looked at: a first guess. The order is that of `turns.Line`, shares being charged with what
-            each job is expected to take.
+            each job is expected to take. Times of one future are drawn from an urn, and each is put back with a copy of
+            itself (Blackwell and MacQueen (1973), "Ferguson distributions via Polya urn schemes"): a future is a sample
+            of how long such jobs may take on average, too, of which a few known times say little.
 Range       from the second earliest to the second latest of the futures' starts: waits l and u.
 Calibration guesses are kept with what came of them. Of those about as far ahead, let q be the SIDE-quantile of log((w
             + c) / (l + c)), and Q the (1 - SIDE)-quantile of log((w + c) / (u + c)), w being the wait that came to
@@ -18,8 +20,10 @@ Calibration guesses are kept with what came of them. Of those about as far ahead
             the conformal interval of Romano, Patterson and Candes (2019), "Conformalized quantile regression", eq. 7,
             with its two sides apart, in logarithms, and never narrower than the guess. So whatever the guess neglects
             (later jobs that shares let go first, say) the range holds as often as it did with the guesses before, 1 - 2
-            SIDE of the time and more, where what is to come is like what was. With fewer than FEWEST guesses, q and Q
-            are -UNSURE and UNSURE.
+            SIDE of the time and more, where what is to come is like what was. Guesses of jobs that waited at one time
+            were wrong together: they count as n, the most waits among them of which no two overlap. Where n is too
+            small for such a quantile, q and Q are the farthest that any was off, and 2 UNSURE / n farther. With fewer
+            than FEWEST guesses, q and Q are -UNSURE and UNSURE.
 """
 
 from __future__ import annotations
@@ -139,14 +143,30 @@ def guess(
     held = [_Asks(gang.owner, gang.resources, gang.left, quotas) for gang in running]
     asking = [_Asks(turn.owner, turn.resources, turn.times, quotas, turn.not_before - now) for turn in turns]
     for _ in range(FUTURES):
-        future = _Future(capacity, held, random)
+        future, urns = _Future(capacity, held, random), _Urns(random)
         for asks, each in zip(asking, starts, strict=True):
-            each.append(future.start(asks, random.choice(asks.times)))  # nosec B311
+            each.append(future.start(asks, urns.draw(asks.times)))
     ranges = []
     for each in starts:
         each.sort()
         ranges.append((each[1], each[-2]))
     return ranges
+
+
+class _Urns:
+    """How long jobs take in one future: what was drawn for one job is likelier for those behind it that are like it."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._drawn: dict[int, list[float]] = {}
+
+    def draw(self, times: Sequence[float]) -> float:
+        """Return one of these times, or one that was drawn of the same sequence before, all equally likely."""
+        drawn = self._drawn.setdefault(id(times), [])
+        index = int(self._random.random() * (len(times) + len(drawn)))
+        seconds = times[index] if index < len(times) else drawn[index - len(times)]
+        drawn.append(seconds)
+        return seconds
 
 
 class _Quotas:
@@ -319,9 +339,10 @@ def _asked(resources: Resources) -> tuple[tuple[str, int], ...]:
 class Outcome:
     """A guess and what came of it. guess: the range of the wait in seconds before calibration; told: after it.
 
-    waited: seconds; over: it has started, else it has waited so long already
+    made_at: when it was told; waited: seconds; over: it has started, else it has waited so long already
     """
 
+    made_at: float
     guess: Range
     told: Range
     waited: float
@@ -371,12 +392,22 @@ def _known(outcomes: Sequence[Outcome]) -> int:
 
 
 def _sides(outcomes: Sequence[Outcome]) -> Range:
-    count = len(outcomes)
-    below = max(0, math.floor(SIDE * (count + 1)) - 1)  # conformal: the ranks allow for the one to come
+    count, apart = len(outcomes), _apart(outcomes)
+    level = (SIDE * (apart + 1) - 1) / apart  # conformal: the ranks allow for the one to come
+    below, farther = max(0, math.floor(count * level)), 2 * UNSURE / apart if level < 0 else 0.0
     early, late = (
         [(_log(outcome.waited, outcome.guess[side]), not outcome.over) for outcome in outcomes] for side in (0, 1)
     )
-    return min(0.0, _at_rank(early, below + 1)), max(0.0, _at_rank(late, count - below))
+    return min(0.0, _at_rank(early, below + 1) - farther), max(0.0, _at_rank(late, count - below) + farther)
+
+
+def _apart(outcomes: Iterable[Outcome]) -> int:
+    """Return of how many waits at most no two overlap."""
+    count, last = 0, -math.inf
+    for end, made_at in sorted((outcome.made_at + outcome.waited, outcome.made_at) for outcome in outcomes):
+        if made_at >= last:
+            count, last = count + 1, end
+    return count
 
 
 def _at_rank(scores: Sequence[tuple[float, bool]], rank: int) -> float:

@@ -20,9 +20,15 @@ from service.queue.jobs import Resources
 
 NEWEST = 1000  # of a class that count
 LIKE = 8  # jobs that have to have been alike for their times to count alone
-POINTS = 100  # in place of a distribution that is not one of equally likely times
+POINTS = 100  # at most, in place of a distribution that is not one of equally likely times
 GRAIN_SECONDS = 10.0
 UNKNOWN = (60.0, 300.0, 900.0, 3600.0, 14_400.0)  # seconds, equally likely, before anything has ended
+REPORTED = (
+    (0.9, 0.0),
+    (1.0, 0.0),
+    (1.0, 10.0),
+    (1.3, 10.0),
+)  # of the seconds left that are told: times, and more
 OUTLIVED = (0.1, 0.3, 1.0, 3.0, 9.0)  # of what it has run already, for what has run longer than anything before
 
 
@@ -69,6 +75,11 @@ class History:
         return [seconds - elapsed for seconds in longer] or [max(elapsed, GRAIN_SECONDS) * part for part in OUTLIVED]
 
 
+def reported(left: float) -> Sequence[float]:
+    """Return equally likely seconds for which a gang is still held whose job says that so many are left."""
+    return sorted(left * part + more for part, more in REPORTED)
+
+
 def survival(known: Sequence[tuple[float, bool]]) -> list[tuple[float, float]]:
     """Return the values at which something was over, in sorted order, each with S after it. known: values, and whether
     more is to come there."""
@@ -92,13 +103,14 @@ def equally_likely(known: Sequence[tuple[float, bool]]) -> Sequence[float]:
         return ()
     times: list[float] = []
     index = 0
-    for point in range(POINTS):
-        wanted = 1.0 - (point + 0.5) / POINTS
+    points = min(POINTS, len(known))
+    for point in range(points):
+        wanted = 1.0 - (point + 0.5) / points
         while index < len(steps) and steps[index][1] > wanted:
             index += 1
         if index == len(steps):
             break
         times.append(steps[index][0])
-    beyond, longest = POINTS - len(times), max(GRAIN_SECONDS, *(seconds for seconds, _ in known))
+    beyond, longest = points - len(times), max(GRAIN_SECONDS, *(seconds for seconds, _ in known))
     times += [longest * (1.0 + OUTLIVED[place * len(OUTLIVED) // beyond]) for place in range(beyond)]
     return times

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -111,8 +113,13 @@ def test_nothing_is_given_out_twice_and_nobody_passes(
     assert all(at == 0.0 or at in ends for at in begun)  # each starts when something ends
 
 
-def outcome(waited: float, early: float, late: float, over: bool = True) -> Outcome:
-    return Outcome(guess=(early, late), told=(early, late), waited=waited, over=over)
+MOMENTS = itertools.count(0, 1_000_000)  # seconds: longer than any waits here
+
+
+def outcome(waited: float, early: float, late: float, over: bool = True, made_at: float | None = None) -> Outcome:
+    """A guess and what came of it; made_at: None: when those before it had started."""
+    at = next(MOMENTS) if made_at is None else made_at
+    return Outcome(made_at=at, guess=(early, late), told=(early, late), waited=waited, over=over)
 
 
 @given(seed=st.integers(0, 1000), early=st.floats(0.3, 1.5), late=st.floats(0.5, 3.0))
@@ -143,6 +150,34 @@ def test_far_guesses_are_calibrated_apart_from_near_ones() -> None:
     low, high = calibration.told((5000.0, 10_000.0))
     assert (low, high) == pytest.approx((5000.0, 20_000.0))
     assert calibration.told((100_000.0, 100_000.0))[1] > 150_000.0  # none so far: of all together
+
+
+def test_jobs_that_wait_together_are_wrong_together() -> None:
+    """Of one of fifty the guess was far too late, of one far too early: at one time of so many."""
+
+    def waits(times: int) -> list[Outcome]:
+        others = [700.0] * 50 * (times - 1)
+        return [
+            outcome(waited, 400.0, 1000.0, made_at=1e6 * (index // 50))
+            for index, waited in enumerate([30.0, 10_000.0, *[700.0] * 48, *others])
+        ]
+
+    often, once, twice = (Calibration.of(waits(times)).told((400.0, 1000.0)) for times in (20, 1, 2))
+    assert often == pytest.approx((400.0, 1000.0))
+    for told, farther in ((once, 4.0), (twice, 2.0)):
+        early, late = (30.0 + GRAIN_SECONDS) / farther, (10_000.0 + GRAIN_SECONDS) * farther
+        assert told == pytest.approx((max(0.0, early - GRAIN_SECONDS), late - GRAIN_SECONDS))
+
+
+def test_the_less_is_known_of_times_the_farther_apart_are_futures() -> None:
+    """Twenty jobs one after the other: of as many times as spread as far, how long all take is known less by a few."""
+    spans = []
+    for count in (4, 400):
+        times = [60.0, 3600.0] * (count // 2)
+        line = [replace(turn(str(i), 8, 0.0), times=times) for i in range(21)]
+        early, late = forecast.guess(line, [], CLUSTER, 0.0, Random(0))[-1]
+        spans.append(late - early)
+    assert spans[0] > 1.5 * spans[1]
 
 
 def test_a_job_that_has_waited_longer_than_the_guess_counts_before_it_starts() -> None:

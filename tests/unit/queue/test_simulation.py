@@ -105,7 +105,7 @@ def test_jobs_start_within_the_ranges_that_they_were_told() -> None:
     assert len(first) > 100
     for outcomes in (first, later):
         assert sum(bool(outcome.within) for outcome in outcomes) / len(outcomes) >= 0.75
-    assert sum(outcome.told[1] < 3600 for outcome in later) > len(later) / 10  # and they say something
+    assert sum(outcome.told[1] < 3600 for outcome in later) > len(later) / 20  # and they say something
 
 
 @pytest.mark.parametrize(
