@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,37 +206,3 @@ def kill(stack: Stack, part: str) -> int:
     wait_for(gone, 20, f"{part} does not end")
     assert killed, f"there was no {part}"
     return len(killed)
-
-
-@contextlib.contextmanager
-def slowed(folder: Path) -> Iterator[None]:
-    """Let every process that works below `folder` have a tenth of its time: the servers around it keep up with it."""
-    end = threading.Event()
-
-    def working() -> list[psutil.Process]:
-        processes = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if Path(process.cwd()).is_relative_to(folder):
-                    processes.append(process)
-        return processes
-
-    def slow_down() -> None:
-        while not end.is_set():
-            processes = working()
-            for process in processes:
-                with contextlib.suppress(psutil.Error):
-                    process.suspend()
-            end.wait(0.45)
-            for process in processes:
-                with contextlib.suppress(psutil.Error):
-                    process.resume()
-            end.wait(0.05)
-
-    thread = threading.Thread(target=slow_down, name="slow down")
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()

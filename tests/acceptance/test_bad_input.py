@@ -17,6 +17,7 @@ from service.queue.jobs import Checkpoint
 from tests import real_jobs
 from tests.command import VAESVC, vaesvc
 from tests.conftest import Stack
+from tests.job_processes import slowed, working
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
 from tests.servers import wait_for
 
@@ -204,7 +205,7 @@ def test_a_job_without_its_bucket_then_on_a_full_disk_then_with_a_corrupt_checkp
             disk = scratch.resolve()
             written = lambda: any(disk.rglob(".checkpoint-*"))  # noqa: E731
             wait_for(written, real_jobs.START_SECONDS, "no checkpoint is written", every=0.02)
-            with real_jobs.slowed(disk):  # or it may end before its checkpoints are seen here
+            with slowed(lambda: working(disk)):  # or it may end before its checkpoints are seen here
                 real_jobs.until_checkpoint(other, job_id, 500)
                 with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
                     while True:

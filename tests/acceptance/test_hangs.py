@@ -17,7 +17,7 @@ from service.queue.jobs import Attempt
 from service.stack.ray_head import cpus
 from service.wire import JobDetail
 from tests import ray_node, real_jobs
-from tests.acceptance.test_kill import gone, is_worker, processes
+from tests.job_processes import gone, is_worker, processes
 from tests.packages import package
 from tests.servers import wait_for
 

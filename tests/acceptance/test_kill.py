@@ -5,65 +5,19 @@ It is compared with `vaesvc run` of the same spec: another process, no cluster, 
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
-from service.attempt.assignment import JOB_ID
 from tests import real_jobs
+from tests.job_processes import gone, is_anything_of_it, is_runner, is_worker, kill
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
-from tests.servers import wait_for
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
 AWAY_SECONDS = 20
 CANCEL_SECONDS = 45
-
-
-def processes(job_id: str, matches: Callable[[str], bool]) -> list[psutil.Process]:
-    """Of this job, by command line: its environment has the job, or it works in a folder of the job."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = " ".join(process.cmdline()).strip()
-            if matches(command) and (process.environ().get(JOB_ID) == job_id or job_id in process.cwd()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def kill(job_id: str, what: str, matches: Callable[[str], bool]) -> None:
-    found = processes(job_id, matches)
-    assert found, f"the job has no {what}"
-    for process in found:
-        os.kill(process.pid, signal.SIGKILL)
-
-
-def is_worker(command: str) -> bool:
-    return command.startswith("ray::GangWorker")
-
-
-def is_runner(command: str) -> bool:
-    return command.endswith("-m service.attempt.runner") and not command.startswith("/bin/sh")
-
-
-def is_anything_of_it(command: str) -> bool:
-    """But Ray's idle processes, and the one helper that a cluster makes once and keeps."""
-    kept = ("ray::IDLE", "ray::_AutoscalingCoordinatorActor")
-    ours = "service.attempt.runner" in command or "service.attempt.driver" in command
-    return ours or (command.startswith("ray::") and not command.startswith(kept))
-
-
-def gone(job_id: str, matches: Callable[[str], bool]) -> None:
-    every = real_jobs.LOOK_SECONDS
-    wait_for(lambda: not processes(job_id, matches), CANCEL_SECONDS, "something of the job lives on", every=every)
 
 
 def steps(stack: Stack, job_id: str, number: int) -> list[int]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import real_jobs
-from tests.acceptance.test_kill import is_worker, kill, newest
+from tests.acceptance.test_kill import newest
+from tests.job_processes import is_worker, kill
 from tests.packages import package
 from vae_models.open_union import foreign_allowed
 

@@ -21,6 +21,7 @@ from service import auth
 from service.stack import process, state
 from tests import real_jobs, stranger
 from tests.conftest import Stack
+from tests.job_processes import is_worker, processes, slowed
 from tests.stranger import Listener
 
 ENDLESS = ("steps=1000000", "evaluation.every_epochs=100000", "checkpoint.every_steps=100000")
@@ -101,7 +102,8 @@ def pids(stack: Stack) -> Iterator[dict[int, str]]:
     """Every process of the stack, while a job with two workers trains."""
     job = real_jobs.submit(stack, real_jobs.DIGITS, ENDLESS, "--workers", "2")
     real_jobs.until(stack, job, lambda one: bool(one.job.progress.get("step")), real_jobs.START_SECONDS, "no step")
-    yield members(stack)
+    with slowed(lambda: processes(job, is_worker)):  # that it trains is enough
+        yield members(stack)
     real_jobs.ran(stack.vaesvc("cancel", job))
     real_jobs.until_over(stack, job, "CANCELLED")
 
