@@ -18,7 +18,7 @@ from tests.servers import wait_for
 if TYPE_CHECKING:
     from tests.conftest import Stack
 
-SAMPLES = 3_000  # seconds of computing
+SAMPLES = 1_000  # seconds of computing
 PLAN: dict[str, Any] = {"evaluators": ["likelihood", {"kind": "nll", "samples": SAMPLES}], "batch_size": 32}
 NLL = f"nll_{SAMPLES}"
 
@@ -71,9 +71,7 @@ def test_an_evaluation_that_is_killed_goes_on(stack: Stack, tmp_path: Path) -> N
     job_id = submitted(stack, tmp_path)
     trained = real_jobs.until_over(stack, job_id)
     evaluation = following(stack, job_id)
-    with slowed(
-        lambda: processes(evaluation, is_worker)
-    ):  # or the next one may be done, too
+    with slowed(lambda: processes(evaluation, is_worker)):  # or the next one may be done, too
         wait_for(lambda: bool(kept(stack, evaluation)), 240, "no evaluator is done", every=0.2)
         before = kept(stack, evaluation)
         assert [key.partition("-test-")[0] for key in before] == ["likelihood"]
