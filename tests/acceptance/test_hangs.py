@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OVERRIDES = (
     "steps=1000000",
-    "checkpoint.every_steps=50",
+    "checkpoint.every_steps=40",
     "evaluation.every_epochs=100000",
     "retry.max_attempts=9",
     "retry.backoff_seconds=0.1",
@@ -43,7 +43,7 @@ from vae_models.optimization.specs import ScheduleSpec
 
 
 class SkippingConfig(ScheduleSpec):
-    \"\"\"A constant rate, and a hundred steps in a second at most: who waits leaves the processors to others. When the
+    \"\"\"A constant rate, and twenty steps in a second at most: who waits leaves the processors to others. When the
     file is there, the first worker calls an all-reduce that all others leave out.\"\"\"
 
     kind: Literal["skipping"] = "skipping"
@@ -58,7 +58,7 @@ class SkippingConfig(ScheduleSpec):
         file, every = Path(self.file), dist.new_group() if dist.is_initialized() else None
 
         def rate(step):
-            time.sleep(0.01)
+            time.sleep(0.05)
             if every is not None and dist.get_rank() == 0 and file.exists():
                 file.unlink()  # once
                 dist.all_reduce(torch.zeros(1), group=every)
