@@ -15,6 +15,7 @@ from service.kinds.train import spec
 from service.stack.ray_head import cpus
 from service.wire import JobDetail
 from tests import real_jobs
+from tests.job_processes import is_worker, processes, slowed
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
 from vae_models.training import checkpoint
 from vae_models.training.context import LocalContext
@@ -53,14 +54,14 @@ def test_a_preempted_job_goes_on_to_the_bit_and_an_evaluation_and_a_search_stop_
     path.write_text(yaml.safe_dump(SEARCH))
     real_jobs.until_over(stack, trained)
     search = real_jobs.submit(stack, str(path), (), *HALF)
+    until_it_counts(stack, search, "step")
     asked_for = ("--evaluator", SLOW_NLL, "--split", "train", "--detach")  # on a core
-    evaluation = real_jobs.ran(stack.vaesvc("evaluate", trained, *asked_for)).strip()
-    for job_id, at in ((evaluation, "done"), (search, "step")):
-        begun = lambda detail, at=at: int(detail.job.progress.get(at, 0)) > 0  # noqa: E731
-        real_jobs.until(stack, job_id, begun, real_jobs.START_SECONDS, "it does not begin")
-    low = real_jobs.submit(stack, DIGITS, SLOWLY, *HALF)  # the last: it ends by itself
-    before = real_jobs.until_checkpoint(stack, low, 1)
-    high = real_jobs.submit(stack, DIGITS, (*SHORTLY, f"resources.min_workers={cpus()}"), *MORE)
+    with slowed(lambda: processes(search, lambda command: command.startswith("ray::"))):
+        evaluation = real_jobs.ran(stack.vaesvc("evaluate", trained, *asked_for)).strip()
+        until_it_counts(stack, evaluation, "done")
+        low = real_jobs.submit(stack, DIGITS, SLOWLY, *HALF)  # the last: it ends by itself
+        before = real_jobs.until_checkpoint(stack, low, 1)
+        high = real_jobs.submit(stack, DIGITS, (*SHORTLY, f"resources.min_workers={cpus()}"), *MORE)
     above = real_jobs.until_over(stack, high)
     assert [each.state for each in above.attempts] == ["SUCCEEDED"]
     with real_jobs.client(stack) as client:
@@ -87,6 +88,15 @@ def test_a_preempted_job_goes_on_to_the_bit_and_an_evaluation_and_a_search_stop_
     assert real_jobs.final_outcome(stack, detail, tmp_path / "last") == uninterrupted
 
 
+def until_it_counts(stack: Stack, job_id: str, name: str) -> None:
+    """Once its progress has more than 0 of this."""
+
+    def begun(detail: JobDetail) -> bool:
+        return int(detail.job.progress.get(name, 0)) > 0
+
+    real_jobs.until(stack, job_id, begun, real_jobs.START_SECONDS, "it does not begin")
+
+
 def test_a_gang_that_shrinks_grows_and_is_preempted_computes_what_an_undisturbed_worker_does(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -103,7 +113,8 @@ def test_a_gang_that_shrinks_grows_and_is_preempted_computes_what_an_undisturbed
     low = put(GANG, 0, {"min": 1, "max": cpus()})
     attempt(1)
     beside = put((f"steps={LONG}", "evaluation.every_epochs=100"), 7, 1)
-    attempt(2)
+    with slowed(lambda: processes(beside, is_worker)):  # it is there, and leaves the processors to the other
+        attempt(2)
     with real_jobs.client(stack) as client:
         client.cancel(beside)
     attempt(3)
