@@ -5,11 +5,11 @@ without the other. `service.queue.notices` hands it to who delivers it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
 from service.queue.notice import Notice
 from service.queue.schema import outbox, subscriptions
@@ -20,12 +20,14 @@ _SHOWN = (
 )  # fmt: skip
 _OF_JOB = subscriptions.c.job_id == sa.bindparam("of_job", type_=subscriptions.c.job_id.type)
 _OF_OWNER = sa.and_(subscriptions.c.owner == sa.bindparam("of_owner"), subscriptions.c.job_id.is_(None))
-_ASKED = sa.select(subscriptions.c.id, subscriptions.c.notices).where(sa.or_(_OF_JOB, _OF_OWNER))
+ASKED = sa.select(subscriptions.c.id, subscriptions.c.notices).where(sa.or_(_OF_JOB, _OF_OWNER))
 
 
-def put(connection: Connection, now: float, job: Mapping[str, Any], notice: Notice) -> None:
-    """Write what everybody who asked for it is to be told of the job. job: its row, as it is after the move."""
-    asked = connection.execute(_ASKED, {"of_job": job["id"], "of_owner": job["owner"]}).mappings()
+def put(
+    connection: Connection, asked: Iterable[RowMapping], now: float, job: Mapping[str, Any], notice: Notice
+) -> None:
+    """Write what everybody who asked for it is to be told of the job. asked: what `ASKED` finds; job: its row, as it is
+    after the move."""
     rows = [row_of(wish["id"], now, job, notice) for wish in asked if notice.value in wish["notices"]]
     if rows:
         connection.execute(sa.insert(outbox), rows)

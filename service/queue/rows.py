@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
 
@@ -41,20 +42,62 @@ _NO_JOB = dict.fromkeys(jobs.c.keys())
 @lru_cache(maxsize=500)
 def _update_job(names: tuple[str, ...]) -> sa.Update:
     which = jobs.c.id == sa.bindparam("of_job", type_=jobs.c.id.type)
-    return sa.update(jobs).where(which).values(_parameters(jobs, names))
+    return sa.update(jobs).where(which).values(_parameters(jobs, names, "job"))
 
 
 @lru_cache(maxsize=500)
 def _update_attempt(names: tuple[str, ...]) -> sa.Update:
-    return sa.update(attempts).where(*_OF_ATTEMPT).values(_parameters(attempts, names))
+    return sa.update(attempts).where(*_OF_ATTEMPT).values(_parameters(attempts, names, "attempt"))
 
 
-def _parameters(table: sa.Table, names: tuple[str, ...]) -> dict[str, sa.BindParameter[Any]]:
-    return {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+def _parameters(table: sa.Table, names: tuple[str, ...], prefix: str) -> dict[str, sa.BindParameter[Any]]:
+    return {name: sa.bindparam(f"{prefix}_{name}", type_=table.c[name].type) for name in names}
 
 
-def _new(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"new_{name}": value for name, value in values.items()}
+def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for name, value in values.items()}
+
+
+@dataclass
+class _Step:
+    """What one step of a job writes, until it goes out in one statement.
+
+    of_job, of_number: whose; job, attempt, event: new values by column, none where nothing is written there
+    """
+
+    of_job: str = ""
+    of_number: int = 0
+    job: dict[str, Any] = field(default_factory=dict)
+    attempt: dict[str, Any] = field(default_factory=dict)
+    event: dict[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.job or self.attempt or self.event)
+
+    def takes(self, job_id: str, number: int = 0) -> bool:
+        """Return whether a change of this job, and attempt, belongs to it."""
+        return self.of_job in ("", job_id) and (not number or self.of_number in (0, number))
+
+    def parameters(self) -> dict[str, Any]:
+        of = {"of_job": self.of_job} | ({"of_number": self.of_number} if self.attempt else {})
+        return of | _named("job", self.job) | _named("attempt", self.attempt) | _named("event", self.event)
+
+
+@lru_cache(maxsize=500)
+def _in_one(query: sa.Select[Any], job: tuple[str, ...], attempt: tuple[str, ...], event: tuple[str, ...]) -> Any:
+    """Return the query with writes beside it, which it does not see: PostgreSQL does all at once."""
+    writes: list[sa.CTE] = []
+    if job:
+        writes.append(_update_job(job).cte("job_written"))
+    if attempt:
+        writes.append(_update_attempt(attempt).cte("attempt_written"))
+    if event:
+        values = _parameters(events, event, "event")
+        writes.append(sa.insert(events).inline().values(values).cte("event_written"))
+    return query.add_cte(*writes)
+
+
+_NOTHING = sa.select(sa.literal(1))
 
 
 def as_row(values: Mapping[str, Any]) -> RowMapping:
@@ -67,10 +110,45 @@ class Clocked:
 
     def __init__(self, database: Database, connection: Connection) -> None:
         self.database = database
-        self.connection = connection
+        self._connection = connection
+        self._step: _Step | None = None
         self._now: float | None = None
         self._locked: dict[str, RowMapping] = {}  # jobs that nobody else can change, as they are now
         self._attempts: dict[tuple[str, int], RowMapping] = {}  # of these jobs
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection, on which what was done before has been done."""
+        if self._step:
+            self._written()
+        return self._connection
+
+    @contextmanager
+    def in_one(self) -> Iterator[None]:
+        """Let what the block changes of a job, of its attempt and writes down of it go out together: in one round trip
+        to PostgreSQL, and before whatever else the block asks of the connection."""
+        if self.database.sqlite:  # a statement is a call in this process
+            yield
+            return
+        self._step = _Step()
+        try:
+            yield
+            if self._step:
+                self._written()
+        finally:
+            self._step = None
+
+    def _written(self, query: sa.Select[Any] = _NOTHING, **values: Any) -> list[RowMapping]:
+        """Write the step, and return what the query finds, as things were before it."""
+        step, self._step = self._step or _Step(), _Step()
+        names = (tuple(sorted(each)) for each in (step.job, step.attempt, step.event))
+        return list(self._connection.execute(_in_one(query, *names), step.parameters() | values).mappings())
+
+    def beside(self, query: sa.Select[Any], **values: Any) -> list[RowMapping]:
+        """Return what a query finds that has nothing to do with what the block of `in_one` has changed."""
+        if self._step:
+            return self._written(query, **values)
+        return list(self._connection.execute(query, values).mappings())
 
     @property
     def now(self) -> float:
@@ -136,16 +214,27 @@ class Clocked:
     def record(self, job_id: str, kind: str, number: int | None = None, **detail: Any) -> None:
         """Append an event to the log, in the same transaction as the change that it records."""
         row = {"job_id": job_id, "attempt": number, "at": self.now, "kind": kind, "detail": finite(detail)}
-        self.connection.execute(_EVENT, row)
+        if self._step is None or self._step.event or not self._step.takes(job_id):
+            self.connection.execute(_EVENT, row)
+        else:
+            self._step.of_job, self._step.event = job_id, row
 
     def update_job(self, job_id: str, **values: Any) -> None:
-        self.connection.execute(_update_job(tuple(sorted(values))), {"of_job": job_id, **_new(values)})
+        if self._step is None or not self._step.takes(job_id):
+            self.connection.execute(_update_job(tuple(sorted(values))), {"of_job": job_id, **_named("job", values)})
+        else:
+            self._step.of_job = job_id
+            self._step.job |= values
         if job_id in self._locked:
             self._locked[job_id] = as_row({**self._locked[job_id], **values})
 
     def update_attempt(self, job_id: str, number: int, **values: Any) -> None:
-        which = {"of_job": job_id, "of_number": number}
-        self.connection.execute(_update_attempt(tuple(sorted(values))), which | _new(values))
+        if self._step is None or not self._step.takes(job_id, number):
+            which = {"of_job": job_id, "of_number": number}
+            self.connection.execute(_update_attempt(tuple(sorted(values))), which | _named("attempt", values))
+        else:
+            self._step.of_job, self._step.of_number = job_id, number
+            self._step.attempt |= values
         if (known := self._attempts.get((job_id, number))) is not None:
             self._attempts[job_id, number] = as_row({**known, **values})
 
@@ -165,7 +254,8 @@ class Clocked:
         number = values.get("attempt", job["attempt"]) or None
         self.record(job["id"], kind, number, **(detail or {}), **{"from": before.value, "to": after.value})
         if (notice := notice_of(before, trigger, after)) is not None:
-            outbox.put(self.connection, self.now, {**job, **values, "state": after.value}, notice)
+            asked = self.beside(outbox.ASKED, of_job=job["id"], of_owner=job["owner"])
+            outbox.put(self._connection, asked, self.now, {**job, **values, "state": after.value}, notice)
         return after
 
 

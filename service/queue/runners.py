@@ -25,7 +25,8 @@ class Runners(Opened):
         from. The same runner may ask again."""
 
         def claim(work: Clocked) -> tuple[Job, tuple[Checkpoint, ...]]:
-            attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
+            with work.in_one():
+                attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
             return attempts.of_its_size(work, job_record(row), number), self._checkpoints(work, row)
 
@@ -37,7 +38,12 @@ class Runners(Opened):
 
     def progress(self, job_id: str, number: int, report: wire.ProgressReport) -> wire.HeartbeatReply:
         """Note how far the run is; the lease is not renewed."""
-        return self._together.run(lambda work: attempts.progress(work, job_id, number, report, self.lease_seconds))
+
+        def progress(work: Clocked) -> wire.HeartbeatReply:
+            with work.in_one():
+                return attempts.progress(work, job_id, number, report, self.lease_seconds)
+
+        return self._together.run(progress)
 
     def commit_checkpoint(self, job_id: str, number: int, checkpoint: Checkpoint) -> wire.CheckpointReply:
         """Make the job resume from this checkpoint; return which ones the caller must delete. Idempotent by address.
@@ -55,7 +61,8 @@ class Runners(Opened):
         """Take the runner's final report; the same again is harmless. Raises ConflictError for another one."""
 
         def finish(work: Clocked) -> RowMapping:
-            attempts.finish(work, job_id, number, request)
+            with work.in_one():
+                attempts.finish(work, job_id, number, request)
             return work.job_row(job_id)
 
         return self._told(self._together.run(finish))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from service.errors import ConflictError, FencedError, NotFoundError
 from service.queue.jobs import AttemptState, JobState
@@ -25,6 +26,24 @@ from tests.contract.queue_checks import (
 )
 
 # --- attempts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_and_an_end_write_in_one_statement_on_postgresql(store: Store) -> None:
+    """The job's lock, what is known of the attempt, all that is written with who is to be told; after a claim the
+    checkpoints."""
+    if store._database.sqlite:
+        pytest.skip("SQLite's statements are calls in this process, one for each table")
+    store.claim(started(store, claim=False).id, 1, RUNNER)  # what a connection asks but once
+    job = started(store, claim=False)
+    statements: list[str] = []
+    sa.event.listen(store._database._engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    store.claim(job.id, 1, RUNNER)
+    claiming = len(statements)
+    store.finish(job.id, 1, finish())
+    ending = len(statements) - claiming
+    assert (claiming, ending) == (4, 3)
+    assert kinds(store, job)[-2:] == ["claimed", "finished"]
+    assert store.detail(job.id).attempts[0].state is AttemptState.SUCCEEDED
 
 
 def test_an_attempt_from_claim_to_end(store: Store) -> None:
