@@ -23,12 +23,8 @@ LIKE = 8  # jobs that have to have been alike for their times to count alone
 POINTS = 100  # at most, in place of a distribution that is not one of equally likely times
 GRAIN_SECONDS = 10.0
 UNKNOWN = (60.0, 300.0, 900.0, 3600.0, 14_400.0)  # seconds, equally likely, before anything has ended
-REPORTED = (
-    (0.9, 0.0),
-    (1.0, 0.0),
-    (1.0, 10.0),
-    (1.3, 10.0),
-)  # of the seconds left that are told: times, and more
+# of the seconds left as a job tells them: so many times, and so many more
+REPORTED = ((0.9, 0.0), (1.0, 0.0), (1.0, 10.0), (1.3, 10.0))
 OUTLIVED = (0.1, 0.3, 1.0, 3.0, 9.0)  # of what it has run already, for what has run longer than anything before
 
 
@@ -112,5 +108,5 @@ def equally_likely(known: Sequence[tuple[float, bool]]) -> Sequence[float]:
             break
         times.append(steps[index][0])
     beyond, longest = points - len(times), max(GRAIN_SECONDS, *(seconds for seconds, _ in known))
-    times += [longest * (1.0 + OUTLIVED[place * len(OUTLIVED) // beyond]) for place in range(beyond)]
+    times += [longest * (1.0 + OUTLIVED[(2 * place + 1) * len(OUTLIVED) // (2 * beyond)]) for place in range(beyond)]
     return times
