@@ -13,11 +13,14 @@ of batches.
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -201,6 +204,29 @@ def unsynchronized(module: nn.Module) -> AbstractContextManager[Any]:
     return module.no_sync() if isinstance(module, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
+class EagerDataParallel(nn.parallel.DistributedDataParallel):
+    """torch's DistributedDataParallel, called past the decorator that keeps torch.compile away from it, which imports
+    the compiler: a second and a half of every worker, and nothing here is compiled. Made under `_without_compiler`."""
+
+    _inside_ddp_forward = contextmanager(inspect.unwrap(nn.parallel.DistributedDataParallel._inside_ddp_forward))
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Answer DistributedDataParallel's one question to a compiler that is not there, how it would treat the module: as
+    it does when nobody has asked for anything else."""
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    answer: Any = SimpleNamespace(utils=SimpleNamespace(get_optimize_ddp_mode=lambda: "ddp_optimizer"))
+    torch._dynamo = answer
+    try:
+        yield
+    finally:
+        if torch._dynamo is answer:  # not where something has imported the real one meanwhile
+            del torch._dynamo
+
+
 def data_parallel(module: nn.Module) -> nn.Module:
     """Return `module` with its gradients averaged over workers (DistributedDataParallel); itself with one worker.
 
@@ -208,7 +234,7 @@ def data_parallel(module: nn.Module) -> nn.Module:
     """
     if world_size() == 1:
         return module
-    with warnings.catch_warnings():
+    with _without_compiler(), warnings.catch_warnings():
         # torch 2.13 renames the argument to one that the older releases we run with do not know
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return EagerDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -28,7 +28,6 @@ MODULE = __name__  # for it
 MODULES = (
     "vae_models.training.loop",
     "vae_models.data",
-    "torch._dynamo",  # DistributedDataParallel imports it when it is made
     "service.attempt.members",
     "service.attempt.run_context",
     "service.artifacts",

@@ -199,10 +199,12 @@ def test_adam_is_torchs_to_the_bit() -> None:
 
 
 def test_a_step_imports_no_compiler_and_what_it_frees_is_kept() -> None:
-    """torch imports it at an optimizer's first call: a second of every process that trains. And where glibc has a block
-    of 24 MiB in its heap, mapped by itself otherwise, it keeps 64 MiB of what is freed there."""
+    """torch imports it at an optimizer's first call, and where gradients are averaged: a second of every process that
+    trains. And where glibc has a block of 24 MiB in its heap, mapped by itself otherwise, it keeps 64 MiB of what is
+    freed there."""
     code = """
 import ctypes, sys, torch
+from vae_models import collectives
 from vae_models.optimization.specs import AdamConfig
 from vae_models.training.allocator import keep_freed_memory
 weight = torch.nn.Parameter(torch.ones(2))
@@ -210,7 +212,14 @@ optimizer = AdamConfig().build([weight])
 weight.sum().backward()
 optimizer.step()
 optimizer.zero_grad()
-print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+collectives.world_size = lambda: 2
+averaged = collectives.data_parallel(torch.nn.Linear(2, 1))
+averaged(torch.ones(2)).sum().backward()
+torch.distributed.destroy_process_group()
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules], hasattr(averaged, "reducer"))
+import torch._dynamo
+print(torch._dynamo.utils.get_optimize_ddp_mode())  # as if it had been asked
 keep_freed_memory()
 if (mallinfo := getattr(ctypes.CDLL(None), "mallinfo2", None)) is None:
     print("another allocator")
@@ -224,8 +233,9 @@ else:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=plain
     )
-    imported, kept = done.stdout.splitlines()
-    assert imported == "[]"
+    imported, asked, kept = done.stdout.splitlines()
+    assert imported == "[] True"
+    assert asked == "ddp_optimizer"
     assert kept in ("0", "another allocator")
 
 
