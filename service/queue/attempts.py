@@ -38,8 +38,9 @@ def backoff(seconds: float, failures: int) -> float:
     return float(min(seconds * 2 ** min(failures - 1, 30), MAX_BACKOFF_SECONDS))
 
 
-def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> None:
-    """Make `runner_id` the attempt's runner, once and for all, and start its lease."""
+def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds: float) -> bool:
+    """Make `runner_id` the attempt's runner, once and for all, and start its lease. Return whether the job can have
+    checkpoints: a first attempt commits none before it is claimed."""
     job, attempt = _open_attempt(work, job_id, number)
     if attempt["runner_id"] not in (None, runner_id):
         raise FencedError(
@@ -50,11 +51,12 @@ def claim(work: Clocked, job_id: str, number: int, runner_id: str, lease_seconds
     lease = {"lease_until": work.now + lease_seconds}
     if attempt["runner_id"] == runner_id:
         work.update_attempt(job_id, number, **lease)
-        return
+        return True
     values = {"state": AttemptState.RUNNING.value, "runner_id": runner_id, "started_at": work.now}
     work.update_attempt(job_id, number, **values, **lease)
     started = job["started_at"] if job["started_at"] is not None else work.now
     work.move(job, Trigger.CLAIM, "claimed", detail={"runner_id": runner_id}, started_at=started)
+    return number > 1
 
 
 def of_its_size(work: Clocked, job: Job, number: int) -> Job:
@@ -151,7 +153,7 @@ def _add_checkpoint(work: Clocked, job_id: str, number: int, checkpoint: Checkpo
 
 def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest) -> None:
     """Take the runner's final report. The same again changes nothing; another one after it is refused."""
-    job = work.locked_job(job_id)
+    job = work.locked_job(job_id, number)
     attempt = work.attempt_row(job_id, number)
     gave_way = attempt is not None and _gave_way(job, attempt, request)
     # its workers heard that it shall end before its runner heard why: they could only say that they were stopped
@@ -192,7 +194,7 @@ def finish(work: Clocked, job_id: str, number: int, request: wire.FinishRequest)
 
 def lost(work: Clocked, job_id: str, number: int, reason: str, *, retryable: bool, outage: bool) -> bool:
     """End an attempt that cannot be running any more. Returns False where its lease is still held, so it may be."""
-    job = work.locked_job(job_id)
+    job = work.locked_job(job_id, number)
     attempt = work.attempt_row(job_id, number)
     if attempt is None:
         raise FencedError(_unknown_attempt(job, number))
@@ -233,7 +235,7 @@ def _requeue(work: Clocked, job: RowMapping, number: int, detail: dict[str, Any]
 
 def cancel_finished(work: Clocked, job_id: str, number: int) -> bool:
     """End a cancelled job's attempt that has no runner. Returns False if its lease is held, or it was not cancelled."""
-    job = work.locked_job(job_id)
+    job = work.locked_job(job_id, number)
     attempt = work.attempt_row(job_id, number)
     if attempt is None:
         raise FencedError(_unknown_attempt(job, number))
@@ -253,7 +255,7 @@ def _open_attempt(
     work: Clocked, job_id: str, number: int, *, job: RowMapping | None = None
 ) -> tuple[RowMapping, RowMapping]:
     """Return the locked job and its newest attempt, if that is `number` and open. Raises FencedError otherwise."""
-    job = job if job is not None else work.locked_job(job_id)
+    job = job if job is not None else work.locked_job(job_id, number)
     if number < job["attempt"]:
         raise FencedError(f"attempt {number} of {job_id} has been superseded by attempt {job['attempt']}: stop at once")
     attempt = work.attempt_row(job_id, number)

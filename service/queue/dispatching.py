@@ -51,7 +51,7 @@ class Dispatching(Opened):
     def mark_submitted(self, job_id: str, number: int) -> None:
         """Note that the attempt has been handed to Ray. Again, or for an attempt that is over, it changes nothing."""
         with self._write() as work:
-            work.locked_job(job_id)
+            work.locked_job(job_id, number)
             attempt = work.attempt_row(job_id, number)
             if attempt is not None and attempt["submitted_at"] is None and attempt["ended_at"] is None:
                 work.update_attempt(job_id, number, submitted_at=work.now)
@@ -81,7 +81,7 @@ class Dispatching(Opened):
     def set_log(self, job_id: str, number: int, uri: str) -> None:
         """Note where the attempt's log is kept; allowed after the attempt's end, too."""
         with self._write() as work:
-            work.locked_job(job_id)
+            work.locked_job(job_id, number)
             attempt = work.attempt_row(job_id, number)
             if attempt is None:
                 raise NotFoundError(f"{job_id} has no attempt {number}")

@@ -23,10 +23,14 @@ SPREAD = 1.3  # from one known place to the next: each place at first, then that
 WHOLE = ""  # in place of a lane's name: the whole line, by places
 
 _SINCE = expected.c.made_at > sa.bindparam("since", type_=sa.Double)
-_KNOWN = sa.select(expected.c.lane, expected.c.points).where(
-    expected.c.lane.in_(sa.bindparam("lanes", expanding=True)), _SINCE
-)
 _LANES = sa.bindparam("lanes", type_=postgresql.ARRAY(sa.String))
+_POINTS = sa.select(expected.c.lane, expected.c.points).where(_SINCE)
+# one text for any number of lanes, which is made once: a list of parameters would be written out anew each time
+_EACH = sa.func.json_each(sa.bindparam("lanes", type_=sa.JSON)).table_valued("value")
+_KNOWN = {
+    True: _POINTS.where(expected.c.lane.in_(sa.select(_EACH.c.value))),  # SQLite's
+    False: _POINTS.where(expected.c.lane == sa.any_(_LANES)),
+}
 _AS_JSON = sa.func.json_object_agg(
     expected.c.lane, sa.cast(sa.type_coerce(expected.c.points, sa.Text), postgresql.JSON)
 )
@@ -62,7 +66,7 @@ def of(
     if not waiting:
         return {}
     if known is None:
-        rows_of_lanes = work.connection.execute(_KNOWN, bounds(work, waiting)).mappings()
+        rows_of_lanes = work.connection.execute(_KNOWN[work.database.sqlite], bounds(work, waiting)).mappings()
         known = {row["lane"]: row["points"] for row in rows_of_lanes}
     ranges = {}
     for row in waiting:

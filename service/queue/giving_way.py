@@ -40,7 +40,7 @@ def ask(work: Clocked, job_id: str, number: int, why: str, *, way: Way, grace: f
 
     why: told to its log and kept as its error. grace: seconds to checkpoint in. to: the job that gets its room.
     """
-    job = work.locked_job(job_id)
+    job = work.locked_job(job_id, number)
     attempt = work.attempt_row(job_id, number)
     running = job["state"] in (JobState.STARTING, JobState.RUNNING)
     if attempt is None or attempt["ended_at"] is not None or attempt["stop_reason"] is not None or not running:

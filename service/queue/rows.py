@@ -35,8 +35,17 @@ _OF_ATTEMPT = (
     attempts.c.number == sa.bindparam("of_number", type_=sa.Integer),
 )
 _ATTEMPT = sa.select(attempts).where(*_OF_ATTEMPT)
+_ATTEMPT_OF_JOB = (
+    sa.select(*jobs.c, *(column.label(f"attempt_{column.name}") for column in attempts.c))
+    .join_from(jobs, attempts, attempts.c.job_id == jobs.c.id)
+    .where(jobs.c.id == sa.bindparam("of_job", type_=jobs.c.id.type), _OF_ATTEMPT[1])
+)
+# PostgreSQL reads what it locks again, when it has waited for the lock, and nothing else: so both rows are locked
+_LOCKED_BOTH = _ATTEMPT_OF_JOB.with_for_update().subquery()
+_LOCKED_WITH_ATTEMPT = {True: _ATTEMPT_OF_JOB, False: sa.select(_LOCKED_BOTH, CLOCK.label("now_"))}
 _EVENT = sa.insert(events).inline()  # nobody asks for its number
 _NO_JOB = dict.fromkeys(jobs.c.keys())
+_NO_ATTEMPT = dict.fromkeys(attempts.c.keys())
 
 
 @lru_cache(maxsize=500)
@@ -177,9 +186,16 @@ class Clocked:
     def rows(self, query: sa.Select[Any]) -> list[RowMapping]:
         return list(self.connection.execute(query).mappings())
 
-    def locked_job(self, job_id: str) -> RowMapping:
-        """Return the job's row, locked until the end of the transaction. Raises NotFoundError."""
-        row = self.connection.execute(_LOCKED_JOB[self.database.sqlite], {"of_job": job_id}).one_or_none()
+    def locked_job(self, job_id: str, number: int | None = None) -> RowMapping:
+        """Return the job's row, locked until the end of the transaction. number: of an attempt that is read with it, if
+        there is one. Raises NotFoundError."""
+        row = None
+        if number is not None:
+            values = {"of_job": job_id, "of_number": number}
+            row = self.connection.execute(_LOCKED_WITH_ATTEMPT[self.database.sqlite], values).one_or_none()
+        attempt = None if row is None else as_row(dict(zip(_NO_ATTEMPT, row[len(_NO_JOB) :], strict=False)))
+        if row is None:
+            row = self.connection.execute(_LOCKED_JOB[self.database.sqlite], {"of_job": job_id}).one_or_none()
         if row is None:
             raise unknown_job(job_id)
         if self.database.sqlite:
@@ -187,7 +203,9 @@ class Clocked:
         else:  # the time when it was locked: waiting for it may have taken long
             self.set_clock(float(row[-1]))
         self._locked[job_id] = locked = as_row(dict(zip(_NO_JOB, row, strict=False)))
-        self._attempts = {key: attempt for key, attempt in self._attempts.items() if key[0] != job_id}
+        self._attempts = {key: known for key, known in self._attempts.items() if key[0] != job_id}
+        if attempt is not None:
+            self._attempts[job_id, attempt["number"]] = attempt
         return locked
 
     def know(self, job: Mapping[str, Any]) -> None:

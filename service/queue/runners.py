@@ -26,9 +26,10 @@ class Runners(Opened):
 
         def claim(work: Clocked) -> tuple[Job, tuple[Checkpoint, ...]]:
             with work.in_one():
-                attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
+                resumable = attempts.claim(work, job_id, number, runner_id, self.lease_seconds)
             row = work.job_row(job_id)
-            return attempts.of_its_size(work, job_record(row), number), self._checkpoints(work, row)
+            checkpoints = self._checkpoints(work, row) if resumable else ()
+            return attempts.of_its_size(work, job_record(row), number), checkpoints
 
         return self._together.run(claim)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
 from service.errors import ConflictError, FencedError, NotFoundError
 from service.queue.jobs import AttemptState, JobState
+from service.queue.schema import attempts
 from service.queue.store import Store
 from service.wire import ProgressReport
 from tests.contract.queue_checks import (
@@ -29,8 +31,7 @@ from tests.contract.queue_checks import (
 
 
 def test_a_claim_and_an_end_write_in_one_statement_on_postgresql(store: Store) -> None:
-    """The job's lock, what is known of the attempt, all that is written with who is to be told; after a claim the
-    checkpoints."""
+    """The job and its attempt, locked, and all that is written, with who is to be told."""
     if store._database.sqlite:
         pytest.skip("SQLite's statements are calls in this process, one for each table")
     store.claim(started(store, claim=False).id, 1, RUNNER)  # what a connection asks but once
@@ -41,9 +42,30 @@ def test_a_claim_and_an_end_write_in_one_statement_on_postgresql(store: Store) -
     claiming = len(statements)
     store.finish(job.id, 1, finish())
     ending = len(statements) - claiming
-    assert (claiming, ending) == (4, 3)
+    assert (claiming, ending) == (2, 2)
     assert kinds(store, job)[-2:] == ["claimed", "finished"]
     assert store.detail(job.id).attempts[0].state is AttemptState.SUCCEEDED
+
+
+def test_who_waited_for_a_job_knows_what_has_become_of_its_attempt_meanwhile(store: Store) -> None:
+    """Whoever waits for the lock has begun to read before the other's change: what it goes by is newer."""
+    changed, inserted = started(store, claim=False), started(store, claim=False)
+    row = {"job_id": inserted.id, "number": 2, "state": AttemptState.STARTING.value, "nodes": [], "created_at": 1.0}
+    with ThreadPoolExecutor(2) as threads:
+        with store._write() as work:
+            work.locked_job(changed.id, 1)
+            work.locked_job(inserted.id)
+            waiting = [
+                threads.submit(store.claim, changed.id, 1, RUNNER), threads.submit(store.claim, inserted.id, 2, RUNNER)
+            ]  # fmt: skip
+            time.sleep(0.3)
+            work.update_attempt(changed.id, 1, runner_id="another")
+            work.connection.execute(sa.insert(attempts).values(row))
+            work.update_job(inserted.id, attempt=2)
+        with pytest.raises(FencedError, match="belongs to runner another"):
+            waiting[0].result()
+        assert waiting[1].result()[0].attempt == 2
+    assert store.detail(inserted.id).attempts[1].runner_id == RUNNER
 
 
 def test_an_attempt_from_claim_to_end(store: Store) -> None:
