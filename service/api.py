@@ -93,11 +93,18 @@ public = APIRouter(prefix="/v1", tags=["health"])
 async def submit(request: wire.SubmitRequest, services: App, user: User, call: Request) -> Job:
     """Put a job into the queue. With a key: the same owner, key and spec give the same job again, however often it is
     sent; the same key with another spec is a conflict."""
-    spec = await _submitted(request, services, user)
     notify = notifications.targets(services.settings, request.notify)
     act = auditing.act_of(call, HTTPStatus.OK)
-    put = partial(services.store.submit, spec, owner=user.name, key=request.key, notify=notify, act=act)
-    job = await anyio.to_thread.run_sync(put)
+    put = partial(services.store.submit, owner=user.name, key=request.key, notify=notify, act=act)
+
+    def put_without_code(spec: JobSpec) -> tuple[JobSpec, Job | None]:
+        return spec, put(spec) if spec.code is None else None
+
+    read = partial(batches.read, request.spec, services, user)
+    spec, job = await services.read_specs_then(read, put_without_code)
+    if job is None:
+        await _check_code(spec.code, services, user)
+        job = await anyio.to_thread.run_sync(partial(put, spec))
     auditing.already_noted(call)
     return job
 
@@ -111,13 +118,6 @@ async def submit_batch(request: wire.BatchRequest, services: App, user: User, ca
     jobs = await anyio.to_thread.run_sync(partial(services.store.submit_all, specs, owner=user.name, act=act))
     auditing.already_noted(call)
     return jobs
-
-
-async def _submitted(request: wire.SubmitRequest, services: Services, user: TokenInfo) -> JobSpec:
-    """Return the resolved spec, of which the user may make a job."""
-    spec = await services.read_specs(partial(batches.read, request.spec, services, user))
-    await _check_code(spec.code, services, user)
-    return spec
 
 
 async def _check_code(code: CodeRef | None, services: Services, user: TokenInfo) -> None:

@@ -7,6 +7,7 @@ their own: a storage outage must never keep a runner's heartbeat waiting.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from service.models import Models
     from service.specs.job import JobSpec
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 RESOLVE_SECONDS = 20.0  # for one of them, the wait for its turn included
@@ -41,6 +43,7 @@ SLOW_SECONDS = 60.0  # for one of them, the wait for a thread included
 LOGINS = 4  # at most so many calls wait on the provider of logins at once
 LOGIN_SECONDS = 40.0  # for one of them, the wait for a thread included
 STORAGE_SECONDS = 15.0  # an S3 server that does not answer is tried again for this long
+_NOT_READ = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
 RESOLVING = 2  # specs that are read and checked at once: it is all computing, and the calls of runners go first
 
 
@@ -90,8 +93,36 @@ class Services:
 
     async def read_specs(self, call: Callable[[], T]) -> T:
         """Run a call that resolves specs, for a bounded time: few at once, so that it keeps nobody else waiting."""
-        late = f"the spec was not read within {RESOLVE_SECONDS:.0f} s: the service is busy with others; send it again"
-        return await _apart(call, self.resolving, RESOLVE_SECONDS, late)
+        return await _apart(call, self.resolving, RESOLVE_SECONDS, _NOT_READ)
+
+    async def read_specs_then(self, read: Callable[[], T], then: Callable[[T], R]) -> R:
+        """Run a call that resolves specs, as `read_specs` does, and in its thread what follows, which has neither a
+        place nor a bounded time here: another thread for it would cost as much as reading a short spec. What follows a
+        call that was too late is not done."""
+        loop = asyncio.get_running_loop()
+        was_read: asyncio.Future[None] = loop.create_future()
+        goes_on = threading.Lock()  # taken by the thread, or by who has waited too long for it
+
+        def both() -> R:
+            try:
+                value = read()
+            finally:
+                loop.call_soon_threadsafe(was_read.set_result, None)
+            if not goes_on.acquire(blocking=False):
+                raise UnavailableError(_NOT_READ)
+            return then(value)
+
+        try:
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                await self.resolving.acquire()
+                was_read.add_done_callback(lambda _: self.resolving.release())
+                thread = asyncio.ensure_future(anyio.to_thread.run_sync(both))
+                thread.add_done_callback(_looked_at)
+                await asyncio.shield(was_read)
+        except TimeoutError:
+            if goes_on.acquire(blocking=False):
+                raise UnavailableError(_NOT_READ) from None
+        return await asyncio.shield(thread)
 
     def resolved(self, given: Mapping[str, Any], user: TokenInfo) -> JobSpec:
         """Resolve a spec: every trial of a study is checked, names of data sets become the digests that they point to,
@@ -121,8 +152,7 @@ async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: floa
 
     def ended(thread: asyncio.Future[T]) -> None:
         places.release()
-        if not thread.cancelled():
-            thread.exception()  # looked at, also where nobody waits for it any more
+        _looked_at(thread)
 
     try:
         async with asyncio.timeout(seconds):
@@ -132,6 +162,12 @@ async def _apart(call: Callable[[], T], places: asyncio.Semaphore, seconds: floa
             return await asyncio.shield(thread)
     except TimeoutError:
         raise UnavailableError(late) from None
+
+
+def _looked_at(thread: asyncio.Future[Any]) -> None:
+    """Look at what a thread has raised, also where nobody waits for it any more."""
+    if not thread.cancelled():
+        thread.exception()
 
 
 async def _services(request: Request) -> Services:  # a coroutine: a plain function would be given a thread
