@@ -199,12 +199,13 @@ def test_adam_is_torchs_to_the_bit() -> None:
 
 
 def test_a_step_imports_no_compiler_and_what_it_frees_is_kept() -> None:
-    """torch imports it at an optimizer's first call, and where gradients are averaged: a second of every process that
-    trains. And where glibc has a block of 24 MiB in its heap, mapped by itself otherwise, it keeps 64 MiB of what is
-    freed there."""
+    """torch imports it at an optimizer's first call, where gradients are averaged and where tensors are counted: a
+    second of every process that trains. And where glibc has a block of 24 MiB in its heap, mapped by itself otherwise,
+    it keeps 64 MiB of what is freed there."""
     code = """
 import ctypes, sys, torch
 from vae_models import collectives
+from vae_models.nn.meter import Meter
 from vae_models.optimization.specs import AdamConfig
 from vae_models.training.allocator import keep_freed_memory
 weight = torch.nn.Parameter(torch.ones(2))
@@ -217,6 +218,8 @@ collectives.world_size = lambda: 2
 averaged = collectives.data_parallel(torch.nn.Linear(2, 1))
 averaged(torch.ones(2)).sum().backward()
 torch.distributed.destroy_process_group()
+with Meter():
+    torch.ones(2).sum()
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules], hasattr(averaged, "reducer"))
 import torch._dynamo
 print(torch._dynamo.utils.get_optimize_ddp_mode())  # as if it had been asked

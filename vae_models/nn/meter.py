@@ -16,6 +16,11 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     They are counted, not asked of a device: the same number on every machine, whatever else runs there.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return that torch need not keep torch.compile away: it imports the compiler to do so."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0

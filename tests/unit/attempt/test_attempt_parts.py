@@ -235,6 +235,7 @@ def test_a_token_is_handed_on_and_never_shown() -> None:
 
 
 def test_the_driver_of_a_study_waits_for_no_torch() -> None:
-    code = "import sys, service.kinds.study.ray_study; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    modules = "service.kinds.study.ray_study, tuning.curves"
+    code = f"import sys, {modules}; print('torch' in sys.modules, 'mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vae_models.evaluation.findings import Picture
-from vae_models.metrics import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +94,8 @@ def grid(
     gif: bytes | None = None,
 ) -> Picture:
     """Return images [n, *data] with values in [0, 1] row by row: see `metrics.pictures.grid`. gif: see `Picture`."""
+    from vae_models.metrics import pictures  # torch, which no plot needs
+
     png = pictures.grid(
         pictures.as_images(images), columns, row_labels=row_labels, column_labels=column_labels, group=group,
         outlined=outlined,
