@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -74,15 +74,13 @@ def slowed(processes: Callable[[], list[psutil.Process]]) -> Iterator[None]:
     end = threading.Event()
 
     def slow_down() -> None:
+        known: set[psutil.Process] = set()
         while not end.is_set():
-            suspended = processes()
-            for process in suspended:
-                with contextlib.suppress(psutil.Error):
-                    process.suspend()
+            _tell(known, psutil.Process.suspend)
+            known |= set(processes())  # the look takes longer than what they are given, and they rest meanwhile
+            _tell(known, psutil.Process.suspend)
             end.wait(0.45)
-            for process in suspended:
-                with contextlib.suppress(psutil.Error):
-                    process.resume()
+            _tell(known, psutil.Process.resume)
             end.wait(0.05)
 
     thread = threading.Thread(target=slow_down, name="slow down")
@@ -92,3 +90,9 @@ def slowed(processes: Callable[[], list[psutil.Process]]) -> Iterator[None]:
     finally:
         end.set()
         thread.join()
+
+
+def _tell(processes: Iterable[psutil.Process], what: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            what(process)
