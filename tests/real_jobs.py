@@ -151,10 +151,16 @@ def end_all(stack: Stack) -> None:
 
 
 def log(stack: Stack, job_id: str, attempt: int | None = None) -> str:
-    """As `vaesvc logs` prints it. It holds what Ray says too, tracebacks that mean nothing among it."""
-    done = stack.vaesvc("logs", job_id, *([] if attempt is None else ["--attempt", str(attempt)]))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """As `vaesvc logs` prints it, of the newest attempt where none is named. It holds what Ray says too, tracebacks
+    that mean nothing among it."""
+    text, offset = "", 0
+    with client(stack) as door:
+        while True:
+            part = door.logs(job_id, attempt=attempt, offset=offset)
+            text += part.text
+            if part.complete or part.offset == offset:
+                return text
+            attempt, offset = part.attempt, part.offset
 
 
 def artifacts(stack: Stack) -> Artifacts:

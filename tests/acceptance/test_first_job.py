@@ -118,7 +118,10 @@ def test_show_tells_the_whole_story(stack: Stack, first: First) -> None:
 
 
 def test_the_log_is_kept_with_every_worker_in_it(stack: Stack, first: First) -> None:
-    text = real_jobs.log(stack, first.detail.job.id)
+    shown = stack.vaesvc("logs", first.detail.job.id)
+    assert shown.returncode == 0, shown.stderr
+    text = shown.stdout
+    assert text == real_jobs.log(stack, first.detail.job.id)
     assert "attempt 1 of job" in text
     assert "world_rank=1" in text
     assert "the attempt succeeded" in text
