@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 RECIPE = "rings/lighthouse"
-SLOWLY = ("steps=1000", "checkpoint.every_steps=200", "evaluation.every_epochs=100", "evaluation.pictures=false")
+SLOWLY = ("steps=600", "checkpoint.every_steps=120", "evaluation.every_epochs=100", "evaluation.pictures=false")
 TWO = ("--workers", "2", "--cpus-per-worker", "0.5")
 READ = """
 import sys, numpy as np, vaesvc

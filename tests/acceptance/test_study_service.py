@@ -282,7 +282,7 @@ def test_trials_of_two_workers(stack: Stack, tmp_path: Path) -> None:
     """A worker is killed: the trial goes on with a new gang, which takes the next trial, too. Their values are those of
     one process but for rounding."""
     stage = {"name": "rates", "space": {"optimizer.lr": [0.003, 0.001]}}
-    base = SLOW | {"steps": 600, "dtype": "float64"}
+    base = SLOW | {"steps": 400, "checkpoint.every_steps": 100, "dtype": "float64"}
     study = {"base": base, "stages": [stage], "workers_per_trial": 2, "name": "groups"}
     (tmp_path / "alone.yaml").write_text(yaml.safe_dump({"base": base, "stages": [stage]}))
     out = tmp_path / "alone"
@@ -296,7 +296,7 @@ def test_trials_of_two_workers(stack: Stack, tmp_path: Path) -> None:
     real_jobs.until_over(stack, job_id)
     (found,) = [by_number(stage) for stage in table(stack, job_id).stages]
     for trial, same in zip(found, expected, strict=True):
-        assert (trial.state, trial.steps) == (same.state, same.steps) == ("done", 600)
+        assert (trial.state, trial.steps) == (same.state, same.steps) == ("done", 400)
         assert trial.value == pytest.approx(same.value, rel=1e-6)
     assert closed(stack, job_id) == ["FINISHED", "FINISHED"]
     assert len(versions(stack, job_id)) == 1
