@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+Kernel = Callable[..., None]
+
+
+@torch.no_grad()
+def _step(optimizer: torch.optim.Adam, kernel: Kernel) -> None:
+    """Take the step of torch's Adam by its fused kernel, of parameters of one type on one device.
+
+    torch groups them by both in every step, and adds to each one's count of steps a number that it converts for each.
+    """
+    for group in optimizer.param_groups:
+        lists: tuple[list[Tensor], ...] = ([], [], [], [], [], [])
+        optimizer._init_group(group, *lists)  # type: ignore[no-untyped-call]
+        if not lists[0]:
+            continue
+        steps = lists[-1]
+        torch._foreach_add_(steps, torch.ones((), dtype=steps[0].dtype, device=steps[0].device), alpha=1)
+        beta1, beta2 = group["betas"]
+        kernel(
+            *lists,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class EagerAdam(torch.optim.Adam):
@@ -15,7 +43,10 @@ class EagerAdam(torch.optim.Adam):
 
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients that the parameters hold."""
+        _step(self, torch._fused_adam_)
 
 
 def adam(
@@ -38,7 +69,10 @@ class EagerAdamW(torch.optim.AdamW):
 
     add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients that the parameters hold."""
+        _step(self, torch._fused_adamw_)
 
 
 class EagerSGD(torch.optim.SGD):
