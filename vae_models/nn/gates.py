@@ -43,14 +43,15 @@ class Signal:
 
     def __init__(self) -> None:
         self._value: Tensor | None = None
+        self._column: Tensor | None = None  # as all gates but those of several posterior samples read it
 
     @contextmanager
     def of(self, value: Tensor) -> Iterator[None]:
-        self._value = value
+        self._value, self._column = value, value.view(-1, 1)
         try:
             yield
         finally:
-            self._value = None
+            self._value = self._column = None
 
     @property
     def value(self) -> Tensor | None:
@@ -61,20 +62,29 @@ class Signal:
         """Return u as [1, 1] or [count, 1]: a datum's u is repeated over its posterior samples,
         which lie side by side.
         """
-        if self._value is None:
+        if self._value is None or self._column is None:
             raise RuntimeError("a gated layer was called outside its MultiRate model, which tells it beta")
-        if self._value.ndim == 0:
-            return self._value.view(1, 1)
-        repeats = count // self._value.shape[0]
-        return self._value.repeat_interleave(repeats, 0).unsqueeze(1)
+        if self._value.ndim == 0 or self._value.shape[0] == count:
+            return self._column
+        return self._column.repeat_interleave(count // self._value.shape[0], 0)
 
 
 def sqrt_gate(t: Tensor) -> Tensor:
     """Return sigma_D(t) = sqrt(max(0, 1 - exp(t))) (MR-VAE eq 7), with a gradient of 0 at the kink and beyond.
 
-    It uses relu: `clamp` and `maximum` let the square root's infinite gradient through at the kink.
+    It uses hardtanh: `clamp` and `maximum` let the square root's large gradient through at the kink.
     """
-    return torch.sqrt(F.relu(-torch.expm1(t)))
+    return _root(torch.expm1(t))
+
+
+def _root(e: Tensor) -> Tensor:
+    """Return sqrt(max(0, -e)), e >= -1.
+
+    Some CPUs take ten times as long for the roots of eight numbers where one of them is 0, so it is taken of the
+    smallest normal number there, a power of four, whose root is subtracted: every other root is too large to change.
+    """
+    smallest = torch.finfo(e.dtype).tiny
+    return F.hardtanh(e, -2.0, -smallest).neg_().sqrt_() - math.sqrt(smallest)
 
 
 class Gate(nn.Module):
@@ -98,18 +108,26 @@ class Gate(nn.Module):
         super().__init__()
         outputs = 2 * channels if function == "film" else channels
         self.network = _network(outputs, network=network, hidden=hidden, first=first)
+        self._affine = (cast(nn.Linear, self.network[0]),) if len(self.network) == 1 else None
         self.function = function
         self.signal = signal
 
     def forward(self, y: Tensor) -> Tensor:
         with in_full(y):  # log beta and the kinks are told apart by more digits than a reduced precision has
-            t = self.network(self.signal.rows(y.shape[0]))
+            t = self._of(self.signal.rows(y.shape[0]))
             if self.function == "film":
                 a, b = (_beside(each, y) for each in t.chunk(2, dim=1))
                 film: Tensor = (1 + a) * y + b
                 return film.to(y.dtype)
-            gate: Tensor = torch.sigmoid(t) if self.function == "sigmoid" else sqrt_gate(t)
+            gate = t.sigmoid_() if self.function == "sigmoid" else _root(t.expm1_())  # nothing else reads t
             return (_beside(gate, y) * y).to(y.dtype)
+
+    def _of(self, u: Tensor) -> Tensor:
+        """Return n(u). An affine n is called without what surrounds a module's call, which takes as long as it."""
+        if (affine := self._affine) is None:
+            t: Tensor = self.network(u)
+            return t
+        return F.linear(u, affine[0].weight, affine[0].bias)
 
 
 def _beside(t: Tensor, y: Tensor) -> Tensor:
@@ -159,8 +177,7 @@ class GatedLayer(nn.Module):
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.gate(self.layer(x))
-        return y
+        return self.gate.forward(self.layer(x))
 
 
 class HyperBatchNorm(nn.Module):
@@ -239,6 +256,12 @@ def _next(part: nn.Module, name: str) -> nn.Module | None:
     return parent[int(last) + 1]
 
 
+def _name_of_next(name: str) -> str:
+    """Return the name of the module after `name` in its Sequential."""
+    parent, dot, last = name.rpartition(".")
+    return f"{parent}{dot}{int(last) + 1}"
+
+
 def add_gates(
     part: nn.Module,
     signal: Signal,
@@ -249,12 +272,17 @@ def add_gates(
     hidden: int,
     first: nn.Module | None,
 ) -> int:
-    """Put a gate after every layer that `hidden_layers` names, in place; return how many."""
+    """Put a gate after every layer that `hidden_layers` names, in place; return how many.
+
+    A ReLU that follows at once overwrites the gate's output, which no gradient needs.
+    """
     names = hidden_layers(part, decoder=decoder)
     for name in names:
         layer = part.get_submodule(name)
         gate = Gate(channels_of(layer), signal, network=network, function=function, hidden=hidden, first=first)
         part.set_submodule(name, GatedLayer(layer, gate))
+        if isinstance(_next(part, name), nn.ReLU):
+            part.set_submodule(_name_of_next(name), nn.ReLU(inplace=True))
     return len(names)
 
 

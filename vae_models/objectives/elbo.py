@@ -18,7 +18,7 @@ def per_row(beta: Tensor, trace: Trace) -> Tensor:
     """Return beta for every row of the trace: one per datum, [batch], is repeated over its samples;
     a scalar stays one.
     """
-    return beta if beta.ndim == 0 else beta.repeat_interleave(trace.samples, 0)
+    return beta if beta.ndim == 0 or trace.samples == 1 else beta.repeat_interleave(trace.samples, 0)
 
 
 def reduced(total: Tensor, trace: Trace) -> Loss:

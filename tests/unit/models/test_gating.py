@@ -227,6 +227,17 @@ def test_the_sqrt_gate_and_its_kink() -> None:
     assert sqrt_gate(torch.tensor(math.log(3 / 4), dtype=torch.float64)).item() == pytest.approx(0.5, rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sqrt_gate_is_its_formula_to_the_bit_and_closed_is_zero(dtype: torch.dtype) -> None:
+    t = torch.randn(4096, dtype=dtype, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 1, 4096)
+    t = torch.cat([t.to(dtype), torch.zeros(1, dtype=dtype)]).requires_grad_()
+    value, formula = sqrt_gate(t), torch.sqrt(torch.relu(-torch.expm1(t)))
+    assert torch.equal(value, formula)
+    assert (value[t >= 0] == 0).all()
+    found, expected = (torch.autograd.grad(each.sum(), t)[0] for each in (value, formula))
+    assert torch.equal(found, expected)
+
+
 def test_gated_models_stack_under_vmap() -> None:
     models = [build("affine") for _ in range(2)]
     torch.nn.init.normal_(next(models[1].parameters()))
