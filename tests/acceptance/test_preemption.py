@@ -64,15 +64,16 @@ def test_a_preempted_job_goes_on_to_the_bit_and_an_evaluation_and_a_search_stop_
         low = real_jobs.submit(stack, DIGITS, SLOWLY, *HALF)  # the last: it ends by itself
         before = real_jobs.until_checkpoint(stack, low, 1)
         high = real_jobs.submit(stack, DIGITS, (*SHORTLY, f"resources.min_workers={cpus()}"), *MORE)
-    above = real_jobs.until_over(stack, high)
-    assert [each.state for each in above.attempts] == ["SUCCEEDED"]
+    real_jobs.until(stack, high, lambda detail: bool(detail.attempts), real_jobs.START_SECONDS, "it gets no room")
     with real_jobs.client(stack) as client:
         for job_id, said in ((evaluation, "was asked to end, and stops in nll_20000"), (search, "this attempt shall")):
             first = client.job(job_id).attempts[0]
             assert (first.state, first.error) == ("REQUEUED", f"makes room for {high}, of priority 7")
             assert said in client.logs(job_id, attempt=1).text
             assert client.job(job_id).job.failures == 0
-            client.cancel(job_id)
+            client.cancel(job_id)  # before there is room for them again
+    above = real_jobs.until_over(stack, high)
+    assert [each.state for each in above.attempts] == ["SUCCEEDED"]
     detail = real_jobs.until_over(stack, low)
     assert [(each.number, each.state) for each in detail.attempts] == [(1, "REQUEUED"), (2, "SUCCEEDED")]
     assert detail.attempts[0].error == f"makes room for {high}, of priority 7"
