@@ -243,5 +243,5 @@ def _font() -> ImageFont.FreeTypeFont:
 
 def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")  # with `optimize` it takes two to ten times as long, for a hundredth less at most
     return buffer.getvalue()

@@ -47,7 +47,7 @@ def page(lines: Sequence[tuple[str, str]]) -> bytes:
         pen.text((MARGIN, top), label, fill=110, font=font)
         pen.text((left, top), text, fill=0, font=font)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
