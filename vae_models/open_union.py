@@ -68,13 +68,18 @@ def has_foreign(value: Any) -> bool:
 
 def has_others(value: Any) -> bool:
     """Return whether some part is not this package's own: foreign, or an installed package's."""
+    inner: Iterable[Any]
     if isinstance(value, BaseModel):
-        ours = type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
-        inner = (getattr(value, name) for name in type(value).model_fields)
-        return not ours or isinstance(value, Foreign) or any(has_others(each) for each in inner)
-    if isinstance(value, Mapping):
-        return any(has_others(each) for each in value.values())
-    return isinstance(value, tuple | list) and any(has_others(each) for each in value)
+        if isinstance(value, Foreign) or type(value).__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return True
+        inner = value.__dict__.values()
+    elif isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, tuple | list):
+        inner = value
+    else:
+        return False
+    return any(has_others(each) for each in inner if type(each) not in SCALARS)
 
 
 class Parts(Protocol):
