@@ -84,7 +84,7 @@ def finish_soon(api: Api, outcome: Any, *, metrics: dict[str, float] | None = No
 def test_wait_shows_the_progress_and_ends_with_0(api: Api, online: dict[str, str]) -> None:
     process = start(online, "submit", RECIPE, "--wait")
     finish_soon(api, "succeeded", metrics={"test/elbo": -79.25})
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 0
     assert re.fullmatch(r"\S+\n", out)
     for word in ("step 50/100", "epoch 0.50", "ELBO -80.50", "rate 20.25", "images/s 1,234", "left 0:01:01", "-79.25"):
@@ -95,7 +95,7 @@ def test_wait_shows_the_progress_and_ends_with_0(api: Api, online: dict[str, str
 def test_wait_ends_with_1_when_the_job_failed_and_says_why(api: Api, online: dict[str, str]) -> None:
     process = start(online, "submit", RECIPE, "--wait", "--json")
     finish_soon(api, "failed", error="the loss is NaN")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "the loss is NaN" in err
     assert json.loads(out)["state"] == "FAILED"
@@ -109,7 +109,7 @@ def test_watch_writes_json_lines(api: Api, online: dict[str, str]) -> None:
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["state"] == "QUEUED"
     finish_soon(api, "succeeded")
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=180)
     states = [json.loads(line)["state"] for line in out.splitlines()]
     assert states[-1] == "SUCCEEDED"
     assert "RUNNING" in states

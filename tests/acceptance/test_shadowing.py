@@ -14,7 +14,7 @@ import yaml
 from service import __version__
 from service.attempt.runner import DRIVER
 from service.dispatch.dispatcher import ENTRY_POINT
-from tests.command import RECIPE, vaesvc
+from tests.command import RECIPE, anew
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("service", "tuning", "vae_models", "vaesvc")
@@ -45,12 +45,12 @@ def test_fault_13a_packages_of_the_users_own_do_not_shadow_the_command(
     monkeypatch.chdir(folder)
     there = {"absolute": str(folder), "relative": ".", "current": "", "after another": f"/none{os.pathsep}{folder}"}
     env = env | {"PYTHONPATH": there[python_path] or os.pathsep}
-    assert vaesvc(env, "--version").stdout == f"vaesvc {__version__}\n"
-    assert RECIPE in vaesvc(env, "recipes", "digits").stdout
+    assert anew(env, "--version").stdout == f"vaesvc {__version__}\n"
+    assert RECIPE in anew(env, "recipes", "digits").stdout
     (folder / "spec.yaml").write_text(f"recipe: {RECIPE}\ntrain: {{steps: 7}}\n")  # the current folder is still that
-    spec = yaml.safe_load(vaesvc(env, "submit", "spec.yaml", "--dry-run").stdout)
+    spec = yaml.safe_load(anew(env, "submit", "spec.yaml", "--dry-run").stdout)
     assert spec["train"]["steps"] == 7
-    assert vaesvc(env, "token", "list", "--json").stdout == "[]\n"
+    assert anew(env, "token", "list", "--json").stdout == "[]\n"
 
 
 def test_fault_13a_a_run_beside_packages_of_the_users_own(
@@ -59,7 +59,7 @@ def test_fault_13a_a_run_beside_packages_of_the_users_own(
     monkeypatch.chdir(theirs(tmp_path, "package"))
     env = env | {"PYTHONPATH": str(tmp_path)}
     tiny = ("--set", "steps=4", "--set", "model.backbone.hidden=[4]")
-    assert json.loads(vaesvc(env, "run", RECIPE, *tiny, "--json").stdout)["steps"] == 4
+    assert json.loads(anew(env, "run", RECIPE, *tiny, "--json").stdout)["steps"] == 4
     assert (tmp_path / "runs" / "digits-beta-vae-mlp" / "metrics.jsonl").exists()
 
 
