@@ -27,8 +27,8 @@ from vae_models.training.lanes import Lane, Widths, train_pack
 from vae_models.training.loop import train
 
 RTOL = 1e-8
-STEPS = 200
-FEWER = 60  # where nothing couples the data of a batch and no layer keeps statistics; other priors and posteriors
+STEPS = 100
+FEWER = 30  # where nothing couples the data of a batch and no layer keeps statistics; other priors and posteriors
 UNCOMPARED = {"images_per_second"}
 
 
@@ -48,7 +48,7 @@ def config(objective: str, model: ModelConfig, **fields: Any) -> TrainConfig:
         "dtype": "float64",
         "optimizer": {"lr": 1e-3, "clip_norm": 10.0},
         "schedule": {"kind": "cosine", "warmup_epochs": 2},
-        "log_every_steps": 20,
+        "log_every_steps": 10,
         "evaluation": {"every_epochs": 100, "pictures": False, "batch_size": 10},
         "checkpoint": {"metric": "val/distortion", "mode": "min", "every_steps": 1000},
     }
