@@ -15,7 +15,7 @@ Kernel = Callable[..., None]
 def _step(optimizer: torch.optim.Adam, kernel: Kernel) -> None:
     """Take the step of torch's Adam by its fused kernel, of parameters of one type on one device.
 
-    torch groups them by both in every step, and adds to each one's count of steps a number that it converts for each.
+    torch groups them by both in every step, and on a CPU converts the 1 that it adds to each one's count of steps.
     """
     for group in optimizer.param_groups:
         lists: tuple[list[Tensor], ...] = ([], [], [], [], [], [])
@@ -23,7 +23,10 @@ def _step(optimizer: torch.optim.Adam, kernel: Kernel) -> None:
         if not lists[0]:
             continue
         steps = lists[-1]
-        torch._foreach_add_(steps, torch.ones((), dtype=steps[0].dtype, device=steps[0].device), alpha=1)
+        if steps[0].device.type == "cpu":
+            torch._foreach_add_(steps, torch.ones((), dtype=steps[0].dtype), alpha=1)
+        else:
+            torch._foreach_add_(steps, 1)
         beta1, beta2 = group["betas"]
         kernel(
             *lists,
