@@ -135,7 +135,7 @@ def kill_when(spec: Path, out: Path, name: str) -> None:
             return any(out.rglob(name)) or process.poll() is not None
         return False
 
-    wait_for(reached, 120, f"there is no {name}", every=0.01)
+    wait_for(reached, 120, f"there is no {name}", every=0.05)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
 
