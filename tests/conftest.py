@@ -133,9 +133,9 @@ class Stack:
 
     def vaesvc(self, *arguments: str, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
         """The command line against this stack; `more` adds to its environment. Never raises for its exit code."""
-        command = [sys.executable, "-c", "from service.cli.main import main; main()", *arguments]
-        environment = self.environment | more
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+        from tests import command
+
+        return command.run(self.environment | more, *arguments, seconds=seconds)
 
 
 @pytest.fixture(scope="session")
