@@ -9,7 +9,7 @@ the rate beside that of bare inserts of the same rows (job and event) into the s
 transaction from as many threads, and for batches 100 jobs a transaction. `bare/s` is that rate: what the disk and the
 database allow to who shares no transaction. Rates are medians of `--rounds`, ratios of the pairs of each round.
 
-The second table is of the API over HTTP, in a process of its own beside the clients', with both databases: POST
+The second table is of the API over HTTP, as `vaesvc serve` runs it, beside the clients, with both databases: POST
 /v1/jobs from one client and from as many as there are writers (medians of `--rounds`), and /v1/jobs:batch of 1,000
 jobs from up to 4 of them: of one spec, and of specs that differ. These clients are `service.client.Client`, in threads
 of one process, which share its interpreter with each other. `plain/s`: POST /v1/jobs again, from as many callers that
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
+import os
 import secrets
 import subprocess
 import sys
@@ -30,14 +30,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median, quantiles
 from subprocess import PIPE
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from service import auth
 from service.client import Client
 from service.kinds.train.spec import TrainSpec
 from service.queue.jobs import Attempt, Capacity, JobState
@@ -45,7 +44,7 @@ from service.queue.schema import jobs as table
 from service.queue.store import Store
 from service.wire import MAX_BATCH, FinishRequest
 from tests import postgres
-from tests.api_server import running_api, settings_in
+from tests.command import VAESVC
 from vae_models.config.train import TrainConfig
 from vae_models.data.config import DataConfig
 
@@ -149,25 +148,28 @@ def run_one(store: Store, attempt: Attempt) -> float:
     return time.perf_counter() - begin
 
 
-def serve(url: str, folder: str, pipe: Connection) -> None:
-    """Run an API until somebody says something."""
-    with running_api(settings_in(Path(folder), database_url=url)) as api:
-        pipe.send((api.url, api.token))
-        pipe.recv()
-
-
 @contextmanager
 def served(url: str) -> Iterator[tuple[str, str]]:
-    """An API in a process of its own: its address, and a user's token."""
-    ours, theirs = multiprocessing.Pipe()
-    with tempfile.TemporaryDirectory() as folder:
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=(url, folder, theirs), daemon=True)
-        process.start()
+    """Run `vaesvc serve` over the database: its address, and a user's token."""
+    token = auth.new_token()
+    store = Store(url)
+    store.add_token("bench", token)
+    store.close()
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("VAESVC_")}
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
+        of_its_own = {"VAESVC_DATABASE_URL": url, "VAESVC_HOME": folder, "VAESVC_CONFIG": ""}
+        command = [VAESVC, "serve", "--port", "0"]
+        process = subprocess.Popen(command, stdout=PIPE, stderr=log, text=True, env=plain | of_its_own)
+        assert process.stdout is not None
         try:
-            yield ours.recv()
+            address = process.stdout.readline().strip()
+            if not address:
+                log.seek(0)
+                raise RuntimeError(f"the API does not start: {log.read()}")
+            yield address, token
         finally:
-            ours.send(None)
-            process.join(30)
+            process.terminate()
+            process.wait(60)
 
 
 @contextmanager
