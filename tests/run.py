@@ -1,5 +1,5 @@
-"""All tests, in four processes at a time: jobs and studies on a stack and, in two, the services', which often wait, and
-the models', which fill the cores meanwhile: they are nicer, so that all end at about one time.
+"""All tests, in five processes at a time: jobs and studies on a stack and, in three, the services', which often wait,
+and the models', which fill the cores meanwhile: they are nicer, so that all end at about one time.
 
     python -m tests.run [--quick] [options of pytest]
 
@@ -27,8 +27,7 @@ LIMIT_SECONDS = 75 * 60.0  # twice what they take
 GRACE_SECONDS = 60.0  # for a stack to go down after Ctrl-C
 LIMIT_STATUS = 124  # as timeout(1)'s
 MODELS = ("tests/unit", "tests/numerics")
-COMMANDS = ("tests/acceptance",)
-PARTS = ("tests/contract", "tests/integration")
+SERVICES = ("tests/acceptance", "tests/contract", "tests/integration")
 NICE = ("nice", "-n", "12")  # where Linux shares the cores out by session, a session of its own has its share besides
 # Freed memory is kept. A step of two images with the published CNN, 17.5 million weights, spends half of its time on
 # fresh pages otherwise. For a run that lasts months it is no good: what memalign leaves between blocks adds up.
@@ -47,9 +46,8 @@ def main(arguments: list[str]) -> int:
     if "--quick" in arguments:
         return _quick([one for one in arguments if one != "--quick"], environment | {"JAXTYPING_DISABLE": "1"})
     behind = {
-        "on a stack": [*pytest, "-m", "stack", *_without(MODELS)],
-        "of the commands": [*pytest, "-m", "not stack", *_without(MODELS + PARTS)],
-        "of the services' parts": [*pytest, "-m", "not stack", *_without(MODELS + COMMANDS)],
+        "on a stack": [*pytest, "-m", "stack", *SERVICES],
+        **{f"of {folder}": [*pytest, "-m", "not stack", folder] for folder in SERVICES},
     }
     models = dict(environment)
     environment["RAY_worker_niceness"] = "0"  # they are waited for
@@ -60,10 +58,7 @@ def main(arguments: list[str]) -> int:
             name: subprocess.Popen(command, stdout=printed[name], stderr=subprocess.STDOUT, env=environment)
             for name, command in behind.items()
         }
-        front = subprocess.Popen(
-            [*NICE, *pytest, "-m", "not stack", *_without(COMMANDS + PARTS)],
-            env=models, start_new_session=True,
-        )  # fmt: skip
+        front = subprocess.Popen([*NICE, *pytest, "-m", "not stack", *MODELS], env=models, start_new_session=True)
         every = [front, *processes.values()]
         deadline = time.monotonic() + LIMIT_SECONDS
         try:
@@ -81,10 +76,6 @@ def main(arguments: list[str]) -> int:
             sys.stdout.flush()
             shutil.copyfileobj(file, sys.stdout.buffer)
     return max(status - {NO_TESTS}, default=NO_TESTS)
-
-
-def _without(folders: Sequence[str]) -> list[str]:
-    return [f"--ignore={folder}" for folder in folders]
 
 
 def _interrupt(processes: Sequence[subprocess.Popen[bytes]]) -> int:

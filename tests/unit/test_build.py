@@ -113,3 +113,10 @@ def test_every_setting_is_in_the_manual() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     missing = [field for field in field_names() if f"`{field.rpartition('.')[2]}`" not in text]
     assert missing == []
+
+
+def test_every_test_is_in_a_folder_that_is_run() -> None:
+    from tests.run import MODELS, SERVICES
+
+    folders = {"/".join(path.relative_to(ROOT).parts[:2]) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders == {*MODELS, *SERVICES}
