@@ -52,34 +52,25 @@ def is_foreign_allowed() -> bool:
 
 def has_foreign(value: Any) -> bool:
     """Return whether some part is foreign: whether the parts go together can then not be checked here."""
-    if isinstance(value, Foreign):
-        return True
-    inner: Iterable[Any]
-    if isinstance(value, BaseModel):
-        inner = value.__dict__.values()
-    elif isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, tuple | list):
-        inner = value
-    else:
-        return False
-    return any(has_foreign(each) for each in inner if type(each) not in SCALARS)
+    return isinstance(value, Foreign) or any(has_foreign(each) for each in _inner(value) if type(each) not in SCALARS)
 
 
 def has_others(value: Any) -> bool:
     """Return whether some part is not this package's own: foreign, or an installed package's."""
-    inner: Iterable[Any]
+    if isinstance(value, BaseModel) and (
+        isinstance(value, Foreign) or type(value).__module__.partition(".")[0] != __name__.partition(".")[0]
+    ):
+        return True
+    return any(has_others(each) for each in _inner(value) if type(each) not in SCALARS)
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    """Return what is in the fields of a specification, in a mapping or in a list; nothing of anything else."""
     if isinstance(value, BaseModel):
-        if isinstance(value, Foreign) or type(value).__module__.partition(".")[0] != __name__.partition(".")[0]:
-            return True
-        inner = value.__dict__.values()
-    elif isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, tuple | list):
-        inner = value
-    else:
-        return False
-    return any(has_others(each) for each in inner if type(each) not in SCALARS)
+        return value.__dict__.values()
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, tuple | list) else ()
 
 
 class Parts(Protocol):
