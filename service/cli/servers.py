@@ -1,10 +1,12 @@
-"""serve and dispatch: the service's two processes."""
+"""serve and dispatch: the service's two commands."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import socket
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,16 +18,23 @@ if TYPE_CHECKING:
     from service.queue.store import Store
 
 BACKLOG = 2048
+_HANDED = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from service.cli.servers import serve_handed as serve; serve(int(sys.argv[1]))",
+)
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; wider than this machine only with tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8470,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="That answer calls; each has one core's speed.")] = 1,
 ) -> None:
     """Serve the HTTP API; prints its address once it listens."""
     import uvicorn
 
-    from service import serving, settings
+    from service import serving, settings, spread
     from service.api import create_app
     from service.queue.store import Store
 
@@ -35,13 +44,28 @@ def serve(
     try:
         store.migrate()
         _need_tokens(host, store)
-        config = serving.config(create_app(loaded, store))
+        app = create_app(loaded, store)
         with _listen(host, port) as listening:
             bound = listening.getsockname()[1]
             output.data(f"http://{f'[{host}]' if ':' in host else host}:{bound}")
-            uvicorn.Server(config).run(sockets=[listening])
+            if processes == 1:
+                uvicorn.Server(serving.config(app)).run(sockets=[listening])
+            else:
+                store.close()
+                spread.serve(_HANDED, processes, listening)
     finally:
         store.close()
+
+
+def serve_handed(pair: int) -> None:
+    """Serve the connections that come over this socket, in a process that is one of several. See `service.spread`."""
+    from service import serving, settings, spread
+    from service.api import create_app
+
+    _log_to_stderr()
+    config = serving.config(create_app(settings.load()))
+    with contextlib.suppress(KeyboardInterrupt):  # of all processes at once, when it is typed
+        spread.Handed(config, socket.socket(fileno=pair)).run()
 
 
 def _need_tokens(host: str, store: Store) -> None:

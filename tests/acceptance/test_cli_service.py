@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from service import __version__, wire
+from service.client import Client
 from tests.api_server import Api
 from tests.command import RECIPE, VAESVC, start, vaesvc
+from tests.servers import wait_for
 
 # --- with a service -------------------------------------------------------------------------------------------------
 
@@ -186,6 +189,34 @@ def test_serve_refuses_to_listen_wider_without_tokens(env: dict[str, str]) -> No
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def test_serve_in_several_processes_of_which_one_is_killed_loses_no_job(env: dict[str, str]) -> None:
+    token = vaesvc(env, "token", "add", "ann").stdout.strip()
+    process = start(env, "serve", "--port", "0", "--processes", "2")
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        killed = 0
+        with Client(url, token) as client, Client(url, token) as other:
+            sent = []
+            for number in range(30):
+                caller = client if number % 2 else other  # their connections are of two processes
+                sent.append(caller.submit({"recipe": RECIPE}, key=f"k{number}").id)
+                if number in (9, 19):  # and both of these meet a death
+                    killed = psutil.Process(process.pid).children()[0].pid
+                    os.kill(killed, signal.SIGKILL)
+            assert len(set(sent)) == 30
+            assert {job.id for job in client.jobs(limit=100)} == set(sent)
+        wait_for(lambda: len(psutil.Process(process.pid).children()) == 2, 60, "another process in its place")
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert f"process {killed} of the API has ended and is replaced" in said
+    assert not any(child.is_running() for child in children)
 
 
 def test_serve_names_a_port_that_is_taken(env: dict[str, str]) -> None:

@@ -1,9 +1,9 @@
 """200 submits at once, each twice with its key, and two dispatchers on one database: each job runs once.
 
-The API, the databases, the dispatchers and their clients are real and processes of their own. Attempts claim, renew
-and finish through the API, but train nothing; a Ray job costs seconds of the machine, so the storm itself runs on
-processes behind the same port (tests/local_cluster.py), forked from one that has everything loaded, and a gust of it
-on Ray.
+The API (in two processes), the databases, the dispatchers and their clients are real and processes of their own.
+Attempts claim, renew and finish through the API, but train nothing; a Ray job costs seconds of the machine, so the
+storm itself runs on processes behind the same port (tests/local_cluster.py), forked from one that has everything
+loaded, and a gust of it on Ray.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def service(folder: Path, database_url: str, more: dict[str, str]) -> Iterator[S
     # some of the jobs go first, which only an administrator may ask for
     token = vaesvc(environment, "token", "add", "ann", "--admin").stdout.strip()
     with (folder / "api.log").open("wb") as log:
-        command = [VAESVC, "serve", "--port", "0"]
+        command = [VAESVC, "serve", "--port", "0", "--processes", "2"]
         api = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
     with ended(api):
         assert api.stdout is not None

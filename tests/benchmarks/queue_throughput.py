@@ -1,6 +1,6 @@
 """How fast the queue is: jobs a second through submit, and through admit + claim + finish, on SQLite and PostgreSQL.
 
-    python -m tests.benchmarks.queue_throughput [--jobs 300] [--writers 1 4 16] [--rounds 3]
+    python -m tests.benchmarks.queue_throughput [--jobs 300] [--writers 1 4 16] [--rounds 3] [--processes 1 2]
 
 Both databases are durable, as in production (SQLite synchronous=FULL, PostgreSQL fsync on). The writers are threads of
 one process, as in the API, each of which asks again when it has been answered. `p99` is that of one claim + finish,
@@ -9,8 +9,8 @@ the rate beside that of bare inserts of the same rows (job and event) into the s
 transaction from as many threads, and for batches 100 jobs a transaction. `bare/s` is that rate: what the disk and the
 database allow to who shares no transaction. Rates are medians of `--rounds`, ratios of the pairs of each round.
 
-The second table is of the API over HTTP, as `vaesvc serve` runs it, beside the clients, with both databases: POST
-/v1/jobs from one client and from as many as there are writers (medians of `--rounds`), and /v1/jobs:batch of 1,000
+The second table is of the API over HTTP, as `vaesvc serve --processes P` runs it, beside the clients, with both
+databases: POST /v1/jobs from as many clients as there are writers (medians of `--rounds`), and /v1/jobs:batch of 1,000
 jobs from up to 4 of them: of one spec, and of specs that differ. These clients are `service.client.Client`, in threads
 of one process, which share its interpreter with each other. `plain/s`: POST /v1/jobs again, from as many callers that
 are processes of their own and do nothing but what HTTP needs (`plain_caller`): what the server is capable of beside
@@ -99,10 +99,15 @@ def measure(url: str, jobs: int, writers: int) -> dict[str, float]:
             list(threads.map(lambda _, some=some: store.submit_all(some, owner="bench"), range(10)))
             rates[name] = 10 * BATCH / (time.perf_counter() - batched)
             rates[f"{name}_of_bare"] = rates[name] / plain_batch
-        with store._database.write() as connection:  # out of the line, at once
-            queued = sa.update(table).where(table.c.state == JobState.QUEUED.value)
-            connection.execute(queued.values(state=JobState.CANCELLED.value))
+        empty_the_line(store)
     return rates
+
+
+def empty_the_line(store: Store) -> None:
+    """Take all jobs out of the line at once: no dispatcher runs here, whose plans keep places cheap to count."""
+    with store._database.write() as connection:
+        queued = sa.update(table).where(table.c.state == JobState.QUEUED.value)
+        connection.execute(queued.values(state=JobState.CANCELLED.value))
 
 
 def bare(store: Store, writers: int, jobs: int, size: int) -> float:
@@ -149,16 +154,16 @@ def run_one(store: Store, attempt: Attempt) -> float:
 
 
 @contextmanager
-def served(url: str) -> Iterator[tuple[str, str]]:
-    """Run `vaesvc serve` over the database: its address, and a user's token."""
+def served(url: str, processes: int) -> Iterator[tuple[str, str]]:
+    """Run `vaesvc serve` over the database, in so many processes: its address, and a user's token."""
     token = auth.new_token()
     store = Store(url)
-    store.add_token("bench", token)
+    store.add_token(f"bench-{secrets.token_hex(4)}", token)
     store.close()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("VAESVC_")}
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         of_its_own = {"VAESVC_DATABASE_URL": url, "VAESVC_HOME": folder, "VAESVC_CONFIG": ""}
-        command = [VAESVC, "serve", "--port", "0"]
+        command = [VAESVC, "serve", "--port", "0", "--processes", str(processes)]
         process = subprocess.Popen(command, stdout=PIPE, stderr=log, text=True, env=plain | of_its_own)
         assert process.stdout is not None
         try:
@@ -235,11 +240,39 @@ def in_batches(address: str, token: str, clients: int, specs: Sequence[TrainSpec
         return clients * len(data) / (time.perf_counter() - begin)
 
 
+def over_http(
+    url: str, processes: int, arguments: argparse.Namespace
+) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
+    """Yield each number of clients, and the jobs a second: of clients, of plain callers, in batches of one spec and of
+    specs that differ."""
+    found: dict[int, list[tuple[float, float]]] = {clients: [] for clients in arguments.writers}
+    with ExitStack() as stack:
+        store = Store(url)
+        stack.callback(store.close)
+        address, token = stack.enter_context(served(url, processes))
+        for _ in range(arguments.rounds):
+            for clients, rates in found.items():
+                rates.append(
+                    (
+                        singly(address, token, arguments.jobs, clients),
+                        plainly(address, token, arguments.jobs, clients),
+                    )
+                )
+                empty_the_line(store)
+        for clients, rates in found.items():
+            several = min(clients, BATCH_CLIENTS)
+            batches = [in_batches(address, token, several, specs) for specs in ([SPEC] * MAX_BATCH, SPECS)]
+            single, plain = (median(each) for each in zip(*rates, strict=True))
+            empty_the_line(store)
+            yield clients, (single, plain, batches[0], batches[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--writers", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="that serve the API")
     arguments = parser.parse_args()
     print(f"{'database':12}{'writers':>8}{'submit/s':>10}{'bare/s':>8}{'of bare':>9}", end="")
     print(f"{'batch/s':>9}{'differ/s':>9}{'bare/s':>8}{'of bare':>9}{'of bare':>9}", end="")
@@ -257,25 +290,12 @@ def main() -> None:
                 batches += f"{rates['batch_of_bare']:>9.2f}{rates['differ_of_bare']:>9.2f}"
                 ends = f"{rates['admits']:>9.0f}{rates['claim_finish']:>16.0f}{rates['p99']:>9.3f}"
                 print(f"{name:12}{writers:>8}{submits}{batches}{ends}", flush=True)
-        print(f"\n{'API':12}{'clients':>8}{'submit/s':>10}{'plain/s':>9}{'batch/s':>9}{'differ/s':>9}")
+        print(f"\n{'API':12}{'processes':>10}{'clients':>8}{'submit/s':>10}{'plain/s':>9}{'batch/s':>9}{'differ/s':>9}")
         for name, url in found:
-            with served(url) as (address, token):
-                rounds = [
-                    [
-                        (
-                            singly(address, token, arguments.jobs, clients),
-                            plainly(address, token, arguments.jobs, clients),
-                        )
-                        for clients in arguments.writers
-                    ]
-                    for _ in range(arguments.rounds)
-                ]
-                for clients, *pairs in zip(arguments.writers, *rounds, strict=True):
-                    rates, plain = (median(each) for each in zip(*pairs, strict=True))
-                    several = min(clients, BATCH_CLIENTS)
-                    batches = [in_batches(address, token, several, specs) for specs in ([SPEC] * MAX_BATCH, SPECS)]
-                    row = f"{rates:>10.0f}{plain:>9.0f}{batches[0]:>9.0f}{batches[1]:>9.0f}"
-                    print(f"{name:12}{clients:>8}{row}", flush=True)
+            for processes in arguments.processes:
+                for clients, rates in over_http(url, processes, arguments):
+                    shown = "".join(f"{rate:>{width}.0f}" for rate, width in zip(rates, (10, 9, 9, 9), strict=True))
+                    print(f"{name:12}{processes:>10}{clients:>8}{shown}", flush=True)
 
 
 if __name__ == "__main__":
