@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import _vaesvc
 from service import __version__
 from tests.command import RECIPE, VAESVC, anew, start, vaesvc
 
@@ -183,6 +184,27 @@ def test_ctrl_c_of_run_writes_a_checkpoint_first(env: dict[str, str], tmp_path: 
     assert process.returncode == 130, err
     assert "Stopped at step" in err
     assert list(out.glob("checkpoints/step-*/manifest.json"))
+
+
+@pytest.mark.parametrize("theirs", [None, "glibc.malloc.hugetlb=0"])
+def test_run_has_its_memory_in_huge_pages_unless_told_otherwise(
+    theirs: str | None, env: dict[str, str], tmp_path: Path
+) -> None:
+    kernel = Path(_vaesvc.KERNEL)
+    if not kernel.exists() or _vaesvc.ON_REQUEST not in kernel.read_text():
+        pytest.skip(f"{kernel}: this kernel does not give huge pages to who asks for them")
+    env = env | ({} if theirs is None else {_vaesvc.TUNABLES: theirs})
+    process = start(env, "run", RECIPE, "--set", "steps=1000000", "--out", str(tmp_path / "out"))
+    try:
+        assert process.stderr is not None
+        while "step" not in process.stderr.readline():
+            assert process.poll() is None
+        memory = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    kibibytes = int(re.search(r"^AnonHugePages:\s+(\d+) kB$", memory, re.MULTILINE)[1])  # type: ignore[index]
+    assert (kibibytes > 10_000) == (theirs is None), memory
 
 
 def test_run_says_which_data_are_missing(env: dict[str, str], tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from service.attempt.timeline import seconds
 from tests.benchmarks.loop_overhead import BATCH
+from tests.command import VAESVC
 
-VAESVC = (sys.executable, "-c", "from service.cli.main import main; main()")
 KINDS = ("plain loop", "vaesvc run", "Ray job")
 PLAIN = """
 import sys, torch
@@ -60,12 +60,12 @@ def steps_per_second(kind: str, file: Path, steps: int, threads: int) -> tuple[f
         return float(command(sys.executable, "-c", PLAIN, str(steps), str(threads), threads=threads)), {}
     if kind == "vaesvc run":
         with tempfile.TemporaryDirectory() as folder:
-            command(*VAESVC, "run", str(file), "--out", f"{folder}/run", "--device", "cpu", threads=threads)
+            command(VAESVC, "run", str(file), "--out", f"{folder}/run", "--device", "cpu", threads=threads)
             lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
             speeds = [json.loads(line)["metrics"].get("images_per_second") for line in lines]
             return next(speed for speed in reversed(speeds) if speed is not None) / BATCH, {}
-    job_id = command(*VAESVC, "submit", str(file), "--wait", threads=threads).split()[0]
-    job = json.loads(command(*VAESVC, "show", job_id, "--json", threads=threads))
+    job_id = command(VAESVC, "submit", str(file), "--wait", threads=threads).split()[0]
+    job = json.loads(command(VAESVC, "show", job_id, "--json", threads=threads))
     return job["job"]["result"]["metrics"]["images_per_second"] / BATCH, start_up(job)
 
 
