@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import tempfile
 
-from tests.forked import VAESVC, Forker, suits
+from tests.forked import COMMANDS, VAESVC, Forked, Forker, Stream, suits
 
 RECIPE = "digits/beta-vae-mlp"
-_FORKER = Forker()
+Process = Forked | subprocess.Popen[str]
+_FORKER = Forker("_vaesvc:main", COMMANDS)
 
 
 def vaesvc(
@@ -20,19 +22,27 @@ def vaesvc(
 
 def run(env: dict[str, str], *arguments: str, seconds: float = 180) -> subprocess.CompletedProcess[str]:
     """Runs it to its end, in a process of its own that has the slow imports behind it."""
-    command = [str(argument) for argument in arguments]
-    return _FORKER.run(command, env, seconds) if suits(env) else _run(env, *command, seconds=seconds)
+    command = [str(VAESVC), *(str(argument) for argument in arguments)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = start(env, *arguments, stdout=out, stderr=err)
+        try:
+            code = process.wait(seconds)
+        except BaseException:
+            process.kill()
+            raise
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    return subprocess.CompletedProcess(command, code, *texts)
 
 
 def anew(env: dict[str, str], *arguments: str, code: int = 0, seconds: float = 180) -> subprocess.CompletedProcess[str]:
     """As `vaesvc`, in a process that begins from nothing: where what is imported, or when, is shown."""
-    return _checked(_run(env, *arguments, seconds=seconds), code)
-
-
-def _run(env: dict[str, str], *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    done = subprocess.run(
         [VAESVC, *arguments], env=env, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
     )
+    return _checked(done, code)
 
 
 def _checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.CompletedProcess[str]:
@@ -41,15 +51,20 @@ def _checked(done: subprocess.CompletedProcess[str], code: int) -> subprocess.Co
     return done
 
 
-def start(env: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(
+    env: dict[str, str],
+    *arguments: str,
+    stdout: Stream = subprocess.PIPE,
+    stderr: Stream = subprocess.PIPE,
+) -> Process:
+    """Starts it, in a process of its own that has the slow imports behind it; Ctrl-C reaches it."""
+    command = [str(VAESVC), *(str(argument) for argument in arguments)]
+    if suits(env):
+        return _FORKER.start(command, env, stdout=stdout, stderr=stderr)
     return subprocess.Popen(
-        [VAESVC, *arguments],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
         preexec_fn=_listen_to_ctrl_c,
-    )
+    )  # fmt: skip
 
 
 def _listen_to_ctrl_c() -> None:

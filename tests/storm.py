@@ -1,9 +1,10 @@
-"""The processes of a storm: clients, dispatchers, and attempts that cost next to nothing but go the real way.
+"""The processes of a storm: clients, dispatchers, and attempts that cost next to nothing but go the real way. Their
+arguments:
 
-python tests/storm.py submit URL TOKEN FIRST LAST RING  submits jobs FIRST..LAST-1 modulo RING, several at a time
-python tests/storm.py dispatch FOLDER FILE      a dispatcher; of the local cluster in FOLDER, of Ray if FOLDER is -
-python tests/storm.py attempt FILE              claims, renews and finishes; a line in FILE when it starts
-python tests/storm.py agent FOLDER              of the local cluster, with all loaded that an attempt needs
+submit URL TOKEN FIRST LAST RING  submits jobs FIRST..LAST-1 modulo RING, several at a time
+dispatch FOLDER FILE              a dispatcher; of the local cluster in FOLDER, of Ray if FOLDER is -
+attempt FILE                      claims, renews and finishes; a line in FILE when it starts
+agent FOLDER                      of the local cluster, with all loaded that an attempt needs
 """
 
 from __future__ import annotations
@@ -122,7 +123,11 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+def main() -> None:
     commands: dict[str, Any] = {"submit": submit, "dispatch": dispatch, "attempt": attempt, "agent": agent}
     commands[sys.argv[1]](*sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()

@@ -15,7 +15,7 @@ import pytest
 
 from service.queue.jobs import Checkpoint
 from tests import real_jobs
-from tests.command import VAESVC, vaesvc
+from tests.command import start, vaesvc
 from tests.conftest import Stack
 from tests.job_processes import slowed, working
 from tests.real_jobs import DIGITS, SLOWLY, STEPS
@@ -133,12 +133,12 @@ def second_service(stack: Stack, folder: Path, **more: str) -> Iterator[Stack]:
         for name, command in (("api", ("serve", "--port", "0")), ("dispatcher", ("dispatch",))):
             logs.mkdir(exist_ok=True)
             log = after.enter_context((logs / name).open("wb"))
-            process = subprocess.Popen([VAESVC, *command], env=environment, stdout=subprocess.PIPE, stderr=log)
+            process = start(environment, *command, stderr=log)
             after.callback(process.wait, 30)
             after.callback(process.kill)
             if name == "api":
                 assert process.stdout is not None
-                environment["VAESVC_API_URL"] = process.stdout.readline().decode().strip()
+                environment["VAESVC_API_URL"] = process.stdout.readline().strip()
                 assert environment["VAESVC_API_URL"], (logs / name).read_text()
         yield Stack(home=folder, environment=environment)
 

@@ -24,8 +24,8 @@ import pytest
 
 from service.queue.jobs import Event, Job, JobState
 from service.queue.store import Store
-from tests import postgres, storm
-from tests.command import VAESVC, vaesvc
+from tests import command, postgres, storm
+from tests.forked import Forked, Forker
 from tests.local_cluster import agent
 from tests.servers import wait_for
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 STORM = str(Path(storm.__file__).resolve())
 AGENT = (sys.executable, STORM, "agent")
+FORKER = Forker(
+    "tests.storm:main", ("service.client", "service.kinds.train.spec", "service.dispatch.dispatcher", "service.kinds")
+)
 CLIENTS = 5
 OPEN = [state for state in JobState if not state.final]
 SECONDS = 400  # a loaded machine is slow
@@ -76,10 +79,9 @@ def service(folder: Path, database_url: str, more: dict[str, str]) -> Iterator[S
         **more,
     }
     # some of the jobs go first, which only an administrator may ask for
-    token = vaesvc(environment, "token", "add", "ann", "--admin").stdout.strip()
+    token = command.vaesvc(environment, "token", "add", "ann", "--admin").stdout.strip()
     with (folder / "api.log").open("wb") as log:
-        command = [VAESVC, "serve", "--port", "0", "--processes", "2"]
-        api = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        api = command.start(environment, "serve", "--port", "0", "--processes", "2", stderr=log)
     with ended(api):
         assert api.stdout is not None
         url = api.stdout.readline().strip()
@@ -89,7 +91,7 @@ def service(folder: Path, database_url: str, more: dict[str, str]) -> Iterator[S
 
 
 @contextlib.contextmanager
-def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
+def ended(*processes: command.Process) -> Iterator[None]:
     try:
         yield
     finally:
@@ -98,19 +100,12 @@ def ended(*processes: subprocess.Popen[str]) -> Iterator[None]:
             process.wait(20)
 
 
-def start(at: Service, name: str, *arguments: str) -> subprocess.Popen[str]:
+def start(at: Service, name: str, *arguments: str) -> Forked:
     with (at.folder / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, STORM, *arguments],
-            env=at.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+        return FORKER.start(["storm", *arguments], at.environment, stdin=subprocess.PIPE, stderr=log)
 
 
-def ready(process: subprocess.Popen[str]) -> None:
+def ready(process: Forked) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 

@@ -1,9 +1,9 @@
-"""A process that works on the queue, for tests that race or kill it:
+"""A process that works on the queue, for tests that race or kill it. Its arguments:
 
-python -m tests.contract.queue_worker submit  URL FIRST LAST     submits jobs FIRST..LAST-1, each twice, with keys
-python -m tests.contract.queue_worker race    URL JOBS SECONDS   submits jobs, runs attempts until none is left
-python -m tests.contract.queue_worker churn   URL NAME           does everything, for ever; prints what was acknowledged
-python -m tests.contract.queue_worker migrate URL
+submit  URL FIRST LAST     submits jobs FIRST..LAST-1, each twice, with keys
+race    URL JOBS SECONDS   submits jobs, runs attempts until none is left
+churn   URL NAME           does everything, for ever; prints what was acknowledged
+migrate URL
 
 Each waits for a line on stdin before it begins, so that several begin together.
 """
@@ -94,7 +94,3 @@ def main() -> None:
     work: dict[str, Callable[..., None]] = {"submit": submit, "race": race, "churn": churn, "migrate": Store.migrate}
     work[what](store, *rest)
     store.close()
-
-
-if __name__ == "__main__":
-    main()

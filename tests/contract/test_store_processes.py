@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from service.queue.jobs import JobState
 from service.queue.store import Store
 from tests.contract.queue_checks import check_database, cluster, most_cpus_at_once, spec, sql
+from tests.forked import Forked, Forker
 
-ROOT = Path(__file__).parents[2]
+FORKER = Forker("tests.contract.queue_worker:main")
 SECONDS = 120.0  # a loaded machine is slow; nothing here needs more than a few seconds on a quiet one
 
 
 @contextmanager
-def processes(*commands: tuple[str, ...]) -> Iterator[list[subprocess.Popen[str]]]:
+def processes(*commands: tuple[str, ...]) -> Iterator[list[Forked]]:
     """Workers that have connected and begin together. Whatever is left of them is killed at the end."""
-    begun: list[subprocess.Popen[str]] = []
+    begun: list[Forked] = []
     try:
         for command in commands:
-            arguments = [sys.executable, "-m", "tests.contract.queue_worker", *command]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            begun.append(subprocess.Popen(arguments, cwd=ROOT, text=True, **pipes))  # type: ignore[call-overload]
+            arguments = ["queue_worker", *command]
+            begun.append(FORKER.start(arguments, os.environ, stdin=subprocess.PIPE, stderr=None))
         for process in begun:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -42,7 +41,7 @@ def processes(*commands: tuple[str, ...]) -> Iterator[list[subprocess.Popen[str]
             process.communicate(timeout=10)
 
 
-def outputs(running: list[subprocess.Popen[str]]) -> list[list[list[str]]]:
+def outputs(running: list[Forked]) -> list[list[list[str]]]:
     """The words of each process's lines, once all have ended well."""
     with ThreadPoolExecutor(len(running)) as threads:
         texts = list(threads.map(lambda process: process.communicate(timeout=SECONDS)[0], running))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +16,8 @@ from service.kinds.train import spec
 from service.queue.jobs import Capacity, JobState
 from service.queue.store import Store
 from service.settings import Settings
+from tests.command import start
 from tests.servers import wait_for
-
-MAIN = """
-import logging
-from service import settings
-from service.dispatch import dispatcher
-logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-logging.getLogger("alembic").setLevel(logging.WARNING)
-dispatcher.main(settings.load())
-"""
 
 
 class Dispatching:
@@ -40,7 +30,7 @@ class Dispatching:
             "VAESVC_POLL_SECONDS": "0.1",
         }
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", MAIN], env=environment, stdout=log, stderr=log)
+            self.process = start(environment, "dispatch", stdout=log, stderr=log)
 
     def said(self) -> list[str]:
         return self.log.read_text().splitlines()

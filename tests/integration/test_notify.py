@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from service.queue.notice import Channel, Notice, Subscription
 from service.queue.store import Store
 from service.settings import Settings
 from tests.api_server import running_api
+from tests.command import start
 from tests.contract.queue_checks import sql
 from tests.integration.test_dispatcher import Dispatching
 from tests.receivers import Received, mailbox, receiver
@@ -77,11 +77,8 @@ class Serving:
     """The API as a process of its own."""
 
     def __init__(self, home: Path) -> None:
-        code = "from service.cli.main import main; main()"
         environment = os.environ | {"VAESVC_HOME": str(home), "VAESVC_NOTIFY_NETWORKS": INSIDE}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True
-        )
+        self.process = start(environment, "serve", "--port", "0", stderr=None)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
