@@ -56,10 +56,12 @@ def start(
     *arguments: str,
     stdout: Stream = subprocess.PIPE,
     stderr: Stream = subprocess.PIPE,
+    anew: bool = False,
 ) -> Process:
-    """Starts it, in a process of its own that has the slow imports behind it; Ctrl-C reaches it."""
+    """Starts it, in a process of its own that has the slow imports behind it; Ctrl-C reaches it. anew: in one that
+    begins from nothing."""
     command = [str(VAESVC), *(str(argument) for argument in arguments)]
-    if suits(env):
+    if suits(env) and not anew:
         return _FORKER.start(command, env, stdout=stdout, stderr=stderr)
     return subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,

@@ -194,7 +194,7 @@ def test_run_has_its_memory_in_huge_pages_unless_told_otherwise(
     if not kernel.exists() or _vaesvc.ON_REQUEST not in kernel.read_text():
         pytest.skip(f"{kernel}: this kernel does not give huge pages to who asks for them")
     env = env | ({} if theirs is None else {_vaesvc.TUNABLES: theirs})
-    process = start(env, "run", RECIPE, "--set", "steps=1000000", "--out", str(tmp_path / "out"))
+    process = start(env, "run", RECIPE, "--set", "steps=1000000", "--out", str(tmp_path / "out"), anew=True)
     try:
         assert process.stderr is not None
         while "step" not in process.stderr.readline():
