@@ -31,12 +31,11 @@ def refuse_depth(value: Any) -> None:
         depth += 1
         if depth > _DEEPEST:
             raise UsageError(f"the spec is nested too deeply: at most {_DEEPEST} mappings or lists inside each other")
-        inside = (part.values() if isinstance(part, Mapping) else part for part in level)
         level = [
             part
-            for parts in inside
-            for part in parts
-            if type(part) not in SCALARS and isinstance(part, Mapping | list | tuple) and part
+            for parts in level
+            for part in (parts if isinstance(parts, (list, tuple)) else parts.values())
+            if type(part) not in SCALARS and isinstance(part, (dict, list, tuple, Mapping)) and part
         ]
 
 

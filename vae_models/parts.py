@@ -374,16 +374,19 @@ def found_in(spec: BaseModel, base: type[S], at: str) -> Iterator[tuple[str, S]]
 
     from vae_models.strict import SCALARS
 
-    for name, value in spec.__dict__.items():
-        if type(value) in SCALARS:
-            continue
-        several = enumerate(value) if isinstance(value, tuple) else ((None, value),)
-        for place, part in several:
-            path = f"{at}.{name}" if place is None else f"{at}.{name}.{place}"
-            if isinstance(part, base):
-                yield path, part
-            elif isinstance(part, BaseModel):
-                yield from found_in(part, base, path)
+    def within(spec: BaseModel, at: str) -> Iterator[tuple[str, S]]:
+        for name, value in spec.__dict__.items():
+            if type(value) in SCALARS:
+                continue
+            several = enumerate(value) if isinstance(value, tuple) else ((None, value),)
+            for place, part in several:
+                path = f"{at}.{name}" if place is None else f"{at}.{name}.{place}"
+                if isinstance(part, base):
+                    yield path, part
+                elif isinstance(part, BaseModel):
+                    yield from within(part, path)
+
+    return within(spec, at)
 
 
 def _class_variables(base: type[BaseModel]) -> list[str]:

@@ -16,7 +16,6 @@ from service.mistakes import listed
 from vae_models.data.named import Lookup
 from vae_models.data.sources import SOURCES
 from vae_models.data.spec import DataSpec
-from vae_models.strict import SCALARS
 
 if TYPE_CHECKING:
     from service.queue.data_sets import DataSets
@@ -61,39 +60,30 @@ def check(spec: Mapping[str, Any], sets: DataSets, may_see: Callable[[str], bool
     may_see: whether the sender may use the set of this digest.
     """
     problems: list[str] = []
-    for path, data in _own(spec):
+    for path, fields in _mappings(spec):
+        if "data.name" in fields:
+            problems += [
+                f"{path}data.name: {name!r} is a set of your own, and a study's trials are not asked for names: vary "
+                "whole mappings, data: [{name: ..., digest: ..., facts: ...}, ...]"
+                for name in _texts(fields["data.name"])
+                if name not in SOURCES.all()
+            ]
+        data = fields.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
+            continue
         stored = sets.stored(data["digest"])
         if stored is None or stored.state is not SetState.COMPLETE or not may_see(stored.digest):
             problems.append(
-                f"{path}.digest: no data set {data['digest']} is stored here: add it with vaesvc data add NAME PATH"
+                f"{path}data.digest: no data set {data['digest']} is stored here: add it with vaesvc data add NAME PATH"
             )
             continue
         plain = stored.facts.model_copy(update={"digest": None}).model_dump(mode="json")  # which stands beside them
         if data.get("facts") != plain:
             problems.append(
-                f"{path}.facts: are not those of {data['digest']}. Leave facts and digest out: they are filled in"
+                f"{path}data.facts: are not those of {data['digest']}. Leave facts and digest out: they are filled in"
             )
-    problems += [
-        f"{path}: {name!r} is a set of your own, and a study's trials are not asked for names: vary whole mappings, "
-        "data: [{name: ..., digest: ..., facts: ...}, ...]"
-        for path, name in _varied(spec)
-    ]
     if problems:
         raise UsageError(listed(problems))
-
-
-def _varied(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (path, name) of every name of a user's own set among the values of a search."""
-    if isinstance(value, Mapping):
-        for name, part in value.items():
-            if name == "data.name":
-                yield from ((f"{path}{name}", text) for text in _texts(part) if text not in SOURCES.all())
-            elif type(part) not in SCALARS:
-                yield from _varied(part, f"{path}{name}.")
-    elif isinstance(value, list | tuple):
-        for number, part in enumerate(value):
-            if type(part) not in SCALARS:
-                yield from _varied(part, f"{path}{number}.")
 
 
 def _texts(domain: Any) -> Iterator[str]:
@@ -102,16 +92,13 @@ def _texts(domain: Any) -> Iterator[str]:
     yield from (text for text in values or () if isinstance(text, str))
 
 
-def _own(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (path, data) of every user's own set in a resolved spec."""
-    if isinstance(value, Mapping):
-        data = value.get("data")
-        if isinstance(data, Mapping) and isinstance(data.get("digest"), str):
-            yield f"{path}data", data
-        for name, part in value.items():
-            if type(part) not in SCALARS:
-                yield from _own(part, f"{path}{name}.")
-    elif isinstance(value, list | tuple):
-        for number, part in enumerate(value):
-            if type(part) not in SCALARS:
-                yield from _own(part, f"{path}{number}.")
+def _mappings(spec: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return every mapping in a spec that is data, with what the paths of its names begin with."""
+    mappings: list[tuple[str, dict[str, Any]]] = []
+    within: list[tuple[str, Any]] = [("", spec)]
+    for path, value in within:  # which grows
+        if isinstance(value, dict):
+            mappings.append((path, value))
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        within += [(f"{path}{name}.", part) for name, part in parts if isinstance(part, (dict, list))]
+    return mappings

@@ -81,8 +81,7 @@ class Database:
         """Commit what was written. What the connection does after that, until the block of `write` ends, only reads,
         and holds no lock."""
         connection.commit()
-        self._reads(connection)
-        connection.begin()
+        self._begin(connection, write=False)
 
     @contextmanager
     def _transaction(self, *, write: bool, patient: bool = True) -> Iterator[Connection]:
@@ -115,24 +114,17 @@ class Database:
             raise
 
     def _begin(self, connection: Connection, write: bool) -> None:
-        if write:
-            connection.execution_options(vaesvc_write=True)
-        else:
-            self._reads(connection)
+        if not (write or self.sqlite):
+            # in READ COMMITTED each statement sees what there is when it begins, in a transaction or not
+            connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.begin()
+        if self.sqlite:  # not by an event of the engine: all of its events cost time where there is one
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     def _begin_again(self, connection: Connection, *, write: bool, patient: bool) -> None:
         connection.rollback()
         begin = partial(self._begin, connection, write)
         _waited_for(begin) if patient else begin()
-
-    def _reads(self, connection: Connection) -> None:
-        """Let the connection's next transaction be one that only reads."""
-        if self.sqlite:
-            connection.execution_options(vaesvc_write=False)
-        else:
-            # in READ COMMITTED each statement sees what there is when it begins, in a transaction or not
-            connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def _explained(self, error: exc.DBAPIError) -> VaesvcError:
         cause = " ".join(str(error.orig).split())
@@ -260,14 +252,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection, record):  # type: ignore[no-untyped-def]
-        connection.isolation_level = None  # no BEGIN behind our back: `_open` below says which one
+        connection.isolation_level = None  # no BEGIN behind our back: `_begin` says which one
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _open(connection: Connection) -> None:
-        write = connection.get_execution_options().get("vaesvc_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
 

@@ -156,7 +156,7 @@ class Resources(Record):
     @classmethod
     def _range(cls, given: Any) -> Any:
         """Take `workers: {min: 2, max: 4}` for `workers: 4, min_workers: 2`."""
-        if not isinstance(given, Mapping) or not isinstance(given.get("workers"), Mapping):
+        if not isinstance(given, (dict, Mapping)) or not isinstance(given.get("workers"), (dict, Mapping)):
             return given
         span = given["workers"]
         if set(span) != {"min", "max"}:

@@ -44,10 +44,10 @@ def plain(value: Any) -> Any:
     """Return models, mappings and tuples as dicts and lists; of a model only what was set."""
     if type(value) in SCALARS:
         return value
+    if isinstance(value, (list, tuple)):
+        return [part if type(part) in SCALARS else plain(part) for part in value]
+    if isinstance(value, (dict, Mapping)):
+        return {str(name): part if type(part) in SCALARS else plain(part) for name, part in value.items()}
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
-    if isinstance(value, Mapping):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
     return value
