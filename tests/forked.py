@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MESSAGE_BYTES = 2**18
 DESCRIPTORS = 4  # that a request comes with: stdin, stdout, stderr, and where its pid and status are written
 STATUS_BYTES = 8
+PATH = "PYTHONPATH"
 COMMANDS = (  # what commands import
     "_vaesvc", "service.cli.main", "service.client", "service.kinds", "vae_models.training.loop",
     "vae_models.training.pictures", "vae_models.trained", "tuning.local", "service.api", "service.serving",
@@ -179,8 +180,9 @@ class Forker:
 
 
 def suits(environment: Mapping[str, str]) -> bool:
-    """Whether Python begins in it as here: what is set for Python itself counts before anything is imported."""
-    names = {name for name in (*environment, *os.environ) if name.startswith(("PYTHON", "LD_"))}
+    """Whether Python begins in it as here: what is set for Python itself counts before anything is imported. Folders to
+    import from can be had later."""
+    names = {name for name in (*environment, *os.environ) if name.startswith(("PYTHON", "LD_"))} - {PATH}
     return all(environment.get(name) == os.environ.get(name) for name in names)
 
 
@@ -214,6 +216,7 @@ def _serve(requests: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
+    sys.path[1:1] = [folder for folder in os.environ.get(PATH, "").split(os.pathsep) if folder]
     os.chdir(request["folder"])
     sys.argv = request["argv"]
 
