@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,28 @@ def s3_under(artifacts: Artifacts, prefix: str) -> S3Settings:
     )  # fmt: skip
 
 
+def lay_tables(database_url: str) -> None:
+    """Copy this version's tables to where there is no database yet: to make them takes a tenth of a second."""
+    path = Path(database_url.removeprefix("sqlite:///"))
+    if database_url.startswith("sqlite:///") and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_tables())
+
+
+@cache
+def _tables() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        store = Store(f"sqlite:///{path}")
+        store.migrate()
+        store.close()
+        return path.read_bytes()
+
+
 @contextmanager
 def running_api(settings: Settings) -> Iterator[Api]:
     """The API of `settings` on a free port, its database made."""
+    lay_tables(settings.database_url)
     store = Store(settings.database_url, lease_seconds=settings.lease_seconds)
     store.migrate()
     token = auth.new_token()

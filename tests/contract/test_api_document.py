@@ -59,9 +59,13 @@ BOUNDED = settings(
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded:
-    """An API with a run that is being trained, a study and an ended job. It has no S3 and no MLflow."""
+    """An API with a run that is being trained, a study and an ended job. It has no S3 and no MLflow.
+
+    schema: what it says of itself
+    """
 
     api: Api
+    schema: Any
     attempt: Attempt
     study: str
     ended: str
@@ -88,7 +92,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
             runner.claim(wire.ClaimRequest(runner_id="r1", version=__version__))
         study = ann.submit(resolve_study(STUDY))
         ended = ann.cancel(ann.submit(resolve(RECIPE)).id)
-        yield Seeded(api=api, attempt=attempt, study=study.id, ended=ended.id)
+        schema = schemathesis.openapi.from_dict(httpx.get(f"{api.url}/v1/openapi.json").json())
+        yield Seeded(api=api, schema=schema, attempt=attempt, study=study.id, ended=ended.id)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +108,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
     ],
 )
 def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMode, method: str, path: str) -> None:
-    document = httpx.get(f"{seeded.api.url}/v1/openapi.json").json()
-    schema = schemathesis.openapi.from_dict(document)
-    operation = schema[path][method]
+    operation = seeded.schema[path][method]
     headers = {"Authorization": f"Bearer {seeded.token(path)}"}
     seen: set[int] = set()
 
