@@ -43,7 +43,8 @@ CHECKS = [
 OPERATIONS = [(method.upper(), path) for path, methods in PATHS.items() for method in methods]
 RECIPE = "digits/beta-vae-mlp"
 REQUESTS = 15  # for each call and mode
-MOST_TRIALS = 200  # of the study: ten thousand are looked through one by one, which takes seconds each time
+ALLOWED = 10_000  # trials of a study
+MOST_TRIALS = 200  # of them here: ten thousand are looked through one by one, which takes seconds each time
 PUBLIC = {"/v1/health", "/v1/keys"}  # what they tell is for everybody
 LOGINS = {"GET /v1/login", "POST /v1/login", "POST /v1/login/finish"}  # for whoever has no token; here is no provider
 UNKNOWN = (None, "Bearer nonsense", "Basic YTpi")
@@ -119,8 +120,10 @@ def test_every_answer_is_as_the_document_says(seeded: Seeded, mode: GenerationMo
             case.path_parameters["job_id"] = data.draw(st.sampled_from(seeded.jobs(path)))
             if "{number}" in path:
                 case.path_parameters["number"] = seeded.attempt.number
-        if path.endswith("/study/extend") and mode is GenerationMode.POSITIVE:
-            case.body["trials"] = min(case.body["trials"], MOST_TRIALS)
+        if path.endswith("/study/extend") and isinstance(case.body, dict):
+            trials = case.body.get("trials")
+            if isinstance(trials, int) and MOST_TRIALS < trials <= ALLOWED:
+                case.body["trials"] = MOST_TRIALS
         response = case.call(base_url=seeded.api.url, headers=headers, timeout=120)  # a busy machine
         seen.add(response.status_code)
         if response.status_code == 507:  # no S3 here: the document says so, and it is this set-up's fault
