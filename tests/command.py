@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
+from pathlib import Path
 
 from tests.forked import COMMANDS, VAESVC, Forked, Forker, Stream, suits
 
@@ -67,6 +70,20 @@ def start(
         command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True,
         preexec_fn=_listen_to_ctrl_c,
     )  # fmt: skip
+
+
+def python(
+    code: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+) -> Forked:
+    """Starts `python -c CODE ARGUMENTS` in a process of its own that has the slow imports behind it."""
+    env = os.environ if env is None else env
+    assert suits(env)
+    return _FORKER.start(["-c", *arguments], env, stdout=stdout, stderr=stderr, folder=folder, code=code)
 
 
 def _listen_to_ctrl_c() -> None:

@@ -143,9 +143,13 @@ class Forker:
         stdin: Stream = subprocess.DEVNULL,
         stdout: Stream = subprocess.PIPE,
         stderr: Stream = subprocess.PIPE,
+        folder: Path | None = None,
+        code: str | None = None,
     ) -> Forked:
-        """As `subprocess.Popen` of this command line, in this folder."""
-        request = {"argv": list(command), "environment": dict(environment), "folder": os.getcwd()}
+        """As `subprocess.Popen` of this command line. folder: that it begins in; default: this process's. code: what is
+        run instead of main, as by `python -c`."""
+        request = {"argv": list(command), "environment": dict(environment), "folder": str(folder or os.getcwd())}
+        request |= {"code": code}
         told, telling = os.pipe()
         theirs, pipes = [telling], {}
         try:
@@ -186,8 +190,9 @@ def suits(environment: Mapping[str, str]) -> bool:
     return all(environment.get(name) == os.environ.get(name) for name in names)
 
 
-def _serve(requests: socket.socket) -> None:
-    """Fork for each request. Return in the processes that run a program; end when nobody can ask any more."""
+def _serve(requests: socket.socket) -> str | None:
+    """Fork for each request. Return in the processes that run a program, with the request's code; end when nobody can
+    ask any more."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, DESCRIPTORS)
         if not message:
@@ -219,6 +224,8 @@ def _serve(requests: socket.socket) -> None:
     sys.path[1:1] = [folder for folder in os.environ.get(PATH, "").split(os.pathsep) if folder]
     os.chdir(request["folder"])
     sys.argv = request["argv"]
+    code: str | None = request["code"]
+    return code
 
 
 def _main(descriptor: str, main: str, *modules: str) -> None:
@@ -232,14 +239,18 @@ def _main(descriptor: str, main: str, *modules: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for a program is not waited for
     gc.freeze()  # nothing of it is garbage
     with socket.socket(fileno=int(descriptor)) as requests:
-        _serve(requests)
-    _end(_program(*main.split(":")))
+        code = _serve(requests)
+    _end(_program(main, code))
 
 
-def _program(module: str, function: str) -> int:
+def _program(main: str, code: str | None) -> int:
     """Run it. Return its exit status."""
+    module, _, function = main.partition(":")
     try:
-        getattr(import_module(module), function)()
+        if code is None:
+            getattr(import_module(module), function)()
+        else:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
         if isinstance(end.code, int | None):
             return end.code or 0

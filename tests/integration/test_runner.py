@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from service.errors import NotFoundError
 from service.kinds.train import spec
 from service.queue.jobs import Attempt, AttemptState, JobState
 from service.queue.store import Store
+from tests import command
 from tests.api_server import Api, LossyProxy, running_api, s3_under, settings_in
 from tests.servers import Swift, wait_for
 
@@ -58,16 +58,16 @@ class Running:
         self.job = api.store.submit(spec.resolve("digits/beta-vae-mlp"), owner="ann")
         (self.attempt,) = api.admit()
         access = attempt_access(settings, auth.read_secret(settings.secret_file))(self.attempt)
-        (folder / "main.py").write_text(MAIN)
         (folder / "child.py").write_text(CHILD + child)
         self.output = folder / "output"
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, str(folder / "main.py"), str(folder / "child.py")],
+            self.process = command.python(
+                MAIN,
+                str(folder / "child.py"),
                 env=os.environ | access.environment() | {"TMPDIR": str(folder)},
+                folder=folder,
                 stdout=output,
                 stderr=output,
-                cwd=folder,
             )
 
     def state(self) -> JobState:
@@ -283,16 +283,12 @@ def test_an_attempt_that_is_over_is_not_run(api: Api, tmp_path: Path, runner: li
     assert one.wait() == 0
     settings = api.settings.model_copy(update={"api_url": api.url})
     access = attempt_access(settings, auth.read_secret(settings.secret_file))(one.attempt)
-    again = subprocess.run(
-        [sys.executable, str(tmp_path / "first/main.py"), str(tmp_path / "first/child.py")],
-        env=os.environ | access.environment(),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    child = str(tmp_path / "first/child.py")
+    again = command.python(MAIN, child, env=os.environ | access.environment(), stdout=subprocess.PIPE)
+    said, _ = again.communicate(timeout=30)
     assert again.returncode == 0
-    assert "nothing to do" in again.stdout
-    assert "child" not in again.stdout
+    assert "nothing to do" in said
+    assert "child" not in said
 
 
 def test_without_storage_the_end_is_reported_all_the_same(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import command
 from tests.servers import wait_for
 from tuning.local import StageResult, run_study
 from tuning.study import StudyConfig, Trial
@@ -128,7 +127,7 @@ def test_an_origin_that_is_gone_is_said(tmp_path: Path) -> None:
 
 def kill_when(spec: Path, out: Path, name: str) -> None:
     """Start the study, or go on with it, and kill it as soon as there is a file of this name."""
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(spec), str(out)])
+    process = command.python(SCRIPT, str(spec), str(out))
 
     def reached() -> bool:
         with contextlib.suppress(FileNotFoundError):  # folders come and go while it is looked for

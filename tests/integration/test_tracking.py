@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -39,6 +37,7 @@ from service.tracking import (
 from service.tracking.describe import TrialRun
 from service.tracking.server import client
 from service.wire import AttemptContext
+from tests import command
 from tests.jobs import make_job
 from tests.servers import Mlflow, wait_for
 
@@ -411,15 +410,16 @@ def test_the_writer_may_be_killed_and_goes_on_with_its_spool(uri: str, run_id: s
     spool = tmp_path / "spool"
     last = 0
     for resumed_at in (1, 300):
-        command = [sys.executable, "-c", LOGGING, uri, run_id, str(spool), str(resumed_at)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
+        process = command.python(LOGGING, uri, run_id, str(spool), str(resumed_at), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
             for line in process.stdout:
                 last = int(line)
                 if last >= resumed_at + 900:
                     time.sleep(0.1)  # what is said is on the disk within milliseconds
-                    os.kill(process.pid, signal.SIGKILL)
+                    process.kill()
                     break
+        assert process.wait(30) == -signal.SIGKILL
     assert log_all(RunWriter(uri, run_id, spool), range(0)).close(30) is None
     for key in ("loss", "rate"):
         counted = Counter(step for step, _ in history(uri, run_id, key))

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests import sentences, videos
+from tests import command, sentences, videos
 from tests.golden.recipes import generated
 from vae_models.config.train import TrainConfig
 from vae_models.data import Dataset, Split
@@ -192,7 +191,7 @@ def test_killed_in_another_process_and_resumed_here(tmp_path: Path) -> None:
         "train(TrainConfig.model_validate_json(sys.argv[1]), LocalContext(Path(sys.argv[2])))"
     )
     folder = tmp_path / "cut"
-    process = subprocess.Popen([sys.executable, "-c", script, config.model_dump_json(), str(folder)])
+    process = command.python(script, config.model_dump_json(), str(folder))
     deadline = time.monotonic() + 120
     while not any((folder / "checkpoints").glob("step-00000001??")):
         assert process.poll() is None
