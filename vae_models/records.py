@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -120,8 +121,10 @@ class Trace:
         Of tokens, whose numbers are names: the share that differs from the likeliest ones, which is half the squared
         distance of two tokens as unit vectors.
         """
-        apart = self.target - self.mean
-        squared = apart.square() if apart.is_floating_point() else (apart != 0).to(self.distortion.dtype)
+        if self.mean.is_floating_point():
+            squared = F.mse_loss(self.mean, self.target, reduction="none")
+        else:
+            squared = (self.target != self.mean).to(self.distortion.dtype)
         if self.mask is None:
             return squared.flatten(1).mean(1)
         counted = self.mask.expand_as(squared).flatten(1)

@@ -30,11 +30,15 @@ class Batches:
 
     def __call__(self) -> Tensor:
         """Return the next batch; a last one that is not full is left out."""
+        return self._x[self.rows()]
+
+    def rows(self) -> Tensor:
+        """Return which data the next batch has."""
         if self._at + self._size > len(self._x):
             self._order, self._at = torch.randperm(len(self._x), device=self._x.device), 0
         rows = self._order[self._at : self._at + self._size]
         self._at += self._size
-        return self._x[rows]
+        return rows
 
 
 def adam(model: nn.Module) -> torch.optim.Optimizer:
@@ -43,8 +47,9 @@ def adam(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def same_model(run: Run, x: Tensor) -> Step:
-    """Return a step of a plain loop over the run's model, loss and optimizer: forward, backward, clipping where the
-    configuration clips, the optimizer's step, the losses added up.
+    """Return a step of a plain loop over the run's model, loss and optimizer: noise from torch's generator, a batch,
+    its mask where the set has lengths, forward, backward, clipping where the configuration clips, the optimizer's step,
+    the losses added up.
 
     run: is not used otherwise; x: the whole set as the model reads it.
     """
@@ -54,11 +59,13 @@ def same_model(run: Run, x: Tensor) -> Step:
     beta, total = torch.ones((), device=device), torch.zeros((), device=device)
     own = run.train_data.noise()
     specs = {name: spec for name, spec in run.noise_specs.items() if name not in own}
+    masks = run.masks.of(torch.arange(len(x), device=run.train_data.index_device))
 
     def step() -> None:
         noise = {name: _drawn(spec, size, device, dtype) for name, spec in specs.items()}
         at = run.controller.beta(run.control, 0, noise) if run.controller.noise() else beta
-        loss, _ = run.module(batches(), noise, at)
+        rows = batches.rows()
+        loss, _ = run.module(x[rows], noise, at, None if masks is None else masks[rows])
         optimizer.zero_grad()
         loss.backward()
         if clip is not None:

@@ -200,10 +200,10 @@ def test_adam_is_torchs_to_the_bit() -> None:
 
 def test_a_step_imports_no_compiler_and_what_it_frees_is_kept() -> None:
     """torch imports it at an optimizer's first call, where gradients are averaged and where tensors are counted: a
-    second of every process that trains. And where glibc has a block of 24 MiB in its heap, mapped by itself otherwise,
-    it keeps 64 MiB of what is freed there."""
+    second of every process that trains. And glibc keeps 144 MiB that are freed, of which it gives all but 64 back to
+    the system otherwise: the next blocks are there without a page fault but a few."""
     code = """
-import ctypes, sys, torch
+import ctypes, resource, sys, torch
 from vae_models import collectives
 from vae_models.nn.meter import Meter
 from vae_models.optimization.specs import AdamConfig
@@ -224,13 +224,14 @@ print([name for name in ("torch._dynamo", "sympy") if name in sys.modules], hasa
 import torch._dynamo
 print(torch._dynamo.utils.get_optimize_ddp_mode())  # as if it had been asked
 keep_freed_memory()
-if (mallinfo := getattr(ctypes.CDLL(None), "mallinfo2", None)) is None:
+if not hasattr(ctypes.CDLL(None), "mallopt"):
     print("another allocator")
 else:
-    mallinfo.restype = type("mallinfo2", (ctypes.Structure,), {"_fields_": [("numbers", ctypes.c_size_t * 10)]})
-    before = mallinfo().numbers[4]  # bytes of blocks that are mapped by themselves
-    block = torch.empty(24 * 2**20, dtype=torch.uint8)
-    print(mallinfo().numbers[4] - before)
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [torch.ones(6 * 2**20) for _ in range(6)]
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    print(min(faults() for _ in range(8)))  # a few times until the gaps between blocks have room for one
 """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
@@ -239,7 +240,7 @@ else:
     imported, asked, kept = done.stdout.splitlines()
     assert imported == "[] True"
     assert asked == "ddp_optimizer"
-    assert kept in ("0", "another allocator")
+    assert kept == "another allocator" or int(kept) < 100  # of 36,864 pages of 4 KiB
 
 
 class Momentum(OptimizerSpec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +29,10 @@ class Constant:
 
     def beta(self, state: Mapping[str, Tensor], step: int, noise: Mapping[str, Tensor]) -> Tensor:
         """Return beta, a scalar, float64 on the CPU: it takes on the type and device of what it multiplies."""
+        return self._tensor
+
+    @cached_property
+    def _tensor(self) -> Tensor:
         return torch.tensor(self.value, dtype=torch.float64)
 
     def update(self, state: Mapping[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

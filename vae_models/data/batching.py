@@ -44,6 +44,7 @@ class BatchPlan:
         self.device = torch.device(device)
         self._permutation = order
         self._orders: dict[int, Tensor] = {}  # a cache only: of the last epoch and those beside it
+        self._last = -1, torch.empty(0)  # likewise: the last step that was asked for and its data
 
     @property
     def steps_per_epoch(self) -> float:
@@ -53,6 +54,12 @@ class BatchPlan:
         """Return the global batch of step 0, 1, ...: int64 [batch_size], on `device`.
         A pure function of (seed, step).
         """
+        last = self._last
+        if last[0] != step:
+            last = self._last = step, self._cut(step)
+        return last[1]
+
+    def _cut(self, step: int) -> Tensor:
         position, end = step * self.batch_size, (step + 1) * self.batch_size
         parts = []
         while position < end:
@@ -94,7 +101,8 @@ class Values:
     """How stored values become x.
 
     Bytes (uint8): x = k/255 for a byte k, or binarized: "threshold" is x >= 0.5 (k >= 128), "dynamic" is
-    x ~ Bernoulli(k/255) from the uniform noise that `noise` declares.
+    x ~ Bernoulli(k/255) from the uniform noise that `noise` declares. Bits are the bytes 0 and 255, of which k/255 is
+    the threshold, in one pass in place of a division.
     Reals (float32): x as it is; nothing to binarize.
     Tokens (int32): x as it is, int64, which is what indexes a table of embeddings.
     """
@@ -105,23 +113,24 @@ class Values:
         if stored.dtype != torch.uint8 and config.binarize != "none":
             raise ValueError(f"binarize={config.binarize!r} is for bytes; these data are {stored.dtype}")
         self._shape = tuple(stored.shape[1:])
-        self._binarize = config.binarize
+        self._dynamic = config.binarize == "dynamic"
+        self._threshold = stored.dtype == torch.uint8 and config.bits and not self._dynamic
         self._dtype = torch.int64 if stored.dtype == torch.int32 else dtype
 
     def noise(self) -> Mapping[str, NoiseSpec]:
         """Return the noise that `x` needs, per datum; its name does not clash with a model's (`x` is no latent)."""
-        if self._binarize != "dynamic":
+        if not self._dynamic:
             return {}
         return {"x": NoiseSpec(shape=self._shape, kind="uniform")}
 
     def x(self, chosen: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """Return x [batch, *shape] of stored data, on their device; of `noise` it reads the names in `noise()`."""
-        if self._binarize == "threshold":  # written as numbers at once: a CPU turns booleans into them slowly
+        if self._threshold:  # written as numbers at once: a CPU turns booleans into them slowly
             return torch.ge(chosen, 128, out=torch.empty_like(chosen, dtype=self._dtype))
         if chosen.dtype != torch.uint8:
             return chosen.to(self._dtype)
         x = chosen.to(self._dtype).div_(255)
-        return torch.lt(noise["x"], x, out=x) if self._binarize == "dynamic" else x
+        return torch.lt(noise["x"], x, out=x) if self._dynamic else x
 
 
 class Reader(Protocol):

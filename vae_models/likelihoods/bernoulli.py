@@ -35,7 +35,8 @@ class Bernoulli:
         It is not `binary_cross_entropy_with_logits`, which loses the digits of a sure pixel (in float32 all of them
         from logits of 17 on), and most pixels of a binary image are sure.
         """
-        return sum_per_datum(x * F.logsigmoid(decoded) + (1 - x) * F.logsigmoid(-decoded), mask)
+        ones = x * F.logsigmoid(decoded)  # no gradient reads it: the sum takes its memory
+        return sum_per_datum(ones.add_((1 - x) * F.logsigmoid(-decoded)), mask)
 
     def mean(self, decoded: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """Return E[x|z] = P(x = 1|z)."""

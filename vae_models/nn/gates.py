@@ -114,14 +114,19 @@ class Gate(nn.Module):
         self.signal = signal
 
     def forward(self, y: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(y.device.type):
+            return self._gated(y)
         with in_full(y):  # log beta and the kinks are told apart by more digits than a reduced precision has
-            t = self._of(self.signal.rows(y.shape[0]))
-            if self.function == "film":
-                a, b = (_beside(each, y) for each in t.chunk(2, dim=1))
-                film: Tensor = (1 + a) * y + b
-                return film.to(y.dtype)
-            gate = t.sigmoid_() if self.function == "sigmoid" else _root(t.expm1_())  # nothing else reads t
-            return (_beside(gate, y) * y).to(y.dtype)
+            return self._gated(y).to(y.dtype)
+
+    def _gated(self, y: Tensor) -> Tensor:
+        t = self._of(self.signal.rows(y.shape[0]))
+        if self.function == "film":
+            a, b = (_beside(each, y) for each in t.chunk(2, dim=1))
+            film: Tensor = (1 + a) * y + b
+            return film
+        gate = t.sigmoid_() if self.function == "sigmoid" else _root(t.expm1_())  # nothing else reads t
+        return _beside(gate, y) * y
 
     def _of(self, u: Tensor) -> Tensor:
         """Return n(u). An affine n is called without what surrounds a module's call, which takes as long as it."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 
-import torch
-
-# glibc maps blocks from a threshold on one by one, and gives the end of its heap back to the system where more than
-# twice as much is free. The threshold rises to the largest such block that was freed, up to 32 MiB.
-LARGEST = 2**25 - 2**16  # bytes; with what the allocator adds it is below that
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+LARGEST = 2**25  # bytes of a block, the most that glibc takes: larger ones are mapped one by one
+KEPT = 2**31 - 1  # bytes, the most that mallopt takes
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process keep up to 64 MiB of freed memory, as glibc does by itself once a block of 32 MiB was freed.
+    """Let this process keep what it frees: blocks of up to 32 MiB, and of them 2 GiB at the end of its heap.
 
-    Until then a step of a small net may give a few MiB back at its end, and fault them in again at its beginning: page
-    by page, each of which the system zeroes. Nothing is written to the block, so it takes no memory; other allocators
-    take it as any other.
+    By itself glibc gives more than 128 KiB there, 64 MiB at most, back to the system, and so at the end of every step:
+    the next one faults it in again, page by page, each of which the system zeroes. Other allocators are left alone.
     """
-    torch.empty(LARGEST, dtype=torch.uint8)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGEST)
+        mallopt(_M_TRIM_THRESHOLD, KEPT)

@@ -42,6 +42,7 @@ from vae_models.training.state import Position, initial, starting_point, take_we
 from vae_models.training.step import (
     NoiseSource,
     StepModule,
+    StepNoise,
     gradient_norm,
     hold,
     internals,
@@ -146,6 +147,7 @@ class Run:
             objective.noise(),
             self.controller.noise(),
         )
+        self.step_noise = StepNoise(self.noise, self.noise_specs, config.batch_size, self.rows)
         self.speed = Speed(config.batch_size)
         self.batches = self.train_data.reader(self.plan.indices, rows=self.rows, end=self.timetable.total_steps)
 
@@ -191,7 +193,8 @@ class Run:
         begin_step(self.config, self.device)
         with self.precision.products():
             beta, mask = self.control_beta(noise), self.mask()
-            self.optimizer.zero_grad(set_to_none=True)
+            for parameter in self.parameters:  # `zero_grad` past its profiler's record
+                parameter.grad = None
             loss, terms = accumulation.backward(self.module, self.passes, x, noise, beta, mask)
         self.apply(loss, terms)
 
@@ -200,7 +203,7 @@ class Run:
         a function of (data, noise's shapes, seed, step).
         """
         step = self.at.step
-        noise = self.noise.draw(self.noise_specs, self.config.batch_size, stream="train", step=step, rows=self.rows)
+        noise = self.step_noise.of(step)
         return self.masks.cut(self.batches.batch(step, noise), self.plan.indices(step)), noise
 
     def mask(self) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,9 @@ from vae_models import collectives, random
 from vae_models.precision import Precision, keep_full
 from vae_models.protocols import HasLogScale, Model, Objective
 from vae_models.records import NoiseSpec
+
+AHEAD = 16  # steps whose noise is drawn together, at most
+TOGETHER = 2**16  # numbers that they have together, at most
 
 
 class StepModule(nn.Module):
@@ -72,6 +76,31 @@ class NoiseSource:
             )[rows]
             for name, spec in specs.items()
         }
+
+
+class StepNoise:
+    """The noise of training steps, this worker's rows.
+
+    Where a step on the CPU has little of it, that of the steps after it is drawn with it: the networks drive what draws
+    it out of the processor's caches, and to load it again takes longer than to draw. The bits are the same.
+    """
+
+    def __init__(self, source: NoiseSource, specs: Mapping[str, NoiseSpec], batch: int, rows: slice) -> None:
+        """Take the noise that a step needs. batch: the global one."""
+        self._source, self._specs, self._batch, self._rows = source, specs, batch, rows
+        numbers = batch * sum(math.prod(spec.shape) for spec in specs.values())
+        few = source.device.type == "cpu" and numbers > 0
+        self._count = max(1, min(AHEAD, TOGETHER // numbers)) if few else 1
+        self._drawn: dict[int, dict[str, Tensor]] = {}
+
+    def of(self, step: int) -> dict[str, Tensor]:
+        """Return the noise of step 0, 1, ... by name, [local batch, *shape]: a function of (specs, seed, step)."""
+        if step not in self._drawn:
+            self._drawn = {each: self._draw(each) for each in range(step, step + self._count)}
+        return self._drawn.pop(step)
+
+    def _draw(self, step: int) -> dict[str, Tensor]:
+        return self._source.draw(self._specs, self._batch, stream="train", step=step, rows=self._rows)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
