@@ -61,8 +61,9 @@ class _Dealer:
         tasks = [told, asyncio.create_task(self._deal()), *(asyncio.create_task(self._keep()) for _ in range(count))]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
+            if told not in ended:  # told to stop, others may have ended for the same reason
+                for task in ended:
+                    task.result()
         finally:
             self._listening.close()
             for task in tasks:
